@@ -1,0 +1,181 @@
+"""Erase, draw before and after, measure, and write it all down."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+
+from unsee import methods, pipelines
+from unsee.config import RunConfig
+from unsee.edit import Edit
+from unsee.errors import InputError, invalid, unknown
+from unsee.evaluate.detectors import Detector, card_of, load_detector
+from unsee.evaluate.questions import Row, answer, questions
+from unsee.evaluate.render import render
+from unsee.layers import select
+from unsee.recorder import Watch, quiet
+from unsee.report.grid import before_after
+from unsee.report.page import page
+from unsee.versions import versions
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run that is ready to start: everything named in its config is loaded and valid.
+
+    trained  how many parameters the method will change, and of how many
+    """
+
+    config: RunConfig
+    pipe: Any
+    method: Any
+    judges: dict[str, Detector]
+    trained: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run left: its edit, the rows of its result, the record in run.json, and where the files lie."""
+
+    edit: Edit
+    rows: list[Row]
+    record: dict[str, Any]
+    folder: Path
+
+
+def plan(config: RunConfig, preset: str | None = None) -> Plan:
+    """Load what a config names and complete it with every default. Raises InputError on anything that cannot work."""
+    method_class = methods.find(config.method)
+    method = configure(method_class, config.settings, preset)
+    pipe = pipelines.load(config.model, revision=config.revision, trust_remote_code=config.trust_remote_code)
+    pipelines.check_prompts(pipe, [word for c in config.concepts for word in (*c.names, c.from_, c.anchor, *c.keep) if word])
+    _, net = pipelines.denoiser(pipe)
+    chosen = select(net, method.select)
+    said = card_of(config.model)
+    sources = {**said.get("judges", {}), **config.judges}
+    complete = config.model_copy(
+        update={
+            "settings": asdict(method),
+            "steps": config.steps or said.get("steps") or 50,
+            "guidance_scale": config.guidance_scale or said.get("guidance_scale") or 7.5,
+        }
+    )
+    count = sum(weight.numel() for weight in chosen.values())
+    return Plan(complete, pipe, method, {kind: load_detector(source) for kind, source in sources.items()},
+                (count, sum(weight.numel() for weight in net.parameters())))
+
+
+def configure(method_class: Any, settings: dict[str, Any], preset: str | None = None) -> Any:
+    """A method with settings over those of a preset. Raises InputError on what is unknown or out of range."""
+    presets = method_class.presets
+    if preset is not None and preset not in presets:
+        raise unknown("preset", preset, presets)
+    try:
+        return method_class(**{**(presets[preset] if preset else {}), **settings})
+    except ValidationError as error:
+        raise invalid(error, [setting.name for setting in fields(method_class)]) from error
+
+
+def erase(plan: Plan, folder: Path, *, command: str = "", watch: Watch = quiet) -> Report:
+    """Carry a plan out and write edit.safetensors, before-after.png, index.html and run.json into `folder`.
+
+    Each file is written as soon as it can be, whole or not at all; an interrupted run keeps what is finished.
+    """
+    config, pipe, judges = plan.config, plan.pipe, plan.judges
+    seconds: dict[str, float] = {}
+    with _timed(seconds, "erase"):
+        edit = plan.method(pipe, config.concepts, seed=config.seed, watch=watch)
+    edit.save(folder / "edit.safetensors")
+
+    kept = [word for concept in config.concepts for word in concept.keep] + list(config.settings.get("neutral", ()))
+    asked = questions(pipe, config.concepts, judges, n=config.pictures, seed=config.seed, kept=kept)
+    shots = list(dict.fromkeys(shot for question in asked for shot in question.shots))
+    drawing = {"steps": config.steps, "guidance_scale": config.guidance_scale}
+
+    def half(offset: int) -> Watch:
+        return lambda stage, done, total: watch(stage, done + offset * total, 2 * total)
+
+    with _timed(seconds, "render"):
+        before = render(pipe, shots, **drawing, watch=half(0))
+        with edit.applied(pipe):
+            after = render(pipe, shots, **drawing, watch=half(1))
+    with _timed(seconds, "score"):
+        rows = []
+        for question in asked:
+            rows.append(answer(question, before, after, judges))
+            watch("score", len(rows), len(asked))
+
+    picture = before_after(rows, before, after)
+    record = {
+        "schema": 1,
+        "command": command,
+        "config": config.model_dump(mode="json"),
+        "model": {"name": edit.card.base, "hash": edit.card.base_hash},
+        "versions": versions(),
+        "threads": torch.get_num_threads(),
+        "device": str(pipe.device),
+        "parameters": {"trained": plan.trained[0], "of": plan.trained[1]},
+        "seconds": {stage: round(value, 2) for stage, value in seconds.items()},
+        "peak_memory_bytes": peak_memory(),
+        "judges": {kind: judge.source for kind, judge in judges.items()},
+        "rows": [asdict(row) for row in rows],
+    }
+    _write(folder / "before-after.png", lambda path: picture.save(path, format="PNG"))
+    _write(folder / "index.html", lambda path: path.write_text(page(rows, picture, record), encoding="utf-8"))
+    _write(folder / "run.json", lambda path: path.write_text(json.dumps(record, indent=1), encoding="utf-8"))
+    return Report(edit, rows, record, folder)
+
+
+def claim(folder: Path, force: bool) -> None:
+    """Make the folder of a run. Raises InputError if it cannot be written, or holds a run and `force` is not set."""
+    if (folder / "edit.safetensors").exists() and not force:
+        raise InputError(f"{folder} holds a run already: give another --out, or --force to write over it")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".unsee"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"cannot write into {folder}: {error.strerror or error}") from error
+
+
+def folder_name(words: Sequence[str]) -> str:
+    """A folder's name made of words: letters, digits and dashes only, so that no word can lead out of a folder."""
+    return re.sub(r"[^\w]+", "-", "-".join(words)).strip("-")[:80] or "run"
+
+
+def peak_memory() -> int | None:
+    """The most memory that this process has held so far, in bytes: the accelerator's if there is one, else resident."""
+    if torch.accelerator.is_available():
+        return int(torch.accelerator.max_memory_allocated())
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[stage] = time.perf_counter() - start
+
+
+def _write(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    write(part)
+    os.replace(part, path)

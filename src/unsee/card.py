@@ -1,0 +1,60 @@
+"""The card of an edit: how it was made. Reading one costs no torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from unsee.concepts import Concept
+from unsee.errors import InputError, invalid
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class Card:
+    """Where an edit comes from.
+
+    method     name, as on the command line
+    settings   every hyperparameter of the method, after defaults
+    concepts   what was erased
+    base       the model: "mini", a hub id, or the name of a folder
+    base_hash  `pipelines.fingerprint` of the denoiser that was edited
+    seed       of everything random
+    versions   of unsee and of the libraries that computed it
+    """
+
+    method: str
+    settings: dict[str, Any]
+    concepts: tuple[Concept, ...]
+    base: str
+    base_hash: str
+    seed: int
+    versions: dict[str, str]
+
+    def to_json(self) -> str:
+        return TypeAdapter(Card).dump_json(self).decode()
+
+
+def read_card(path: str | Path) -> Card:
+    """The card in an edit's file. Raises InputError if there is no such file, or it is no edit."""
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"there is no edit file {path}")
+    if path.suffix != ".safetensors":
+        raise InputError(f"{path.name} is no .safetensors file; no other kind is read, since a pickle can run code")
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} is broken or no safetensors file: {error}") from error
+    if "unsee" not in metadata:
+        raise InputError(f"{path} holds tensors but no card of unsee: it is no edit of this tool")
+    try:
+        return TypeAdapter(Card).validate_json(metadata["unsee"])
+    except ValidationError as error:
+        raise InputError(f"the card in {path} cannot be read: {invalid(error)}") from error

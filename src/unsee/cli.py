@@ -1,0 +1,318 @@
+"""The command line. Nothing heavy is imported until a command runs."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from unsee.errors import InputError
+
+if TYPE_CHECKING:
+    from unsee.api import Plan, Report
+    from unsee.recorder import Watch
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def _unsee() -> None:
+    """Take a concept out of a text-to-image diffusion model, with the evidence that it is gone."""
+
+
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Model = Annotated[str | None, typer.Option(help="mini, a pipeline folder, or a hub id.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Of everything random.")]
+Steps = Annotated[int | None, typer.Option(min=1, help="Sampler steps of the pictures.")]
+Guidance = Annotated[float | None, typer.Option(help="Guidance scale of the pictures.")]
+Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")]
+
+
+@app.command()
+def erase(
+    concepts: Annotated[list[str] | None, typer.Argument(metavar="CONCEPT...", help="What must go.")] = None,
+    from_: Annotated[str | None, typer.Option("--from", help="Erase it from this only: 'hat' from 'cowboy'.")] = None,
+    anchor: Annotated[str | None, typer.Option(help="What takes its place.")] = None,
+    keep: Annotated[str | None, typer.Option(help="What must stay, beside neutral prompts: 'a, b'.")] = None,
+    synonym: Annotated[list[str] | None, typer.Option(help="Another name of the concept; may be repeated.")] = None,
+    model: Model = None,
+    revision: Annotated[str | None, typer.Option(help="Commit of the model on the hub.")] = None,
+    method: Annotated[str | None, typer.Option(help="How to erase.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Named settings of the method, such as 'paper'.")] = None,
+    select: Annotated[str | None, typer.Option(help="Layers: cross, cross-kv, self, noncross, all.")] = None,
+    eta: Annotated[float | None, typer.Option(help="How far to steer away.")] = None,
+    updates: Annotated[int | None, typer.Option(help="Updates of the weights.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate; default by each layer's width.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting.")] = None,
+    seed: Seed = None,
+    pictures: Annotated[int | None, typer.Option("-n", "--pictures", help="Pictures for each row of the result.")] = None,
+    steps: Steps = None,
+    guidance_scale: Annotated[float | None, typer.Option("--guidance", help="Guidance scale of the pictures.")] = None,
+    judge: Annotated[list[str] | None, typer.Option(metavar="KIND=FOLDER", help="A classifier: objects=, styles=.")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML, or the run.json of a run, to start from.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write; default runs/CONCEPT.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over the run in that folder.")] = False,
+    trust_remote_code: Trust = False,
+    debug: Debug = False,
+) -> None:
+    """Erase concepts from a model, measure it, and write an edit, pictures and a page."""
+    from unsee.config import build, read
+
+    values: dict[str, Any] = read(config) if config else {}
+    if concepts:
+        values["concepts"] = _concepts(concepts, from_, anchor, keep, synonym)
+    elif from_ or anchor or keep or synonym or not values.get("concepts"):
+        raise InputError("name what to erase, such as: unsee erase church")
+    direct = {"select": select, "eta": eta, "updates": updates, "lr": lr}
+    chosen = {**_pairs(settings, "--set"), **{key: value for key, value in direct.items() if value is not None}}
+    values["settings"] = {**_mapping(values, "settings"), **chosen}
+    values["judges"] = {**_mapping(values, "judges"), **_pairs(judge, "--judge")}
+    given = {
+        "model": model, "revision": revision, "method": method, "seed": seed, "pictures": pictures, "steps": steps,
+        "guidance_scale": guidance_scale, "trust_remote_code": trust_remote_code or None,
+    }
+    values |= {key: value for key, value in given.items() if value is not None}
+    complete = build(values)
+
+    from unsee import api
+
+    folder = out or Path("runs") / api.folder_name([concept.erase for concept in complete.concepts])
+    api.claim(folder, force)
+    plan = api.plan(complete, preset)
+    _say_plan(plan, folder)
+    with _bars() as watch:
+        report = api.erase(plan, folder, command=shlex.join(["unsee", *sys.argv[1:]]), watch=watch)
+    _say_report(report, plan)
+
+
+@app.command()
+def generate(
+    prompts: Annotated[list[str], typer.Argument(help="What to draw.")],
+    edit: Annotated[Path, typer.Option(help="An edit's file.")],
+    scale: Annotated[float, typer.Option(help="How much of the edit; 0 is the base model.")] = 1.0,
+    n: Annotated[int, typer.Option("-n", min=1, help="Pictures of each prompt.")] = 4,
+    seed: Seed = 0,
+    model: Model = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    out: Annotated[Path | None, typer.Option(help="Picture to write; default beside the edit.")] = None,
+    trust_remote_code: Trust = False,
+    debug: Debug = False,
+) -> None:
+    """Draw prompts with a model and with its edit, side by side on the same seeds."""
+    import math
+
+    from unsee import api
+    from unsee.edit import Edit
+    from unsee.evaluate.detectors import card_of
+    from unsee.evaluate.render import Shot, render
+    from unsee.pipelines import check_prompts, load
+    from unsee.report.grid import grid
+
+    if not math.isfinite(scale):
+        raise InputError(f"--scale is {scale}; it must be a finite number")
+    loaded = Edit.load(edit)
+    model = model or loaded.card.base
+    pipe = load(model, trust_remote_code=trust_remote_code)
+    check_prompts(pipe, prompts)
+    said = card_of(model)
+    drawing = {
+        "steps": steps or said.get("steps") or 50, "guidance_scale": guidance or said.get("guidance_scale") or 7.5
+    }
+    groups = [(prompt, [Shot(prompt, (seed or 0) + k) for k in range(n)]) for prompt in prompts]
+    shots = [shot for _, group in groups for shot in group]
+    with loaded.applied(pipe, scale):
+        pass  # refuse an edit for another model before anything is drawn
+    with _bars() as watch:
+        base = render(pipe, shots, **drawing, watch=lambda stage, done, total: watch(stage, done, 2 * total))
+        with loaded.applied(pipe, scale):
+            after = render(pipe, shots, **drawing, watch=lambda stage, done, total: watch(stage, done + total, 2 * total))
+    out = out or edit.with_name(f"{api.folder_name(prompts)}.png")
+    try:
+        grid(groups, {"base": base, f"edit x {scale:g}": after}).save(out)
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot write the picture {out}: {error}") from error
+    print(f"{out}: base above, edited below, same seeds")
+
+
+@app.command()
+def show(
+    file: Annotated[Path, typer.Argument(help="An edit's file.")],
+    debug: Debug = False,
+) -> None:
+    """Show the card of an edit: what was erased, how, from which model."""
+    from safetensors import safe_open
+
+    from unsee.card import read_card
+
+    card = read_card(file)
+    with safe_open(file, framework="np") as tensors:
+        names = list(tensors.keys())
+        size = sum(_product(tensors.get_slice(name).get_shape()) for name in names)
+    lines = {
+        "erased": "; ".join(_describe(concept) for concept in card.concepts),
+        "method": card.method,
+        **{f"  {key}": value for key, value in card.settings.items()},
+        "base": f"{card.base}, weights {card.base_hash[:12]}",
+        "changes": f"{len(names)} weights, {size:,} numbers, {file.stat().st_size / 1e6:.1f} MB",
+        "seed": card.seed,
+        "made with": ", ".join(f"{library} {version}" for library, version in card.versions.items()),
+    }
+    for key, value in lines.items():
+        print(f"{key:<16} {_plain(str(value))}")
+
+
+def _concepts(
+    words: list[str], from_: str | None, anchor: str | None, keep: str | None, synonyms: list[str] | None
+) -> list[dict[str, Any]]:
+    if synonyms and len(words) > 1:
+        raise InputError("--synonym names one concept differently; erase several concepts with a --config file")
+    common = {"from_": from_, "anchor": anchor, "keep": [word.strip() for word in keep.split(",")] if keep else []}
+    return [{"erase": word, "synonyms": synonyms or [], **common} for word in words]
+
+
+def _pairs(texts: list[str] | None, option: str) -> dict[str, Any]:
+    """key=value texts; a value is read as YAML reads it."""
+    import yaml
+
+    pairs: dict[str, Any] = {}
+    for text in texts or []:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise InputError(f"{option} takes KEY=VALUE, got {text!r}")
+        try:
+            pairs[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise InputError(f"{option} {key}: {value!r} is no value") from error
+    return pairs
+
+
+def _mapping(values: dict[str, Any], key: str) -> dict[str, Any]:
+    found = values.get(key) or {}
+    if not isinstance(found, dict):
+        raise InputError(f"{key} should map names to values, got {found!r}")
+    return found
+
+
+def _say_plan(plan: Plan, folder: Path) -> None:
+    from unsee import pipelines
+
+    config, (trained, of) = plan.config, plan.trained
+    shown = {key: value for key, value in config.settings.items() if not isinstance(value, list | tuple)}
+    lines = {
+        "erase": "; ".join(_describe(concept) for concept in config.concepts),
+        "model": f"{pipelines.name(plan.pipe)}, {type(plan.pipe).__name__} on {plan.pipe.device}",
+        "method": f"{config.method}: " + ", ".join(f"{key} {value}" for key, value in shown.items()),
+        "trains": f"{config.settings['select']}: {trained:,} of {of:,} parameters ({100 * trained / of:.1f} %)",
+        "seed": config.seed,
+        "writes": f"{folder}/",
+    }
+    for key, value in lines.items():
+        print(f"{key:<8} {_plain(str(value))}")
+
+
+def _say_report(report: Report, plan: Plan) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from unsee.report.page import HEADER, cells
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for k, head in enumerate(HEADER):
+        table.add_column(head, justify="right" if k else "left", max_width=None if k else 44)
+    for row in report.rows:
+        table.add_row(*(Text(_plain(cell)) for cell in cells(row)), style="bold" if row.question.gone else "")
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    console.print()
+    console.print(table)
+    if not plan.judges:
+        print("no judge was given, so nothing was counted: --judge objects=FOLDER names an image classifier")
+    seconds, peak = report.record["seconds"], report.record["peak_memory_bytes"]
+    print("\n" + ", ".join(f"{stage} {value:.1f} s" for stage, value in seconds.items()), end="")
+    print(f", peak memory {peak / 1e9:.2f} GB" if peak else "")
+    for name in ("index.html", "before-after.png", "edit.safetensors", "run.json"):
+        print(f"  {report.folder / name}")
+    concept = plan.config.concepts[0].erase
+    print(f"next: {shlex.join(['unsee', 'generate', f'a {concept}', '--edit', str(report.folder / 'edit.safetensors')])}")
+
+
+@contextmanager
+def _bars() -> Iterator[Watch]:
+    """Progress bars with the time that is left, one for each stage; on stderr, so that results can be piped."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description:<8}"), BarColumn(), MofNCompleteColumn(), TextColumn("passed"), TimeElapsedColumn(),
+        TextColumn("left"), TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        tasks: dict[str, Any] = {}
+
+        def watch(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = progress.add_task(stage, total=total)
+            progress.update(tasks[stage], completed=done, total=total)
+
+        yield watch
+
+
+def _describe(concept: Any) -> str:
+    text = concept.erase
+    for key, word in (("from", concept.from_), ("anchor", concept.anchor)):
+        text += f", {key} {word}" if word else ""
+    for key, words in (("also", concept.synonyms), ("keep", concept.keep)):
+        text += f", {key} {' / '.join(words)}" if words else ""
+    return text
+
+
+def _product(shape: list[int]) -> int:
+    import math
+
+    return math.prod(shape)
+
+
+def _plain(text: str) -> str:
+    """Without control characters: a card or a prompt may come from anywhere, and a terminal obeys them."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+# typer raises the errors of its own copy of click, whose base class it does not name publicly.
+_UsageError = typer.BadParameter.__mro__[1]
+
+
+def main() -> None:
+    """Run the command line: exit code 2 and one line for bad input, 130 after Ctrl-C."""
+    # Loading bars and advice of the libraries would drown what a run says of itself.
+    for variable in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY"):
+        os.environ.setdefault(variable, "error")
+    # Idle threads that spin slow two busy processes on a few cores tenfold; sleeping ones cost next to nothing.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if "--debug" in sys.argv:
+        app()
+    try:
+        sys.exit(app(standalone_mode=False))
+    except InputError as error:
+        message, code = str(error), 2
+    except _UsageError as error:
+        message, code = error.format_message(), 2  # type: ignore[attr-defined]
+    except (KeyboardInterrupt, typer.Abort):
+        message, code = "stopped; files that were finished stay where they are", 130
+    except FloatingPointError as error:
+        message, code = str(error), 1
+    print(f"unsee: {_plain(message)}", file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

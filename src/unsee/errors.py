@@ -1,0 +1,32 @@
+"""One way to say no: what was wrong, what is allowed, what is nearest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+
+class InputError(ValueError):
+    """The caller's input cannot be used. The message is one line; the command line prints it and exits with 2."""
+
+
+def unknown(kind: str, name: str, allowed: Iterable[str]) -> InputError:
+    """The error for a name outside a fixed set: the name, the nearest allowed one, and all of them."""
+    allowed = sorted(allowed)
+    near = get_close_matches(name.lower(), allowed, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return InputError(f"unknown {kind} {name!r}: {hint}known: {', '.join(allowed)}")
+
+
+def invalid(error: ValidationError, allowed: Iterable[str] = ()) -> InputError:
+    """pydantic's findings as one line; a field that does not exist gets the nearest that does."""
+    found = error.errors()[0]
+    field = ".".join(str(part) for part in found["loc"])
+    if found["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        return unknown("setting", field, allowed)
+    message = found["msg"].removeprefix("Value error, ")
+    return InputError(f"{field}: {message[0].lower()}{message[1:]}, got {found['input']!r}")

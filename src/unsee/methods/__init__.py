@@ -1,0 +1,33 @@
+"""Methods by name. A method is a file of its own and one row under `unsee.methods` in a package's entry points."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, Protocol
+
+from unsee.errors import unknown
+
+if TYPE_CHECKING:
+    from unsee.concepts import Concept
+    from unsee.edit import Edit
+    from unsee.recorder import Watch
+
+
+class Method(Protocol):
+    """A frozen dataclass of hyperparameters that one calls. It leaves the pipeline as it was."""
+
+    def __call__(self, pipe: Any, concepts: Concept | Sequence[Concept], *, seed: int = 0, watch: Watch = ...) -> Edit: ...
+
+
+def names() -> list[str]:
+    """The methods that are installed."""
+    return sorted(entry.name for entry in entry_points(group="unsee.methods"))
+
+
+def find(name: str) -> Any:
+    """The class of a method. Raises InputError for an unknown name."""
+    for entry in entry_points(group="unsee.methods"):
+        if entry.name == name:
+            return entry.load()
+    raise unknown("method", name, names())

@@ -1,0 +1,120 @@
+"""Models: a name, a folder or a hub id becomes a diffusers pipeline; which of its modules denoise; which weights it has."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from diffusers import DiffusionPipeline
+from torch import nn
+
+from unsee.errors import InputError
+
+MINI = Path(__file__).parent / "mini"
+"""The miniature Stable Diffusion that ships with this package, in the layout of a hub repository."""
+
+
+def folder(model: str) -> Path | None:
+    """The folder a model name stands for; None when it is a hub id. Raises InputError for a folder that is no pipeline."""
+    path = MINI if model == "mini" else Path(model).expanduser()
+    if path.is_dir():
+        if not (path / "model_index.json").is_file():
+            raise InputError(
+                f"{model} is no pipeline folder: it has no model_index.json; save one with pipe.save_pretrained()"
+            )
+        return path
+    if path.exists() or model.startswith((".", "/", "~")) or model.count("/") != 1:
+        raise InputError(f"there is no model {model!r}: give 'mini', a pipeline folder, or a hub id such as 'owner/name'")
+    return None
+
+
+def load(
+    model: str, *, dtype: torch.dtype | None = None, device: str | torch.device | None = None, revision: str | None = None,
+    trust_remote_code: bool = False,
+) -> Any:
+    """A diffusers pipeline, frozen and in eval mode, ready to be recorded.
+
+    model    "mini", a folder written by save_pretrained, or a hub id
+    dtype    of all weights; default float32 on a CPU and bfloat16 elsewhere
+    device   default is accelerate's choice (ACCELERATE_USE_CPU and the like are obeyed)
+
+    Only safetensors are read. On a CPU, convolutions are laid out channels-last, which is several times faster there.
+    Raises InputError when the model cannot be found or is no pipeline.
+    """
+    path = folder(model)
+    device = torch.device(device) if device is not None else PartialState().device
+    dtype = dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
+    options: dict[str, Any] = {}
+    if path and "safety_checker" in json.loads((path / "model_index.json").read_text()):
+        # Its verdict would black out pictures and so be counted as erasing; evaluation must see what the model draws.
+        options = {"safety_checker": None, "requires_safety_checker": False}
+    try:
+        pipe: Any = DiffusionPipeline.from_pretrained(
+            path or model, dtype=dtype, use_safetensors=True, revision=revision, trust_remote_code=trust_remote_code,
+            **options,
+        )
+    except (OSError, ValueError, EnvironmentError) as error:
+        raise InputError(f"cannot load {model!r}: {' '.join(str(error).split())[:300]}") from error
+    pipe.to(device)
+    pipe.set_progress_bar_config(disable=True)
+    for part in pipe.components.values():
+        if isinstance(part, nn.Module):
+            part.eval().requires_grad_(False)
+            if device.type == "cpu" and any(isinstance(module, nn.Conv2d) for module in part.modules()):
+                part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return pipe
+
+
+def name(pipe: Any) -> str:
+    """How a card names the model of a pipeline: "mini", a hub id, or the last part of a folder's path."""
+    origin = str(getattr(pipe, "name_or_path", "") or "in memory")
+    if Path(origin) == MINI:
+        return "mini"
+    return Path(origin).name if Path(origin).is_dir() else origin
+
+
+def denoisers(pipe: Any) -> dict[str, nn.Module]:
+    """The modules that denoise, by the attribute of the pipeline that holds them."""
+    found = {key: getattr(pipe, key, None) for key in ("unet", "transformer", "transformer_2")}
+    modules = {key: module for key, module in found.items() if isinstance(module, nn.Module)}
+    if not modules:
+        raise InputError(f"{type(pipe).__name__} has no denoiser: looked for {', '.join(found)}")
+    return modules
+
+
+def denoiser(pipe: Any) -> tuple[str, nn.Module]:
+    """The one module that denoises, and its attribute's name. Raises InputError for pipelines with two."""
+    modules = denoisers(pipe)
+    if len(modules) > 1:
+        raise InputError(f"{type(pipe).__name__} has two denoisers ({', '.join(modules)}); only one can be edited")
+    return next(iter(modules.items()))
+
+
+def fingerprint(module: nn.Module) -> str:
+    """A hash of a module's weights: sha256 over names, shapes and values, in hex.
+
+    Values are rounded to bfloat16 first, so that one model loaded in float32 and in bfloat16 has one fingerprint.
+    """
+    digest = hashlib.sha256()
+    for key, value in sorted(module.state_dict().items()):
+        digest.update(f"{key}{tuple(value.shape)}".encode())
+        digest.update(value.detach().to(torch.bfloat16).cpu().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def check_prompts(pipe: Any, prompts: Iterable[str]) -> None:
+    """Raise InputError for a prompt that is longer than every text encoder of the pipeline reads, saying what is cut."""
+    tokenizers = [part for part in pipe.components.values() if hasattr(part, "model_max_length")]
+    for prompt in prompts:
+        cut = []
+        for tokenizer in tokenizers:
+            ids = tokenizer(prompt, truncation=False, verbose=False).input_ids
+            # The end mark takes the last place that is read.
+            cut.append(tokenizer.decode(ids[tokenizer.model_max_length - 1 :], skip_special_tokens=True).strip())
+        if cut and all(cut):
+            raise InputError(f"{prompt!r} is longer than the text encoder reads: {min(cut, key=len)!r} would be cut off")

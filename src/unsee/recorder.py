@@ -1,0 +1,243 @@
+"""Record what a pipeline asks of its denoiser and what it answers; ask again.
+
+This is the only file that hooks a denoiser. Every diffusers pipeline calls its `unet` or `transformer` with a latent, a
+time and conditioning; a forward hook sees that call whole, whatever the family, prediction type or packing. So nothing
+here knows a model: the pipeline encodes the prompt, prepares the latent and draws the run, the hook listens.
+
+    B     runs drawn side by side, one prompt and one seed each
+    x     the latent as the denoiser gets it (B, ...), scaled by the sampler where it does so
+    t     the time as the denoiser gets it: (B,)
+    c, u  its predictions with the prompt and without it, in the network's own output (eps, v, flow or x0)
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unsee.errors import InputError, unknown
+from unsee.pipelines import denoiser
+
+Watch = Callable[[str, int, int], None]
+"""Told (stage, done, total) as work goes on."""
+
+
+def quiet(stage: str, done: int, total: int) -> None:
+    """The Watch that says nothing."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One denoiser call for one condition: its arguments by name, B rows each, and its output (B, ...).
+
+    The output is what the denoiser answered, or what it should learn to answer.
+    """
+
+    arguments: dict[str, Any]
+    output: Tensor
+
+
+@dataclass(frozen=True)
+class Step:
+    """One sampler step of B guided runs: the call with each run's prompt, and the call without it, at one (x, t)."""
+
+    concept: Call
+    null: Call
+
+
+Trajectory = list[Step]
+"""The steps of B guided runs, noisiest first."""
+
+
+@cache
+def _names(denoiser_class: type[nn.Module]) -> tuple[str, str]:
+    """The names under which a denoiser class takes its latent and its time."""
+    parameters = list(inspect.signature(denoiser_class.forward).parameters)[1:]
+    return parameters[0], next(name for name in parameters if name in ("timestep", "timesteps", "t"))
+
+
+def record(
+    pipe: Any,
+    prompts: Sequence[str],
+    *,
+    seeds: Sequence[int],
+    steps: int = 50,
+    guidance_scale: float = 3.0,
+    sampler: str = "pipeline",
+    at: Sequence[int] | None = None,
+    watch: Watch = quiet,
+) -> Trajectory:
+    """Draw guided runs, one for each prompt and seed, in one batch, and return every denoiser call of theirs.
+
+    prompts         B texts
+    seeds           B seeds of the initial noise; a run is the same whatever runs beside it
+    steps           sampler steps S
+    guidance_scale  > 1; x of the next step follows u + guidance_scale (c - u)
+    sampler         "pipeline" (its own), or the name of a diffusers scheduler that can stand in for it
+    at              which steps to return, counted from 0, the noisiest; the run stops after the last of them.
+                    Default all
+    Nothing is decoded.
+    """
+    _, net = denoiser(pipe)
+    latent, _ = _names(type(net))
+    wanted = sorted(set(range(steps) if at is None else at))
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    parts: list[Call] = []
+
+    def listen(arguments: dict[str, Any], output: Tensor) -> None:
+        parts.extend(_split(Call(arguments, output), output.shape[0] // len(prompts)))
+        watch("record", len(parts) // 2, wanted[-1] + 1)
+        if len(parts) >= 2 * (wanted[-1] + 1):
+            raise _Enough
+
+    with _scheduler(pipe, sampler):
+        first = conditions(pipe, prompts[:1], seeds=seeds[:1], steps=steps)
+        _run(pipe, listen, prompt=list(prompts), generator=generators, num_inference_steps=steps,
+             **_guided(pipe, guidance_scale))
+    if not parts or len(parts) % 2 or parts[0].output.shape[0] != len(prompts):
+        raise InputError(f"{type(pipe).__name__} gave no prediction without the prompt: it is not guided")
+    # Which of the two halves holds the prompt differs by family: it is the one that answers as an unguided run does.
+    distance = [(part.output[:1] - first.output).abs().mean() for part in parts[:2]]
+    c = int(distance[1] < distance[0])
+    return [Step(concept=parts[2 * k + c], null=parts[2 * k + 1 - c]) for k in wanted]
+
+
+def conditions(pipe: Any, prompts: Sequence[str], *, seeds: Sequence[int] | None = None, steps: int = 50) -> Call:
+    """The first denoiser call of unguided runs: its arguments hold all that the prompts condition, B rows."""
+    calls: list[Call] = []
+
+    def listen(arguments: dict[str, Any], output: Tensor) -> None:
+        calls.append(Call(arguments, output))
+        raise _Enough
+
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds or range(len(prompts))]
+    _run(pipe, listen, prompt=list(prompts), generator=generators, num_inference_steps=steps, **_unguided(pipe))
+    return calls[0]
+
+
+def replay(denoiser: nn.Module, call: Call, like: Call | None = None) -> Tensor:
+    """The denoiser's answer now to a recorded call, (B, ...); with the latent and time of another call if `like` is given."""
+    arguments = call.arguments
+    if like is not None:
+        arguments = {**arguments, **{name: like.arguments[name] for name in _names(type(denoiser))}}
+    return _output(denoiser(**arguments))
+
+
+def again(denoiser: nn.Module, step: Step) -> Step:
+    """A recorded step as the denoiser answers it now."""
+    return Step(*(replace(call, output=replay(denoiser, call)) for call in (step.concept, step.null)))
+
+
+def single(call: Call) -> list[Call]:
+    """A call of B rows as B calls of one."""
+    return [pick(call, slice(row, row + 1)) for row in range(call.output.shape[0])]
+
+
+def pick(call: Call, rows: slice) -> Call:
+    """Some rows of a call. What has no row for each output (position ids, sizes) is shared by all."""
+    count = call.output.shape[0]
+
+    def part(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: part(inner) for key, inner in value.items()}
+        if isinstance(value, Tensor) and value.ndim and value.shape[0] == count:
+            return value[rows]
+        if isinstance(value, list) and len(value) == count:
+            return value[rows]
+        return value
+
+    return Call({name: part(value) for name, value in call.arguments.items()}, call.output[rows])
+
+
+def stack(calls: Sequence[Call]) -> Call:
+    """Calls of one kind as one call, rows below rows."""
+
+    def joined(values: Sequence[Any], counts: Sequence[int]) -> Any:
+        first = values[0]
+        if isinstance(first, dict):
+            return {key: joined([value[key] for value in values], counts) for key in first}
+        if isinstance(first, Tensor) and first.ndim and first.shape[0] == counts[0]:
+            return torch.cat(list(values))
+        if isinstance(first, list) and len(first) == counts[0]:
+            return [item for value in values for item in value]
+        return first
+
+    counts = [call.output.shape[0] for call in calls]
+    arguments = {name: joined([call.arguments[name] for call in calls], counts) for name in calls[0].arguments}
+    return Call(arguments, torch.cat([call.output for call in calls]))
+
+
+class _Enough(Exception):
+    """Raised through a pipeline to end a run early."""
+
+
+def _run(pipe: Any, listen: Callable[[dict[str, Any], Tensor], None], **options: Any) -> None:
+    """Run a pipeline without decoding; `listen` gets each denoiser call's arguments, bound by name, and its output."""
+    _, net = denoiser(pipe)
+    signature = inspect.signature(type(net).forward)
+    _, time = _names(type(net))
+
+    def hook(module: nn.Module, args: Any, kwargs: Any, result: Any) -> None:
+        arguments = dict(signature.bind(module, *args, **kwargs).arguments)
+        del arguments[next(iter(signature.parameters))]
+        output = _output(result)
+        # Some families pass one time for the whole batch; one for each row lets rows of different times be stacked.
+        arguments[time] = torch.as_tensor(arguments[time], device=output.device).expand(output.shape[0])
+        listen({**arguments, "return_dict": False}, output)
+
+    handle = net.register_forward_hook(hook, with_kwargs=True)
+    try:
+        with torch.no_grad():
+            pipe(output_type="latent", **options)
+    except _Enough:
+        pass
+    finally:
+        handle.remove()
+
+
+class _scheduler:
+    """Within the context a pipeline samples with another scheduler."""
+
+    def __init__(self, pipe: Any, sampler: str):
+        self.pipe, self.before = pipe, pipe.scheduler
+        known = {kind.__name__: kind for kind in pipe.scheduler.compatibles}
+        if sampler != "pipeline" and sampler not in known:
+            raise unknown("sampler", sampler, ["pipeline", *known])
+        own = sampler in ("pipeline", type(pipe.scheduler).__name__)
+        self.scheduler = pipe.scheduler if own else known[sampler].from_config(pipe.scheduler.config)
+
+    def __enter__(self) -> None:
+        self.pipe.scheduler = self.scheduler
+
+    def __exit__(self, *_: object) -> None:
+        self.pipe.scheduler = self.before
+
+
+def _guided(pipe: Any, scale: float) -> dict[str, Any]:
+    """The options that turn a pipeline's classifier-free guidance on."""
+    accepted = inspect.signature(type(pipe).__call__).parameters
+    option = "true_cfg_scale" if "true_cfg_scale" in accepted else "guidance_scale"
+    return {option: scale, **({"negative_prompt": [""]} if option == "true_cfg_scale" else {})}
+
+
+def _unguided(pipe: Any) -> dict[str, Any]:
+    """The options that turn it off. Not every family stops guiding at 1: some do at 0 only."""
+    accepted = inspect.signature(type(pipe).__call__).parameters
+    return {"true_cfg_scale": 1.0} if "true_cfg_scale" in accepted else {"guidance_scale": 0.0}
+
+
+def _output(result: Any) -> Tensor:
+    output = result[0] if isinstance(result, tuple) else result.sample
+    return torch.stack(list(output)) if isinstance(output, list) else output
+
+
+def _split(call: Call, n: int) -> list[Call]:
+    """A call that batches n conditions, as n calls."""
+    rows = call.output.shape[0] // n
+    return [pick(call, slice(i * rows, (i + 1) * rows)) for i in range(n)]

@@ -1,0 +1,65 @@
+"""Pictures before and after, above each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from PIL import Image, ImageDraw, ImageFont
+
+from unsee.evaluate.questions import Row
+from unsee.evaluate.render import Shot
+
+COLUMNS = 8
+CELL = 128
+MARGIN = 12
+LABEL = 92
+INK, PALE, PAPER = "#1b1b1f", "#6b6b76", "#ffffff"
+
+
+def before_after(rows: Sequence[Row], before: Mapping[Shot, Image.Image], after: Mapping[Shot, Image.Image]) -> Image.Image:
+    """One picture: for each row up to eight prompts, the base model's pictures above and the edited model's below."""
+    return grid([(row.question.name, _some(row.question.shots)) for row in rows], {"before": before, "after": after})
+
+
+def grid(
+    groups: Sequence[tuple[str, Sequence[Shot]]], models: Mapping[str, Mapping[Shot, Image.Image]], cell: int = CELL
+) -> Image.Image:
+    """For each group of shots a title, the prompts, and one line of pictures for each model; same seeds in a column."""
+    title, small = ImageFont.load_default(20), ImageFont.load_default(13)
+    step = cell + MARGIN // 2
+    height = MARGIN + sum(30 + 20 + len(models) * step + MARGIN for _ in groups)
+    columns = max(len(shots) for _, shots in groups)
+    sheet = Image.new("RGB", (LABEL + columns * step + MARGIN, height), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    y = MARGIN
+    for name, shots in groups:
+        draw.text((MARGIN, y), name, INK, title)
+        y += 30
+        for k, shot in enumerate(shots):
+            draw.text((LABEL + k * step, y), _fit(shot.prompt, cell, small), PALE, small)
+        y += 20
+        for model, pictures in models.items():
+            draw.text((MARGIN, y + cell // 2 - 8), model, INK, small)
+            for k, shot in enumerate(shots):
+                sheet.paste(_square(pictures[shot], cell), (LABEL + k * step, y))
+            y += step
+        y += MARGIN
+    return sheet
+
+
+def _some(shots: Sequence[Shot]) -> list[Shot]:
+    """Shots with different prompts first."""
+    different = list({shot.prompt: shot for shot in reversed(shots)}.values())[::-1]
+    return (different + [shot for shot in shots if shot not in different])[:COLUMNS]
+
+
+def _square(picture: Image.Image, cell: int) -> Image.Image:
+    scale = cell / max(picture.size)
+    size = (round(picture.width * scale), round(picture.height * scale))
+    return picture.resize(size, Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC)
+
+
+def _fit(text: str, width: int, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> str:
+    while font.getlength(text) > width and len(text) > 2:
+        text = text[:-2].rstrip() + "…"
+    return text

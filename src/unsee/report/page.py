@@ -1,0 +1,66 @@
+"""A run as one HTML file: opens from disk, asks nothing of any server."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL.Image import Image
+
+from unsee.evaluate.questions import Row
+from unsee.evaluate.statistics import Score
+
+MISSING = "not measured"
+
+
+def page(rows: Sequence[Row], picture: Image, record: Mapping[str, Any]) -> str:
+    """The HTML of a run. All of its texts are escaped: prompts and cards come from anywhere."""
+    environment = Environment(
+        loader=PackageLoader("unsee.report", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    stream = io.BytesIO()
+    picture.quantize(256).save(stream, format="PNG", optimize=True)
+    return environment.get_template("page.html.j2").render(
+        title=", ".join(concept["erase"] for concept in record["config"]["concepts"]),
+        header=HEADER,
+        table=[{"gone": row.question.gone, "cells": cells(row)} for row in rows],
+        verdict=verdict(rows),
+        picture=base64.b64encode(stream.getvalue()).decode(),
+        width=picture.width,
+        height=picture.height,
+        record=record,
+        settings=record["config"]["settings"],
+        config=json.dumps(record["config"], indent=1),
+    )
+
+
+HEADER = ("", "before", "after", "n", "95 % interval after", "picture change")
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """A row of the result as texts, under HEADER: rates in per cent, picture change in grey levels of 255."""
+    name = row.question.name
+    change = f"{row.changed.value:.1f}"
+    if row.before is None or row.after is None:
+        return name, MISSING, MISSING, str(row.changed.n), "", change
+    return (
+        name, f"{100 * row.before.value:.1f} %", f"{100 * row.after.value:.1f} %", str(row.after.n), interval(row.after), change
+    )
+
+
+def interval(score: Score) -> str:
+    return f"{100 * score.low:.1f} to {100 * score.high:.1f} %"
+
+
+def verdict(rows: Sequence[Row]) -> str:
+    """What happened, in one sentence with its numbers."""
+    parts = [
+        f"{row.question.name}: {100 * row.before.value:.0f} % before, {100 * row.after.value:.0f} % after"
+        for row in rows
+        if row.before and row.after and (row.question.gone or row.question.name == "everything else")
+    ]
+    return "; ".join(parts) + "." if parts else "No judge was given, so nothing was counted: look at the pictures."
