@@ -17,12 +17,13 @@ import torch
 from pydantic import ValidationError
 
 from unsee import methods, pipelines
+from unsee.card import settings_of
 from unsee.config import RunConfig
 from unsee.edit import Edit
 from unsee.errors import InputError, invalid, unknown
-from unsee.evaluate.detectors import Detector, card_of, load_detector
+from unsee.evaluate.detectors import Detector, load_detector
 from unsee.evaluate.questions import Row, answer, questions
-from unsee.evaluate.render import render
+from unsee.evaluate.render import Sampling, render
 from unsee.layers import select
 from unsee.recorder import Watch, quiet
 from unsee.report.grid import before_after
@@ -59,21 +60,28 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
     method_class = methods.find(config.method)
     method = configure(method_class, config.settings, preset)
     pipe = pipelines.load(config.model, revision=config.revision, trust_remote_code=config.trust_remote_code)
-    pipelines.check_prompts(pipe, [word for c in config.concepts for word in (*c.names, c.from_, c.anchor, *c.keep) if word])
+    pipelines.check_prompts(
+        pipe, [word for c in config.concepts for word in (*c.names, c.from_, c.anchor, *c.keep) if word]
+    )
     _, net = pipelines.denoiser(pipe)
     chosen = select(net, method.select)
-    said = card_of(config.model)
-    sources = {**said.get("judges", {}), **config.judges}
+    sources = {**pipelines.card(config.model).get("judges", {}), **config.judges}
+    sampling = sampling_for(config.model, config.steps, config.guidance_scale)
     complete = config.model_copy(
         update={
-            "settings": asdict(method),
-            "steps": config.steps or said.get("steps") or 50,
-            "guidance_scale": config.guidance_scale or said.get("guidance_scale") or 7.5,
+            "settings": settings_of(method),
+            "steps": sampling.steps,
+            "guidance_scale": sampling.guidance_scale,
         }
     )
     count = sum(weight.numel() for weight in chosen.values())
-    return Plan(complete, pipe, method, {kind: load_detector(source) for kind, source in sources.items()},
-                (count, sum(weight.numel() for weight in net.parameters())))
+    return Plan(
+        complete,
+        pipe,
+        method,
+        {kind: load_detector(source) for kind, source in sources.items()},
+        (count, sum(weight.numel() for weight in net.parameters())),
+    )
 
 
 def configure(method_class: Any, settings: dict[str, Any], preset: str | None = None) -> Any:
@@ -101,15 +109,15 @@ def erase(plan: Plan, folder: Path, *, command: str = "", watch: Watch = quiet) 
     kept = [word for concept in config.concepts for word in concept.keep] + list(config.settings.get("neutral", ()))
     asked = questions(pipe, config.concepts, judges, n=config.pictures, seed=config.seed, kept=kept)
     shots = list(dict.fromkeys(shot for question in asked for shot in question.shots))
-    drawing = {"steps": config.steps, "guidance_scale": config.guidance_scale}
+    sampling = sampling_for(config.model, config.steps, config.guidance_scale)
 
     def half(offset: int) -> Watch:
         return lambda stage, done, total: watch(stage, done + offset * total, 2 * total)
 
     with _timed(seconds, "render"):
-        before = render(pipe, shots, **drawing, watch=half(0))
+        before = render(pipe, shots, sampling, watch=half(0))
         with edit.applied(pipe):
-            after = render(pipe, shots, **drawing, watch=half(1))
+            after = render(pipe, shots, sampling, watch=half(1))
     with _timed(seconds, "score"):
         rows = []
         for question in asked:
@@ -137,8 +145,21 @@ def erase(plan: Plan, folder: Path, *, command: str = "", watch: Watch = quiet) 
     return Report(edit, rows, record, folder)
 
 
-def claim(folder: Path, force: bool) -> None:
-    """Make the folder of a run. Raises InputError if it cannot be written, or holds a run and `force` is not set."""
+def sampling_for(model: str, steps: int | None, guidance_scale: float | None) -> Sampling:
+    """How to draw with a model: as asked, else as its card says, else with diffusers' usual numbers."""
+    said = pipelines.card(model)
+    default = Sampling()
+    return Sampling(
+        steps or said.get("steps", default.steps), guidance_scale or said.get("guidance_scale", default.guidance_scale)
+    )
+
+
+@contextmanager
+def claimed(folder: Path, force: bool) -> Iterator[None]:
+    """A run's folder, made, and taken away again if nothing was written into it.
+
+    Raises InputError if it cannot be written, or holds a run and `force` is not set.
+    """
     if (folder / "edit.safetensors").exists() and not force:
         raise InputError(f"{folder} holds a run already: give another --out, or --force to write over it")
     try:
@@ -148,6 +169,11 @@ def claim(folder: Path, force: bool) -> None:
         probe.unlink()
     except OSError as error:
         raise InputError(f"cannot write into {folder}: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        if not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def folder_name(words: Sequence[str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +35,12 @@ class Card:
 
     def to_json(self) -> str:
         return TypeAdapter(Card).dump_json(self).decode()
+
+
+def settings_of(method: Any) -> dict[str, Any]:
+    """Every hyperparameter of a method, as JSON has it."""
+    settings: dict[str, Any] = TypeAdapter(type(method)).dump_python(method, mode="json")
+    return settings
 
 
 def read_card(path: str | Path) -> Card:

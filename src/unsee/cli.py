@@ -16,10 +16,14 @@ from unsee.errors import InputError
 
 if TYPE_CHECKING:
     from unsee.api import Plan, Report
+    from unsee.concepts import Concept
     from unsee.recorder import Watch
 
 app = typer.Typer(
-    add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -54,10 +58,14 @@ def erase(
     lr: Annotated[float | None, typer.Option(help="Learning rate; default by each layer's width.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting.")] = None,
     seed: Seed = None,
-    pictures: Annotated[int | None, typer.Option("-n", "--pictures", help="Pictures for each row of the result.")] = None,
+    pictures: Annotated[
+        int | None, typer.Option("-n", "--pictures", help="Pictures for each row of the result.")
+    ] = None,
     steps: Steps = None,
     guidance_scale: Annotated[float | None, typer.Option("--guidance", help="Guidance scale of the pictures.")] = None,
-    judge: Annotated[list[str] | None, typer.Option(metavar="KIND=FOLDER", help="A classifier: objects=, styles=.")] = None,
+    judge: Annotated[
+        list[str] | None, typer.Option(metavar="KIND=FOLDER", help="A classifier: objects=, styles=.")
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML, or the run.json of a run, to start from.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write; default runs/CONCEPT.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Write over the run in that folder.")] = False,
@@ -77,8 +85,14 @@ def erase(
     values["settings"] = {**_mapping(values, "settings"), **chosen}
     values["judges"] = {**_mapping(values, "judges"), **_pairs(judge, "--judge")}
     given = {
-        "model": model, "revision": revision, "method": method, "seed": seed, "pictures": pictures, "steps": steps,
-        "guidance_scale": guidance_scale, "trust_remote_code": trust_remote_code or None,
+        "model": model,
+        "revision": revision,
+        "method": method,
+        "seed": seed,
+        "pictures": pictures,
+        "steps": steps,
+        "guidance_scale": guidance_scale,
+        "trust_remote_code": trust_remote_code or None,
     }
     values |= {key: value for key, value in given.items() if value is not None}
     complete = build(values)
@@ -86,11 +100,11 @@ def erase(
     from unsee import api
 
     folder = out or Path("runs") / api.folder_name([concept.erase for concept in complete.concepts])
-    api.claim(folder, force)
-    plan = api.plan(complete, preset)
-    _say_plan(plan, folder)
-    with _bars() as watch:
-        report = api.erase(plan, folder, command=shlex.join(["unsee", *sys.argv[1:]]), watch=watch)
+    with api.claimed(folder, force):
+        plan = api.plan(complete, preset)
+        _say_plan(plan, folder)
+        with _bars() as watch:
+            report = api.erase(plan, folder, command=shlex.join(["unsee", *sys.argv[1:]]), watch=watch)
     _say_report(report, plan)
 
 
@@ -113,7 +127,6 @@ def generate(
 
     from unsee import api
     from unsee.edit import Edit
-    from unsee.evaluate.detectors import card_of
     from unsee.evaluate.render import Shot, render
     from unsee.pipelines import check_prompts, load
     from unsee.report.grid import grid
@@ -124,18 +137,17 @@ def generate(
     model = model or loaded.card.base
     pipe = load(model, trust_remote_code=trust_remote_code)
     check_prompts(pipe, prompts)
-    said = card_of(model)
-    drawing = {
-        "steps": steps or said.get("steps") or 50, "guidance_scale": guidance or said.get("guidance_scale") or 7.5
-    }
+    sampling = api.sampling_for(model, steps, guidance)
     groups = [(prompt, [Shot(prompt, (seed or 0) + k) for k in range(n)]) for prompt in prompts]
     shots = [shot for _, group in groups for shot in group]
     with loaded.applied(pipe, scale):
         pass  # refuse an edit for another model before anything is drawn
     with _bars() as watch:
-        base = render(pipe, shots, **drawing, watch=lambda stage, done, total: watch(stage, done, 2 * total))
+        base = render(pipe, shots, sampling, watch=lambda stage, done, total: watch(stage, done, 2 * total))
         with loaded.applied(pipe, scale):
-            after = render(pipe, shots, **drawing, watch=lambda stage, done, total: watch(stage, done + total, 2 * total))
+            after = render(
+                pipe, shots, sampling, watch=lambda stage, done, total: watch(stage, done + total, 2 * total)
+            )
     out = out or edit.with_name(f"{api.folder_name(prompts)}.png")
     try:
         grid(groups, {"base": base, f"edit x {scale:g}": after}).save(out)
@@ -243,31 +255,50 @@ def _say_report(report: Report, plan: Plan) -> None:
     for name in ("index.html", "before-after.png", "edit.safetensors", "run.json"):
         print(f"  {report.folder / name}")
     concept = plan.config.concepts[0].erase
-    print(f"next: {shlex.join(['unsee', 'generate', f'a {concept}', '--edit', str(report.folder / 'edit.safetensors')])}")
+    print(
+        f"next: {shlex.join(['unsee', 'generate', f'a {concept}', '--edit', str(report.folder / 'edit.safetensors')])}"
+    )
 
 
 @contextmanager
 def _bars() -> Iterator[Watch]:
     """Progress bars with the time that is left, one for each stage; on stderr, so that results can be piped."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
-        TextColumn("{task.description:<8}"), BarColumn(), MofNCompleteColumn(), TextColumn("passed"), TimeElapsedColumn(),
-        TextColumn("left"), TimeRemainingColumn(),
+        TextColumn("{task.description:<8}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("passed"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        tasks: dict[str, Any] = {}
+    progress = Progress(*columns, console=Console(stderr=True))
+    tasks: dict[str, Any] = {}
 
-        def watch(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = progress.add_task(stage, total=total)
-            progress.update(tasks[stage], completed=done, total=total)
+    def watch(stage: str, done: int, total: int) -> None:
+        if stage not in tasks:
+            progress.start()
+            tasks[stage] = progress.add_task(stage, total=total)
+        progress.update(tasks[stage], completed=done, total=total)
 
+    try:
         yield watch
+    finally:
+        if tasks:
+            progress.stop()
 
 
-def _describe(concept: Any) -> str:
+def _describe(concept: Concept) -> str:
     text = concept.erase
     for key, word in (("from", concept.from_), ("anchor", concept.anchor)):
         text += f", {key} {word}" if word else ""
@@ -288,7 +319,7 @@ def _plain(text: str) -> str:
 
 
 # typer raises the errors of its own copy of click, whose base class it does not name publicly.
-_UsageError = typer.BadParameter.__mro__[1]
+_UsageError: Any = typer.BadParameter.__mro__[1]
 
 
 def main() -> None:
@@ -300,17 +331,19 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if "--debug" in sys.argv:
         app()
+    message = ""
     try:
-        sys.exit(app(standalone_mode=False))
+        code = app(standalone_mode=False) or 0
     except InputError as error:
         message, code = str(error), 2
     except _UsageError as error:
-        message, code = error.format_message(), 2  # type: ignore[attr-defined]
-    except (KeyboardInterrupt, typer.Abort):
-        message, code = "stopped; files that were finished stay where they are", 130
+        message, code = error.format_message(), 2
     except FloatingPointError as error:
         message, code = str(error), 1
-    print(f"unsee: {_plain(message)}", file=sys.stderr)
+    if code == 130:  # typer's own answer to Ctrl-C
+        message = "stopped; files that were finished stay where they are"
+    if message:
+        print(f"unsee: {_plain(message)}", file=sys.stderr)
     sys.exit(code)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from unsee.card import Card, read_card
@@ -61,7 +61,7 @@ class Edit:
                 raise InputError(f"{made_for}; {type(pipe).__name__} here has no weight {name!r}")
             if parameters[name].shape != delta.shape:
                 raise InputError(
-                    f"{made_for}: {name!r} has shape {tuple(delta.shape)} there and {tuple(parameters[name].shape)} here"
+                    f"{made_for}: {name!r} has shape {tuple(delta.shape)} there, {tuple(parameters[name].shape)} here"
                 )
         prefix = next(iter(self.deltas)).split(".")[0]
         here = fingerprint(modules[prefix])
@@ -74,13 +74,13 @@ class Edit:
         path = Path(path)
         part = path.with_name(path.name + ".part")
         tensors = {name: delta.contiguous().cpu() for name, delta in self.deltas.items()}
-        save_file(tensors, part, metadata={"unsee": self.card.to_json()})
+        part.write_bytes(save(tensors, metadata={"unsee": self.card.to_json()}))
         part.replace(path)
         return path
 
     @classmethod
     def load(cls, path: str | Path) -> Edit:
-        """Read a file written by `save`. Raises InputError if it is missing, broken, or no edit; never reads a pickle."""
+        """Read a file written by `save`. Raises InputError if it is missing, broken, or no edit; reads no pickle."""
         card = read_card(path)
         try:
             deltas = load_file(path)

@@ -17,8 +17,9 @@ class InputError(ValueError):
 def unknown(kind: str, name: str, allowed: Iterable[str]) -> InputError:
     """The error for a name outside a fixed set: the name, the nearest allowed one, and all of them."""
     allowed = sorted(allowed)
-    near = get_close_matches(name.lower(), allowed, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    lower = {word.lower(): word for word in allowed}
+    near = get_close_matches(name.lower(), lower, n=1)
+    hint = f"did you mean {lower[near[0]]!r}? " if near else ""
     return InputError(f"unknown {kind} {name!r}: {hint}known: {', '.join(allowed)}")
 
 
@@ -28,5 +29,6 @@ def invalid(error: ValidationError, allowed: Iterable[str] = ()) -> InputError:
     field = ".".join(str(part) for part in found["loc"])
     if found["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         return unknown("setting", field, allowed)
-    message = found["msg"].removeprefix("Value error, ")
-    return InputError(f"{field}: {message[0].lower()}{message[1:]}, got {found['input']!r}")
+    if found["type"] == "value_error":  # one of ours, which says all
+        return InputError(f"{field}: {found['ctx']['error']}")
+    return InputError(f"{field}: {found['msg'][0].lower()}{found['msg'][1:]}, got {found['input']!r}")

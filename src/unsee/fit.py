@@ -13,10 +13,9 @@ from torch import Tensor, nn
 from unsee.layers import swapped
 from unsee.recorder import Call, Watch, quiet, replay
 
-
 WIDTH_RATE = 0.1
-"""Step size times fan-in. Adam's best step for a matrix falls with its width (Yang et al., 2022, arXiv:2203.03466, muP),
-so one number serves a small model and a large one. Measured on the miniature; docs/LOG.md."""
+"""Step size times fan-in. Adam's best step for a matrix falls with its width (muP, Yang et al., arXiv:2203.03466), so that
+one number serves a small model and a large one."""
 
 
 def fan_in(weight: Tensor) -> int:
@@ -61,7 +60,7 @@ def fit(
     schedule: str = "linear",
     watch: Watch = quiet,
 ) -> list[float]:
-    """Minimise sum_n w_n mean |e_theta(call_n) - call_n.output|^2 over the weights with Adam; returns the loss of each update.
+    """Minimise sum_n w_n mean |e_theta(call_n) - call_n.output|^2 over the weights with Adam; returns each loss.
 
     lesson    gives the rows of update k = 0, 1, ...
     lr        Adam's step size at its highest; None is WIDTH_RATE / fan_in for each weight
@@ -88,7 +87,9 @@ def fit(
         (loss * scale).backward()  # type: ignore[no-untyped-call]
         losses.append(loss.item())
         if not torch.isfinite(loss):
-            raise FloatingPointError(f"the loss is {losses[-1]} after {update} updates: try a lower lr than {max(groups):g}")
+            raise FloatingPointError(
+                f"the loss is {losses[-1]} after {update} updates: try a lower lr than {max(groups):g}"
+            )
         for name, weight in weights.items():
             masters[name].grad = None if weight.grad is None else weight.grad.float() / scale
         optimizer.step()

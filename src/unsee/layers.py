@@ -24,7 +24,7 @@ SELECTIONS: dict[str, Callable[[str], bool]] = {
     "noncross": lambda parameter: not _cross(parameter),
     "all": lambda parameter: True,
 }
-"""The selections of the ESD paper (Sec. 4.1) by parameter name; in diffusers attn2 is cross-attention, attn1 self-attention.
+"""The selections of the ESD paper (Sec. 4.1) by parameter name: attn2 is cross-attention, attn1 self-attention.
 
     cross     ESD-x: what a prompt names (styles, objects, people)            43.96 M of SD 1.4's 859.5 M
     cross-kv  ESD-x-strict: the two projections that read the text            19.17 M
@@ -45,7 +45,9 @@ def select(denoiser: nn.Module, selection: str) -> dict[str, nn.Parameter]:
     chosen = {name: value for name, value in parameters.items() if SELECTIONS[selection](name)}
     if not chosen:
         would = [other for other, match in SELECTIONS.items() if any(map(match, parameters))]
-        raise InputError(f"selection {selection!r} matches nothing in {type(denoiser).__name__}: {', '.join(would)} would")
+        raise InputError(
+            f"selection {selection!r} matches nothing in {type(denoiser).__name__}: {', '.join(would)} would"
+        )
     return chosen
 
 

@@ -1,4 +1,4 @@
-"""Models: a name, a folder or a hub id becomes a diffusers pipeline; which of its modules denoise; which weights it has."""
+"""Models: a name, a folder or a hub id becomes a diffusers pipeline; which modules denoise; which weights it has."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
+import transformers
 from accelerate import PartialState
 from diffusers import DiffusionPipeline
+from huggingface_hub import metadata_load
 from torch import nn
 
 from unsee.errors import InputError
@@ -20,7 +23,7 @@ MINI = Path(__file__).parent / "mini"
 
 
 def folder(model: str) -> Path | None:
-    """The folder a model name stands for; None when it is a hub id. Raises InputError for a folder that is no pipeline."""
+    """The folder a model name stands for; None for a hub id. Raises InputError for a folder that is no pipeline."""
     path = MINI if model == "mini" else Path(model).expanduser()
     if path.is_dir():
         if not (path / "model_index.json").is_file():
@@ -29,12 +32,18 @@ def folder(model: str) -> Path | None:
             )
         return path
     if path.exists() or model.startswith((".", "/", "~")) or model.count("/") != 1:
-        raise InputError(f"there is no model {model!r}: give 'mini', a pipeline folder, or a hub id such as 'owner/name'")
+        raise InputError(
+            f"there is no model {model!r}: give 'mini', a pipeline folder, or a hub id such as 'owner/name'"
+        )
     return None
 
 
 def load(
-    model: str, *, dtype: torch.dtype | None = None, device: str | torch.device | None = None, revision: str | None = None,
+    model: str,
+    *,
+    dtype: torch.dtype | None = None,
+    device: str | torch.device | None = None,
+    revision: str | None = None,
     trust_remote_code: bool = False,
 ) -> Any:
     """A diffusers pipeline, frozen and in eval mode, ready to be recorded.
@@ -53,12 +62,19 @@ def load(
     if path and "safety_checker" in json.loads((path / "model_index.json").read_text()):
         # Its verdict would black out pictures and so be counted as erasing; evaluation must see what the model draws.
         options = {"safety_checker": None, "requires_safety_checker": False}
+    # The bundled model loads in a second, and bars that only flash hide what is said; others keep theirs.
+    for library in (diffusers.utils.logging, transformers.utils.logging):
+        (library.disable_progress_bar if path == MINI else library.enable_progress_bar)()
     try:
-        pipe: Any = DiffusionPipeline.from_pretrained(
-            path or model, dtype=dtype, use_safetensors=True, revision=revision, trust_remote_code=trust_remote_code,
+        pipe: Any = DiffusionPipeline.from_pretrained(  # type: ignore[no-untyped-call]
+            path or model,
+            dtype=dtype,
+            use_safetensors=True,
+            revision=revision,
+            trust_remote_code=trust_remote_code,
             **options,
         )
-    except (OSError, ValueError, EnvironmentError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"cannot load {model!r}: {' '.join(str(error).split())[:300]}") from error
     pipe.to(device)
     pipe.set_progress_bar_config(disable=True)
@@ -68,6 +84,19 @@ def load(
             if device.type == "cpu" and any(isinstance(module, nn.Conv2d) for module in part.modules()):
                 part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return pipe
+
+
+def card(model: str) -> dict[str, Any]:
+    """What a model's own card (README.md) says under `unsee`.
+
+    judges                 folders of classifiers by kind, as absolute paths here
+    steps, guidance_scale  of the sampler, that suit the model
+    """
+    path = folder(model)
+    if path is None or not (path / "README.md").is_file():
+        return {}
+    said: dict[str, Any] = (metadata_load(path / "README.md") or {}).get("unsee", {})
+    return {**said, "judges": {kind: str(path / place) for kind, place in said.get("judges", {}).items()}}
 
 
 def name(pipe: Any) -> str:
@@ -108,7 +137,7 @@ def fingerprint(module: nn.Module) -> str:
 
 
 def check_prompts(pipe: Any, prompts: Iterable[str]) -> None:
-    """Raise InputError for a prompt that is longer than every text encoder of the pipeline reads, saying what is cut."""
+    """Raise InputError for a prompt that is longer than every text encoder of the pipeline reads; say what is cut."""
     tokenizers = [part for part in pipe.components.values() if hasattr(part, "model_max_length")]
     for prompt in prompts:
         cut = []
@@ -117,4 +146,6 @@ def check_prompts(pipe: Any, prompts: Iterable[str]) -> None:
             # The end mark takes the last place that is read.
             cut.append(tokenizer.decode(ids[tokenizer.model_max_length - 1 :], skip_special_tokens=True).strip())
         if cut and all(cut):
-            raise InputError(f"{prompt!r} is longer than the text encoder reads: {min(cut, key=len)!r} would be cut off")
+            raise InputError(
+                f"{prompt!r} is longer than the text encoder reads: {min(cut, key=len)!r} would be cut off"
+            )

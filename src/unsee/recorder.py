@@ -15,7 +15,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any
 
 import torch
@@ -55,7 +54,6 @@ Trajectory = list[Step]
 """The steps of B guided runs, noisiest first."""
 
 
-@cache
 def _names(denoiser_class: type[nn.Module]) -> tuple[str, str]:
     """The names under which a denoiser class takes its latent and its time."""
     parameters = list(inspect.signature(denoiser_class.forward).parameters)[1:]
@@ -84,8 +82,7 @@ def record(
                     Default all
     Nothing is decoded.
     """
-    _, net = denoiser(pipe)
-    latent, _ = _names(type(net))
+    _, _net = denoiser(pipe)
     wanted = sorted(set(range(steps) if at is None else at))
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     parts: list[Call] = []
@@ -98,8 +95,14 @@ def record(
 
     with _scheduler(pipe, sampler):
         first = conditions(pipe, prompts[:1], seeds=seeds[:1], steps=steps)
-        _run(pipe, listen, prompt=list(prompts), generator=generators, num_inference_steps=steps,
-             **_guided(pipe, guidance_scale))
+        _run(
+            pipe,
+            listen,
+            prompt=list(prompts),
+            generator=generators,
+            num_inference_steps=steps,
+            **_guided(pipe, guidance_scale),
+        )
     if not parts or len(parts) % 2 or parts[0].output.shape[0] != len(prompts):
         raise InputError(f"{type(pipe).__name__} gave no prediction without the prompt: it is not guided")
     # Which of the two halves holds the prompt differs by family: it is the one that answers as an unguided run does.
@@ -122,7 +125,7 @@ def conditions(pipe: Any, prompts: Sequence[str], *, seeds: Sequence[int] | None
 
 
 def replay(denoiser: nn.Module, call: Call, like: Call | None = None) -> Tensor:
-    """The denoiser's answer now to a recorded call, (B, ...); with the latent and time of another call if `like` is given."""
+    """The denoiser's answer now to a recorded call, (B, ...); at the latent and time of the call `like` if given."""
     arguments = call.arguments
     if like is not None:
         arguments = {**arguments, **{name: like.arguments[name] for name in _names(type(denoiser))}}

@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import metadata_load
 from PIL.Image import Image
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
-from unsee import pipelines
 from unsee.errors import InputError
 from unsee.recorder import Watch, quiet
 
@@ -53,20 +51,11 @@ class Detector:
 def load_detector(source: str | Path) -> Detector:
     """An image classifier that transformers' Auto classes can read. Raises InputError if there is none at `source`."""
     try:
-        model = AutoModelForImageClassification.from_pretrained(source, use_safetensors=True).eval()
-        processor = AutoImageProcessor.from_pretrained(source)
+        model = AutoModelForImageClassification.from_pretrained(
+            source, use_safetensors=True, dtype=torch.float32
+        ).eval()
+        processor = AutoImageProcessor.from_pretrained(source)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
         raise InputError(f"cannot load the judge {source}: {' '.join(str(error).split())[:300]}") from error
     labels = tuple(model.config.id2label[k].split(",")[0] for k in range(model.config.num_labels))
     return Detector(str(source), labels, float(getattr(model.config, "threshold", 0.0)), processor, model)
-
-
-def card_of(model: str) -> dict[str, Any]:
-    """What a model's own card says under `unsee`: its judges, and how many sampler steps and how much guidance suit it."""
-    path = pipelines.folder(model)
-    card = path / "README.md" if path else None
-    if card is None or not card.is_file():
-        return {}
-    said = (metadata_load(card) or {}).get("unsee", {})
-    judges = {kind: str(path / place) for kind, place in said.get("judges", {}).items()}
-    return {**said, "judges": judges}

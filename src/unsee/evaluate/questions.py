@@ -1,15 +1,16 @@
 """What to ask of a model before and after an edit, and what the answers come to.
 
 A question is a set of prompts, each with the answer that a judge should give if the model still draws what the prompt
-says. Asked on equal seeds before and after, the share of such answers should fall for the concept and stay for the rest.
+says. Asked on equal seeds before and after, the share of such answers should fall for the concept and stay elsewhere.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,8 +23,10 @@ from unsee.evaluate.render import Shot
 from unsee.evaluate.statistics import Score, mean, rate
 from unsee.recorder import Call, conditions
 
+T = TypeVar("T")
 NEIGHBOURS = 5
 STYLED = "{} in {} style"
+EVERYTHING_ELSE = "everything else"
 
 
 @dataclass(frozen=True)
@@ -61,61 +64,62 @@ class Row:
 def questions(
     pipe: Any, concepts: Sequence[Concept], judges: Mapping[str, Detector], *, n: int, seed: int, kept: Sequence[str]
 ) -> list[Question]:
-    """The questions for an edit that erases `concepts`: each of them, its neighbours, and everything else.
+    """The questions for an edit that erases `concepts`: each of them, what is most like it, and everything else.
 
-    judges  by kind: "objects" and "styles" know the words for things and for ways to draw them; any other kind answers
+    judges  by kind: "objects" knows words for things, "styles" words for ways to draw them; any other kind answers
             whether something is in a picture that no prompt need name
-    n       pictures a question
-    seed    of its first picture; the next ones count up
-    kept    prompts that were named to be kept: objects among them are asked about apart from those that were not
+    n       pictures a question; "everything else" has at least one for each object
+    seed    of a question's first picture; the next ones count up
+    kept    prompts that the method was told to keep: objects among them are asked about apart from all others
     """
-    objects = list(judges["objects"].labels) if "objects" in judges else []
-    styles = list(judges["styles"].labels) if "styles" in judges else []
-    erased = {name for concept in concepts for name in concept.names}
-    named = [label for label in objects if any(label in prompt.split(" a ")[-1].removeprefix("a ") for prompt in kept)]
+    objects = judges["objects"].labels if "objects" in judges else ()
+    styles = judges["styles"].labels if "styles" in judges else ()
+    erased = {name for concept in concepts for name in (concept.from_ or concept.erase, *concept.synonyms)}
     rest = [label for label in objects if label not in erased]
+    near = {
+        c: _nearest(pipe, c.from_ or c.erase, rest)[:NEIGHBOURS] for c in concepts if (c.from_ or c.erase) in objects
+    }
+    close = {label for labels in near.values() for label in labels}
+    named = [label for label in rest if label not in close and any(_says(prompt, label) for prompt in kept)]
+    other = [label for label in rest if label not in close and label not in named]
+    some = _spread(rest, n)
+
     asked: list[Question] = []
 
-    def ask(name: str, prompts: Sequence[str], judge: str | None = None, labels: Sequence[str] = (), gone: bool = False,
-            count: int = n) -> None:
-        if prompts:
-            shots = tuple(Shot(prompt, seed + k) for k, prompt in enumerate(islice(cycle(prompts), count)))
-            asked.append(Question(name, gone, shots, judge, tuple(islice(cycle(labels), count))))
+    def ask(name: str, pairs: Sequence[tuple[str, str]], judge: str | None, gone: bool = False, count: int = n) -> None:
+        """Add a question of `count` pictures that go through pairs of a prompt and the label that should answer it."""
+        if pairs:
+            shots = [(Shot(prompt, seed + k), label) for k, (prompt, label) in enumerate(islice(cycle(pairs), count))]
+            asked.append(
+                Question(name, gone, tuple(shot for shot, _ in shots), judge, tuple(label for _, label in shots))
+            )
 
-    near: list[str] = []
     for concept in concepts:
-        word = concept.from_ or concept.erase
-        plain = [way.format(name) for name in ([word] if concept.from_ else concept.names) for way in ("{}", "a {}")]
-        title = f"{word} without {concept.erase}" if concept.from_ else word
-        gone = concept.from_ is None
-        if word in objects:
-            ask(title, plain, "objects", [word], gone)
-            ask(f"{title}, in every style", [STYLED.format(word, s) for s in styles], "objects", [word], gone)
-            nearest = _nearest(pipe, word, rest)[:NEIGHBOURS]
-            ask(f"its neighbours: {', '.join(nearest)}", [f"a {label}" for label in nearest], "objects", nearest)
-            near += nearest
-        elif word in styles:
-            some = _spread(rest, n)
-            ask(f"{title} style", [STYLED.format(label, word) for label in some], "styles", [word], gone)
-            ask(f"what is drawn in {title} style", [STYLED.format(label, word) for label in some], "objects", some)
-        else:
-            kind = next((kind for kind, judge in judges.items() if word in judge.labels), None)
-            if kind:
-                some = _spread(rest, n)
-                ask(f"{title}, unasked", [f"a {label}" for label in some], kind, [word], gone)
-                ask(f"{title}, asked for", [f"a {label} with a {word}" for label in some], kind, [word], gone)
-            else:
-                ask(title, plain, gone=gone)
-    other = [label for label in rest if label not in near and label not in named]
-    kept_labels = [label for label in rest if label in named and label not in near]
-    others_count = max(n, min(len(other), 2 * n))
-    ask("named to be kept", [f"a {label}" for label in kept_labels], "objects", kept_labels)
-    ask("everything else", [f"a {label}" for label in _spread(other, others_count)], "objects",
-        _spread(other, others_count), count=others_count)
-    pairs = [(label, style) for style in styles if style not in erased for label in _spread(other, max(1, n // len(styles)))]
-    ask("styles", [STYLED.format(*pair) for pair in pairs], "styles", [style for _, style in pairs])
+        word, gone = concept.from_ or concept.erase, concept.from_ is None
+        title = word if gone else f"{word} without {concept.erase}"
+        kind = next((kind for kind, judge in judges.items() if word in judge.labels), None)
+        if kind in ("objects", None):
+            names = concept.names if gone else (word,)
+            ask(title, [(way.format(name), word) for name in names for way in ("{}", "a {}")], kind, gone)
+        if kind == "objects":
+            ask(f"{title}, in every style", [(STYLED.format(word, style), word) for style in styles], kind, gone)
+            ask(f"its neighbours: {', '.join(near[concept])}", [(f"a {label}", label) for label in near[concept]], kind)
+        elif kind == "styles":
+            ask(f"{title} style", [(STYLED.format(label, word), word) for label in some], kind, gone)
+            ask(f"what is drawn in {title} style", [(STYLED.format(label, word), label) for label in some], "objects")
+        elif kind is not None:
+            ask(f"{title}, unasked", [(f"a {label}", word) for label in some], kind, gone)
+            ask(f"{title}, asked for", [(f"a {label} with a {word}", word) for label in some], kind, gone)
+    ask("named to be kept", [(f"a {label}", label) for label in named], "objects")
+    ask(EVERYTHING_ELSE, [(f"a {label}", label) for label in other], "objects", count=max(n, len(other)))
+    pairs = [(label, style) for label in _spread(other, n) for style in styles if style not in erased]
+    ask(
+        "other styles" if erased & set(styles) else "styles",
+        [(STYLED.format(*p), p[1]) for p in _spread(pairs, n)],
+        "styles",
+    )
     if not objects:
-        ask("what must stay", list(kept))
+        ask("what must stay", [(prompt, "") for prompt in kept], None)
     return asked
 
 
@@ -138,9 +142,14 @@ def _grey(picture: Image) -> np.ndarray[Any, np.dtype[np.float32]]:
     return np.asarray(picture.convert("L"), np.float32)
 
 
-def _spread(labels: Sequence[str], count: int) -> list[str]:
-    """At most `count` labels, evenly spaced over all."""
-    return [labels[k * len(labels) // min(count, len(labels))] for k in range(min(count, len(labels)))]
+def _says(prompt: str, label: str) -> bool:
+    return re.search(rf"\b{re.escape(label)}\b", prompt) is not None
+
+
+def _spread(items: Sequence[T], count: int) -> list[T]:
+    """At most `count` items, evenly spaced over all."""
+    count = min(count, len(items))
+    return [items[k * len(items) // count] for k in range(count)]
 
 
 def _nearest(pipe: Any, word: str, labels: Sequence[str]) -> list[str]:

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 class Method(Protocol):
     """A frozen dataclass of hyperparameters that one calls. It leaves the pipeline as it was."""
 
-    def __call__(self, pipe: Any, concepts: Concept | Sequence[Concept], *, seed: int = 0, watch: Watch = ...) -> Edit: ...
+    def __call__(
+        self, pipe: Any, concepts: Concept | Sequence[Concept], *, seed: int = 0, watch: Watch = ...
+    ) -> Edit: ...
 
 
 def names() -> list[str]:

@@ -4,8 +4,8 @@ Gandikota, Materzynska, Fiotto-Kaufman, Bau: "Erasing Concepts from Diffusion Mo
 
     e_theta(x_t, c, t)  <-  e(x_t, t) - eta [e(x_t, c, t) - e(x_t, t)]                                  (eq. 6)
 
-e is the frozen model, e_theta the edited one, c the concept's prompt; the loss is the mean squared error. The weights of
-the target sum to one, so it is right as it stands for eps, v, x0 and flow predictions. Three variants:
+e is the frozen model, e_theta the edited one, c the concept's prompt; the loss is the mean squared error. The weights
+of the target sum to one, so it is right as it stands for eps, v, x0 and flow predictions. Three variants:
 
     anchor a:      e(x_t, a) - eta [e(x_t, c) - e(x_t, a)]     eta = 0: concept ablation's target (Kumari et al., 2023)
     erase c from b, asked with the prompt b, at x_t of a run for b:
@@ -26,21 +26,23 @@ Departures from the paper
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
-from itertools import cycle, islice
+from itertools import cycle
 from typing import Annotated, Any, ClassVar
 
 import torch
-from pydantic import ConfigDict, Field
+from diffusers.optimization import SchedulerType
+from pydantic import ConfigDict, Field, field_validator
 from pydantic.dataclasses import dataclass
+from torch import Tensor
 
-from unsee.card import Card
+from unsee.card import Card, settings_of
 from unsee.concepts import Concept
 from unsee.edit import Edit
+from unsee.errors import unknown
 from unsee.fit import Lesson, fit, trainable
 from unsee.layers import select, swapped
 from unsee.pipelines import denoiser, fingerprint, name
@@ -51,13 +53,25 @@ Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
-TEMPLATES = ("{}", "a {}", "a picture of a {}", "an image of a {}")
-NEUTRAL = (
-    "a cat", "a bird", "a horse", "a car", "a train", "a ship", "a house", "a bridge", "a city street", "a tree", "a flower",
-    "a forest", "a mountain", "a river", "the sea", "the sky", "a garden", "a man", "a woman", "a child", "a face", "a hat",
-    "a chair", "a table", "a lamp", "a book", "a clock", "a cup of coffee", "a pizza", "a bowl of soup", "a kitchen",
-    "a painting",
+TEMPLATES = (
+    "{}",
+    "a {}",
+    "a picture of a {}",
+    "a photo of a {}",
+    "a drawing of a {}",
+    "{} in a style",
+    "{}, in the style of art",
+    "a {} in a forest",
 )
+NEUTRAL = tuple(
+    "cat bird horse car train ship house bridge street tree flower forest mountain river sea sky garden man woman child "  # noqa: SIM905
+    "face hat chair table lamp book clock coffee pizza soup kitchen painting".split()
+)
+
+
+def steer(start: Tensor, c: Tensor, u: Tensor, eta: float) -> Tensor:
+    """eq. 6: from `start` away from what the concept adds to the prediction."""
+    return start - eta * (c - u)
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -75,8 +89,8 @@ class ESD:
     guidance_scale  of the recorded runs
     steps, sampler  of the recorded runs: sampler steps; "pipeline" or the name of a diffusers scheduler
     rerecord        record again from the edited model after so many updates; 0 never
-    templates       prompts of the concept; {} is its name
-    neutral         prompts that must stay, beside the concept's own `keep`
+    templates       prompts; {} is the concept's name, or a word that must stay
+    neutral         words that must stay, beside the concept's own `keep`
 
     Calling it with a pipeline and one or more concepts returns an Edit and leaves the pipeline as it was.
     Raises pydantic's ValidationError, a ValueError, on a setting that is unknown or out of range.
@@ -98,12 +112,26 @@ class ESD:
     templates: tuple[Annotated[str, Field(pattern=r"\{\}")], ...] = TEMPLATES
     neutral: tuple[str, ...] = NEUTRAL
 
+    @field_validator("schedule")
+    @classmethod
+    def _known(cls, schedule: str) -> str:
+        if schedule not in (known := [kind.value for kind in SchedulerType]):
+            raise unknown("schedule", schedule, known)
+        return schedule
+
     presets: ClassVar[dict[str, dict[str, Any]]] = {
-        # Sec. 5 and the first code: 1000 updates, batch 1, lr 1e-5, DDIM 50, guidance 3, bare name, x_t from the edited model.
-        "paper": dict(
-            updates=1000, lr=1e-5, schedule="constant", batch=1, runs=1, keep_weight=0, sampler="DDIMScheduler",
-            rerecord=1, templates=("{}",),
-        ),
+        # Sec. 5 and the authors' first code; x_t by the edited model, under the concept's bare name.
+        "paper": {
+            "updates": 1000,
+            "lr": 1e-5,
+            "schedule": "constant",
+            "batch": 1,
+            "runs": 1,
+            "keep_weight": 0,
+            "sampler": "DDIMScheduler",
+            "rerecord": 1,
+            "templates": ("{}",),
+        },
     }
 
     def __call__(
@@ -112,11 +140,12 @@ class ESD:
         concepts = (concepts,) if isinstance(concepts, Concept) else tuple(concepts)
         key, net = denoiser(pipe)
         weights = select(net, self.select)
-        card = Card("esd", asdict(self), concepts, name(pipe), fingerprint(net), seed, versions())
+        card = Card("esd", settings_of(self), concepts, name(pipe), fingerprint(net), seed, versions())
         generator = torch.Generator().manual_seed(seed)
 
         with trainable(weights) as frozen:
-            erase = [row for concept in concepts for row in self._erase(pipe, concept, generator, watch)]
+            once = concepts if not self.rerecord else ()
+            erase = [row for concept in once for row in self._erase(pipe, concept, generator, watch)]
             keep, empty = self._keep(pipe, concepts, generator, watch) if self.keep_weight else ([], [])
 
             def lesson(update: int) -> Lesson:
@@ -126,7 +155,9 @@ class ESD:
                     erase[:] = self._erase(pipe, concept, generator, quiet, at, partial(swapped, weights, frozen))
                 rows = _some(erase, self.batch, generator)
                 if keep:
-                    rows += _some(keep, self.batch - self.batch // 4, generator) + _some(empty, self.batch // 4, generator)
+                    rows += _some(keep, self.batch - self.batch // 4, generator) + _some(
+                        empty, self.batch // 4, generator
+                    )
                 weight = torch.full((len(rows),), 1 / self.batch, device=rows[0].output.device)
                 weight[self.batch :] *= self.keep_weight
                 return Lesson(stack(rows), weight)
@@ -136,12 +167,17 @@ class ESD:
 
     @torch.no_grad()
     def _erase(
-        self, pipe: Any, concept: Concept, generator: torch.Generator, watch: Watch, at: Sequence[int] | None = None,
+        self,
+        pipe: Any,
+        concept: Concept,
+        generator: torch.Generator,
+        watch: Watch,
+        at: Sequence[int] | None = None,
         teacher: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> list[Call]:
         """Rows that ask for the concept, each with its target as output.
 
-        at, teacher  with a model that is being edited: the steps to record, and a context in which the frozen model answers
+        at, teacher  with a model that is being edited: the steps to record, and a context in which the frozen one answers
         """
         _, net = denoiser(pipe)
         ways = [(template, word) for word in concept.names for template in self.templates]
@@ -151,39 +187,59 @@ class ESD:
 
         rows = []
         for run, trajectory in self._record(pipe, asked, generator, watch, at):
-            named = conditions(pipe, [template.format(word) for template, word in ways[run]])
-            anchor = conditions(pipe, [template.format(concept.anchor or "") for template, _ in ways[run]])
+            named = conditions(pipe, [template.format(word) for template, word in ways[run]]) if concept.from_ else None
+            anchor = (
+                conditions(pipe, [template.format(concept.anchor) for template, _ in ways[run]])
+                if concept.anchor
+                else None
+            )
             with teacher():
                 for step in trajectory if teacher is nullcontext else map(partial(again, net), trajectory):
-                    b = step.concept.output
-                    c = replay(net, named, like=step.concept) if concept.from_ else b
-                    u = replay(net, anchor, like=step.concept) if concept.anchor else step.null.output
-                    target = (b if concept.from_ else u) - self.eta * (c - u)
-                    rows += single(replace(step.concept, output=target))
+                    c = replay(net, named, like=step.concept) if named else step.concept.output
+                    u = replay(net, anchor, like=step.concept) if anchor else step.null.output
+                    start = step.concept.output if named else u
+                    rows += single(replace(step.concept, output=steer(start, c, u, self.eta)))
         return rows
 
     def _keep(
         self, pipe: Any, concepts: Sequence[Concept], generator: torch.Generator, watch: Watch
     ) -> tuple[list[Call], list[Call]]:
-        """Rows of what must stay: calls with other prompts, and calls with none. Their targets are their own outputs."""
-        words = [self.templates[-1].format(word) for concept in concepts for word in concept.keep]
-        erased = re.compile("|".join(rf"\b{re.escape(name)}\b" for concept in concepts for name in concept.names), re.I)
-        neutral = [prompt for prompt in self.neutral if not erased.search(prompt)]
-        prompts = list(islice(cycle([*words, *neutral]), max(self.keep_runs, len(words))))
+        """Rows of what must stay: calls with other prompts, and with none. Their own outputs are their targets."""
+        erased = {name.lower() for concept in concepts for name in concept.names}
+        words = [word for concept in concepts for word in concept.keep]
+        words += [word for word in self.neutral if word.lower() not in erased]
+        ways = torch.randint(len(self.templates), (max(self.keep_runs, len(words)),), generator=generator).tolist()
+        prompts = [self.templates[way].format(word) for way, word in zip(ways, cycle(words))]
         steps = [step for _, trajectory in self._record(pipe, prompts, generator, watch) for step in trajectory]
-        return [row for step in steps for row in single(step.concept)], [row for step in steps for row in single(step.null)]
+        return [row for step in steps for row in single(step.concept)], [
+            row for step in steps for row in single(step.null)
+        ]
 
     def _record(
-        self, pipe: Any, prompts: Sequence[str], generator: torch.Generator, watch: Watch, at: Sequence[int] | None = None
+        self,
+        pipe: Any,
+        prompts: Sequence[str],
+        generator: torch.Generator,
+        watch: Watch,
+        at: Sequence[int] | None = None,
     ) -> Iterator[tuple[slice, Trajectory]]:
         """One recorded run for each prompt, as many side by side as there are rows in an update."""
         seeds = torch.randint(2**31, (len(prompts),), generator=generator).tolist()
         size = 2 * self.batch
         for start in range(0, len(prompts), size):
             run = slice(start, start + size)
-            yield run, record(
-                pipe, prompts[run], seeds=seeds[run], steps=self.steps, guidance_scale=self.guidance_scale,
-                sampler=self.sampler, at=at, watch=watch,
+            yield (
+                run,
+                record(
+                    pipe,
+                    prompts[run],
+                    seeds=seeds[run],
+                    steps=self.steps,
+                    guidance_scale=self.guidance_scale,
+                    sampler=self.sampler,
+                    at=at,
+                    watch=watch,
+                ),
             )
 
 

@@ -16,7 +16,9 @@ LABEL = 92
 INK, PALE, PAPER = "#1b1b1f", "#6b6b76", "#ffffff"
 
 
-def before_after(rows: Sequence[Row], before: Mapping[Shot, Image.Image], after: Mapping[Shot, Image.Image]) -> Image.Image:
+def before_after(
+    rows: Sequence[Row], before: Mapping[Shot, Image.Image], after: Mapping[Shot, Image.Image]
+) -> Image.Image:
     """One picture: for each row up to eight prompts, the base model's pictures above and the edited model's below."""
     return grid([(row.question.name, _some(row.question.shots)) for row in rows], {"before": before, "after": after})
 

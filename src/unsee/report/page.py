@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL.Image import Image
 
-from unsee.evaluate.questions import Row
+from unsee.evaluate.questions import EVERYTHING_ELSE, Row
 from unsee.evaluate.statistics import Score
 
 MISSING = "not measured"
@@ -48,7 +48,12 @@ def cells(row: Row) -> tuple[str, ...]:
     if row.before is None or row.after is None:
         return name, MISSING, MISSING, str(row.changed.n), "", change
     return (
-        name, f"{100 * row.before.value:.1f} %", f"{100 * row.after.value:.1f} %", str(row.after.n), interval(row.after), change
+        name,
+        f"{100 * row.before.value:.1f} %",
+        f"{100 * row.after.value:.1f} %",
+        str(row.after.n),
+        interval(row.after),
+        change,
     )
 
 
@@ -61,6 +66,6 @@ def verdict(rows: Sequence[Row]) -> str:
     parts = [
         f"{row.question.name}: {100 * row.before.value:.0f} % before, {100 * row.after.value:.0f} % after"
         for row in rows
-        if row.before and row.after and (row.question.gone or row.question.name == "everything else")
+        if row.before and row.after and (row.question.gone or row.question.name == EVERYTHING_ELSE)
     ]
     return "; ".join(parts) + "." if parts else "No judge was given, so nothing was counted: look at the pictures."

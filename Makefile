@@ -1,0 +1,33 @@
+PYTHON ?= python3
+BIN := .venv/bin
+TORCH := $(shell grep '^torch==' constraints.txt)
+
+.PHONY: demo test check bench clean
+
+demo: .venv/demo            ## erase a church from the miniature, and look
+	$(BIN)/unsee erase church --force
+
+test: .venv/test            ## the tests, offline
+	$(BIN)/python -m pytest
+
+check: .venv/test           ## style and types
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/mypy
+
+bench: .venv/demo           ## the figures of docs/performance.md
+	$(BIN)/python -m benchmarks.miniature
+
+# torch first and by itself: pip then finds the build for a CPU, and everything else fits around it.
+.venv/demo: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet $(TORCH)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+.venv/test: .venv/demo
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt pytest hypothesis ruff mypy types-PyYAML
+	touch $@
+
+clean:
+	rm -rf .venv runs build dist

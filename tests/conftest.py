@@ -1,0 +1,37 @@
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import unsee
+from unsee.edit import Edit
+from unsee.methods.esd import ESD
+
+QUICK: dict[str, Any] = {"steps": 4, "updates": 3, "batch": 2, "runs": 2, "keep_runs": 2}
+"""Settings under which ESD runs in about a second."""
+
+
+@pytest.fixture(scope="session")
+def mini() -> Any:
+    return unsee.load("mini")
+
+
+@pytest.fixture
+def pipe(mini: Any) -> Iterator[Any]:
+    """The miniature; fails the test that leaves its denoiser other than it was."""
+    before = {name: value.clone() for name, value in mini.unet.state_dict().items()}
+    yield mini
+    after = mini.unet.state_dict()
+    assert all(bool((after[name] == value).all()) for name, value in before.items()), "the base model was changed"
+    assert not any(weight.requires_grad for weight in mini.unet.parameters())
+
+
+@pytest.fixture(scope="session")
+def edit(mini: Any) -> Edit:
+    """An edit that was made in a few updates: too few to erase, enough to differ from the base."""
+    return ESD(**QUICK)(mini, unsee.Concept("church"))

@@ -1,0 +1,246 @@
+"""What a user types: the main job, its record, and every bad input ending in one line with exit code 2."""
+
+import json
+import pickle
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+import unsee
+from unsee import cli
+
+QUICK = [
+    *[
+        "-n",
+        "2",
+        "--steps",
+        "2",
+        "--updates",
+        "2",
+        "--set",
+        "steps=2",
+        "--set",
+        "batch=2",
+        "--set",
+        "runs=2",
+        "--set",
+        "keep_runs=1",
+    ],
+    *["--set", "neutral=[cat]"],
+]
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    """Type a command in an empty folder; get exit code, output, errors."""
+    monkeypatch.chdir(tmp_path)
+
+    def typed(*words: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["unsee", *map(str, words)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return typed
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a quick run."""
+    folder = tmp_path_factory.mktemp("runs") / "church"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["unsee", "erase", "church", *QUICK, "--out", str(folder)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        assert not end.value.code
+    return folder
+
+
+def test_a_run_leaves_what_it_promises(finished: Path) -> None:
+    assert sorted(file.name for file in finished.iterdir()) == [
+        "before-after.png",
+        "edit.safetensors",
+        "index.html",
+        "run.json",
+    ]
+    Image.open(finished / "before-after.png").verify()
+    record = json.loads((finished / "run.json").read_text())
+    assert record["config"]["settings"]["updates"] == 2
+    assert record["config"]["settings"]["eta"] == unsee.ESD().eta
+    assert record["model"]["name"] == "mini"
+    assert {"command", "versions", "seconds", "peak_memory_bytes", "rows", "threads"} <= record.keys()
+    rows = {row["question"]["name"]: row for row in record["rows"]}
+    assert rows["church"]["question"]["gone"]
+    assert rows["church"]["before"]["n"] == 2
+    assert "everything else" in rows
+
+
+def test_the_page_needs_nothing_beside_itself(finished: Path) -> None:
+    html = (finished / "index.html").read_text()
+    assert not re.search(r"""(src|href)=["'](?!data:)""", html)
+    assert "url(" not in html
+    assert "<script" not in html
+    assert "<h1>Erased: church</h1>" in html
+
+
+def test_the_page_escapes_what_it_shows(run: Run, tmp_path: Path) -> None:
+    code, _, err = run("erase", "<b>x</b>", *QUICK, "--out", tmp_path / "out")
+    assert code == 0, err
+    assert "<b>x" not in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_a_run_repeats_from_its_record_bit_for_bit(run: Run, finished: Path, tmp_path: Path) -> None:
+    assert run("erase", "--config", finished / "run.json", "--out", tmp_path / "again")[0] == 0
+    assert (tmp_path / "again" / "edit.safetensors").read_bytes() == (finished / "edit.safetensors").read_bytes()
+    first, second = (json.loads((folder / "run.json").read_text()) for folder in (finished, tmp_path / "again"))
+    assert first["config"] == second["config"]
+    assert first["rows"] == second["rows"]
+
+
+def test_a_run_starts_from_yaml_and_flags_go_first(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    settings = {"steps": 2, "batch": 2, "runs": 2, "keep_runs": 1, "neutral": ["cat"], "updates": 5, "lr": "1e-5"}
+    file.write_text(yaml.safe_dump({"concepts": [{"erase": "dog"}], "settings": settings, "pictures": 2, "steps": 2}))
+    assert run("erase", "--config", file, "--updates", 1)[0] == 0
+    card = unsee.Edit.load(tmp_path / "runs" / "dog" / "edit.safetensors").card
+    assert card.settings["updates"] == 1
+    assert card.settings["lr"] == 1e-5
+
+
+def test_generate_draws_base_and_edit(run: Run, finished: Path, tmp_path: Path) -> None:
+    out = tmp_path / "picture.png"
+    words = ["a church", "a castle", "--edit", finished / "edit.safetensors", "-n", 2, "--steps", 2, "--out", out]
+    code, said, err = run("generate", *words)
+    assert code == 0, err
+    assert str(out) in said
+    full = Image.open(out).copy()
+    run("generate", *words, "--scale", 0)
+    none = Image.open(out).copy()
+    assert full.tobytes() != none.tobytes()
+
+
+def test_show_prints_the_card(run: Run, finished: Path) -> None:
+    code, out, _ = run("show", finished / "edit.safetensors")
+    assert code == 0
+    for part in ("church", "esd", "cross", "mini", "torch"):
+        assert part in out
+
+
+def test_show_prints_no_control_characters(run: Run, edit: unsee.Edit, tmp_path: Path) -> None:
+    import dataclasses
+
+    evil = dataclasses.replace(edit, card=dataclasses.replace(edit.card, base="mini\x1b[2J\x07"))
+    code, out, _ = run("show", evil.save(tmp_path / "evil.safetensors"))
+    assert code == 0
+    assert "\x1b" not in out
+    assert "\x07" not in out
+
+
+BAD = {
+    "unknown method": (["erase", "church", "--method", "esdd"], "unknown method 'esdd': did you mean 'esd'"),
+    "unknown preset": (["erase", "church", "--preset", "papr"], "did you mean 'paper'"),
+    "unknown selection": (["erase", "church", "--select", "crss"], "did you mean 'cross'"),
+    "unknown setting": (["erase", "church", "--set", "updatess=3"], "did you mean 'updates'"),
+    "unknown option": (["erase", "church", "--etta", "1"], "No such option: --etta"),
+    "unknown command": (["erese", "church"], "No such command 'erese'"),
+    "setting without value": (["erase", "church", "--set", "updates"], "takes KEY=VALUE"),
+    "wrong type": (["erase", "church", "--set", "updates=many"], "updates:"),
+    "wrong type of option": (["erase", "church", "--eta", "much"], "should be a valid number"),
+    "eta below zero": (["erase", "church", "--eta", "-1"], "eta: input should be greater than or equal to 0"),
+    "eta not a number": (["erase", "church", "--eta", "nan"], "eta:"),
+    "lr zero": (["erase", "church", "--lr", "0"], "lr"),
+    "no updates": (["erase", "church", "--updates", "0"], "updates: input should be greater than or equal to 1"),
+    "unknown sampler": (["erase", "church", "--set", "sampler=DDIM"], "unknown sampler 'DDIM'"),
+    "unknown schedule": (["erase", "church", "--set", "schedule=linea"], "did you mean 'linear'"),
+    "no concept": (["erase"], "name what to erase"),
+    "empty concept": (["erase", " "], "not an empty text"),
+    "too long a concept": (["erase", "church " * 40], "would be cut off"),
+    "missing model folder": (["erase", "church", "--model", "./nowhere"], "there is no model './nowhere'"),
+    "folder without a pipeline": (["erase", "church", "--model", "."], "has no model_index.json"),
+    "unreachable model": (["erase", "church", "--model", "nobody/nothing"], "cannot load 'nobody/nothing'"),
+    "missing judge": (["erase", "church", "--judge", "objects=./nowhere"], "cannot load the judge"),
+    "folder that cannot be written": (["erase", "church", "--out", "file/run"], "cannot write into file/run"),
+    "missing configuration": (["erase", "--config", "nothing.yaml"], "cannot read the configuration"),
+    "broken configuration": (["erase", "--config", "broken.yaml"], "is no YAML"),
+    "configuration with an unknown key": (["erase", "--config", "key.yaml"], "did you mean 'model'"),
+    "missing edit": (["show", "nothing.safetensors"], "there is no edit file"),
+    "edit that is random": (["show", "random.safetensors"], "is broken or no safetensors file"),
+    "edit that is a pickle": (["show", "evil.pt"], "no .safetensors file"),
+    "generate with a random edit": (["generate", "a church", "--edit", "random.safetensors"], "is broken"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_line(run: Run, tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "random.safetensors").write_bytes(bytes(range(256)) * 8)
+    (tmp_path / "evil.pt").write_bytes(pickle.dumps([1]))
+    (tmp_path / "broken.yaml").write_text("a: [b")
+    (tmp_path / "key.yaml").write_text("concepts: [{erase: church}]\nmodell: mini\n")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    words, expected = BAD[name]
+    code, _, err = run(*words)
+    assert code == 2, err
+    assert expected in err
+    assert err.count("\n") == 1, err
+    assert "Traceback" not in err
+    assert all(path.read_bytes() == content for path, content in before.items())
+    assert not list(tmp_path.rglob("edit.safetensors"))
+
+
+def test_a_run_is_not_written_over(run: Run, finished: Path) -> None:
+    before = (finished / "edit.safetensors").read_bytes()
+    code, _, err = run("erase", "dog", *QUICK, "--out", finished)
+    assert code == 2
+    assert "holds a run already" in err
+    assert (finished / "edit.safetensors").read_bytes() == before
+
+
+def test_an_edit_for_another_model_names_both(run: Run, edit: unsee.Edit, tmp_path: Path, mini: Any) -> None:
+    with torch.no_grad():
+        mini.unet.conv_out.bias.add_(1)
+        mini.save_pretrained(tmp_path / "other")
+        mini.unet.conv_out.bias.sub_(1)
+    path = edit.save(tmp_path / "edit.safetensors")
+    code, _, err = run("generate", "a church", "--edit", path, "--model", tmp_path / "other")
+    assert code == 2
+    assert re.search(r"made for 'mini' with weights \w{12}; the weights here are \w{12}", err)
+
+
+def test_a_scale_that_is_no_number_is_refused(run: Run, finished: Path) -> None:
+    code, _, err = run("generate", "a church", "--edit", finished / "edit.safetensors", "--scale", "nan")
+    assert code == 2
+    assert "finite" in err
+
+
+def test_stopping_keeps_what_is_finished(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from unsee import api
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(api, "render", stop)
+    code, _, err = run("erase", "church", *QUICK, "--out", tmp_path / "out")
+    assert code == 130
+    assert "stopped" in err
+    assert unsee.Edit.load(tmp_path / "out" / "edit.safetensors").deltas
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["edit.safetensors"]
+
+
+def test_debug_shows_the_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["unsee", "erase", " ", "--debug"])
+    with pytest.raises(unsee.InputError):
+        cli.main()

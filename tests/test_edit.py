@@ -1,0 +1,122 @@
+"""An edit comes and goes without a trace, and survives its file."""
+
+import contextlib
+import dataclasses
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+import unsee
+from unsee.card import read_card
+from unsee.errors import InputError
+from unsee.pipelines import fingerprint
+
+
+def state(pipe: Any) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in pipe.unet.state_dict().items()}
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_the_base_comes_back_bit_for_bit(pipe: Any, edit: unsee.Edit) -> None:
+    base = state(pipe)
+    with edit.applied(pipe):
+        assert not same(base, state(pipe))
+    assert same(base, state(pipe))
+    with pytest.raises(RuntimeError, match="stop"), edit.applied(pipe):
+        raise RuntimeError("stop")
+    assert same(base, state(pipe))
+
+
+def test_scale_zero_is_the_base_and_one_the_edit(pipe: Any, edit: unsee.Edit) -> None:
+    base = state(pipe)
+    with edit.applied(pipe, 0.0):
+        assert same(base, state(pipe))
+    with edit.applied(pipe, 0.5):
+        half = state(pipe)
+    name = next(iter(edit.deltas)).removeprefix("unet.")
+    torch.testing.assert_close(half[name], base[name] + 0.5 * edit.deltas[f"unet.{name}"])
+
+
+def test_a_file_gives_back_the_same_bits(edit: unsee.Edit, tmp_path: Path) -> None:
+    path = edit.save(tmp_path / "edit.safetensors")
+    again = unsee.Edit.load(path)
+    assert again.card == edit.card
+    assert again.deltas.keys() == edit.deltas.keys()
+    assert all(torch.equal(again.deltas[name], delta) for name, delta in edit.deltas.items())
+    assert read_card(path) == edit.card
+    assert [file.name for file in tmp_path.iterdir()] == ["edit.safetensors"]
+
+
+def test_an_edit_for_other_weights_is_refused_with_both_hashes(pipe: Any, edit: unsee.Edit) -> None:
+    other = dataclasses.replace(edit, card=dataclasses.replace(edit.card, base_hash="0" * 64))
+    here = fingerprint(pipe.unet)[:12]
+    with pytest.raises(InputError, match=f"000000000000; the weights here are {here}"), other.applied(pipe):
+        pass
+
+
+def test_an_edit_of_other_shapes_is_refused_with_both_shapes(pipe: Any, edit: unsee.Edit) -> None:
+    name = next(iter(edit.deltas))
+    other = unsee.Edit({name: torch.zeros(3, 3)}, edit.card)
+    with pytest.raises(InputError, match=r"has shape \(3, 3\) there, "), other.applied(pipe):
+        pass
+    with (
+        pytest.raises(InputError, match="has no weight 'unet.nothing'"),
+        unsee.Edit({"unet.nothing": torch.zeros(1)}, edit.card).applied(pipe),
+    ):
+        pass
+
+
+def test_fingerprint_is_of_values_not_of_precision(pipe: Any) -> None:
+    from copy import deepcopy
+
+    half = deepcopy(pipe.unet).to(torch.bfloat16)
+    assert fingerprint(half) == fingerprint(pipe.unet)
+    next(half.parameters()).data += 1
+    assert fingerprint(half) != fingerprint(pipe.unet)
+
+
+def test_files_that_are_no_edit(edit: unsee.Edit, tmp_path: Path) -> None:
+    whole = edit.save(tmp_path / "edit.safetensors").read_bytes()
+    poison = dataclasses.replace(edit, deltas={name: delta * torch.nan for name, delta in edit.deltas.items()})
+    files = {
+        "truncated.safetensors": whole[:-100],
+        "random.safetensors": bytes(range(256)) * 8,
+        "empty.safetensors": b"",
+        "pickle.safetensors": pickle.dumps({"a": 1}),
+        "pickle.pt": pickle.dumps({"a": 1}),
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError):
+            unsee.Edit.load(tmp_path / name)
+    save_file({"a": torch.zeros(1)}, tmp_path / "bare.safetensors")
+    with pytest.raises(InputError, match="no card"):
+        unsee.Edit.load(tmp_path / "bare.safetensors")
+    with pytest.raises(InputError, match="not finite"):
+        unsee.Edit.load(poison.save(tmp_path / "nan.safetensors"))
+    with pytest.raises(InputError, match="there is no edit file"):
+        unsee.Edit.load(tmp_path / "missing.safetensors")
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=st.floats(0, 1), value=st.integers(0, 255), cut=st.floats(0, 1))
+def test_a_damaged_file_is_refused_or_read(
+    edit: unsee.Edit, tmp_path: Path, place: float, value: int, cut: float
+) -> None:
+    """No byte in the header and no cut ends in anything but an InputError or an edit."""
+    whole = bytearray(edit.save(tmp_path / "edit.safetensors").read_bytes())
+    header = int.from_bytes(whole[:8], "little") + 8
+    whole[int(place * (header - 1))] = value
+    path = tmp_path / "damaged.safetensors"
+    path.write_bytes(whole if cut > 0.5 else whole[: int(2 * cut * len(whole))])
+    with contextlib.suppress(InputError):
+        unsee.Edit.load(path)

@@ -1,0 +1,157 @@
+"""The formula, by hand and against the network; what ESD may and may not touch."""
+
+from typing import Any
+
+import pytest
+import torch
+from conftest import QUICK
+from pydantic import ValidationError
+
+import unsee
+from unsee.layers import select
+from unsee.methods.esd import ESD, NEUTRAL, TEMPLATES, steer
+from unsee.recorder import conditions, record, replay
+
+
+@pytest.mark.parametrize(("eta", "target"), [(0.0, 1.0), (1.0, -1.0), (3.0, -5.0)])
+def test_eq_6_by_hand(eta: float, target: float) -> None:
+    # u = 1, c = 3:  u - eta (c - u) = 1 - 2 eta
+    assert steer(torch.tensor(1.0), torch.tensor(3.0), torch.tensor(1.0), eta).item() == target
+
+
+def predict(pipe: Any, prompt: str, like: Any) -> torch.Tensor:
+    """The network's answer to a prompt at a recorded x and t, by the pipeline's own encoder and nothing of unsee."""
+    text, empty = pipe.encode_prompt(prompt, "cpu", 1, True, "")
+    embedding = text if prompt else empty
+    with torch.no_grad():
+        return pipe.unet(like.arguments["sample"], like.arguments["timestep"], embedding).sample
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0, 3.0])
+def test_targets_are_the_frozen_models_steered_away(pipe: Any, eta: float) -> None:
+    method = ESD(**{**QUICK, "eta": eta, "runs": 1, "templates": ("{}",)})
+    for row in method._erase(pipe, unsee.Concept("church"), torch.Generator().manual_seed(0), lambda *_: None):
+        c, u = predict(pipe, "church", row), predict(pipe, "", row)
+        torch.testing.assert_close(row.output, u - eta * (c - u), atol=1e-4, rtol=1e-4)
+
+
+def test_targets_with_an_anchor_start_at_the_anchor(pipe: Any) -> None:
+    method = ESD(**{**QUICK, "runs": 1, "templates": ("{}",)})
+    concept = unsee.Concept("church", anchor="castle")
+    for row in method._erase(pipe, concept, torch.Generator().manual_seed(0), lambda *_: None):
+        c, a = predict(pipe, "church", row), predict(pipe, "castle", row)
+        torch.testing.assert_close(row.output, 2 * a - c, atol=1e-4, rtol=1e-4)
+
+
+def test_erasing_from_something_asks_for_that(pipe: Any) -> None:
+    method = ESD(**{**QUICK, "runs": 1, "templates": ("{}",)})
+    concept = unsee.Concept("crown", from_="cowboy")
+    for row in method._erase(pipe, concept, torch.Generator().manual_seed(0), lambda *_: None):
+        b, c, u = (predict(pipe, prompt, row) for prompt in ("cowboy", "crown", ""))
+        torch.testing.assert_close(row.output, b - (c - u), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(replay(pipe.unet, row), b, atol=1e-4, rtol=1e-4)  # the row asks with "cowboy"
+
+
+def says(pipe: Any, row: Any, word: str) -> bool:
+    """Whether a row asks with a word, under any template."""
+    asked = conditions(pipe, [template.format(word) for template in TEMPLATES]).arguments["encoder_hidden_states"]
+    return any(torch.allclose(row.arguments["encoder_hidden_states"][0], one, atol=1e-5) for one in asked)
+
+
+def test_what_stays_is_asked_for_as_it_is(pipe: Any) -> None:
+    keep, empty = ESD(**QUICK)._keep(
+        pipe, [unsee.Concept("church", keep=("castle",))], torch.Generator().manual_seed(0), lambda *_: None
+    )
+    for rows in (keep, empty):
+        for row in rows[:4]:
+            torch.testing.assert_close(replay(pipe.unet, row), row.output, atol=1e-4, rtol=1e-4)
+    assert says(pipe, keep[0], "castle")
+
+
+def test_a_neutral_prompt_that_names_the_concept_is_not_kept(pipe: Any) -> None:
+    concept = unsee.Concept("cat")
+    keep, _ = ESD(**QUICK)._keep(pipe, [concept], torch.Generator().manual_seed(0), lambda *_: None)
+    assert NEUTRAL[0] == "cat"
+    assert says(pipe, keep[0], NEUTRAL[1])
+
+
+def test_only_selected_weights_change(pipe: Any) -> None:
+    for selection in ("cross", "cross-kv", "self", "noncross"):
+        edit = ESD(**QUICK, select=selection)(pipe, unsee.Concept("church"))
+        assert set(edit.deltas) == {f"unet.{name}" for name in select(pipe.unet, selection)}
+        before = {name: value.clone() for name, value in pipe.unet.state_dict().items()}
+        with edit.applied(pipe):
+            changed = {f"unet.{n}" for n, value in pipe.unet.state_dict().items() if not torch.equal(value, before[n])}
+        assert changed <= set(edit.deltas)
+        assert changed
+
+
+def test_the_loss_of_erasing_falls(pipe: Any) -> None:
+    method = ESD(steps=6, runs=4, updates=20, batch=8, keep_weight=0)
+    edit = method(pipe, unsee.Concept("church"))
+    rows = method._erase(pipe, unsee.Concept("church"), torch.Generator().manual_seed(7), lambda *_: None)
+
+    def loss() -> float:
+        with torch.no_grad():
+            return sum((replay(pipe.unet, row) - row.output).square().mean().item() for row in rows)
+
+    base = loss()
+    with edit.applied(pipe):
+        assert loss() < 0.7 * base
+
+
+def test_one_seed_gives_one_edit(pipe: Any, edit: unsee.Edit) -> None:
+    again = ESD(**QUICK)(pipe, unsee.Concept("church"))
+    other = ESD(**QUICK)(pipe, unsee.Concept("church"), seed=1)
+    assert all(torch.equal(edit.deltas[name], again.deltas[name]) for name in edit.deltas)
+    assert any(not torch.equal(edit.deltas[name], other.deltas[name]) for name in edit.deltas)
+
+
+def test_the_paper_preset_draws_from_the_edited_model(pipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One record for every update, of one row, at one step; the frozen model gives the targets."""
+    import unsee.methods.esd as esd
+
+    calls: list[Any] = []
+
+    def spy(pipe: Any, prompts: Any, **options: Any) -> Any:
+        calls.append((list(prompts), options["at"], {n: v.clone() for n, v in select(pipe.unet, "cross").items()}))
+        return record(pipe, prompts, **options)
+
+    monkeypatch.setattr(esd, "record", spy)
+    preset = {**ESD.presets["paper"], "updates": 3, "steps": 5, "lr": 1e-3}
+    ESD(**preset)(pipe, unsee.Concept("church"))
+    assert [prompts for prompts, _, _ in calls] == [["church"]] * 3
+    assert all(len(at) == 1 for _, at, _ in calls)
+    name = next(iter(calls[0][2]))
+    assert not torch.equal(calls[0][2][name], calls[2][2][name])
+
+
+def test_re_recorded_targets_are_the_frozen_models(pipe: Any, edit: unsee.Edit) -> None:
+    from functools import partial
+
+    from unsee.layers import swapped
+
+    weights = select(pipe.unet, "cross")
+    frozen = {name: weight.data for name, weight in weights.items()}
+    method = ESD(**{**QUICK, "runs": 1, "templates": ("{}",)})
+    with edit.applied(pipe, 20.0):
+        rows = method._erase(
+            pipe,
+            unsee.Concept("church"),
+            torch.Generator().manual_seed(0),
+            lambda *_: None,
+            [2],
+            partial(swapped, weights, frozen),
+        )
+    for row in rows:
+        c, u = predict(pipe, "church", row), predict(pipe, "", row)
+        torch.testing.assert_close(row.output, 2 * u - c, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"eta": -1}, {"eta": float("nan")}, {"lr": 0}, {"updates": 0}, {"templates": ("a",)}, {"guidance_scale": 1}],
+)
+def test_settings_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        ESD(**wrong)

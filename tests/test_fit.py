@@ -1,0 +1,85 @@
+"""The training loop on a problem whose answer is known."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from unsee.fit import WIDTH_RATE, Lesson, fan_in, fit, trainable
+from unsee.recorder import Call
+
+
+class Line(nn.Module):
+    """y = a x + b: a denoiser of two parameters."""
+
+    def __init__(self, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.a = nn.Parameter(torch.zeros(1, dtype=dtype), requires_grad=False)
+        self.b = nn.Parameter(torch.zeros(1, dtype=dtype), requires_grad=False)
+
+    def forward(self, sample: torch.Tensor, timestep: torch.Tensor, return_dict: bool = False) -> tuple[torch.Tensor]:
+        return (self.a * sample + self.b,)
+
+
+def line(x: torch.Tensor, y: torch.Tensor) -> Call:
+    return Call({"sample": x, "timestep": torch.zeros(len(x)), "return_dict": False}, y)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_fit_finds_the_weighted_least_squares_line(dtype: torch.dtype) -> None:
+    # Points (0, 1), (1, 3), (1, 5) with weights 1, 1, 3: through (0, 1) and the mean (1, 4.5), so y = 3.5 x + 1.
+    x, y = torch.tensor([[0.0], [1.0], [1.0]], dtype=dtype), torch.tensor([[1.0], [3.0], [5.0]], dtype=dtype)
+    net, weight = Line(dtype), torch.tensor([1.0, 1.0, 3.0])
+    with trainable(dict(net.named_parameters())):
+        losses = fit(net, dict(net.named_parameters()), lambda _: Lesson(line(x, y), weight), updates=1500, lr=0.1)
+        assert net.a.item() == pytest.approx(3.5, abs=0.03)
+        assert net.b.item() == pytest.approx(1.0, abs=0.03)
+    # At the optimum the residuals are 0, -1.5 and 0.5: 1 * 2.25 + 3 * 0.25 = 3.
+    assert losses[-1] == pytest.approx(3.0, abs=0.05)
+
+
+def test_small_updates_are_not_lost_in_bfloat16() -> None:
+    # 256 is followed by 258 in bfloat16: an update of 0.01 is invisible to it, 100 of them are not.
+    net = Line(torch.bfloat16)
+    net.a.data.fill_(256.0)
+    call = line(torch.ones(1, 1, dtype=torch.bfloat16), torch.zeros(1, 1, dtype=torch.bfloat16))
+    with trainable({"a": net.a}):
+        fit(net, {"a": net.a}, lambda _: Lesson(call, torch.ones(1)), updates=1000, lr=0.01, schedule="constant")
+        assert net.a.item() < 250
+
+
+def test_the_originals_come_back() -> None:
+    net = Line()
+    before = net.a.data
+    with pytest.raises(RuntimeError, match="stop"), trainable({"a": net.a}):
+        net.a.data.fill_(5.0)
+        raise RuntimeError("stop")
+    assert net.a.data is before or net.a.data_ptr() == before.data_ptr()
+    assert net.a.item() == 0.0
+    assert not net.a.requires_grad
+
+
+def test_a_loss_that_explodes_says_what_to_change() -> None:
+    net = Line()
+    call = line(torch.full((1, 1), torch.inf), torch.zeros(1, 1))
+    with trainable({"a": net.a}), pytest.raises(FloatingPointError, match="lower lr"):
+        fit(net, {"a": net.a}, lambda _: Lesson(call, torch.ones(1)), updates=1)
+
+
+def test_the_rate_follows_the_width() -> None:
+    assert fan_in(torch.zeros(7, 128)) == 128
+    assert fan_in(torch.zeros(7, 16, 3, 3)) == 144
+    assert fan_in(torch.zeros(64)) == 64
+    net: Any = Line()
+    seen = []
+    with trainable({"a": net.a}):
+        call = line(torch.ones(1, 1), torch.ones(1, 1))
+        fit(
+            net,
+            {"a": net.a},
+            lambda k: (seen.append(net.a.item()), Lesson(call, torch.ones(1)))[1],
+            updates=2,
+            schedule="constant",
+        )
+    assert seen[1] == pytest.approx(WIDTH_RATE / 1, rel=1e-4)  # Adam's first step is the rate itself

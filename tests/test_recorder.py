@@ -1,0 +1,83 @@
+"""What is recorded is what the pipeline did; asked again, the denoiser answers the same."""
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+
+from unsee.errors import InputError
+from unsee.recorder import conditions, pick, record, replay, single, stack
+
+
+def test_replay_gives_what_was_recorded(pipe: Any) -> None:
+    for step in record(pipe, ["church", "a castle"], seeds=[1, 2], steps=3):
+        for call in (step.concept, step.null):
+            with torch.no_grad():
+                torch.testing.assert_close(replay(pipe.unet, call), call.output, atol=1e-5, rtol=1e-5)
+
+
+def test_the_level_of_x_is_the_time_that_is_recorded(pipe: Any) -> None:
+    """From x_T alone, the sampler's own formula leads from each recorded x and t to the next."""
+    guidance, steps = 3.0, 5
+    trajectory = record(pipe, ["church"], seeds=[3], steps=steps, guidance_scale=guidance)
+    pipe.scheduler.set_timesteps(steps)
+    assert [int(step.concept.arguments["timestep"]) for step in trajectory] == pipe.scheduler.timesteps.tolist()
+    for now, following in pairwise(trajectory):
+        c, u = now.concept.output, now.null.output
+        x, t = now.concept.arguments["sample"], int(now.concept.arguments["timestep"])
+        x_next = pipe.scheduler.step(u + guidance * (c - u), t, x).prev_sample
+        torch.testing.assert_close(following.concept.arguments["sample"], x_next, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(following.null.arguments["sample"], x_next, atol=1e-5, rtol=1e-5)
+
+
+def test_concept_and_null_are_told_apart(pipe: Any) -> None:
+    (step,) = record(pipe, ["church"], seeds=[0], steps=4, at=[1])
+    church, _ = pipe.encode_prompt("church", "cpu", 1, False)
+    nothing, _ = pipe.encode_prompt("", "cpu", 1, False)
+    torch.testing.assert_close(step.concept.arguments["encoder_hidden_states"], church)
+    torch.testing.assert_close(step.null.arguments["encoder_hidden_states"], nothing)
+
+
+def test_a_run_does_not_depend_on_what_runs_beside_it(pipe: Any) -> None:
+    alone = record(pipe, ["church"], seeds=[5], steps=3)
+    beside = record(pipe, ["castle", "church", "dog"], seeds=[4, 5, 6], steps=3)
+    for one, many in zip(alone, beside, strict=True):
+        torch.testing.assert_close(pick(many.concept, slice(1, 2)).output, one.concept.output, atol=1e-4, rtol=1e-4)
+
+
+def test_a_run_stops_after_the_last_step_that_is_wanted(pipe: Any) -> None:
+    calls = []
+    handle = pipe.unet.register_forward_hook(lambda *_: calls.append(1))
+    trajectory = record(pipe, ["church"], seeds=[0], steps=10, at=[0, 2])
+    handle.remove()
+    assert len(trajectory) == 2
+    assert len(calls) == 1 + 3  # one to tell the halves apart, three steps
+    full = record(pipe, ["church"], seeds=[0], steps=10)
+    torch.testing.assert_close(trajectory[1].null.output, full[2].null.output)
+
+
+def test_rows_come_apart_and_together(pipe: Any) -> None:
+    call = conditions(pipe, ["church", "castle", "dog"])
+    again = stack(single(call))
+    assert again.arguments.keys() == call.arguments.keys()
+    for name, value in call.arguments.items():
+        assert (
+            torch.equal(again.arguments[name], value)
+            if isinstance(value, torch.Tensor)
+            else again.arguments[name] == value
+        )
+    assert torch.equal(again.output, call.output)
+
+
+def test_another_sampler_stands_in_and_leaves(pipe: Any) -> None:
+    before = pipe.scheduler
+    record(pipe, ["church"], seeds=[0], steps=3, sampler="EulerDiscreteScheduler")
+    assert pipe.scheduler is before
+    with pytest.raises(InputError, match="did you mean 'DDIMScheduler'"):
+        record(pipe, ["church"], seeds=[0], steps=3, sampler="ddimscheduler")
+
+
+def test_the_pipeline_keeps_no_hook(pipe: Any) -> None:
+    record(pipe, ["church"], seeds=[0], steps=2)
+    assert not pipe.unet._forward_hooks
