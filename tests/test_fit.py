@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from unsee.fit import WIDTH_RATE, Lesson, fan_in, fit, trainable
+from unsee.fit import OPTIMIZERS, WIDTH_RATE, Lesson, fan_in, fit, trainable
 from unsee.recorder import Call
 
 
@@ -26,13 +26,21 @@ def line(x: torch.Tensor, y: torch.Tensor) -> Call:
     return Call({"sample": x, "timestep": torch.zeros(len(x)), "return_dict": False}, y)
 
 
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_fit_finds_the_weighted_least_squares_line(dtype: torch.dtype) -> None:
+def test_fit_finds_the_weighted_least_squares_line(dtype: torch.dtype, optimizer: str) -> None:
     # Points (0, 1), (1, 3), (1, 5) with weights 1, 1, 3: through (0, 1) and the mean (1, 4.5), so y = 3.5 x + 1.
     x, y = torch.tensor([[0.0], [1.0], [1.0]], dtype=dtype), torch.tensor([[1.0], [3.0], [5.0]], dtype=dtype)
     net, weight = Line(dtype), torch.tensor([1.0, 1.0, 3.0])
     with trainable(dict(net.named_parameters())):
-        losses = fit(net, dict(net.named_parameters()), lambda _: Lesson(line(x, y), weight), updates=1500, lr=0.1)
+        losses = fit(
+            net,
+            dict(net.named_parameters()),
+            lambda _: Lesson(line(x, y), weight),
+            updates=1500,
+            lr=0.1,
+            optimizer=optimizer,
+        )
         assert net.a.item() == pytest.approx(3.5, abs=0.03)
         assert net.b.item() == pytest.approx(1.0, abs=0.03)
     # At the optimum the residuals are 0, -1.5 and 0.5: 1 * 2.25 + 3 * 0.25 = 3.
@@ -82,4 +90,5 @@ def test_the_rate_follows_the_width() -> None:
             updates=2,
             schedule="constant",
         )
-    assert seen[1] == pytest.approx(WIDTH_RATE / 1, rel=1e-4)  # Adam's first step is the rate itself
+    # The gradient is scaled to one, and momentum starts with the first gradient.
+    assert seen[1] == pytest.approx(WIDTH_RATE / 1, rel=1e-4)

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from unsee.layers import swapped
 from unsee.recorder import Call, Watch, quiet, replay
 
-WIDTH_RATE = 0.1
-"""Step size times fan-in. Adam's best step for a matrix falls with its width (muP, Yang et al., arXiv:2203.03466), so that
-one number serves a small model and a large one."""
+OPTIMIZERS = ("sgd", "adam")
+WIDTH_RATE = 0.25
+"""Step size times fan-in, when no step size is given. The best step for a matrix falls with its width (muP: Yang et
+al., arXiv:2203.03466), so that one number serves a small model and a large one."""
 
 
 def fan_in(weight: Tensor) -> int:
@@ -57,14 +58,18 @@ def fit(
     *,
     updates: int,
     lr: float | None = None,
+    optimizer: str = "sgd",
     schedule: str = "linear",
     watch: Watch = quiet,
 ) -> list[float]:
-    """Minimise sum_n w_n mean |e_theta(call_n) - call_n.output|^2 over the weights with Adam; returns each loss.
+    """Minimise sum_n w_n mean |e_theta(call_n) - call_n.output|^2 over the weights; returns each update's loss.
 
-    lesson    gives the rows of update k = 0, 1, ...
-    lr        Adam's step size at its highest; None is WIDTH_RATE / fan_in for each weight
-    schedule  of the step size, a name of diffusers.optimization.get_scheduler; a tenth of the updates warms up
+    lesson     gives the rows of update k = 0, 1, ...
+    lr         how far a weight moves in one update at most, root mean square; None is WIDTH_RATE / fan_in for each
+    optimizer  "sgd": momentum 0.9 over gradients that are scaled, matrix by matrix, to a root mean square of one. What
+               it adds to a matrix lies in the span of the inputs it was trained on, so other inputs are hardly touched.
+               "adam", which scales number by number, leaves that span and costs other concepts more (docs/LOG.md)
+    schedule   of lr, a name of diffusers.optimization.get_scheduler; a tenth of the updates warms up
 
     Weights in 16 bits are trained through float32 masters: an update is often smaller than bfloat16 can add.
     Raises FloatingPointError when the loss is no longer finite.
@@ -72,13 +77,18 @@ def fit(
     masters = {
         name: weight if weight.dtype == torch.float32 else weight.detach().float() for name, weight in weights.items()
     }
-    # float16 gradients underflow; Adam does not care about the scale of a loss.
-    scale = 2.0**12 if any(weight.dtype == torch.float16 for weight in weights.values()) else 1.0
     groups: dict[float, list[Tensor]] = {}
     for master in masters.values():
         groups.setdefault(lr or WIDTH_RATE / fan_in(master), []).append(master)
-    optimizer = torch.optim.Adam([{"params": group, "lr": rate} for rate, group in groups.items()], fused=True)
-    rate = get_scheduler(schedule, optimizer, num_warmup_steps=updates // 10, num_training_steps=updates)
+    grouped = [{"params": group, "lr": rate} for rate, group in groups.items()]
+    steps: torch.optim.Optimizer
+    if optimizer == "adam":
+        steps = torch.optim.Adam(grouped, fused=True)
+    else:
+        steps = torch.optim.SGD(grouped, momentum=0.9, dampening=0.9)
+    rates = get_scheduler(schedule, steps, num_warmup_steps=updates // 10, num_training_steps=updates)
+    # float16 gradients underflow; neither optimizer cares about the scale of a loss.
+    scale = 2.0**12 if any(weight.dtype == torch.float16 for weight in weights.values()) else 1.0
     losses = []
     for update in range(updates):
         now = lesson(update)
@@ -91,11 +101,13 @@ def fit(
                 f"the loss is {losses[-1]} after {update} updates: try a lower lr than {max(groups):g}"
             )
         for name, weight in weights.items():
-            masters[name].grad = None if weight.grad is None else weight.grad.float() / scale
-        optimizer.step()
-        rate.step()
+            if weight.grad is not None:
+                grad = weight.grad.float() / scale
+                masters[name].grad = grad if optimizer == "adam" else grad / (grad.square().mean().sqrt() + 1e-12)
+        steps.step()
+        rates.step()
         for name, weight in weights.items():
-            weight.grad = None
+            weight.grad = masters[name].grad = None
             if masters[name] is not weight:
                 weight.data.copy_(masters[name])
         watch("fit", update + 1, updates)

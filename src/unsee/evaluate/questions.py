@@ -82,7 +82,7 @@ def questions(
     close = {label for labels in near.values() for label in labels}
     named = [label for label in rest if label not in close and any(_says(prompt, label) for prompt in kept)]
     other = [label for label in rest if label not in close and label not in named]
-    some = _spread(rest, n)
+    some = spread(rest, n)
 
     asked: list[Question] = []
 
@@ -112,10 +112,10 @@ def questions(
             ask(f"{title}, asked for", [(f"a {label} with a {word}", word) for label in some], kind, gone)
     ask("named to be kept", [(f"a {label}", label) for label in named], "objects")
     ask(EVERYTHING_ELSE, [(f"a {label}", label) for label in other], "objects", count=max(n, len(other)))
-    pairs = [(label, style) for label in _spread(other, n) for style in styles if style not in erased]
+    pairs = [(label, style) for label in spread(other, n) for style in styles if style not in erased]
     ask(
         "other styles" if erased & set(styles) else "styles",
-        [(STYLED.format(*p), p[1]) for p in _spread(pairs, n)],
+        [(STYLED.format(*p), p[1]) for p in spread(pairs, n)],
         "styles",
     )
     if not objects:
@@ -146,7 +146,7 @@ def _says(prompt: str, label: str) -> bool:
     return re.search(rf"\b{re.escape(label)}\b", prompt) is not None
 
 
-def _spread(items: Sequence[T], count: int) -> list[T]:
+def spread(items: Sequence[T], count: int) -> list[T]:
     """At most `count` items, evenly spaced over all."""
     count = min(count, len(items))
     return [items[k * len(items) // count] for k in range(count)]

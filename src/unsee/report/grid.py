@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from unsee.evaluate.questions import Row
+from unsee.evaluate.questions import Row, spread
 from unsee.evaluate.render import Shot
 
 COLUMNS = 8
@@ -50,9 +50,10 @@ def grid(
 
 
 def _some(shots: Sequence[Shot]) -> list[Shot]:
-    """Shots with different prompts first."""
+    """Up to eight shots, with different prompts first, evenly spaced over all."""
     different = list({shot.prompt: shot for shot in reversed(shots)}.values())[::-1]
-    return (different + [shot for shot in shots if shot not in different])[:COLUMNS]
+    rest = [shot for shot in shots if shot not in different]
+    return (spread(different, COLUMNS) + rest)[:COLUMNS]
 
 
 def _square(picture: Image.Image, cell: int) -> Image.Image:

@@ -1,0 +1,97 @@
+"""What erasing an object of the miniature reaches, and what each setting buys: one table, measured in one run.
+
+    python -m benchmarks.miniature [--concept church] [--each 8] [--paper]
+
+Every object that no setting names is drawn `each` times before and after, so that the worst loss of one object shows.
+Prints a Markdown table; rates in per cent with n; seconds until the edit exists, on this machine.
+"""
+
+import argparse
+import time
+from collections import defaultdict
+from typing import Any
+
+import torch
+
+import unsee
+from unsee import api, pipelines
+from unsee.evaluate.detectors import load_detector
+from unsee.evaluate.questions import EVERYTHING_ELSE, Question, answer, questions
+from unsee.evaluate.render import Shot, render
+from unsee.methods.esd import ESD
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "nothing kept (keep_weight 0)": {"keep_weight": 0},
+    "eta 2": {"eta": 2},
+    "cross (ESD-x)": {"select": "cross"},
+    "noncross (ESD-u)": {"select": "noncross"},
+    "Adam": {"optimizer": "adam"},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--concept", default="church")
+    parser.add_argument("--pictures", type=int, default=112, help="for the concept and the styles")
+    parser.add_argument("--each", type=int, default=8, help="pictures of each other object")
+    parser.add_argument("--paper", action="store_true", help="also the paper's own loop; minutes")
+    parser.add_argument("--only", nargs="*", help="variants by name")
+    options = parser.parse_args()
+
+    pipe = unsee.load("mini")
+    judges = {kind: load_detector(place) for kind, place in pipelines.card("mini")["judges"].items()}
+    sampling = api.sampling_for("mini", None, None)
+    concept = unsee.Concept(options.concept)
+    asked = [
+        question if question.name != EVERYTHING_ELSE else every(question, options.each)
+        for question in questions(pipe, [concept], judges, n=options.pictures, seed=10_000, kept=ESD().neutral)
+    ]
+    shots = [shot for question in asked for shot in question.shots]
+    before = render(pipe, shots, sampling)
+    variants = VARIANTS | ({"paper": ESD.presets["paper"]} if options.paper else {})
+    print(
+        f"{options.concept} | seconds | "
+        + " | ".join(f"{q.name} (n = {len(q.shots)})" for q in asked)
+        + " | worst object"
+    )
+    print("--- | " * (len(asked) + 2) + "---")
+    for name, settings in variants.items():
+        if options.only and name not in options.only:
+            continue
+        start = time.perf_counter()
+        edit = ESD(**settings)(pipe, concept)
+        seconds = time.perf_counter() - start
+        with edit.applied(pipe):
+            after = render(pipe, shots, sampling)
+        rows = [answer(question, before, after, judges) for question in asked]
+        cells = [
+            f"{100 * row.before.value:.1f} -> {100 * row.after.value:.1f}" for row in rows if row.before and row.after
+        ]
+        print(f"{name} | {seconds:.1f} | {' | '.join(cells)} | {worst(asked, before, after, judges)}", flush=True)
+
+
+def every(question: Question, each: int) -> Question:
+    """A question about many objects, with `each` pictures of every one."""
+    pairs = list(dict.fromkeys(zip((shot.prompt for shot in question.shots), question.labels, strict=True))) * each
+    shots = tuple(Shot(prompt, 20_000 + k) for k, (prompt, _) in enumerate(pairs))
+    return Question(question.name, question.gone, shots, question.judge, tuple(label for _, label in pairs))
+
+
+def worst(asked: list[Question], before: Any, after: Any, judges: Any) -> str:
+    """The object that loses most, with the share of its pictures that show it before and after."""
+    (question,) = [question for question in asked if question.name == EVERYTHING_ELSE]
+    hits: dict[str, list[tuple[bool, bool]]] = defaultdict(list)
+    judge = judges[question.judge]
+    found = zip(judge([before[s] for s in question.shots]), judge([after[s] for s in question.shots]), strict=True)
+    for label, (first, then) in zip(question.labels, found, strict=True):
+        hits[label].append((first == label, then == label))
+    loss = {label: sum(first - then for first, then in seen) / len(seen) for label, seen in hits.items()}
+    label = max(loss, key=lambda name: loss[name])
+    first, then = (sum(pair[k] for pair in hits[label]) / len(hits[label]) for k in (0, 1))
+    return f"{label} {100 * first:.0f} -> {100 * then:.0f}"
+
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    main()
