@@ -15,7 +15,8 @@ check: .venv/test           ## style and types
 	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/mypy
 
-bench: .venv/demo           ## the figures of docs/performance.md
+bench: .venv/demo           ## what erasing reaches and costs on the miniature
+	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.miniature
 
 # torch first and by itself: pip then finds the build for a CPU, and everything else fits around it.

@@ -69,46 +69,62 @@ def record(
     guidance_scale: float = 3.0,
     sampler: str = "pipeline",
     at: Sequence[int] | None = None,
+    batch: int = 24,
     watch: Watch = quiet,
 ) -> Trajectory:
-    """Draw guided runs, one for each prompt and seed, in one batch, and return every denoiser call of theirs.
+    """Draw guided runs, one for each prompt and seed, and return every denoiser call of theirs.
 
     prompts         B texts
     seeds           B seeds of the initial noise; a run is the same whatever runs beside it
     steps           sampler steps S
     guidance_scale  > 1; x of the next step follows u + guidance_scale (c - u)
     sampler         "pipeline" (its own), or the name of a diffusers scheduler that can stand in for it
-    at              which steps to return, counted from 0, the noisiest; the run stops after the last of them.
-                    Default all
-    Nothing is decoded.
+    at              which steps to return, counted from 0, the noisiest; runs stop after the last of them. Default all
+    batch           how many runs are drawn side by side
+    Nothing is decoded. Raises InputError for an unknown sampler, and for a pipeline without guidance.
     """
-    _, _net = denoiser(pipe)
     wanted = sorted(set(range(steps) if at is None else at))
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    parts: list[Call] = []
-
-    def listen(arguments: dict[str, Any], output: Tensor) -> None:
-        parts.extend(_split(Call(arguments, output), output.shape[0] // len(prompts)))
-        watch("record", len(parts) // 2, wanted[-1] + 1)
-        if len(parts) >= 2 * (wanted[-1] + 1):
-            raise _Enough
-
+    length = wanted[-1] + 1
+    batches = [slice(start, start + batch) for start in range(0, len(prompts), batch)]
+    recorded: list[list[Call]] = []
     with _scheduler(pipe, sampler):
         first = conditions(pipe, prompts[:1], seeds=seeds[:1], steps=steps)
-        _run(
-            pipe,
-            listen,
-            prompt=list(prompts),
-            generator=generators,
-            num_inference_steps=steps,
-            **_guided(pipe, guidance_scale),
-        )
-    if not parts or len(parts) % 2 or parts[0].output.shape[0] != len(prompts):
-        raise InputError(f"{type(pipe).__name__} gave no prediction without the prompt: it is not guided")
-    # Which of the two halves holds the prompt differs by family: it is the one that answers as an unguided run does.
-    distance = [(part.output[:1] - first.output).abs().mean() for part in parts[:2]]
+        for rows in batches:
+
+            def tick(done: int) -> None:
+                watch("record", len(recorded) * length + done, len(batches) * length)
+
+            recorded.append(_guided_calls(pipe, prompts[rows], seeds[rows], steps, length, guidance_scale, tick))
+    calls = [stack(same) for same in zip(*recorded, strict=True)]
+    # Which of a step's two calls holds the prompt differs by family: it is the one that answers as an unguided run.
+    distance = [(call.output[:1] - first.output).abs().mean() for call in calls[:2]]
     c = int(distance[1] < distance[0])
-    return [Step(concept=parts[2 * k + c], null=parts[2 * k + 1 - c]) for k in wanted]
+    return [Step(concept=calls[2 * k + c], null=calls[2 * k + 1 - c]) for k in wanted]
+
+
+def _guided_calls(
+    pipe: Any,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    steps: int,
+    length: int,
+    guidance_scale: float,
+    tick: Callable[[int], None],
+) -> list[Call]:
+    """The first `length` steps of a guided run, two calls a step, in the order in which the pipeline makes them."""
+    calls: list[Call] = []
+
+    def listen(arguments: dict[str, Any], output: Tensor) -> None:
+        calls.extend(_split(Call(arguments, output), output.shape[0] // len(prompts)))
+        if len(calls) % 2 == 0:
+            tick(len(calls) // 2)
+        if len(calls) >= 2 * length:
+            raise _Enough
+
+    _run(pipe, listen, prompts, seeds, steps, _guided(pipe, guidance_scale))
+    if len(calls) != 2 * length:
+        raise InputError(f"{type(pipe).__name__} gave no prediction without the prompt: it is not guided")
+    return calls
 
 
 def conditions(pipe: Any, prompts: Sequence[str], *, seeds: Sequence[int] | None = None, steps: int = 50) -> Call:
@@ -119,8 +135,7 @@ def conditions(pipe: Any, prompts: Sequence[str], *, seeds: Sequence[int] | None
         calls.append(Call(arguments, output))
         raise _Enough
 
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds or range(len(prompts))]
-    _run(pipe, listen, prompt=list(prompts), generator=generators, num_inference_steps=steps, **_unguided(pipe))
+    _run(pipe, listen, prompts, seeds or range(len(prompts)), steps, _unguided(pipe))
     return calls[0]
 
 
@@ -180,7 +195,14 @@ class _Enough(Exception):
     """Raised through a pipeline to end a run early."""
 
 
-def _run(pipe: Any, listen: Callable[[dict[str, Any], Tensor], None], **options: Any) -> None:
+def _run(
+    pipe: Any,
+    listen: Callable[[dict[str, Any], Tensor], None],
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    steps: int,
+    options: dict[str, Any],
+) -> None:
     """Run a pipeline without decoding; `listen` gets each denoiser call's arguments, bound by name, and its output."""
     _, net = denoiser(pipe)
     signature = inspect.signature(type(net).forward)
@@ -197,7 +219,13 @@ def _run(pipe: Any, listen: Callable[[dict[str, Any], Tensor], None], **options:
     handle = net.register_forward_hook(hook, with_kwargs=True)
     try:
         with torch.no_grad():
-            pipe(output_type="latent", **options)
+            pipe(
+                prompt=list(prompts),
+                generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+                num_inference_steps=steps,
+                output_type="latent",
+                **options,
+            )
     except _Enough:
         pass
     finally:

@@ -27,11 +27,11 @@ Departures from the paper
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
-from itertools import cycle
+from itertools import cycle, islice, product
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -151,28 +151,30 @@ class ESD:
         key, net = denoiser(pipe)
         weights = select(net, self.select)
         card = Card("esd", settings_of(self), concepts, name(pipe), fingerprint(net), seed, versions())
-        generator = torch.Generator().manual_seed(seed)
+        rng = torch.Generator().manual_seed(seed)
 
         with trainable(weights) as frozen:
-            once = concepts if not self.rerecord else ()
-            erase = [row for concept in once for row in self._erase(pipe, concept, generator, watch)]
-            keep, empty = self._keep(pipe, concepts, generator, watch) if self.keep_weight else ([], [])
+            once = () if self.rerecord else concepts
+            erase = [row for concept in once for row in self._erase(pipe, concept, rng, watch)]
+            keep, empty = self._keep(pipe, concepts, rng, watch) if self.keep_weight else ([], [])
 
             def lesson(update: int) -> Lesson:
                 if self.rerecord and update % self.rerecord == 0:
                     concept = concepts[update // self.rerecord % len(concepts)]
-                    at = torch.randperm(self.steps, generator=generator)[: self.rerecord].tolist()
-                    erase[:] = self._erase(pipe, concept, generator, quiet, at, partial(swapped, weights, frozen))
-                rows = _some(erase, self.batch, generator)
+                    at = torch.randperm(self.steps, generator=rng)[: self.rerecord].tolist()
+                    erase[:] = self._erase(pipe, concept, rng, quiet, at, partial(swapped, weights, frozen))
+                rows = _some(erase, self.batch, rng)
                 if keep:
-                    rows += _some(keep, self.batch - self.batch // 4, generator) + _some(
-                        empty, self.batch // 4, generator
-                    )
+                    unasked = self.batch // 4
+                    rows += _some(keep, self.batch - unasked, rng) + _some(empty, unasked, rng)
                 weight = torch.full((len(rows),), 1 / self.batch, device=rows[0].output.device)
                 weight[self.batch :] *= self.keep_weight
                 return Lesson(stack(rows), weight)
 
-            fit(net, weights, lesson, updates=self.updates, lr=self.lr, schedule=self.schedule, watch=watch)
+            fit(
+                net, weights, lesson, updates=self.updates, lr=self.lr, optimizer=self.optimizer,
+                schedule=self.schedule, watch=watch,
+            )  # fmt: skip
             return Edit.between(key, frozen, weights, card)
 
     @torch.no_grad()
@@ -180,7 +182,7 @@ class ESD:
         self,
         pipe: Any,
         concept: Concept,
-        generator: torch.Generator,
+        rng: torch.Generator,
         watch: Watch,
         at: Sequence[int] | None = None,
         teacher: Callable[[], AbstractContextManager[None]] = nullcontext,
@@ -190,68 +192,49 @@ class ESD:
         at, teacher  with a model that is being edited: the steps to record; where the frozen model answers
         """
         _, net = denoiser(pipe)
-        ways = [(template, word) for word in concept.names for template in self.templates]
-        order = torch.randperm(len(ways), generator=generator).tolist()
-        ways = [ways[order[run % len(ways)]] for run in range(self.runs)]
-        asked = [template.format(concept.from_ or word) for template, word in ways]
-
+        ways = list(product(self.templates, concept.names))
+        ways = [ways[k] for k in islice(cycle(torch.randperm(len(ways), generator=rng).tolist()), self.runs)]
+        trajectory = self._record(pipe, [way.format(concept.from_ or word) for way, word in ways], rng, watch, at)
+        named = conditions(pipe, [way.format(word) for way, word in ways]) if concept.from_ else None
+        anchor = conditions(pipe, [way.format(concept.anchor) for way, _ in ways]) if concept.anchor else None
         rows = []
-        for run, trajectory in self._record(pipe, asked, generator, watch, at):
-            named = conditions(pipe, [template.format(word) for template, word in ways[run]]) if concept.from_ else None
-            anchor = (
-                conditions(pipe, [template.format(concept.anchor) for template, _ in ways[run]])
-                if concept.anchor
-                else None
-            )
-            with teacher():
-                for step in trajectory if teacher is nullcontext else map(partial(again, net), trajectory):
-                    c = replay(net, named, like=step.concept) if named else step.concept.output
-                    u = replay(net, anchor, like=step.concept) if anchor else step.null.output
-                    start = step.concept.output if named else u
-                    rows += single(replace(step.concept, output=steer(start, c, u, self.eta)))
+        with teacher():
+            for step in trajectory if teacher is nullcontext else map(partial(again, net), trajectory):
+                c = replay(net, named, like=step.concept) if named else step.concept.output
+                u = replay(net, anchor, like=step.concept) if anchor else step.null.output
+                start = step.concept.output if named else u
+                rows += single(replace(step.concept, output=steer(start, c, u, self.eta)))
         return rows
 
     def _keep(
-        self, pipe: Any, concepts: Sequence[Concept], generator: torch.Generator, watch: Watch
+        self, pipe: Any, concepts: Sequence[Concept], rng: torch.Generator, watch: Watch
     ) -> tuple[list[Call], list[Call]]:
         """Rows of what must stay: calls with other prompts, and with none. Their own outputs are their targets."""
         erased = {name.lower() for concept in concepts for name in concept.names}
         words = [word for concept in concepts for word in concept.keep]
+        runs = max(self.keep_runs, len(words))
         words += [word for word in self.neutral if word.lower() not in erased]
-        ways = torch.randint(len(self.templates), (max(self.keep_runs, len(words)),), generator=generator).tolist()
-        prompts = [self.templates[way].format(word) for way, word in zip(ways, cycle(words))]
-        steps = [step for _, trajectory in self._record(pipe, prompts, generator, watch) for step in trajectory]
-        return [row for step in steps for row in single(step.concept)], [
-            row for step in steps for row in single(step.null)
-        ]
+        ways = torch.randint(len(self.templates), (runs,), generator=rng).tolist()
+        prompts = [self.templates[way].format(word) for way, word in zip(ways, cycle(words), strict=False)]
+        trajectory = self._record(pipe, prompts, rng, lambda _, done, total: watch("keep", done, total))
+        keep = [row for step in trajectory for row in single(step.concept)]
+        return keep, [row for step in trajectory for row in single(step.null)]
 
     def _record(
-        self,
-        pipe: Any,
-        prompts: Sequence[str],
-        generator: torch.Generator,
-        watch: Watch,
-        at: Sequence[int] | None = None,
-    ) -> Iterator[tuple[slice, Trajectory]]:
-        """One recorded run for each prompt, as many side by side as there are rows in an update."""
-        seeds = torch.randint(2**31, (len(prompts),), generator=generator).tolist()
-        size = 2 * self.batch
-        for start in range(0, len(prompts), size):
-            run = slice(start, start + size)
-            yield (
-                run,
-                record(
-                    pipe,
-                    prompts[run],
-                    seeds=seeds[run],
-                    steps=self.steps,
-                    guidance_scale=self.guidance_scale,
-                    sampler=self.sampler,
-                    at=at,
-                    watch=watch,
-                ),
-            )
+        self, pipe: Any, prompts: Sequence[str], rng: torch.Generator, watch: Watch, at: Sequence[int] | None = None
+    ) -> Trajectory:
+        return record(
+            pipe,
+            prompts,
+            seeds=torch.randint(2**31, (len(prompts),), generator=rng).tolist(),
+            steps=self.steps,
+            guidance_scale=self.guidance_scale,
+            sampler=self.sampler,
+            at=at,
+            batch=2 * self.batch,
+            watch=watch,
+        )
 
 
-def _some(rows: Sequence[Call], count: int, generator: torch.Generator) -> list[Call]:
-    return [rows[i] for i in torch.randint(len(rows), (count,), generator=generator).tolist()]
+def _some(rows: Sequence[Call], count: int, rng: torch.Generator) -> list[Call]:
+    return [rows[k] for k in torch.randint(len(rows), (count,), generator=rng).tolist()]
