@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from unsee.fit import OPTIMIZERS, WIDTH_RATE, Lesson, fan_in, fit, trainable
+from unsee.fit import OPTIMIZERS, WIDTH_RATE, Lesson, fan_in, fit, sparing, trainable
 from unsee.recorder import Call
 
 
@@ -55,6 +55,15 @@ def test_small_updates_are_not_lost_in_bfloat16() -> None:
     with trainable({"a": net.a}):
         fit(net, {"a": net.a}, lambda _: Lesson(call, torch.ones(1)), updates=1000, lr=0.01, schedule="constant")
         assert net.a.item() < 250
+
+
+def test_sparing_moves_only_what_the_others_do_not_use() -> None:
+    # What must stay reads (1, 0) only; the concept reads (1, 1). The plain gradient moves both alike.
+    others, concept = torch.tensor([1.0, 0.0]), torch.tensor([1.0, 1.0])
+    change = concept @ sparing(torch.outer(others, others), damping=0.01)
+    # C = diag(1, 0), its mean diagonal is 1/2: (C / 0.5 + 0.01 I)^-1 = diag(1 / 2.01, 1 / 0.01)
+    assert change.tolist() == pytest.approx([1 / 2.01, 100.0], rel=1e-4)
+    assert abs(change @ others) < 0.01 * abs(change @ concept)
 
 
 def test_the_originals_come_back() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from unsee.errors import InputError
-from unsee.recorder import conditions, pick, record, replay, single, stack
+from unsee.recorder import conditions, pick, record, replay, second_moments, single, stack
 
 
 def test_replay_gives_what_was_recorded(pipe: Any) -> None:
@@ -81,3 +81,12 @@ def test_another_sampler_stands_in_and_leaves(pipe: Any) -> None:
 def test_the_pipeline_keeps_no_hook(pipe: Any) -> None:
     record(pipe, ["church"], seeds=[0], steps=2)
     assert not pipe.unet._forward_hooks
+
+
+def test_second_moments_are_those_of_the_text(pipe: Any) -> None:
+    layer = "mid_block.attentions.0.transformer_blocks.0.attn2.to_k"
+    prompts = ["church", "a castle", "a dog"]
+    tokens = conditions(pipe, prompts).arguments["encoder_hidden_states"].flatten(0, 1)
+    moments = second_moments(pipe, prompts, [layer], batch=2)
+    torch.testing.assert_close(moments[layer], tokens.T @ tokens / len(tokens), atol=1e-4, rtol=1e-4)
+    assert not pipe.unet.get_submodule(layer)._forward_pre_hooks

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from unsee.layers import swapped
 from unsee.recorder import Call, Watch, quiet, replay
 
-OPTIMIZERS = ("sgd", "adam")
+OPTIMIZERS = ("matrix-adam", "adam")
 WIDTH_RATE = 0.25
 """Step size times fan-in, when no step size is given. The best step for a matrix falls with its width (muP: Yang et
 al., arXiv:2203.03466), so that one number serves a small model and a large one."""
@@ -22,6 +22,22 @@ al., arXiv:2203.03466), so that one number serves a small model and a large one.
 def fan_in(weight: Tensor) -> int:
     """How many inputs one output of a weight sums over; a bias or a scale counts as wide as it is long."""
     return weight[0].numel() if weight.ndim > 1 else weight.numel()
+
+
+def sparing(moment: Tensor, damping: float) -> Tensor:
+    """(C + damping mean(diag C) I)^-1 for C = E[x x^T], the second moment of a matrix's inputs on what must stay.
+
+    Multiplied to a gradient from the right, it gives the change D of the matrix that lowers the loss most, to first order
+    and for a given change E|D x|^2 of its outputs on those inputs. The geometry is that of K-FAC (Martens and Grosse,
+    arXiv:1503.05671) and of closed-form erasers (UCE, arXiv:2308.14761).
+
+    moment   (features, features)
+    damping  > 0; the smaller, the less is moved in directions that those inputs use
+    """
+    size = moment.shape[0]
+    scaled = moment / (moment.trace() / size)
+    inverse: Tensor = torch.linalg.inv(scaled + damping * torch.eye(size, device=moment.device, dtype=moment.dtype))
+    return inverse
 
 
 @dataclass(frozen=True)
@@ -58,18 +74,20 @@ def fit(
     *,
     updates: int,
     lr: float | None = None,
-    optimizer: str = "sgd",
+    optimizer: str = "matrix-adam",
     schedule: str = "linear",
+    metric: Mapping[str, Tensor] | None = None,
     watch: Watch = quiet,
 ) -> list[float]:
     """Minimise sum_n w_n mean |e_theta(call_n) - call_n.output|^2 over the weights; returns each update's loss.
 
     lesson     gives the rows of update k = 0, 1, ...
     lr         how far a weight moves in one update at most, root mean square; None is WIDTH_RATE / fan_in for each
-    optimizer  "sgd": momentum 0.9 over gradients that are scaled, matrix by matrix, to a root mean square of one. What
-               it adds to a matrix lies in the span of the inputs it was trained on, so other inputs are hardly touched.
+    optimizer  "matrix-adam": Adam with one second moment for a whole matrix (as in Adam-mini, arXiv:2406.16793). What
+               it adds to a matrix lies in the span of the inputs it was trained on: others are hardly touched.
                "adam", which scales number by number, leaves that span and costs other concepts more (docs/LOG.md)
     schedule   of lr, a name of diffusers.optimization.get_scheduler; a tenth of the updates warms up
+    metric     for some matrices, what their gradients are multiplied by from the right (see `sparing`)
 
     Weights in 16 bits are trained through float32 masters: an update is often smaller than bfloat16 can add.
     Raises FloatingPointError when the loss is no longer finite.
@@ -85,10 +103,11 @@ def fit(
     if optimizer == "adam":
         steps = torch.optim.Adam(grouped, fused=True)
     else:
-        steps = torch.optim.SGD(grouped, momentum=0.9, dampening=0.9)
+        steps = torch.optim.SGD(grouped, momentum=0.9, dampening=0.9)  # of gradients that are scaled below
     rates = get_scheduler(schedule, steps, num_warmup_steps=updates // 10, num_training_steps=updates)
     # float16 gradients underflow; neither optimizer cares about the scale of a loss.
     scale = 2.0**12 if any(weight.dtype == torch.float16 for weight in weights.values()) else 1.0
+    squares = {name: torch.zeros((), device=master.device) for name, master in masters.items()}
     losses = []
     for update in range(updates):
         now = lesson(update)
@@ -103,7 +122,12 @@ def fit(
         for name, weight in weights.items():
             if weight.grad is not None:
                 grad = weight.grad.float() / scale
-                masters[name].grad = grad if optimizer == "adam" else grad / (grad.square().mean().sqrt() + 1e-12)
+                if metric and name in metric:
+                    grad = grad @ metric[name]
+                if optimizer != "adam":
+                    squares[name].lerp_(grad.square().mean(), 0.01)
+                    grad /= (squares[name] / (1 - 0.99 ** (update + 1))).sqrt() + 1e-12
+                masters[name].grad = grad
         steps.step()
         rates.step()
         for name, weight in weights.items():

@@ -37,6 +37,11 @@ and the output layer instead. Here "noncross" is what it says.
 """
 
 
+def reads_text(parameter: str) -> bool:
+    """Whether a parameter is a matrix whose inputs are the prompt's tokens."""
+    return SELECTIONS["cross-kv"](parameter) and parameter.endswith(".weight")
+
+
 def select(denoiser: nn.Module, selection: str) -> dict[str, nn.Parameter]:
     """The parameters of a denoiser that a selection names. Raises InputError if it is unknown or matches nothing."""
     if selection not in SELECTIONS:

@@ -136,6 +136,18 @@ def fingerprint(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def vocabulary(pipe: Any) -> list[str]:
+    """The words of three letters and more for which a pipeline's first tokenizer has a token of its own, sorted."""
+    tokenizer = next((part for part in pipe.components.values() if hasattr(part, "get_vocab")), None)
+    if tokenizer is None:
+        raise InputError(f"{type(pipe).__name__} has no tokenizer to take words from")
+    tokens = tokenizer.get_vocab()
+    # CLIP marks the end of a word, sentencepiece and byte-level BPE its beginning.
+    marks = [mark for mark in ("</w>", "\u2581", "\u0120") if sum(mark in token for token in tokens) > len(tokens) / 8]
+    words = {token.replace(mark, "").lower() for mark in marks for token in tokens if mark in token}
+    return sorted(word for word in words if word.isalpha() and len(word) > 2)
+
+
 def check_prompts(pipe: Any, prompts: Iterable[str]) -> None:
     """Raise InputError for a prompt that is longer than every text encoder of the pipeline reads; say what is cut."""
     tokenizers = [part for part in pipe.components.values() if hasattr(part, "model_max_length")]

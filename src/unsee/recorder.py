@@ -139,6 +139,31 @@ def conditions(pipe: Any, prompts: Sequence[str], *, seeds: Sequence[int] | None
     return calls[0]
 
 
+def second_moments(pipe: Any, prompts: Sequence[str], layers: Sequence[str], *, batch: int = 64) -> dict[str, Tensor]:
+    """E[x x^T] of the inputs x of linear layers of the denoiser, over all tokens of all prompts.
+
+    layers  names of modules; the result has a (features, features) matrix for each
+    Costs one unguided denoiser call for each prompt.
+    """
+    _, net = denoiser(pipe)
+    sums = {name: torch.zeros(()) for name in layers}
+    counts = dict.fromkeys(layers, 0)
+
+    def add(name: str, inputs: Any) -> None:
+        x = inputs[0].detach().flatten(0, -2).float()
+        sums[name] = sums[name].to(x.device) + x.T @ x
+        counts[name] += x.shape[0]
+
+    handles = [net.get_submodule(n).register_forward_pre_hook(lambda _, inputs, n=n: add(n, inputs)) for n in layers]
+    try:
+        for start in range(0, len(prompts), batch):
+            conditions(pipe, prompts[start : start + batch])
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {name: sums[name] / counts[name] for name in layers}
+
+
 def replay(denoiser: nn.Module, call: Call, like: Call | None = None) -> Tensor:
     """The denoiser's answer now to a recorded call, (B, ...); at the latent and time of the call `like` if given."""
     arguments = call.arguments

@@ -27,7 +27,7 @@ Departures from the paper
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -44,10 +44,22 @@ from unsee.card import Card, settings_of
 from unsee.concepts import Concept
 from unsee.edit import Edit
 from unsee.errors import unknown
-from unsee.fit import Lesson, fit, trainable
-from unsee.layers import select, swapped
-from unsee.pipelines import denoiser, fingerprint, name
-from unsee.recorder import Call, Trajectory, Watch, again, conditions, quiet, record, replay, single, stack
+from unsee.fit import Lesson, fit, sparing, trainable
+from unsee.layers import reads_text, select, swapped
+from unsee.pipelines import denoiser, fingerprint, name, vocabulary
+from unsee.recorder import (
+    Call,
+    Trajectory,
+    Watch,
+    again,
+    conditions,
+    quiet,
+    record,
+    replay,
+    second_moments,
+    single,
+    stack,
+)
 from unsee.versions import versions
 
 Count = Annotated[int, Field(ge=1)]
@@ -86,12 +98,14 @@ class ESD:
     eta             how far to steer away; 0 maps the concept to the unconditional prediction. Paper: 1
     updates         of the weights
     lr              how far a weight moves in one update at most; None suits each layer's width (fit.WIDTH_RATE)
-    optimizer       sgd (scaled matrix by matrix) or adam; see fit.fit
+    optimizer       matrix-adam or adam; see fit.fit
     schedule        of lr, a name of diffusers.optimization.get_scheduler
     batch           rows of erased and again of kept targets in one update
     runs            recorded runs of each concept
     keep_runs       recorded runs of what must stay
     keep_weight     weight of its loss
+    spared          random words of the tokenizer whose texts are left alone where a matrix reads the prompt; 0: none
+    damping         how strictly: the smaller, the stricter; see fit.sparing
     guidance_scale  of the recorded runs
     steps, sampler  of the recorded runs: sampler steps; "pipeline" or the name of a diffusers scheduler
     rerecord        record again from the edited model after so many updates; 0 never
@@ -106,12 +120,14 @@ class ESD:
     eta: NotNegative = 1.0
     updates: Count = 60
     lr: Positive | None = None
-    optimizer: Literal["sgd", "adam"] = "sgd"
+    optimizer: Literal["matrix-adam", "adam"] = "matrix-adam"
     schedule: str = "linear"
     batch: Count = 12
     runs: Count = 16
     keep_runs: Count = 32
     keep_weight: NotNegative = 5.0
+    spared: Annotated[int, Field(ge=0)] = 256
+    damping: Positive = 0.03
     guidance_scale: Annotated[float, Field(gt=1, allow_inf_nan=False)] = 3.0
     steps: Annotated[int, Field(ge=2)] = 20
     sampler: str = "pipeline"
@@ -137,6 +153,7 @@ class ESD:
             "batch": 1,
             "runs": 1,
             "keep_weight": 0,
+            "spared": 0,
             "sampler": "DDIMScheduler",
             "steps": 50,
             "rerecord": 1,
@@ -173,7 +190,7 @@ class ESD:
 
             fit(
                 net, weights, lesson, updates=self.updates, lr=self.lr, optimizer=self.optimizer,
-                schedule=self.schedule, watch=watch,
+                schedule=self.schedule, metric=self._metric(pipe, weights, concepts, rng), watch=watch,
             )  # fmt: skip
             return Edit.between(key, frozen, weights, card)
 
@@ -219,6 +236,21 @@ class ESD:
         trajectory = self._record(pipe, prompts, rng, lambda _, done, total: watch("keep", done, total))
         keep = [row for step in trajectory for row in single(step.concept)]
         return keep, [row for step in trajectory for row in single(step.null)]
+
+    def _metric(
+        self, pipe: Any, weights: Mapping[str, Any], concepts: Sequence[Concept], rng: torch.Generator
+    ) -> dict[str, Tensor]:
+        """For each matrix that reads the prompt, the metric in which a change of it spares all other words."""
+        layers = [name.removesuffix(".weight") for name in weights if reads_text(name)]
+        if not self.spared or not layers:
+            return {}
+        erased = " ".join(name.lower() for concept in concepts for name in concept.names)
+        words = [word for word in vocabulary(pipe) if word not in erased]
+        some = [words[k] for k in torch.randperm(len(words), generator=rng)[: self.spared].tolist()]
+        ways = torch.randint(len(self.templates), (len(some),), generator=rng).tolist()
+        prompts = [self.templates[way].format(word) for way, word in zip(ways, some, strict=True)]
+        moments = second_moments(pipe, prompts, layers)
+        return {f"{layer}.weight": sparing(moment, self.damping) for layer, moment in moments.items()}
 
     def _record(
         self, pipe: Any, prompts: Sequence[str], rng: torch.Generator, watch: Watch, at: Sequence[int] | None = None
