@@ -43,9 +43,10 @@ def main() -> None:
     judges = {kind: load_detector(place) for kind, place in pipelines.card("mini")["judges"].items()}
     sampling = api.sampling_for("mini", None, None)
     concept = unsee.Concept(options.concept)
+    kept = ESD(updates=1, runs=1, keep_runs=1)(pipe, concept).card.kept  # what the default, at this seed, is shown
     asked = [
         question if question.name != EVERYTHING_ELSE else every(question, options.each)
-        for question in questions(pipe, [concept], judges, n=options.pictures, seed=10_000, kept=ESD().neutral)
+        for question in questions(pipe, [concept], judges, n=options.pictures, seed=10_000, kept=kept)
     ]
     shots = [shot for question in asked for shot in question.shots]
     before = render(pipe, shots, sampling)

@@ -106,8 +106,7 @@ def erase(plan: Plan, folder: Path, *, command: str = "", watch: Watch = quiet) 
         edit = plan.method(pipe, config.concepts, seed=config.seed, watch=watch)
     edit.save(folder / "edit.safetensors")
 
-    kept = [word for concept in config.concepts for word in concept.keep] + list(config.settings.get("neutral", ()))
-    asked = questions(pipe, config.concepts, judges, n=config.pictures, seed=config.seed, kept=kept)
+    asked = questions(pipe, config.concepts, judges, n=config.pictures, seed=config.seed, kept=edit.card.kept)
     shots = list(dict.fromkeys(shot for question in asked for shot in question.shots))
     sampling = sampling_for(config.model, config.steps, config.guidance_scale)
 

@@ -23,6 +23,7 @@ class Card:
     base_hash  `pipelines.fingerprint` of the denoiser that was edited
     seed       of everything random
     versions   of unsee and of the libraries that computed it
+    kept       every word that the method was shown as one to leave alone, whoever chose it
     """
 
     method: str
@@ -32,6 +33,7 @@ class Card:
     base_hash: str
     seed: int
     versions: dict[str, str]
+    kept: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         return TypeAdapter(Card).dump_json(self).decode()

@@ -14,7 +14,7 @@ from unsee.layers import swapped
 from unsee.recorder import Call, Watch, quiet, replay
 
 OPTIMIZERS = ("matrix-adam", "adam")
-WIDTH_RATE = 0.25
+WIDTH_RATE = 0.5
 """Step size times fan-in, when no step size is given. The best step for a matrix falls with its width (muP: Yang et
 al., arXiv:2203.03466), so that one number serves a small model and a large one."""
 
@@ -27,8 +27,8 @@ def fan_in(weight: Tensor) -> int:
 def sparing(moment: Tensor, damping: float) -> Tensor:
     """(C + damping mean(diag C) I)^-1 for C = E[x x^T], the second moment of a matrix's inputs on what must stay.
 
-    Multiplied to a gradient from the right, it gives the change D of the matrix that lowers the loss most, to first order
-    and for a given change E|D x|^2 of its outputs on those inputs. The geometry is that of K-FAC (Martens and Grosse,
+    Multiplied to a gradient from the right, it gives the change D of the matrix that lowers the loss most, to first
+    order, for a given change E|D x|^2 of its outputs on those inputs. The geometry is that of K-FAC (Martens and Grosse,
     arXiv:1503.05671) and of closed-form erasers (UCE, arXiv:2308.14761).
 
     moment   (features, features)

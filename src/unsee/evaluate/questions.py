@@ -6,7 +6,6 @@ says. Asked on equal seeds before and after, the share of such answers should fa
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -70,7 +69,7 @@ def questions(
             whether something is in a picture that no prompt need name
     n       pictures a question; "everything else" has at least one for each object
     seed    of a question's first picture; the next ones count up
-    kept    prompts that the method was told to keep: objects among them are asked about apart from all others
+    kept    words that the method was shown as ones to leave alone: objects among them are asked about apart from others
     """
     objects = judges["objects"].labels if "objects" in judges else ()
     styles = judges["styles"].labels if "styles" in judges else ()
@@ -80,7 +79,7 @@ def questions(
         c: _nearest(pipe, c.from_ or c.erase, rest)[:NEIGHBOURS] for c in concepts if (c.from_ or c.erase) in objects
     }
     close = {label for labels in near.values() for label in labels}
-    named = [label for label in rest if label not in close and any(_says(prompt, label) for prompt in kept)]
+    named = [label for label in rest if label not in close and set(label.split()) & set(kept)]
     other = [label for label in rest if label not in close and label not in named]
     some = spread(rest, n)
 
@@ -110,7 +109,7 @@ def questions(
         elif kind is not None:
             ask(f"{title}, unasked", [(f"a {label}", word) for label in some], kind, gone)
             ask(f"{title}, asked for", [(f"a {label} with a {word}", word) for label in some], kind, gone)
-    ask("named to be kept", [(f"a {label}", label) for label in named], "objects")
+    ask("shown to the method as ones to keep", [(f"a {label}", label) for label in named], "objects")
     ask(EVERYTHING_ELSE, [(f"a {label}", label) for label in other], "objects", count=max(n, len(other)))
     pairs = [(label, style) for label in spread(other, n) for style in styles if style not in erased]
     ask(
@@ -140,10 +139,6 @@ def answer(
 
 def _grey(picture: Image) -> np.ndarray[Any, np.dtype[np.float32]]:
     return np.asarray(picture.convert("L"), np.float32)
-
-
-def _says(prompt: str, label: str) -> bool:
-    return re.search(rf"\b{re.escape(label)}\b", prompt) is not None
 
 
 def spread(items: Sequence[T], count: int) -> list[T]:

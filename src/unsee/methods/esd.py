@@ -27,7 +27,7 @@ Departures from the paper
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -126,7 +126,7 @@ class ESD:
     runs: Count = 16
     keep_runs: Count = 32
     keep_weight: NotNegative = 5.0
-    spared: Annotated[int, Field(ge=0)] = 256
+    spared: Annotated[int, Field(ge=0)] = 128
     damping: Positive = 0.03
     guidance_scale: Annotated[float, Field(gt=1, allow_inf_nan=False)] = 3.0
     steps: Annotated[int, Field(ge=2)] = 20
@@ -167,8 +167,13 @@ class ESD:
         concepts = (concepts,) if isinstance(concepts, Concept) else tuple(concepts)
         key, net = denoiser(pipe)
         weights = select(net, self.select)
-        card = Card("esd", settings_of(self), concepts, name(pipe), fingerprint(net), seed, versions())
         rng = torch.Generator().manual_seed(seed)
+        spared = self._spared(pipe, concepts, rng)
+        words = (*(word for concept in concepts for word in concept.keep), *self.neutral) if self.keep_weight else ()
+        card = Card(
+            "esd", settings_of(self), concepts, name(pipe), fingerprint(net), seed, versions(), (*words, *spared)
+        )
+        metric = self._metric(pipe, [matrix for matrix in weights if reads_text(matrix)], spared, rng)
 
         with trainable(weights) as frozen:
             once = () if self.rerecord else concepts
@@ -190,7 +195,7 @@ class ESD:
 
             fit(
                 net, weights, lesson, updates=self.updates, lr=self.lr, optimizer=self.optimizer,
-                schedule=self.schedule, metric=self._metric(pipe, weights, concepts, rng), watch=watch,
+                schedule=self.schedule, metric=metric, watch=watch,
             )  # fmt: skip
             return Edit.between(key, frozen, weights, card)
 
@@ -237,19 +242,23 @@ class ESD:
         keep = [row for step in trajectory for row in single(step.concept)]
         return keep, [row for step in trajectory for row in single(step.null)]
 
-    def _metric(
-        self, pipe: Any, weights: Mapping[str, Any], concepts: Sequence[Concept], rng: torch.Generator
-    ) -> dict[str, Tensor]:
-        """For each matrix that reads the prompt, the metric in which a change of it spares all other words."""
-        layers = [name.removesuffix(".weight") for name in weights if reads_text(name)]
-        if not self.spared or not layers:
-            return {}
+    def _spared(self, pipe: Any, concepts: Sequence[Concept], rng: torch.Generator) -> list[str]:
+        """Random words of the tokenizer that are no part of a concept's name."""
+        if not self.spared:
+            return []
         erased = " ".join(name.lower() for concept in concepts for name in concept.names)
         words = [word for word in vocabulary(pipe) if word not in erased]
-        some = [words[k] for k in torch.randperm(len(words), generator=rng)[: self.spared].tolist()]
-        ways = torch.randint(len(self.templates), (len(some),), generator=rng).tolist()
-        prompts = [self.templates[way].format(word) for way, word in zip(ways, some, strict=True)]
-        moments = second_moments(pipe, prompts, layers)
+        return [words[k] for k in torch.randperm(len(words), generator=rng)[: self.spared].tolist()]
+
+    def _metric(
+        self, pipe: Any, matrices: Sequence[str], words: Sequence[str], rng: torch.Generator
+    ) -> dict[str, Tensor]:
+        """For each matrix that reads the prompt, the metric in which a change of it spares the words."""
+        if not words or not matrices:
+            return {}
+        ways = torch.randint(len(self.templates), (len(words),), generator=rng).tolist()
+        prompts = [self.templates[way].format(word) for way, word in zip(ways, words, strict=True)]
+        moments = second_moments(pipe, prompts, [matrix.removesuffix(".weight") for matrix in matrices])
         return {f"{layer}.weight": sparing(moment, self.damping) for layer, moment in moments.items()}
 
     def _record(
