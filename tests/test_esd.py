@@ -10,7 +10,7 @@ from pydantic import ValidationError
 import unsee
 from unsee.layers import select
 from unsee.methods.esd import ESD, NEUTRAL, TEMPLATES, steer
-from unsee.recorder import conditions, record, replay
+from unsee.recorder import conditions, record, replay, single
 
 
 @pytest.mark.parametrize(("eta", "target"), [(0.0, 1.0), (1.0, -1.0), (3.0, -5.0)])
@@ -59,20 +59,30 @@ def says(pipe: Any, row: Any, word: str) -> bool:
 
 
 def test_what_stays_is_asked_for_as_it_is(pipe: Any) -> None:
-    keep, empty = ESD(**QUICK)._keep(
-        pipe, [unsee.Concept("church", keep=("castle",))], torch.Generator().manual_seed(0), lambda *_: None
-    )
+    keep, empty = ESD(**QUICK)._keep(pipe, ["castle"], torch.Generator().manual_seed(0), lambda *_: None)
     for rows in (keep, empty):
         for row in rows[:4]:
             torch.testing.assert_close(replay(pipe.unet, row), row.output, atol=1e-4, rtol=1e-4)
     assert says(pipe, keep[0], "castle")
 
 
-def test_a_neutral_prompt_that_names_the_concept_is_not_kept(pipe: Any) -> None:
-    concept = unsee.Concept("cat")
-    keep, _ = ESD(**QUICK)._keep(pipe, [concept], torch.Generator().manual_seed(0), lambda *_: None)
+def test_a_neutral_word_that_is_erased_is_not_kept(pipe: Any) -> None:
+    kept = ESD(**QUICK)(pipe, unsee.Concept("cat", keep=("castle",))).card.kept
     assert NEUTRAL[0] == "cat"
-    assert says(pipe, keep[0], NEUTRAL[1])
+    assert kept[:2] == ("castle", NEUTRAL[1])
+    assert "cat" not in kept
+
+
+def test_other_words_are_spared(pipe: Any) -> None:
+    """At an equal distance moved, the answers to words that nobody named change less."""
+
+    def change(spared: int) -> float:
+        edit = ESD(**{**QUICK, "updates": 6, "keep_weight": 0, "spared": spared})(pipe, unsee.Concept("church"))
+        rows = single(conditions(pipe, ["castle", "an owl", "guitar", "a key"]))
+        with edit.applied(pipe), torch.no_grad():
+            return sum((replay(pipe.unet, row) - row.output).square().mean().item() for row in rows)
+
+    assert change(spared=100) < 0.5 * change(spared=0)
 
 
 def test_only_selected_weights_change(pipe: Any) -> None:

@@ -28,7 +28,7 @@ def sparing(moment: Tensor, damping: float) -> Tensor:
     """(C + damping mean(diag C) I)^-1 for C = E[x x^T], the second moment of a matrix's inputs on what must stay.
 
     Multiplied to a gradient from the right, it gives the change D of the matrix that lowers the loss most, to first
-    order, for a given change E|D x|^2 of its outputs on those inputs. The geometry is that of K-FAC (Martens and Grosse,
+    order, for a given change E|D x|^2 of its outputs on those inputs: the geometry of K-FAC (Martens and Grosse,
     arXiv:1503.05671) and of closed-form erasers (UCE, arXiv:2308.14761).
 
     moment   (features, features)

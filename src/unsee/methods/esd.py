@@ -20,6 +20,8 @@ Departures from the paper
 - The concept is erased under a few everyday templates ("a picture of a {}"), not under its bare name only.
 - The paper's 1000 updates of Adam, of one row each at 1e-5, are here a few updates of many rows at a higher rate, which
   warms up and falls to zero, by an optimizer that keeps to the directions of its inputs (fit.fit says why).
+- Where a matrix reads the prompt, its gradient is taken in the metric of other words' texts, random ones and those that
+  must stay, so that it moves what only the concept says (fit.sparing; `spared = 0` leaves it out).
 - The weights that change read the text only (ESD-x-strict, from the authors' code); the paper's ESD-x is "cross".
 - The sampler is the pipeline's own, with 20 steps; the paper's is DDIM with 50. Guidance 3 is from their code.
 `ESD.presets["paper"]` takes all of these back.
@@ -27,7 +29,7 @@ Departures from the paper
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -102,7 +104,7 @@ class ESD:
     schedule        of lr, a name of diffusers.optimization.get_scheduler
     batch           rows of erased and again of kept targets in one update
     runs            recorded runs of each concept
-    keep_runs       recorded runs of what must stay
+    keep_runs       recorded runs of what must stay, one a word; words of `keep` come first and are all recorded
     keep_weight     weight of its loss
     spared          random words of the tokenizer whose texts are left alone where a matrix reads the prompt; 0: none
     damping         how strictly: the smaller, the stricter; see fit.sparing
@@ -168,17 +170,18 @@ class ESD:
         key, net = denoiser(pipe)
         weights = select(net, self.select)
         rng = torch.Generator().manual_seed(seed)
-        spared = self._spared(pipe, concepts, rng)
-        words = (*(word for concept in concepts for word in concept.keep), *self.neutral) if self.keep_weight else ()
-        card = Card(
-            "esd", settings_of(self), concepts, name(pipe), fingerprint(net), seed, versions(), (*words, *spared)
-        )
-        metric = self._metric(pipe, [matrix for matrix in weights if reads_text(matrix)], spared, rng)
+        erased = {name.lower() for concept in concepts for name in concept.names}
+        named = [word for concept in concepts for word in concept.keep]
+        stay = named + [word for word in self.neutral if word.lower() not in erased]
+        spared = self._spared(pipe, erased, rng)
+        kept = (*(stay if self.keep_weight or spared else ()), *spared)
+        card = Card("esd", settings_of(self), concepts, name(pipe), fingerprint(net), seed, versions(), kept)
+        metric = self._metric(pipe, weights, kept, rng) if spared else {}
 
         with trainable(weights) as frozen:
-            once = () if self.rerecord else concepts
+            once, most = () if self.rerecord else concepts, max(self.keep_runs, len(named))
             erase = [row for concept in once for row in self._erase(pipe, concept, rng, watch)]
-            keep, empty = self._keep(pipe, concepts, rng, watch) if self.keep_weight else ([], [])
+            keep, empty = self._keep(pipe, stay[:most], rng, watch) if self.keep_weight else ([], [])
 
             def lesson(update: int) -> Lesson:
                 if self.rerecord and update % self.rerecord == 0:
@@ -229,37 +232,32 @@ class ESD:
         return rows
 
     def _keep(
-        self, pipe: Any, concepts: Sequence[Concept], rng: torch.Generator, watch: Watch
+        self, pipe: Any, words: Sequence[str], rng: torch.Generator, watch: Watch
     ) -> tuple[list[Call], list[Call]]:
         """Rows of what must stay: calls with other prompts, and with none. Their own outputs are their targets."""
-        erased = {name.lower() for concept in concepts for name in concept.names}
-        words = [word for concept in concepts for word in concept.keep]
-        runs = max(self.keep_runs, len(words))
-        words += [word for word in self.neutral if word.lower() not in erased]
-        ways = torch.randint(len(self.templates), (runs,), generator=rng).tolist()
-        prompts = [self.templates[way].format(word) for way, word in zip(ways, cycle(words), strict=False)]
-        trajectory = self._record(pipe, prompts, rng, lambda _, done, total: watch("keep", done, total))
+        trajectory = self._record(pipe, self._prompts(words, rng), rng, lambda _, *done: watch("keep", *done))
         keep = [row for step in trajectory for row in single(step.concept)]
         return keep, [row for step in trajectory for row in single(step.null)]
 
-    def _spared(self, pipe: Any, concepts: Sequence[Concept], rng: torch.Generator) -> list[str]:
+    def _spared(self, pipe: Any, erased: Collection[str], rng: torch.Generator) -> list[str]:
         """Random words of the tokenizer that are no part of a concept's name."""
         if not self.spared:
             return []
-        erased = " ".join(name.lower() for concept in concepts for name in concept.names)
-        words = [word for word in vocabulary(pipe) if word not in erased]
+        words = [word for word in vocabulary(pipe) if not any(word in name for name in erased)]
         return [words[k] for k in torch.randperm(len(words), generator=rng)[: self.spared].tolist()]
 
     def _metric(
-        self, pipe: Any, matrices: Sequence[str], words: Sequence[str], rng: torch.Generator
+        self, pipe: Any, weights: Iterable[str], words: Sequence[str], rng: torch.Generator
     ) -> dict[str, Tensor]:
         """For each matrix that reads the prompt, the metric in which a change of it spares the words."""
-        if not words or not matrices:
-            return {}
-        ways = torch.randint(len(self.templates), (len(words),), generator=rng).tolist()
-        prompts = [self.templates[way].format(word) for way, word in zip(ways, words, strict=True)]
-        moments = second_moments(pipe, prompts, [matrix.removesuffix(".weight") for matrix in matrices])
+        layers = [weight.removesuffix(".weight") for weight in weights if reads_text(weight)]
+        moments = second_moments(pipe, self._prompts(words, rng), layers) if layers else {}
         return {f"{layer}.weight": sparing(moment, self.damping) for layer, moment in moments.items()}
+
+    def _prompts(self, words: Sequence[str], rng: torch.Generator) -> list[str]:
+        """Each word under a random template."""
+        ways = torch.randint(len(self.templates), (len(words),), generator=rng).tolist()
+        return [self.templates[way].format(word) for way, word in zip(ways, words, strict=True)]
 
     def _record(
         self, pipe: Any, prompts: Sequence[str], rng: torch.Generator, watch: Watch, at: Sequence[int] | None = None
