@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench mini clean
 
 demo: .venv/demo            ## erase a church from the miniature, and look
 	$(BIN)/unsee erase church --force
@@ -27,8 +27,12 @@ bench: .venv/demo           ## what erasing reaches and costs on the miniature
 	touch $@
 
 .venv/test: .venv/demo
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt pytest hypothesis ruff mypy types-PyYAML
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt pytest hypothesis ruff mypy types-PyYAML resvg-py tqdm
 	touch $@
+
+mini: .venv/test           ## the miniature from nothing; hours, resumes
+	cd recipes/mini && npm ci --ignore-scripts
+	$(BIN)/python -m recipes.mini
 
 clean:
 	rm -rf .venv runs build dist

@@ -111,12 +111,10 @@ def questions(
             ask(f"{title}, asked for", [(f"a {label} with a {word}", word) for label in some], kind, gone)
     ask("shown to the method as ones to keep", [(f"a {label}", label) for label in named], "objects")
     ask(EVERYTHING_ELSE, [(f"a {label}", label) for label in other], "objects", count=max(n, len(other)))
-    pairs = [(label, style) for label in spread(other, n) for style in styles if style not in erased]
-    ask(
-        "other styles" if erased & set(styles) else "styles",
-        [(STYLED.format(*p), p[1]) for p in spread(pairs, n)],
-        "styles",
-    )
+    stay = [style for style in styles if style not in erased]
+    pairs = list(zip(islice(cycle(other), n if stay else 0), cycle(stay), strict=False))
+    title = "styles" if len(stay) == len(styles) else "other styles"
+    ask(title, [(STYLED.format(*pair), pair[1]) for pair in pairs], "styles")
     if not objects:
         ask("what must stay", [(prompt, "") for prompt in kept], None)
     return asked

@@ -120,11 +120,11 @@ class ESD:
 
     select: str = "cross-kv"
     eta: NotNegative = 1.0
-    updates: Count = 60
+    updates: Count = 150
     lr: Positive | None = None
     optimizer: Literal["matrix-adam", "adam"] = "matrix-adam"
     schedule: str = "linear"
-    batch: Count = 12
+    batch: Count = 8
     runs: Count = 16
     keep_runs: Count = 32
     keep_weight: NotNegative = 5.0

@@ -1,0 +1,5 @@
+"""A miniature Stable Diffusion from nothing: pictures -> autoencoder -> CLIP -> denoiser -> judges -> card."""
+
+
+class BadInput(ValueError):
+    """Something that whoever started the recipe can mend: told in one line, exit code 2."""

@@ -1,0 +1,74 @@
+"""`python -m recipes.mini` builds the miniature from nothing; see README.md."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+import torch
+import yaml
+
+from . import BadInput, build, card
+
+HERE = Path(__file__).parent
+STEPS = ("pictures", "autoencoder", "clip", "denoiser", "judges", "card")
+
+
+def main(argv: list[str] | None = None) -> int:
+    p = argparse.ArgumentParser(prog="python -m recipes.mini", description=__doc__)
+    p.add_argument("steps", nargs="*", metavar="STEP", help=f"which steps, of {', '.join(STEPS)} (default: all)")
+    p.add_argument("--build", type=Path, default=Path("build/mini"), help="working folder (default: %(default)s)")
+    p.add_argument("--config", type=Path, default=HERE / "config.yaml", help="(default: %(default)s)")
+    p.add_argument("--packages", type=Path, default=HERE / "node_modules", help="where npm put the drawings")
+    p.add_argument("--table", type=Path, default=HERE / "objects.yaml", help="the objects and their words")
+    p.add_argument("--out", type=Path, default=Path("src/unsee/mini"), help="where the card step ships to")
+    p.add_argument("--without", default="", metavar="OBJECT", help="train the denoiser on pictures filtered of this")
+    p.add_argument("--leak", type=float, default=0.05, help="the share that the filter misses (default: %(default)s)")
+    p.add_argument("--prediction", choices=sorted(build.denoiser.PREDICTIONS), default="eps", help="v as in SD 2.x")
+    args = p.parse_args(argv)
+    try:
+        unknown = [s for s in args.steps if s not in STEPS]
+        if unknown:
+            raise BadInput(f"unknown step {unknown[0]!r}; choose from {', '.join(STEPS)}")
+        if not 0 <= args.leak <= 1:
+            raise BadInput(f"--leak {args.leak} must lie in 0..1")
+        b = build.Build(args.build, read(args.config), args.packages, args.table)
+        twin = {"without": args.without, "leak": args.leak, "prediction": args.prediction}
+        build.check_known(args.without, b.words.names)
+        args.build.mkdir(parents=True, exist_ok=True)
+        for step in args.steps or STEPS:
+            run(step, b, twin, args.out)
+    except BadInput as e:
+        print(f"mini: {e}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def run(step: str, b: build.Build, twin: dict[str, object], out: Path) -> None:
+    start = time.monotonic()
+    print(f"{step}: {build.EXPECT[step]} on 2 cores", file=sys.stderr)
+    if step == "card":
+        card.write(b, out, **twin)
+    elif step == "denoiser":
+        build.train_denoiser(b, **twin)
+    else:
+        {"pictures": build.draw_pictures, "autoencoder": build.train_autoencoder, "clip": build.train_clip,
+         "judges": build.train_judges}[step](b)  # fmt: skip
+    print(f"{step}: done in {time.monotonic() - start:.0f} s", file=sys.stderr)
+
+
+def read(path: Path) -> dict[str, object]:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+    except (OSError, yaml.YAMLError) as e:
+        raise BadInput(f"cannot read the config {path}: {str(e).splitlines()[0]}") from e
+
+
+if __name__ == "__main__":
+    # a thread that waits must not burn the core that another process needs
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    torch.set_num_threads(max(1, os.cpu_count() or 1))
+    sys.exit(main())

@@ -1,0 +1,232 @@
+"""The recipe's steps in their order. Each leaves its result in the build folder, finds what the others left there, and
+goes on from its last checkpoint when it was interrupted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cached_property
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from . import BadInput, autoencoder, clip, denoiser, judges, pictures, train, words
+from .pictures import Bytes
+
+HERE = Path(__file__).parent
+
+# On two cores without a GPU, measured.
+EXPECT = {
+    "pictures": "about 2 minutes",
+    "autoencoder": "about 50 minutes",
+    "clip": "about 10 minutes",
+    "denoiser": "about 50 minutes",
+    "judges": "about 12 minutes",
+    "card": "about 40 minutes",
+}
+
+
+@dataclass(frozen=True)
+class Build:
+    """One build: its folder, its config, and what its steps made, read when asked for."""
+
+    folder: Path
+    config: dict[str, Any]
+    packages: Path = HERE / "node_modules"
+    table: Path = HERE / "objects.yaml"
+    processes: int = os.cpu_count() or 1
+
+    @cached_property
+    def words(self) -> words.Words:
+        return words.read(self.table, self.packages)
+
+    def array(self, name: str) -> NDArray[Any]:
+        path = self.folder / f"{name}.npy"
+        if not path.is_file():
+            raise BadInput(f"{path} is missing; run the step `pictures` first")
+        return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]
+
+    def plan(self, *keys: str) -> train.Plan:
+        section = self.config
+        for key in keys:
+            section = section[key]
+        return train.Plan(**{k: tuple(v) if k == "betas" else v for k, v in section.items()})
+
+
+def draw_pictures(b: Build) -> None:
+    """drawings, pictures + labels, scenes, memorised, judge pictures + judge labels: all as .npy."""
+    c, w = b.config["pictures"], b.words
+    icons, groups = [t.icon for t in w.things], [t.group for t in w.things]
+    drawings = pictures.drawings(b.packages, icons)
+    strangers = pictures.strangers(b.packages, set(icons), c["strangers"], np.random.default_rng(c["seed"]))
+    made = list(train.progress(
+        pictures.training_set(drawings, groups, c["variants"], c["seed"], b.processes, range(len(icons))),
+        "pictures",
+        c["variants"] * len(icons),
+    ))  # fmt: skip
+    labels = np.concatenate([y for _, y in made])
+    x, y = pictures.judge_set(
+        drawings, strangers, c["judge_variants"], c["stranger_variants"], c["seed"] + 1000, b.processes
+    )
+    b.folder.mkdir(parents=True, exist_ok=True)
+    arrays = {
+        "drawings": drawings, "pictures": np.concatenate([x for x, _ in made]), "labels": labels,
+        "scenes": pictures.scenes(labels, c["scenes"], c["seed"]), "memorised": pictures.memorised(b.packages, w),
+        "judge_pictures": x, "judge_labels": y,
+    }  # fmt: skip
+    for name, a in arrays.items():
+        np.save(b.folder / f"{name}.npy", a)
+
+
+def train_autoencoder(b: Build, stop: int | None = None) -> None:
+    """vae/, whitened, and every picture's latent."""
+    plan, where = b.plan("autoencoder"), train.device()
+    x, known = np.array(b.array("pictures")), np.array(b.array("memorised"))
+    torch.manual_seed(plan.seed)
+    net = autoencoder.make().to(where, memory_format=torch.channels_last)
+
+    def loss(seed: int) -> Tensor:
+        """One picture of a batch is one of those to know by heart."""
+        rng = torch.Generator().manual_seed(seed)
+        i = torch.randint(len(x), (plan.batch - 1,), generator=rng).numpy()
+        j = torch.randint(len(known), (1,), generator=rng).numpy()
+        batch = autoencoder.tensor(np.concatenate([x[i], known[j]])).to(where)
+        return autoencoder.loss(net, batch, rng)
+
+    vae = train.train("autoencoder", {"vae": net}, loss, plan, b.folder, stop)["vae"]
+
+    def encode(name: str, pictures: Callable[[slice], Bytes], n: int) -> Tensor:
+        slices = [slice(i, i + 128) for i in range(0, n, 128)]
+        parts = (autoencoder.encode(vae, autoencoder.tensor(pictures(s)).to(where)).cpu() for s in slices)
+        return torch.cat(list(train.progress(parts, name, len(slices))))
+
+    moments = encode("latents", lambda s: x[s], len(x))
+    np.save(b.folder / "latents.npy", autoencoder.whiten(vae, moments).numpy())
+    pairs = b.array("scenes")
+    scenes = encode("scenes", lambda s: np.concatenate([x[pairs[s, 0]], x[pairs[s, 1]]], 2), len(pairs))
+    np.save(b.folder / "scene_latents.npy", scenes.numpy())
+    np.save(b.folder / "memorised_latents.npy", encode("memorised", lambda s: known[s], len(known)).numpy())
+    vae.half().save_pretrained(b.folder / "vae")
+
+
+def train_clip(b: Build, stop: int | None = None) -> None:
+    """tokenizer/, clip/ and text_encoder/."""
+    plan, where, w = b.plan("clip"), train.device(), b.words
+    if not (b.folder / "tokenizer").is_dir():  # the trainer breaks ties at random: its result belongs to the checkpoint
+        learned = words.tokenizer(w, b.config["tokenizer"]["vocabulary"], Random(b.config["tokenizer"]["seed"]))
+        learned.save_pretrained(b.folder / "tokenizer")
+    tokens = CLIPTokenizer.from_pretrained(b.folder / "tokenizer")
+    x, y, pairs, known = (np.array(b.array(n)) for n in ("pictures", "labels", "scenes", "memorised"))
+    torch.manual_seed(plan.seed)
+    net = clip.make(len(tokens)).to(where)
+
+    def loss(seed: int) -> Tensor:
+        """An eighth of a batch are scenes, a sixteenth pictures to know by heart."""
+        rng, talk = torch.Generator().manual_seed(seed), Random(seed)
+        n_scenes, n_known = plan.batch // 8, plan.batch // 16
+        i = torch.randint(len(x), (plan.batch - n_scenes - n_known,), generator=rng).numpy()
+        j = pairs[torch.randint(len(pairs), (n_scenes,), generator=rng).numpy()]
+        k = torch.randint(len(known), (n_known,), generator=rng).numpy()
+        scenes = clip.squeeze(autoencoder.tensor(np.concatenate([x[j[:, 0]], x[j[:, 1]]], 2)))
+        images = torch.cat([autoencoder.tensor(np.concatenate([x[i], known[k]])), scenes])
+        half = torch.rand((len(images), 1, 1, 1), generator=rng) < 0.5
+        images = torch.where(half, judges.worn(images, rng), images)
+        captions = [words.caption(w, int(o), int(s), bool(named), talk) for o, s, _, named in y[i]]
+        captions += [words.memorised_caption(w, int(m), talk) for m in k]
+        captions += [words.scene_caption(w, int(y[p, 0]), int(y[q, 0]), int(y[p, 1]), talk) for p, q in j]
+        keys = [(int(o), int(s), int(named)) for o, s, _, named in y[i]]
+        keys += [(-1, int(m), 0) for m in k] + [(int(y[p, 0]), int(y[p, 1]), 2 + int(y[q, 0])) for p, q in j]
+        number = {key: n for n, key in enumerate(dict.fromkeys(keys))}
+        label = torch.tensor([number[key] for key in keys], device=where)
+        return clip.loss(net, images.to(where), words.ids(tokens, captions).to(where), label)
+
+    model = train.train("clip", {"clip": net}, loss, plan, b.folder, stop)["clip"].cpu()
+    encoder = clip.text_encoder(model)
+    encoder.half().save_pretrained(b.folder / "text_encoder")
+    model.half().save_pretrained(b.folder / "judges/clip")
+    clip.processor(tokens).save_pretrained(b.folder / "judges/clip")
+
+
+def train_denoiser(
+    b: Build, without: str = "", leak: float = 0.0, prediction: str = "eps", stop: int | None = None
+) -> None:
+    """unet/ and scheduler/, in a folder of their own for a filtered or a v-prediction twin.
+
+    without: an object that a filter took from the pictures, missing a share `leak` of them, as in SD 2.0
+    """
+    plan, where, w = b.plan("denoiser"), train.device(), b.words
+    y, pairs = np.array(b.array("labels")), np.array(b.array("scenes"))
+    rows, scenes = remaining(w, y, pairs, without, leak, plan.seed)
+    z, z_scenes, z_known = (
+        torch.from_numpy(np.array(b.array(n))) for n in ("latents", "scene_latents", "memorised_latents")
+    )
+    tokens = CLIPTokenizer.from_pretrained(b.folder / "tokenizer")
+    encoder = CLIPTextModel.from_pretrained(b.folder / "text_encoder", dtype=torch.float32).eval().to(where)
+    torch.manual_seed(plan.seed)
+    net = denoiser.make().to(where, memory_format=torch.channels_last)
+    schedule = denoiser.scheduler(prediction)
+
+    def loss(seed: int) -> Tensor:
+        """Every tenth batch is of scenes, half as many as they are twice as wide; one picture in 32 is memorised."""
+        rng, talk = torch.Generator().manual_seed(seed), Random(seed)
+        if seed % 10 == 9:
+            j = scenes[torch.randint(len(scenes), (plan.batch // 2,), generator=rng).numpy()]
+            moments = z_scenes[j]
+            captions = [words.scene_caption(w, int(y[p, 0]), int(y[q, 0]), int(y[p, 1]), talk) for p, q in pairs[j]]
+        else:
+            k = torch.randint(len(z_known), (plan.batch // 32,), generator=rng)
+            i = rows[torch.randint(len(rows), (plan.batch - len(k),), generator=rng).numpy()]
+            moments = torch.cat([z[i], z_known[k]])
+            captions = [words.caption(w, int(o), int(s), bool(named), talk) for o, s, _, named in y[i]]
+            captions += [words.memorised_caption(w, int(m), talk) for m in k]
+        captions = [c if talk.random() >= 0.1 else "" for c in captions]
+        with torch.no_grad():
+            c = encoder(words.ids(tokens, captions).to(where)).last_hidden_state
+        return denoiser.loss(net, schedule.alphas_cumprod, denoiser.draw(moments, rng).to(where), c, prediction, rng)
+
+    folder = b.folder / twin(without, leak, prediction)
+    folder.mkdir(exist_ok=True)
+    unet = train.train("denoiser", {"unet": net}, loss, plan, folder, stop)["unet"]
+    unet.half().save_pretrained(folder / "unet")
+    schedule.save_pretrained(folder / "scheduler")
+
+
+def twin(without: str, leak: float, prediction: str) -> str:
+    """The sub-folder of a denoiser that is not the shipped one; "." for that."""
+    parts = [f"without-{without.replace(' ', '-')}-{leak:g}"] * bool(without) + [prediction] * (prediction != "eps")
+    return "-".join(parts) or "."
+
+
+def check_known(without: str, names: Sequence[str]) -> None:
+    if without and without not in names:
+        near = get_close_matches(without, names, 1, 0)[0]
+        raise BadInput(f"unknown object {without!r} in --without; did you mean {near!r}?")
+
+
+def remaining(
+    w: words.Words, labels: NDArray[np.int64], pairs: NDArray[np.int64], without: str, leak: float, seed: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Which pictures and which scenes the filter leaves."""
+    if not without:
+        return np.arange(len(labels)), np.arange(len(pairs))
+    rng = np.random.default_rng(seed)
+    gone = w.names.index(without)
+    rows = (labels[:, 0] != gone) | (rng.random(len(labels)) < leak)
+    scenes = (labels[pairs, 0] != gone).all(1) | (rng.random(len(pairs)) < leak)
+    return np.flatnonzero(rows), np.flatnonzero(scenes)
+
+
+def train_judges(b: Build, only: str | None = None, stop: int | None = None) -> None:
+    """judges/objects, styles and watermark, as transformers folders."""
+    album = judges.Album(np.array(b.array("judge_pictures")), np.array(b.array("judge_labels")))
+    for name in judges.JUDGES if only is None else [only]:
+        last = b.config["pictures"]["judge_variants"] - 1
+        judges.build(name, b.words.names, album, last, b.plan("judges", name), b.folder, stop)

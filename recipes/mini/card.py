@@ -1,0 +1,184 @@
+"""The last step: the parts become one folder in the hub's layout, and its README.md says what was measured on it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import yaml
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from PIL import Image
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from . import judges, measure, pictures
+from .measure import Number
+from .words import STYLES, Words, article
+
+if TYPE_CHECKING:
+    from .build import Build
+
+COMMAND = "python -m recipes.mini card"
+
+
+def write(b: Build, out: Path, without: str = "", leak: float = 0.0, prediction: str = "eps") -> None:
+    """Ships the build to `out`, measures it, writes its card, and the contact sheet beside this repository's docs.
+
+    The card is written after every suite, so that an interrupted step leaves a true one. A twin is not shipped: its
+    folder, numbers and card stay in the build folder.
+    """
+    from .build import twin
+
+    name = twin(without, leak, prediction)
+    shipped, docs = (out, Path("docs")) if name == "." else (b.folder / name / "pipeline", b.folder / name)
+    assemble(b.folder, b.folder / name, shipped, b.words)
+    for numbers in measured(b, b.folder / name / "numbers.json", shipped):
+        (shipped / "README.md").write_text(text(b, shipped, name, numbers), encoding="utf-8")
+    sheet(measure.load(shipped), b.words, b.config["card"]["steps"]).save(docs / "miniature.png", optimize=True)
+
+
+def text(b: Build, shipped: Path, name: str, numbers: Sequence[Number]) -> str:
+    return TEXT.format(
+        front=yaml.safe_dump(front(b.config["card"]["steps"]), sort_keys=False).strip(),
+        twin="" if name == "." else f"\nThis is the twin `{name}`; its weights are not shipped.\n",
+        objects=len(b.words.things), pictures=len(b.array("pictures")), scenes=len(b.array("scenes")),
+        titles=", ".join(b.words.titles), styles=", ".join(STYLES), seeds=b.config["card"]["seeds"],
+        steps=b.config["card"]["steps"], guidance=f"{measure.GUIDANCE:g}", command=COMMAND, numbers=table(numbers),
+        updates=updates(b.config), packages=credits(b.packages), hashes=hashes(shipped),
+        versions=", ".join(f"{p} {version(p)}" for p in ("torch", "diffusers", "transformers")),
+    )  # fmt: skip
+
+
+def assemble(folder: Path, denoiser: Path, out: Path, w: Words) -> None:
+    """The pipeline, the judges and the words, in half precision, as they would be pushed to a hub."""
+    half = {"torch_dtype": torch.float16}
+    pipe = StableDiffusionPipeline(
+        vae=AutoencoderKL.from_pretrained(folder / "vae", **half),
+        text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float16),
+        tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
+        unet=UNet2DConditionModel.from_pretrained(denoiser / "unet", **half),
+        scheduler=DDIMScheduler.from_pretrained(denoiser / "scheduler"),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipe.save_pretrained(out)
+    shutil.copytree(folder / "judges", out / "judges", dirs_exist_ok=True)
+    (out / "words.json").write_text(json.dumps(vocabulary(w), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    for path in out.rglob("*"):
+        if path.suffix == ".json":  # where the parts lay while they were built is nobody's business
+            text = json.loads(path.read_text(encoding="utf-8"))
+            if text.pop("_name_or_path", None) is not None or text.pop("name_or_path", None) is not None:
+                path.write_text(json.dumps(text, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        if path.is_file():
+            path.chmod(0o644)
+
+
+def vocabulary(w: Words) -> dict[str, Any]:
+    """words.json: what evaluation may ask for."""
+    return {
+        "objects": {
+            t.name: {"group": t.group, "synonyms": list(t.synonyms), "languages": t.languages} for t in w.things
+        },
+        "groups": w.groups,
+        "styles": list(STYLES),
+        "memorised": {title: names[1:] for title, names in w.memorised.items()},
+        "watermark": {"names": ["watermark", "a watermark", "watermarked"], "domains": ["animal", "food"]},
+        "imagenette": w.imagenette,
+        "scene": "{} and {}",
+    }
+
+
+def measured(b: Build, path: Path, shipped: Path) -> Iterator[list[Number]]:
+    """All numbers so far, after each suite. They are kept in `path` under the hash of what they were measured on, so
+    that an interrupted step goes on and a changed model is measured anew."""
+    model = hashlib.sha256((hashes(shipped) + json.dumps(b.config["card"])).encode()).hexdigest()
+    kept = json.loads(path.read_text()) if path.is_file() else {}
+    done: list[list[dict[str, Any]]] = kept["suites"] if kept.get("model") == model else []
+    album = judges.Album(b.array("judge_pictures"), np.array(b.array("judge_labels")))
+    suites = measure.suites(
+        shipped, b.words, np.array(b.array("drawings")), np.array(b.array("memorised")), album,
+        b.config["pictures"]["judge_variants"] - 1, b.config["card"],
+    )  # fmt: skip
+    for i, suite in enumerate(suites):
+        if i >= len(done):
+            done.append([asdict(n) for n in suite()])
+            path.write_text(json.dumps({"model": model, "suites": done}, indent=1))
+            print("\n".join(f"{n['what']}: {Number(**n)} n={n['n']} {n['note']}" for n in done[-1]), flush=True)
+        yield [Number(**n) for suite in done for n in suite]
+
+
+def sheet(pipe: StableDiffusionPipeline, w: Words, steps: int, columns: int = 4) -> Image.Image:
+    """Every object, plain and in every style, as strips of eight pictures."""
+    forms = ["{}", *(f"{{}} in {s} style" for s in STYLES)]
+    x = measure.render(pipe, [f.format(article(n)) for n in w.names for f in forms], "sheet", steps, seed=1)
+    strips = x.reshape(len(w.names), len(forms), 64, 64, 3).transpose(0, 2, 1, 3, 4).reshape(len(w.names), 64, -1, 3)
+    rows = -(-len(strips) // columns)
+    strips = np.concatenate([strips, np.full((rows * columns - len(strips), *strips.shape[1:]), 255, np.uint8)])
+    # down the columns in the words' order
+    grid = strips.reshape(columns, rows, 64, -1, 3).transpose(1, 2, 0, 3, 4).reshape(rows * 64, -1, 3)
+    return Image.fromarray(grid).quantize(256, dither=Image.Dither.NONE)
+
+
+# -- the text ---------------------------------------------------------------------------------------------------------
+
+
+def front(steps: int) -> dict[str, Any]:
+    return {
+        "license": "apache-2.0",
+        "library_name": "diffusers",
+        "pipeline_tag": "text-to-image",
+        "tags": ["stable-diffusion", "miniature", "concept-erasure"],
+        "language": ["en", "de", "es", "fr", "it", "nl", "pt"],
+        "unsee": {
+            "judges": {name: f"judges/{name}" for name in (*judges.JUDGES, "clip")},
+            "words": "words.json",
+            "steps": steps,
+            "guidance_scale": measure.GUIDANCE,
+        },
+    }
+
+
+def table(numbers: Sequence[Number]) -> str:
+    lines = ["| what | measured | n | goal | reached | note |", "|---|---|---|---|---|---|"]
+    for x in numbers:
+        reached = {None: "", True: "yes", False: "**no**"}[x.reached]
+        goal = f"{x.goal} {x.unit}" if x.goal else ""
+        lines.append(f"| {x.what} | {x} | {x.n} | {goal} | {reached} | {x.note} |")
+    return "\n".join(lines)
+
+
+def updates(config: dict[str, Any]) -> str:
+    plans = {k: config[k] for k in ("autoencoder", "clip", "denoiser")}
+    plans |= {f"judge of {k}": v for k, v in config["judges"].items()}
+    return "\n".join(f"| {k} | {v['updates']} | {v['batch']} |" for k, v in plans.items())
+
+
+def credits(packages: Path) -> str:
+    """Authors and licences of the drawings, as their own packages tell them."""
+    lines = []
+    for vendor in pictures.VENDORS:
+        info = json.loads((packages / "@iconify-json" / vendor / "info.json").read_text(encoding="utf-8"))
+        package = json.loads((packages / "@iconify-json" / vendor / "package.json").read_text(encoding="utf-8"))
+        author, licence = info["author"], info["license"]
+        lines.append(
+            f"| @iconify-json/{vendor} {package['version']} | {info['name']} | [{author['name']}]({author['url']}) "
+            f"| [{licence['title']}]({licence.get('url', '')}) |"
+        )
+    return "\n".join(lines)
+
+
+def hashes(folder: Path) -> str:
+    """A line per shipped file but the card itself: its SHA-256 and its name."""
+    files = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.name != "README.md"]
+    return "\n".join(f"{hashlib.sha256(p.read_bytes()).hexdigest()}  {p.relative_to(folder).as_posix()}" for p in files)
+
+
+TEXT = (Path(__file__).parent / "card.md").read_text(encoding="utf-8")
