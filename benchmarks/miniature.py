@@ -24,7 +24,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
     "nothing kept (keep_weight 0)": {"keep_weight": 0},
     "no words spared (spared 0)": {"spared": 0},
-    "neither": {"keep_weight": 0, "spared": 0},
     "neither, Adam": {"keep_weight": 0, "spared": 0, "optimizer": "adam"},
     "eta 3": {"eta": 3},
     "cross (ESD-x)": {"select": "cross"},

@@ -69,7 +69,8 @@ class Words:
 def read(table: Path, packages: Path) -> Words:
     """The table of objects, with names in other languages from CLDR.
 
-    A foreign word that also names another object (in any language) would teach two pictures the same word: dropped.
+    A foreign word that also names another object (in any language) would teach two pictures the same word: dropped. So
+    is one of four words and more ("lächelndes gesicht mit herzförmigen augen"), for which captions have no room.
     """
     d = yaml.safe_load(table.read_text(encoding="utf-8"))
     chars = _json(packages / "@iconify-json/noto/chars.json")
@@ -86,8 +87,12 @@ def read(table: Path, packages: Path) -> Words:
         code = codepoint[whole if whole in codepoint and whole != icon else icon]
         foreign[name] = {lang: labels[lang][code] for lang in d["languages"] if code in labels[lang]}
     owners = Counter(w for name, _, ws in rows for w in {name, *ws[1:], *foreign[name].values()})
+
+    def fit(word: str) -> bool:
+        return owners[word] == 1 and len(word.split()) < 4
+
     things = tuple(
-        Thing(name, ws[0], group, tuple(ws[1:]), {k: w for k, w in foreign[name].items() if owners[w] == 1})
+        Thing(name, ws[0], group, tuple(ws[1:]), {k: w for k, w in foreign[name].items() if fit(w)})
         for name, group, ws in rows
     )
     return Words(things, d["groups"], d["memorised"], d["imagenette"])

@@ -120,14 +120,14 @@ class ESD:
 
     select: str = "cross-kv"
     eta: NotNegative = 1.0
-    updates: Count = 150
+    updates: Count = 100
     lr: Positive | None = None
     optimizer: Literal["matrix-adam", "adam"] = "matrix-adam"
     schedule: str = "linear"
     batch: Count = 8
     runs: Count = 16
-    keep_runs: Count = 32
-    keep_weight: NotNegative = 5.0
+    keep_runs: Count = 16
+    keep_weight: NotNegative = 1.0
     spared: Annotated[int, Field(ge=0)] = 128
     damping: Positive = 0.03
     guidance_scale: Annotated[float, Field(gt=1, allow_inf_nan=False)] = 3.0
