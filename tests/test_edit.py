@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 import unsee
 from unsee.card import read_card
+from unsee.edit import LowRank
 from unsee.errors import InputError
 from unsee.pipelines import fingerprint
 
@@ -120,3 +121,19 @@ def test_a_damaged_file_is_refused_or_read(
     path.write_bytes(whole if cut > 0.5 else whole[: int(2 * cut * len(whole))])
     with contextlib.suppress(InputError):
         unsee.Edit.load(path)
+
+
+def test_a_low_rank_difference_is_kept_as_it_is(pipe: Any, edit: unsee.Edit, tmp_path: Path) -> None:
+    name = next(iter(edit.deltas))
+    rows, columns = edit.deltas[name].shape  # type: ignore[union-attr]
+    thin = LowRank(torch.randn(rows, 2), torch.randn(2, columns))
+    path = unsee.Edit({name: thin}, edit.card).save(tmp_path / "edit.safetensors")
+    again = unsee.Edit.load(path)
+    assert isinstance(again.deltas[name], LowRank)
+    weight = dict(pipe.unet.named_parameters())[name.removeprefix("unet.")]
+    base = weight.detach().clone()
+    with again.applied(pipe, 0.5):
+        torch.testing.assert_close(weight.detach(), base + 0.5 * thin.up @ thin.down)
+    wrong = unsee.Edit({name: LowRank(torch.randn(rows, 2), torch.randn(2, columns + 1))}, edit.card)
+    with pytest.raises(InputError, match="has shape"), wrong.applied(pipe):
+        pass

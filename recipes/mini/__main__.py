@@ -70,5 +70,6 @@ def read(path: Path) -> dict[str, object]:
 if __name__ == "__main__":
     # a thread that waits must not burn the core that another process needs
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    torch.set_num_threads(max(1, os.cpu_count() or 1))
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(os.cpu_count() or 1)
     sys.exit(main())

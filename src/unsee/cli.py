@@ -219,11 +219,11 @@ def _say_plan(plan: Plan, folder: Path) -> None:
     from unsee import pipelines
 
     config, (trained, of) = plan.config, plan.trained
-    shown = {key: value for key, value in config.settings.items() if not isinstance(value, list | tuple)}
+    shown = {k: "auto" if v is None else v for k, v in config.settings.items() if not isinstance(v, list | tuple)}
     lines = {
         "erase": "; ".join(_describe(concept) for concept in config.concepts),
         "model": f"{pipelines.name(plan.pipe)}, {type(plan.pipe).__name__} on {plan.pipe.device}",
-        "method": f"{config.method}: " + ", ".join(f"{key} {'auto' if value is None else value}" for key, value in shown.items()),
+        "method": f"{config.method}: " + ", ".join(f"{key} {value}" for key, value in shown.items()),
         "trains": f"{config.settings['select']}: {trained:,} of {of:,} parameters ({100 * trained / of:.1f} %)",
         "seed": config.seed,
         "writes": f"{folder}/",

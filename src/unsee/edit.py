@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,25 @@ from unsee.pipelines import denoisers, fingerprint
 
 
 @dataclass(frozen=True)
+class LowRank:
+    """A difference of a matrix as a product, up @ down: what adapters learn and closed forms compute, kept exact.
+
+    up    (out, rank)
+    down  (rank, in); of a convolution (rank, in * height * width)
+    """
+
+    up: Tensor
+    down: Tensor
+
+    def dense(self, shape: torch.Size) -> Tensor:
+        """The difference itself, float32, in the shape of the weight that it belongs to."""
+        return (self.up.float() @ self.down.float()).reshape(shape)
+
+
+Delta = Tensor | LowRank
+
+
+@dataclass(frozen=True)
 class Edit:
     """Differences of weights, by "denoiser.parameter" name, and the card that says where they come from.
 
@@ -29,7 +49,7 @@ class Edit:
             pipe("a church")
     """
 
-    deltas: dict[str, Tensor]
+    deltas: dict[str, Delta]
     card: Card
 
     @classmethod
@@ -47,7 +67,8 @@ class Edit:
         parameters = self._fitting(pipe)
         edited = {name: parameters[name].data.clone() for name in self.deltas}
         for name, delta in self.deltas.items():
-            edited[name].copy_(edited[name].float().add_(delta.to(edited[name].device), alpha=scale))
+            dense = delta.dense(edited[name].shape) if isinstance(delta, LowRank) else delta
+            edited[name].copy_(edited[name].float().add_(dense.to(edited[name].device), alpha=scale))
         with swapped(parameters, edited):
             yield
 
@@ -59,21 +80,29 @@ class Edit:
         for name, delta in self.deltas.items():
             if name not in parameters:
                 raise InputError(f"{made_for}; {type(pipe).__name__} here has no weight {name!r}")
-            if parameters[name].shape != delta.shape:
-                raise InputError(
-                    f"{made_for}: {name!r} has shape {tuple(delta.shape)} there, {tuple(parameters[name].shape)} here"
-                )
+            there, here = _shape(delta), tuple(parameters[name].shape)
+            if there != (here if isinstance(delta, Tensor) else (here[0], math.prod(here[1:]))):
+                raise InputError(f"{made_for}: {name!r} has shape {there} there, {here} here")
         prefix = next(iter(self.deltas)).split(".")[0]
-        here = fingerprint(modules[prefix])
-        if here != self.card.base_hash:
-            raise InputError(f"{made_for} with weights {self.card.base_hash[:12]}; the weights here are {here[:12]}")
+        found = fingerprint(modules[prefix])
+        if found != self.card.base_hash:
+            raise InputError(f"{made_for} with weights {self.card.base_hash[:12]}; the weights here are {found[:12]}")
         return parameters
 
     def save(self, path: str | Path) -> Path:
-        """Write a .safetensors file, whole or not at all: deltas as tensors, the card as metadata."""
+        """Write a .safetensors file, whole or not at all: deltas as tensors, the card as metadata.
+
+        A dense delta is stored under its weight's name, a low-rank one under that name + ".up" and ".down".
+        """
         path = Path(path)
         part = path.with_name(path.name + ".part")
-        tensors = {name: delta.contiguous().cpu() for name, delta in self.deltas.items()}
+        tensors: dict[str, Tensor] = {}
+        for name, delta in self.deltas.items():
+            if isinstance(delta, Tensor):
+                tensors[name] = delta
+            else:
+                tensors |= {f"{name}.up": delta.up, f"{name}.down": delta.down}
+        tensors = {key: tensor.contiguous().cpu() for key, tensor in tensors.items()}
         part.write_bytes(save(tensors, metadata={"unsee": self.card.to_json()}))
         part.replace(path)
         return path
@@ -83,9 +112,22 @@ class Edit:
         """Read a file written by `save`. Raises InputError if it is missing, broken, or no edit; reads no pickle."""
         card = read_card(path)
         try:
-            deltas = load_file(path)
+            tensors = load_file(path)
         except (SafetensorError, OSError, ValueError) as error:
             raise InputError(f"{path} is broken: {error}") from error
-        if not deltas or not all(torch.isfinite(delta).all() for delta in deltas.values()):
+        if not tensors or not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
             raise InputError(f"{path} holds no usable edit: its numbers are missing or not finite")
+        deltas: dict[str, Delta] = {}
+        for key, tensor in tensors.items():
+            name, _, piece = key.rpartition(".")
+            if piece not in ("up", "down"):
+                deltas[key] = tensor
+            elif f"{name}.down" not in tensors or f"{name}.up" not in tensors:
+                raise InputError(f"{path} is broken: {key!r} has no counterpart")
+            else:
+                deltas[name] = LowRank(tensors[f"{name}.up"], tensors[f"{name}.down"])
         return cls(deltas, card)
+
+
+def _shape(delta: Delta) -> tuple[int, ...]:
+    return tuple(delta.shape) if isinstance(delta, Tensor) else (delta.up.shape[0], delta.down.shape[-1])
