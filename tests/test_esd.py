@@ -30,7 +30,7 @@ def predict(pipe: Any, prompt: str, like: Any) -> torch.Tensor:
 @pytest.mark.parametrize("eta", [0.0, 1.0, 3.0])
 def test_targets_are_the_frozen_models_steered_away(pipe: Any, eta: float) -> None:
     method = ESD(**{**QUICK, "eta": eta, "runs": 1, "templates": ("{}",)})
-    for row in method._erase(pipe, unsee.Concept("church"), torch.Generator().manual_seed(0), lambda *_: None):
+    for row in method._erase(pipe, unsee.Concept("church"), 1, torch.Generator().manual_seed(0), lambda *_: None):
         c, u = predict(pipe, "church", row), predict(pipe, "", row)
         torch.testing.assert_close(row.output, u - eta * (c - u), atol=1e-4, rtol=1e-4)
 
@@ -38,7 +38,7 @@ def test_targets_are_the_frozen_models_steered_away(pipe: Any, eta: float) -> No
 def test_targets_with_an_anchor_start_at_the_anchor(pipe: Any) -> None:
     method = ESD(**{**QUICK, "runs": 1, "templates": ("{}",)})
     concept = unsee.Concept("church", anchor="castle")
-    for row in method._erase(pipe, concept, torch.Generator().manual_seed(0), lambda *_: None):
+    for row in method._erase(pipe, concept, 1, torch.Generator().manual_seed(0), lambda *_: None):
         c, a = predict(pipe, "church", row), predict(pipe, "castle", row)
         torch.testing.assert_close(row.output, 2 * a - c, atol=1e-4, rtol=1e-4)
 
@@ -46,7 +46,7 @@ def test_targets_with_an_anchor_start_at_the_anchor(pipe: Any) -> None:
 def test_erasing_from_something_asks_for_that(pipe: Any) -> None:
     method = ESD(**{**QUICK, "runs": 1, "templates": ("{}",)})
     concept = unsee.Concept("crown", from_="cowboy")
-    for row in method._erase(pipe, concept, torch.Generator().manual_seed(0), lambda *_: None):
+    for row in method._erase(pipe, concept, 1, torch.Generator().manual_seed(0), lambda *_: None):
         b, c, u = (predict(pipe, prompt, row) for prompt in ("cowboy", "crown", ""))
         torch.testing.assert_close(row.output, b - (c - u), atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(replay(pipe.unet, row), b, atol=1e-4, rtol=1e-4)  # the row asks with "cowboy"
@@ -99,7 +99,7 @@ def test_only_selected_weights_change(pipe: Any) -> None:
 def test_the_loss_of_erasing_falls(pipe: Any) -> None:
     method = ESD(steps=6, runs=4, updates=20, batch=8, keep_weight=0)
     edit = method(pipe, unsee.Concept("church"))
-    rows = method._erase(pipe, unsee.Concept("church"), torch.Generator().manual_seed(7), lambda *_: None)
+    rows = method._erase(pipe, unsee.Concept("church"), 4, torch.Generator().manual_seed(7), lambda *_: None)
 
     def loss() -> float:
         with torch.no_grad():
@@ -148,6 +148,7 @@ def test_re_recorded_targets_are_the_frozen_models(pipe: Any, edit: unsee.Edit) 
         rows = method._erase(
             pipe,
             unsee.Concept("church"),
+            1,
             torch.Generator().manual_seed(0),
             lambda *_: None,
             [2],

@@ -1,12 +1,16 @@
 """The training loop on a problem whose answer is known."""
 
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from unsee.fit import OPTIMIZERS, WIDTH_RATE, Lesson, fan_in, fit, sparing, trainable
+from unsee.checkpoint import Checkpoint
+from unsee.errors import InputError
+from unsee.fit import OPTIMIZERS, WIDTH_RATE, Examiner, Lesson, fan_in, fit, sparing, trainable
 from unsee.recorder import Call
 
 
@@ -101,3 +105,64 @@ def test_the_rate_follows_the_width() -> None:
         )
     # The gradient is scaled to one, and momentum starts with the first gradient.
     assert seen[1] == pytest.approx(WIDTH_RATE / 1, rel=1e-4)
+
+
+class Stopped(Exception):
+    pass
+
+
+@pytest.mark.parametrize("optimizer", list(OPTIMIZERS))
+@pytest.mark.parametrize("stop", [1, 4, 7])
+def test_a_fit_that_is_stopped_goes_on_to_the_same_bits(tmp_path: Path, optimizer: str, stop: int) -> None:
+    rows = [line(torch.randn(2, 1), torch.randn(2, 1)) for _ in range(9)]
+
+    def run(checkpoint: Checkpoint | None, stop: int = 99) -> tuple[float, float, list[float], list[Any]]:
+        net, weights = Line(), torch.ones(2)
+        examiner = Examiner(rows[0], rows[1], every=2)
+
+        def lesson(update: int) -> Lesson:
+            if update == stop:
+                raise Stopped
+            return Lesson(rows[update], weights)
+
+        parameters = dict(net.named_parameters())
+        with trainable(parameters):
+            losses = fit(
+                net, parameters, lesson, updates=9, optimizer=optimizer, examiner=examiner, checkpoint=checkpoint
+            )
+            return net.a.item(), net.b.item(), losses, examiner.curve
+
+    whole = run(None)
+    file = Checkpoint(tmp_path / "state.safetensors", "one", every=0)
+    with pytest.raises(Stopped):
+        run(file, stop)
+    assert run(file) == whole
+    assert [update for update, *_ in whole[3]] == [0, 2, 4, 6, 8, 9]
+    with pytest.raises(InputError, match="other settings"):
+        run(Checkpoint(file.path, "another"))
+    file.path.write_bytes(file.path.read_bytes()[:40])
+    with pytest.raises(InputError, match="broken"):
+        run(file)
+
+
+def test_a_fit_stops_when_what_it_aims_at_does_not_get_better() -> None:
+    net = Line()
+    rows = line(torch.ones(1, 1), torch.zeros(1, 1))  # it answers 0 already: nothing can get better
+    with trainable(dict(net.named_parameters())):
+        examiner = Examiner(rows, rows, every=2, patience=2)
+        losses = fit(
+            net, {"a": net.a}, lambda _: Lesson(line(torch.ones(1, 1), torch.ones(1, 1)), torch.ones(1)),
+            updates=50, examiner=examiner,
+        )  # fmt: skip
+    assert len(losses) == 4
+
+
+def test_a_fit_makes_as_many_updates_as_its_time_allows() -> None:
+    net = Line()
+
+    def slow(_: int) -> Lesson:
+        time.sleep(0.02)
+        return Lesson(line(torch.ones(1, 1), torch.ones(1, 1)), torch.ones(1))
+
+    with trainable(dict(net.named_parameters())):
+        assert 3 <= len(fit(net, {"a": net.a}, slow, updates=1000, seconds=0.2)) <= 12

@@ -11,7 +11,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "unsee"
 
 LAYERS = [
     {"errors", "versions"},
-    {"concepts"},
+    {"concepts", "checkpoint"},
     {"pipelines", "layers", "card", "config"},
     {"recorder"},
     {"fit", "edit"},

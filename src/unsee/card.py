@@ -24,6 +24,8 @@ class Card:
     seed       of everything random
     versions   of unsee and of the libraries that computed it
     kept       every word that the method was shown as one to leave alone, whoever chose it
+    curve      of a fit, on runs that it never trained on: (updates done, mean squared error where the concept is asked
+               for, and where something else is)
     """
 
     method: str
@@ -34,6 +36,7 @@ class Card:
     seed: int
     versions: dict[str, str]
     kept: tuple[str, ...] = ()
+    curve: tuple[tuple[float, float, float], ...] = ()
 
     def to_json(self) -> str:
         return TypeAdapter(Card).dump_json(self).decode()

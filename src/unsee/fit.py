@@ -2,21 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from diffusers.optimization import get_scheduler
 from torch import Tensor, nn
 
+from unsee.checkpoint import Checkpoint, flat, restore
 from unsee.layers import swapped
 from unsee.recorder import Call, Watch, quiet, replay
 
-OPTIMIZERS = ("matrix-adam", "adam")
-WIDTH_RATE = 0.5
-"""Step size times fan-in, when no step size is given. The best step for a matrix falls with its width (muP: Yang et
-al., arXiv:2203.03466), so that one number serves a small model and a large one."""
+WIDTH_RATE = 2.5
+"""Step size times fan-in times the root of how many tensors move, when no step size is given. The best step for a
+matrix falls with its width (muP: Yang et al., arXiv:2203.03466), and what many tensors change in the output adds up
+as independent parts do. So one number serves small models and large ones, narrow selections and wide ones."""
+
+
+class MatrixAdam(torch.optim.Optimizer):
+    """Adam with one second moment for a whole matrix (as in Adam-mini, arXiv:2406.16793).
+
+    m <- 0.9 m + 0.1 g / sqrt(v),   v <- 0.99 v + 0.01 mean(g^2), without bias,   w <- w - lr m
+
+    What it adds to a matrix lies in the span of the inputs it was trained on: others are hardly touched. Adam scales
+    number by number, leaves that span, and costs other concepts more (docs/LOG.md).
+    """
+
+    def __init__(self, params: Iterable[Any]):
+        super().__init__(params, {"lr": 0.0})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is None:
+                    continue
+                state = self.state[weight]
+                if not state:
+                    state["step"], state["square"] = torch.zeros(()), torch.zeros((), device=weight.device)
+                state["step"] += 1
+                state["square"].lerp_(weight.grad.square().mean(), 0.01)
+                grad = weight.grad / ((state["square"] / (1 - 0.99 ** state["step"].item())).sqrt() + 1e-12)
+                if "momentum" not in state:
+                    state["momentum"] = grad.clone()
+                weight.sub_(state["momentum"].lerp_(grad, 0.1), alpha=group["lr"])
+
+
+OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
+    "matrix-adam": MatrixAdam,
+    "adam": lambda groups: torch.optim.Adam(groups, fused=True),
+}
 
 
 def fan_in(weight: Tensor) -> int:
@@ -67,6 +105,38 @@ def trainable(weights: Mapping[str, nn.Parameter]) -> Iterator[dict[str, Tensor]
                 weight.grad = None
 
 
+@dataclass
+class Examiner:
+    """Asks the denoiser rows that no update trains on, every few updates.
+
+    erased, kept  rows that ask for the concept, rows of what must stay; each row's target is its output
+    every         updates between two points of the curve
+    patience      stop once the error on `erased` has not fallen by a hundredth in so many points; 0: never
+    curve         points so far: (updates done, mean squared error on `erased`, and on `kept`)
+    """
+
+    erased: Call
+    kept: Call
+    every: int = 10
+    patience: int = 0
+    curve: list[tuple[float, float, float]] = field(default_factory=list)
+
+    def __call__(self, denoiser: nn.Module, done: int) -> bool:
+        """Add a point; whether the fit may stop."""
+        with torch.no_grad():
+            erased, kept = (float(error(denoiser, call).mean()) for call in (self.erased, self.kept))
+        self.curve.append((done, erased, kept))
+        if not 0 < self.patience < len(self.curve):
+            return False
+        errors = [point[1] for point in self.curve]
+        return min(errors) >= 0.99 * min(errors[: -self.patience])
+
+
+def error(denoiser: nn.Module, call: Call) -> Tensor:
+    """Each row's mean squared error, (N,), in the network's own output."""
+    return (replay(denoiser, call).float() - call.output.float()).square().flatten(1).mean(1)
+
+
 def fit(
     denoiser: nn.Module,
     weights: Mapping[str, nn.Parameter],
@@ -77,62 +147,95 @@ def fit(
     optimizer: str = "matrix-adam",
     schedule: str = "linear",
     metric: Mapping[str, Tensor] | None = None,
+    examiner: Examiner | None = None,
+    seconds: float | None = None,
+    checkpoint: Checkpoint | None = None,
+    window: int = 1,
     watch: Watch = quiet,
 ) -> list[float]:
     """Minimise sum_n w_n mean |e_theta(call_n) - call_n.output|^2 over the weights; returns each update's loss.
 
-    lesson     gives the rows of update k = 0, 1, ...
-    lr         how far a weight moves in one update at most, root mean square; None is WIDTH_RATE / fan_in for each
-    optimizer  "matrix-adam": Adam with one second moment for a whole matrix (as in Adam-mini, arXiv:2406.16793). What
-               it adds to a matrix lies in the span of the inputs it was trained on: others are hardly touched.
-               "adam", which scales number by number, leaves that span and costs other concepts more (docs/LOG.md)
-    schedule   of lr, a name of diffusers.optimization.get_scheduler; a tenth of the updates warms up
-    metric     for some matrices, what their gradients are multiplied by from the right (see `sparing`)
+    lesson      gives the rows of update k = 0, 1, ...; the same rows for the same k, so that a fit can be resumed
+    lr          how far a weight moves in one update at most, root mean square; None is by WIDTH_RATE for each
+    optimizer   a name in OPTIMIZERS
+    schedule    of lr, a name of diffusers.optimization.get_scheduler; a tenth of the updates warms up
+    metric      for some matrices, what their gradients are multiplied by from the right (see `sparing`)
+    examiner    watches rows that are held out, and may end the fit early
+    seconds     make only as many updates as fit into this time
+    checkpoint  keeps the state; if it holds one, the fit goes on from there to the same bits
+    window      updates at whose multiples a state may be kept: lessons that depend on the weights are made there
 
     Weights in 16 bits are trained through float32 masters: an update is often smaller than bfloat16 can add.
-    Raises FloatingPointError when the loss is no longer finite.
+    Raises FloatingPointError when the loss is no longer finite; the weights are then the last good ones.
     """
     masters = {
         name: weight if weight.dtype == torch.float32 else weight.detach().float() for name, weight in weights.items()
     }
     groups: dict[float, list[Tensor]] = {}
     for master in masters.values():
-        groups.setdefault(lr or WIDTH_RATE / fan_in(master), []).append(master)
-    grouped = [{"params": group, "lr": rate} for rate, group in groups.items()]
-    steps: torch.optim.Optimizer
-    if optimizer == "adam":
-        steps = torch.optim.Adam(grouped, fused=True)
-    else:
-        steps = torch.optim.SGD(grouped, momentum=0.9, dampening=0.9)  # of gradients that are scaled below
-    rates = get_scheduler(schedule, steps, num_warmup_steps=updates // 10, num_training_steps=updates)
+        groups.setdefault(lr or WIDTH_RATE / (fan_in(master) * len(masters) ** 0.5), []).append(master)
+    steps = OPTIMIZERS[optimizer]([{"params": group} for group in groups.values()])
     # float16 gradients underflow; neither optimizer cares about the scale of a loss.
     scale = 2.0**12 if any(weight.dtype == torch.float16 for weight in weights.values()) else 1.0
-    squares = {name: torch.zeros((), device=master.device) for name, master in masters.items()}
-    losses = []
-    for update in range(updates):
+    losses: list[float] = []
+
+    def state() -> dict[str, Tensor]:
+        curve = examiner.curve if examiner else []
+        numbers = {"losses": torch.tensor(losses).double(), "curve": torch.tensor(curve).double()}
+        return {**{f"weight.{name}": master for name, master in masters.items()}, **flat(steps), **numbers}
+
+    def write(values: Mapping[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, weight in weights.items():
+                masters[name].copy_(values[f"weight.{name}"])
+                weight.copy_(masters[name])
+
+    if checkpoint and (kept := checkpoint.load()):
+        write(kept)
+        restore(steps, kept)
+        losses = kept["losses"].tolist()
+        if examiner:
+            examiner.curve = [tuple(point) for point in kept["curve"].tolist()]
+    first, started, last = len(losses), time.monotonic(), updates
+    pace = _pace(schedule, last)
+    for update in range(first, updates):
+        if seconds and update == first + 3:  # three updates tell how long one takes
+            last = min(last, first + max(3, int(3 * seconds / (time.monotonic() - started))))
+            pace = _pace(schedule, last)
+        if update >= last:
+            break
+        if checkpoint and update % window == 0:
+            checkpoint.offer(state)
+        if examiner and update % examiner.every == 0 and examiner(denoiser, update):
+            break
+        for group, rate in zip(steps.param_groups, groups, strict=True):
+            group["lr"] = rate * pace(update)
         now = lesson(update)
-        error = (replay(denoiser, now.call).float() - now.call.output.float()).square().flatten(1).mean(1)
-        loss = (now.weight * error).sum()
-        (loss * scale).backward()  # type: ignore[no-untyped-call]
-        losses.append(loss.item())
+        loss = (now.weight * error(denoiser, now.call)).sum()
         if not torch.isfinite(loss):
             raise FloatingPointError(
-                f"the loss is {losses[-1]} after {update} updates: try a lower lr than {max(groups):g}"
+                f"the loss is {loss.item()} after {update} updates: try a lower lr than {max(groups):g}"
             )
+        losses.append(loss.item())
+        (loss * scale).backward()  # type: ignore[no-untyped-call]
         for name, weight in weights.items():
             if weight.grad is not None:
                 grad = weight.grad.float() / scale
-                if metric and name in metric:
-                    grad = grad @ metric[name]
-                if optimizer != "adam":
-                    squares[name].lerp_(grad.square().mean(), 0.01)
-                    grad /= (squares[name] / (1 - 0.99 ** (update + 1))).sqrt() + 1e-12
-                masters[name].grad = grad
+                masters[name].grad = grad @ metric[name] if metric and name in metric else grad
         steps.step()
-        rates.step()
         for name, weight in weights.items():
             weight.grad = masters[name].grad = None
             if masters[name] is not weight:
                 weight.data.copy_(masters[name])
-        watch("fit", update + 1, updates)
+        watch("fit", update + 1, last)
+    if examiner and examiner.curve[-1][0] != len(losses):
+        examiner(denoiser, len(losses))
     return losses
+
+
+def _pace(schedule: str, updates: int) -> Callable[[int], float]:
+    """What multiplies the rate at an update."""
+    idle = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    rates: Any = get_scheduler(schedule, idle, num_warmup_steps=updates // 10, num_training_steps=updates)
+    pace: Callable[[int], float] = rates.lr_lambdas[0]
+    return pace

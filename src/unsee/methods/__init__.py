@@ -9,16 +9,26 @@ from typing import TYPE_CHECKING, Any, Protocol
 from unsee.errors import unknown
 
 if TYPE_CHECKING:
+    from unsee.checkpoint import Checkpoint
     from unsee.concepts import Concept
     from unsee.edit import Edit
     from unsee.recorder import Watch
 
 
 class Method(Protocol):
-    """A frozen dataclass of hyperparameters that one calls. It leaves the pipeline as it was."""
+    """A frozen dataclass of hyperparameters that one calls. It leaves the pipeline as it was.
+
+    checkpoint  where a long fit keeps its state; what takes a second needs none
+    """
 
     def __call__(
-        self, pipe: Any, concepts: Concept | Sequence[Concept], *, seed: int = 0, watch: Watch = ...
+        self,
+        pipe: Any,
+        concepts: Concept | Sequence[Concept],
+        *,
+        seed: int = 0,
+        watch: Watch = ...,
+        checkpoint: Checkpoint | None = None,
     ) -> Edit: ...
 
 

@@ -43,10 +43,11 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from unsee.card import Card, settings_of
+from unsee.checkpoint import Checkpoint
 from unsee.concepts import Concept
 from unsee.edit import Edit
 from unsee.errors import unknown
-from unsee.fit import Lesson, fit, sparing, trainable
+from unsee.fit import Examiner, Lesson, fit, sparing, trainable
 from unsee.layers import reads_text, select, swapped
 from unsee.pipelines import denoiser, fingerprint, name, vocabulary
 from unsee.recorder import (
@@ -111,6 +112,9 @@ class ESD:
     guidance_scale  of the recorded runs
     steps, sampler  of the recorded runs: sampler steps; "pipeline" or the name of a diffusers scheduler
     rerecord        record again from the edited model after so many updates; 0 never
+    held_out        runs of each concept, and words that must stay, whose rows only measure how far the fit is
+    patience        stop once that has not fallen by a hundredth in so many looks, one every ten updates; 0: never
+    budget          seconds for the updates; as many as fit are made
     templates       prompts; {} is the concept's name, or a word that must stay
     neutral         words that must stay, beside the concept's own `keep`
 
@@ -134,6 +138,9 @@ class ESD:
     steps: Annotated[int, Field(ge=2)] = 20
     sampler: str = "pipeline"
     rerecord: Annotated[int, Field(ge=0)] = 0
+    held_out: Annotated[int, Field(ge=0)] = 2
+    patience: Annotated[int, Field(ge=0)] = 0
+    budget: Positive | None = None
     templates: tuple[Annotated[str, Field(pattern=r"\{\}")], ...] = TEMPLATES
     neutral: tuple[str, ...] = NEUTRAL
 
@@ -147,6 +154,7 @@ class ESD:
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         # Sec. 5 and the authors' first code; x_t by the edited model, under the concept's bare name.
         "paper": {
+            "held_out": 0,
             "select": "cross",
             "updates": 1000,
             "lr": 1e-5,
@@ -164,7 +172,13 @@ class ESD:
     }
 
     def __call__(
-        self, pipe: Any, concepts: Concept | Sequence[Concept], *, seed: int = 0, watch: Watch = quiet
+        self,
+        pipe: Any,
+        concepts: Concept | Sequence[Concept],
+        *,
+        seed: int = 0,
+        watch: Watch = quiet,
+        checkpoint: Checkpoint | None = None,
     ) -> Edit:
         concepts = (concepts,) if isinstance(concepts, Concept) else tuple(concepts)
         key, net = denoiser(pipe)
@@ -178,16 +192,24 @@ class ESD:
         card = Card("esd", settings_of(self), concepts, name(pipe), fingerprint(net), seed, versions(), kept)
         metric = self._metric(pipe, weights, kept, rng) if spared else {}
 
+        out = self.held_out
+
         with trainable(weights) as frozen:
-            once, most = () if self.rerecord else concepts, max(self.keep_runs, len(named))
-            erase = [row for concept in once for row in self._erase(pipe, concept, rng, watch)]
-            keep, empty = self._keep(pipe, stay[:most], rng, watch) if self.keep_weight else ([], [])
+            runs, most = 0 if self.rerecord else self.runs, max(self.keep_runs, len(named)) if self.keep_weight else 0
+            calls = [call for concept in concepts for call in self._erase(pipe, concept, runs + out, rng, watch)]
+            erase, erase_exam = _apart(calls, out)
+            with_word, without = self._keep(pipe, stay[: most + out], rng, watch)
+            keep, keep_exam = _apart(with_word, out)
+            empty, _ = _apart(without, out)
+            examiner = Examiner(stack(erase_exam), stack(keep_exam), patience=self.patience) if keep_exam else None
 
             def lesson(update: int) -> Lesson:
+                rng = torch.Generator().manual_seed(1_000_003 * seed + update)
                 if self.rerecord and update % self.rerecord == 0:
                     concept = concepts[update // self.rerecord % len(concepts)]
                     at = torch.randperm(self.steps, generator=rng)[: self.rerecord].tolist()
-                    erase[:] = self._erase(pipe, concept, rng, quiet, at, partial(swapped, weights, frozen))
+                    calls = self._erase(pipe, concept, self.runs, rng, quiet, at, partial(swapped, weights, frozen))
+                    erase[:], _ = _apart(calls)
                 rows = _some(erase, self.batch, rng)
                 if keep:
                     unasked = self.batch // 4
@@ -198,8 +220,11 @@ class ESD:
 
             fit(
                 net, weights, lesson, updates=self.updates, lr=self.lr, optimizer=self.optimizer,
-                schedule=self.schedule, metric=metric, watch=watch,
+                schedule=self.schedule, metric=metric, examiner=examiner, seconds=self.budget,
+                checkpoint=checkpoint and replace(checkpoint, run=card.to_json()), window=max(1, self.rerecord),
+                watch=watch,
             )  # fmt: skip
+            card = replace(card, curve=tuple(examiner.curve) if examiner else ())
             return Edit.between(key, frozen, weights, card)
 
     @torch.no_grad()
@@ -207,37 +232,37 @@ class ESD:
         self,
         pipe: Any,
         concept: Concept,
+        runs: int,
         rng: torch.Generator,
         watch: Watch,
         at: Sequence[int] | None = None,
         teacher: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> list[Call]:
-        """Rows that ask for the concept, each with its target as output.
+        """Calls that ask for the concept in so many runs, one a step, each with its targets as output.
 
         at, teacher  with a model that is being edited: the steps to record; where the frozen model answers
         """
         _, net = denoiser(pipe)
         ways = list(product(self.templates, concept.names))
-        ways = [ways[k] for k in islice(cycle(torch.randperm(len(ways), generator=rng).tolist()), self.runs)]
+        ways = [ways[k] for k in islice(cycle(torch.randperm(len(ways), generator=rng).tolist()), runs)]
         trajectory = self._record(pipe, [way.format(concept.from_ or word) for way, word in ways], rng, watch, at)
         named = conditions(pipe, [way.format(word) for way, word in ways]) if concept.from_ else None
         anchor = conditions(pipe, [way.format(concept.anchor) for way, _ in ways]) if concept.anchor else None
-        rows = []
+        calls = []
         with teacher():
             for step in trajectory if teacher is nullcontext else map(partial(again, net), trajectory):
                 c = replay(net, named, like=step.concept) if named else step.concept.output
                 u = replay(net, anchor, like=step.concept) if anchor else step.null.output
                 start = step.concept.output if named else u
-                rows += single(replace(step.concept, output=steer(start, c, u, self.eta)))
-        return rows
+                calls.append(replace(step.concept, output=steer(start, c, u, self.eta)))
+        return calls
 
     def _keep(
         self, pipe: Any, words: Sequence[str], rng: torch.Generator, watch: Watch
     ) -> tuple[list[Call], list[Call]]:
-        """Rows of what must stay: calls with other prompts, and with none. Their own outputs are their targets."""
+        """What must stay: calls with other prompts, and with none, one a step. Their own outputs are their targets."""
         trajectory = self._record(pipe, self._prompts(words, rng), rng, lambda _, *done: watch("keep", *done))
-        keep = [row for step in trajectory for row in single(step.concept)]
-        return keep, [row for step in trajectory for row in single(step.null)]
+        return [step.concept for step in trajectory], [step.null for step in trajectory]
 
     def _spared(self, pipe: Any, erased: Collection[str], rng: torch.Generator) -> list[str]:
         """Random words of the tokenizer that are no part of a concept's name."""
@@ -262,6 +287,8 @@ class ESD:
     def _record(
         self, pipe: Any, prompts: Sequence[str], rng: torch.Generator, watch: Watch, at: Sequence[int] | None = None
     ) -> Trajectory:
+        if not prompts:
+            return []
         return record(
             pipe,
             prompts,
@@ -273,6 +300,14 @@ class ESD:
             batch=2 * self.batch,
             watch=watch,
         )
+
+
+def _apart(calls: Sequence[Call], out: int = 0) -> tuple[list[Call], list[Call]]:
+    """The rows of calls, one a step; without the last `out` runs, of which every fourth step is returned apart."""
+    steps = [single(call) for call in calls]
+    return [row for step in steps for row in step[: len(step) - out]], [
+        row for step in steps[::4] for row in step[len(step) - out :]
+    ]
 
 
 def _some(rows: Sequence[Call], count: int, rng: torch.Generator) -> list[Call]:
