@@ -56,6 +56,7 @@ def erase(
     eta: Annotated[float | None, typer.Option(help="How far to steer away.")] = None,
     updates: Annotated[int | None, typer.Option(help="Updates of the weights.")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate; default by each layer's width.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Time for the updates, such as 60s or 5m.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting.")] = None,
     seed: Seed = None,
     pictures: Annotated[
@@ -69,18 +70,23 @@ def erase(
     config: Annotated[Path | None, typer.Option(help="YAML, or the run.json of a run, to start from.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write; default runs/CONCEPT.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Write over the run in that folder.")] = False,
+    resume: Annotated[Path | None, typer.Option(help="Folder of an interrupted run to go on with.")] = None,
+    checkpoint: Annotated[float, typer.Option(min=0, help="Seconds between two states that are kept.")] = 60.0,
     trust_remote_code: Trust = False,
     debug: Debug = False,
 ) -> None:
     """Erase concepts from a model, measure it, and write an edit, pictures and a page."""
     from unsee.config import build, read
 
-    values: dict[str, Any] = read(config) if config else {}
+    if resume and (config or concepts):
+        raise InputError("--resume goes on with a run as it was started: it takes no concepts and no --config")
+    source = resume / "run.json" if resume else config
+    values: dict[str, Any] = read(source) if source else {}
     if concepts:
         values["concepts"] = _concepts(concepts, from_, anchor, keep, synonym)
     elif from_ or anchor or keep or synonym or not values.get("concepts"):
         raise InputError("name what to erase, such as: unsee erase church")
-    direct = {"select": select, "eta": eta, "updates": updates, "lr": lr}
+    direct = {"select": select, "eta": eta, "updates": updates, "lr": lr, "budget": _seconds(budget)}
     chosen = {**_pairs(settings, "--set"), **{key: value for key, value in direct.items() if value is not None}}
     values["settings"] = {**_mapping(values, "settings"), **chosen}
     values["judges"] = {**_mapping(values, "judges"), **_pairs(judge, "--judge")}
@@ -99,12 +105,13 @@ def erase(
 
     from unsee import api
 
-    folder = out or Path("runs") / api.folder_name([concept.erase for concept in complete.concepts])
-    with api.claimed(folder, force):
+    folder = resume or out or Path("runs") / api.folder_name([concept.erase for concept in complete.concepts])
+    with api.claimed(folder, resume=resume is not None, force=force):
         plan = api.plan(complete, preset)
         _say_plan(plan, folder)
         with _bars() as watch:
-            report = api.erase(plan, folder, command=shlex.join(["unsee", *sys.argv[1:]]), watch=watch)
+            command = shlex.join(["unsee", *sys.argv[1:]])
+            report = api.erase(plan, folder, command=command, every=checkpoint, watch=watch)
     _say_report(report, plan)
 
 
@@ -206,6 +213,17 @@ def _pairs(texts: list[str] | None, option: str) -> dict[str, Any]:
         except yaml.YAMLError as error:
             raise InputError(f"{option} {key}: {value!r} is no value") from error
     return pairs
+
+
+def _seconds(text: str | None) -> float | None:
+    """ "90", "90s", "1.5m" or "2h" in seconds."""
+    if text is None:
+        return None
+    number, unit = (text[:-1], text[-1]) if text[-1:] in ("s", "m", "h") else (text, "s")
+    try:
+        return float(number) * {"s": 1, "m": 60, "h": 3600}[unit]
+    except ValueError as error:
+        raise InputError(f"--budget {text!r} is no time: write 90s, 5m or 1h") from error
 
 
 def _mapping(values: dict[str, Any], key: str) -> dict[str, Any]:
