@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,11 +13,12 @@ import diffusers
 import torch
 import transformers
 from accelerate import PartialState
+from accelerate.hooks import AlignDevicesHook, CpuOffload
 from diffusers import DiffusionPipeline
 from huggingface_hub import metadata_load
 from torch import nn
 
-from unsee.errors import InputError
+from unsee.errors import InputError, unknown
 
 MINI = Path(__file__).parent / "mini"
 """The miniature Stable Diffusion that ships with this package, in the layout of a hub repository."""
@@ -117,11 +119,57 @@ def denoisers(pipe: Any) -> dict[str, nn.Module]:
 
 
 def denoiser(pipe: Any) -> tuple[str, nn.Module]:
-    """The one module that denoises, and its attribute's name. Raises InputError for pipelines with two."""
+    """The one module that denoises, and its attribute's name.
+
+    Raises InputError for a pipeline with two of them, and for a denoiser whose weights come and go.
+    """
     modules = denoisers(pipe)
     if len(modules) > 1:
-        raise InputError(f"{type(pipe).__name__} has two denoisers ({', '.join(modules)}); only one can be edited")
-    return next(iter(modules.items()))
+        raise InputError(
+            f"{type(pipe).__name__} has two denoisers ({', '.join(modules)}), each for a part of the times: a run "
+            "asks one and then the other, and one of them is all that can be edited"
+        )
+    key, net = next(iter(modules.items()))
+    if how := offloading(net):
+        raise InputError(
+            f"the weights of {type(pipe).__name__}.{key} come and go with every call ({how}); an edit needs them in "
+            "one place: load without it; other parts of the pipeline may be offloaded"
+        )
+    return key, net
+
+
+def offloading(module: nn.Module) -> str | None:
+    """How the weights of a module are moved while it runs, in the words of diffusers; None if they stay."""
+    for part in module.modules():
+        # Hooks of accelerate, then those of diffusers.
+        hook = getattr(part, "_hf_hook", None)
+        for one in getattr(hook, "hooks", (hook,)):
+            if isinstance(one, CpuOffload):
+                return "enable_model_cpu_offload"
+            if isinstance(one, AlignDevicesHook) and one.offload:
+                return "enable_sequential_cpu_offload"
+        registry = getattr(part, "_diffusers_hook", None)
+        if registry is not None and registry.get_hook("group_offloading") is not None:
+            return "enable_group_offload"
+    return None
+
+
+def calling(pipe: Any, **options: Any) -> Any:
+    """Keep options that every call of a pipeline here shall have, such as height, width or num_frames; returns it.
+
+    Recorded runs are drawn with them. Raises InputError for one that the pipeline does not take.
+    """
+    taken = inspect.signature(type(pipe).__call__).parameters
+    for name in options:
+        if name not in taken:
+            raise unknown(f"option of {type(pipe).__name__}", name, set(taken) - {"self"})
+    pipe.unsee_options = {**call_options(pipe), **options}
+    return pipe
+
+
+def call_options(pipe: Any) -> dict[str, Any]:
+    """The options that were kept with a pipeline by `calling`."""
+    return dict(getattr(pipe, "unsee_options", {}))
 
 
 def fingerprint(module: nn.Module) -> str:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from unsee.errors import InputError, unknown
-from unsee.pipelines import denoiser
+from unsee.pipelines import call_options, denoiser
 
 Watch = Callable[[str, int, int], None]
 """Told (stage, done, total) as work goes on."""
@@ -113,17 +113,24 @@ def _guided_calls(
 ) -> list[Call]:
     """The first `length` steps of a guided run, two calls a step, in the order in which the pipeline makes them."""
     calls: list[Call] = []
+    _, time = _names(type(denoiser(pipe)[1]))
+    unguided = InputError(
+        f"{type(pipe).__name__} makes no prediction without the prompt, though asked to guide: its guidance is "
+        "distilled into the network, or it has none; methods that draw no guided runs may serve"
+    )
 
     def listen(arguments: dict[str, Any], output: Tensor) -> None:
         calls.extend(_split(Call(arguments, output), output.shape[0] // len(prompts)))
         if len(calls) % 2 == 0:
+            if not torch.equal(calls[-2].arguments[time], calls[-1].arguments[time]):
+                raise unguided  # the second call is the next step's
             tick(len(calls) // 2)
         if len(calls) >= 2 * length:
             raise _Enough
 
-    _run(pipe, listen, prompts, seeds, steps, _guided(pipe, guidance_scale))
+    _run(pipe, listen, prompts, seeds, steps, _guided(pipe, guidance_scale, len(prompts)))
     if len(calls) != 2 * length:
-        raise InputError(f"{type(pipe).__name__} gave no prediction without the prompt: it is not guided")
+        raise unguided
     return calls
 
 
@@ -199,21 +206,47 @@ def pick(call: Call, rows: slice) -> Call:
 
 
 def stack(calls: Sequence[Call]) -> Call:
-    """Calls of one kind as one call, rows below rows."""
+    """Calls of one kind as one call, rows below rows.
 
-    def joined(values: Sequence[Any], counts: Sequence[int]) -> Any:
+    Where a pipeline cuts its texts to the longest of each batch, shorter ones are padded, and masks say so. Raises
+    InputError where texts of different lengths have no mask.
+    """
+
+    def joined(name: str, values: Sequence[Any], counts: Sequence[int]) -> Any:
         first = values[0]
         if isinstance(first, dict):
-            return {key: joined([value[key] for value in values], counts) for key in first}
+            return {key: joined(key, [value[key] for value in values], counts) for key in first}
         if isinstance(first, Tensor) and first.ndim and first.shape[0] == counts[0]:
+            if len({value.shape[1:] for value in values}) > 1:
+                raise InputError(
+                    f"prompts of different lengths cannot be learned together here: {name} has no mask; use equal ones"
+                )
             return torch.cat(list(values))
         if isinstance(first, list) and len(first) == counts[0]:
             return [item for value in values for item in value]
         return first
 
     counts = [call.output.shape[0] for call in calls]
-    arguments = {name: joined([call.arguments[name] for call in calls], counts) for name in calls[0].arguments}
+    rows = _padded([call.arguments for call in calls])
+    arguments = {name: joined(name, [row[name] for row in rows], counts) for name in rows[0]}
     return Call(arguments, torch.cat([call.output for call in calls]))
+
+
+def _padded(calls: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Arguments in which each text (B, tokens, features) that has a mask (B, tokens) is as long as the longest."""
+    calls = [dict(call) for call in calls]
+    for name in [name for name in calls[0] if isinstance(calls[0].get(f"{name}_mask", 0), Tensor | None)]:
+        lengths = [call[name].shape[1] for call in calls]
+        masked = [call[f"{name}_mask"] is not None for call in calls]
+        if len(set(lengths)) == len(set(masked)) == 1:
+            continue
+        for call, length in zip(calls, lengths, strict=True):
+            text, mask = call[name], call[f"{name}_mask"]
+            mask = torch.ones(text.shape[:2], device=text.device, dtype=torch.bool) if mask is None else mask
+            more = max(lengths) - length
+            call[name] = nn.functional.pad(text, (0, 0, 0, more))
+            call[f"{name}_mask"] = nn.functional.pad(mask.bool(), (0, more))
+    return calls
 
 
 class _Enough(Exception):
@@ -249,7 +282,7 @@ def _run(
                 generator=[torch.Generator().manual_seed(seed) for seed in seeds],
                 num_inference_steps=steps,
                 output_type="latent",
-                **options,
+                **{**call_options(pipe), **options},
             )
     except _Enough:
         pass
@@ -275,17 +308,25 @@ class _scheduler:
         self.pipe.scheduler = self.before
 
 
-def _guided(pipe: Any, scale: float) -> dict[str, Any]:
-    """The options that turn a pipeline's classifier-free guidance on."""
-    accepted = inspect.signature(type(pipe).__call__).parameters
-    option = "true_cfg_scale" if "true_cfg_scale" in accepted else "guidance_scale"
-    return {option: scale, **({"negative_prompt": [""]} if option == "true_cfg_scale" else {})}
+def _guided(pipe: Any, scale: float, runs: int) -> dict[str, Any]:
+    """The options that turn a pipeline's classifier-free guidance on: u + scale (c - u)."""
+    if "true_cfg_scale" in inspect.signature(type(pipe).__call__).parameters:
+        return {"true_cfg_scale": scale, "negative_prompt": [""] * runs}
+    return {"guidance_scale": scale - _off(pipe)}
 
 
 def _unguided(pipe: Any) -> dict[str, Any]:
-    """The options that turn it off. Not every family stops guiding at 1: some do at 0 only."""
-    accepted = inspect.signature(type(pipe).__call__).parameters
-    return {"true_cfg_scale": 1.0} if "true_cfg_scale" in accepted else {"guidance_scale": 0.0}
+    """The options that turn it off. Guidance that is distilled into the network stays as it is."""
+    if "true_cfg_scale" in inspect.signature(type(pipe).__call__).parameters:
+        return {"true_cfg_scale": 1.0}
+    distilled = getattr(denoiser(pipe)[1].config, "guidance_embeds", False)
+    return {} if distilled else {"guidance_scale": 1.0 - _off(pipe)}
+
+
+def _off(pipe: Any) -> float:
+    """1 for a pipeline that counts guidance from 0, as c + scale (c - u), and else 0."""
+    pipe._guidance_scale = 1.0  # what a call sets first; the pipeline then says whether it guides
+    return float(bool(getattr(pipe, "do_classifier_free_guidance", False)))
 
 
 def _output(result: Any) -> Tensor:

@@ -1,0 +1,220 @@
+"""Every method on every family: what holds for one pipeline holds for all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import zoo
+from torch import Tensor
+
+from unsee import Concept, Edit, InputError, methods
+from unsee.layers import SELECTIONS, reads_text, select
+from unsee.pipelines import denoiser
+from unsee.recorder import Trajectory, conditions, record, replay, second_moments, stack
+
+TWO_DENOISERS = {"wan-2.2"}
+FAMILIES = [family for family in zoo.ZOO if family not in TWO_DENOISERS]
+SMALL = {"steps": 3, "updates": 40, "batch": 4, "runs": 3, "keep_runs": 2, "spared": 6, "rank": 4, "preserve": 8}
+"""Settings of methods that keep a test short; a method takes those that it has."""
+GUIDANCE = 3.0
+
+
+@cache
+def built(family: str) -> Any:
+    return zoo.build(family)
+
+
+@cache
+def trajectory(family: str) -> Trajectory:
+    return record(built(family), ["a church", "a dog"], seeds=[7, 8], steps=3, guidance_scale=GUIDANCE)
+
+
+def state(pipe: Any) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in denoiser(pipe)[1].state_dict().items()}
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@torch.no_grad()
+def answers(pipe: Any, family: str) -> Tensor:
+    """What a pipeline's denoiser answers now to the recorded calls for the concept."""
+    return torch.stack([replay(denoiser(pipe)[1], step.concept) for step in trajectory(family)])
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A family; fails the test that leaves its pipeline other than it was."""
+    pipe = built(request.param)
+    before = state(pipe)
+    yield request.param
+    assert same(before, state(pipe)), "the base model was changed"
+    assert not any(weight.requires_grad for weight in denoiser(pipe)[1].parameters())
+    assert not denoiser(pipe)[1]._forward_hooks
+
+
+@dataclass(frozen=True)
+class Made:
+    """An edit and the pipeline, held-out runs and method that it belongs to."""
+
+    edit: Edit
+    family: str
+
+    @property
+    def pipe(self) -> Any:
+        return built(self.family)
+
+
+@cache
+def made(method: str, family: str) -> Made:
+    kind = methods.find(method)
+    taken = {setting.name for setting in fields(kind)}
+    return Made(
+        kind(**{name: value for name, value in SMALL.items() if name in taken})(built(family), Concept("church")),
+        family,
+    )
+
+
+@pytest.fixture(params=methods.names())
+def edited(request: pytest.FixtureRequest, family: str) -> Made:
+    return made(request.param, family)
+
+
+def test_replay_gives_what_was_recorded(family: str) -> None:
+    net = denoiser(built(family))[1]
+    for step in trajectory(family):
+        for call in (step.concept, step.null):
+            with torch.no_grad():
+                torch.testing.assert_close(replay(net, call), call.output, atol=2e-4, rtol=2e-4)
+
+
+def test_the_call_with_the_prompt_is_told_from_the_one_without(family: str) -> None:
+    pipe, asked = built(family), conditions(built(family), ["a church", "a dog"])
+    for step in trajectory(family):
+        with torch.no_grad():
+            answer = replay(denoiser(pipe)[1], asked, like=step.concept)
+        torch.testing.assert_close(answer, step.concept.output, atol=2e-4, rtol=2e-4)
+        assert (answer - step.null.output).abs().max() > 1e-2
+
+
+RESCALED = {"qwen-image", "lumina2"}
+"""Families that rescale each token's guided prediction afterwards."""
+
+
+def test_the_sampler_follows_the_guided_prediction(family: str) -> None:
+    """Flow samplers step along u + scale (c - u), either way: c, u and scale are what they are said to be."""
+    pipe = built(family)
+    if "FlowMatch" not in type(pipe.scheduler).__name__ or family in RESCALED:
+        pytest.skip("another sampler's step is no straight line")
+    latent = next(iter(trajectory(family)[0].concept.arguments))
+    for now, following in pairwise(trajectory(family)):
+        c, u = now.concept.output, now.null.output
+        before, after = (step.concept.arguments[latent] for step in (now, following))
+        if isinstance(before, list):
+            before, after = torch.stack(before), torch.stack(after)
+        along = torch.nn.functional.cosine_similarity(
+            (after - before).flatten(), (u + GUIDANCE * (c - u)).flatten(), dim=0
+        )
+        assert abs(along) > 0.9999
+
+
+def test_erasing_moves_the_answer_towards_the_target(edited: Made) -> None:
+    """On runs that the method was not shown."""
+    steps = trajectory(edited.family)
+    c, u = (torch.stack([getattr(step, kind).output[:1] for step in steps]) for kind in ("concept", "null"))
+    with edited.edit.applied(edited.pipe):
+        now = answers(edited.pipe, edited.family)[:, :1]
+    target = u - (c - u)
+    assert (now - target).square().mean() < 0.9 * (c - target).square().mean()
+
+
+def test_a_file_gives_the_same_model_in_a_fresh_build(edited: Made, tmp_path: Path) -> None:
+    again = Edit.load(edited.edit.save(tmp_path / "edit.safetensors"))
+    with edited.edit.applied(edited.pipe):
+        expected, weights = answers(edited.pipe, edited.family), state(edited.pipe)
+    fresh = zoo.build(edited.family)
+    with again.applied(fresh):
+        assert same(state(fresh), weights)
+        assert torch.equal(answers(fresh, edited.family), expected)
+
+
+def test_scale_zero_is_the_base_and_an_exception_restores_it(edited: Made) -> None:
+    base = state(edited.pipe)
+    with edited.edit.applied(edited.pipe, 0.0):
+        assert same(base, state(edited.pipe))
+    with pytest.raises(RuntimeError, match="stop"), edited.edit.applied(edited.pipe):
+        assert not same(base, state(edited.pipe))
+        raise RuntimeError("stop")
+    assert same(base, state(edited.pipe))
+
+
+def test_rows_of_all_prompts_are_learned_together(family: str) -> None:
+    """Also where a pipeline makes a text as long as the longest beside it."""
+    net, calls = (
+        denoiser(built(family))[1],
+        [conditions(built(family), [prompt]) for prompt in ("a", "a picture of a dog")],
+    )
+    together = stack(calls)
+    with torch.no_grad():
+        expected = torch.cat([replay(net, call) for call in calls])
+        torch.testing.assert_close(replay(net, together), expected, atol=2e-4, rtol=2e-4)
+
+
+def test_selections_fit_together(family: str) -> None:
+    net = denoiser(built(family))[1]
+    chosen = {selection: set(select(net, selection)) for selection in SELECTIONS}
+    assert chosen["cross"] | chosen["noncross"] == chosen["all"] == {name for name, _ in net.named_parameters()}
+    assert not chosen["cross"] & chosen["noncross"]
+    assert chosen["cross-kv"] < chosen["cross"]
+    assert chosen["self"] < chosen["noncross"]
+    assert any(map(reads_text, chosen["cross-kv"]))
+
+
+@torch.no_grad()
+def inputs(pipe: Any, prompt: str, seed: int) -> dict[str, Tensor]:
+    """What each linear layer of a denoiser reads at the first step of an unguided run: (rows, features)."""
+    net, seen = denoiser(pipe)[1], {}
+    handles = [
+        layer.register_forward_pre_hook(lambda _, x, name=name: seen.setdefault(name, x[0].clone()))
+        for name, layer in net.named_modules()
+        if isinstance(layer, torch.nn.Linear)
+    ]
+    conditions(pipe, [prompt], seeds=[seed], steps=3)
+    for handle in handles:
+        handle.remove()
+    return {name: x.flatten(0, -2) for name, x in seen.items()}
+
+
+def test_layers_that_read_the_text_are_those_named(family: str) -> None:
+    """What a layer reads decides, not its name: tokens of the prompt alone, many of them."""
+    pipe = built(family)
+    one, other = inputs(pipe, "a church", 0), inputs(pipe, "a church", 1)
+    another = inputs(pipe, "a dog on a beach", 0)
+    named = {name for name in one if reads_text(f"{name}.weight")}
+    text_alone = {
+        name
+        for name in one
+        if len(one[name]) > 1 and torch.equal(one[name], other[name]) and not torch.equal(one[name], another[name])
+    }
+    # Later joint blocks read text tokens that have seen the picture: as many as the first reads.
+    assert text_alone <= named
+    tokens = {len(one[name]) for name in text_alone}
+    assert {len(one[name]) for name in named} <= tokens
+    metric = second_moments(pipe, ["a church", "a dog"], sorted(named))
+    assert all(moment.shape == (one[name].shape[1],) * 2 for name, moment in metric.items())
+
+
+@pytest.mark.parametrize("family_of_two", sorted(TWO_DENOISERS))
+def test_two_denoisers_are_refused(family_of_two: str) -> None:
+    pipe = zoo.build(family_of_two)
+    for method in methods.names():
+        with pytest.raises(InputError, match=r"two denoisers \(transformer, transformer_2\)"):
+            methods.find(method)()(pipe, Concept("church"))
