@@ -70,6 +70,9 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
     pipelines.check_prompts(
         pipe, [word for c in config.concepts for word in (*c.names, c.from_, c.anchor, *c.keep) if word]
     )
+    for concept in config.concepts:
+        if concept.image:
+            pipelines.picture(concept.image)
     _, net = pipelines.denoiser(pipe)
     chosen = select(net, method.select)
     sources = {**pipelines.card(config.model).get("judges", {}), **config.judges}

@@ -48,6 +48,7 @@ def erase(
     anchor: Annotated[str | None, typer.Option(help="What takes its place.")] = None,
     keep: Annotated[str | None, typer.Option(help="What must stay, beside neutral prompts: 'a, b'.")] = None,
     synonym: Annotated[list[str] | None, typer.Option(help="Another name of the concept; may be repeated.")] = None,
+    image: Annotated[Path | None, typer.Option(help="The memorised picture that it names.")] = None,
     model: Model = None,
     revision: Annotated[str | None, typer.Option(help="Commit of the model on the hub.")] = None,
     method: Annotated[str | None, typer.Option(help="How to erase.")] = None,
@@ -83,8 +84,8 @@ def erase(
     source = resume / "run.json" if resume else config
     values: dict[str, Any] = read(source) if source else {}
     if concepts:
-        values["concepts"] = _concepts(concepts, from_, anchor, keep, synonym)
-    elif from_ or anchor or keep or synonym or not values.get("concepts"):
+        values["concepts"] = _concepts(concepts, from_, anchor, keep, synonym, image)
+    elif from_ or anchor or keep or synonym or image or not values.get("concepts"):
         raise InputError("name what to erase, such as: unsee erase church")
     direct = {"select": select, "eta": eta, "updates": updates, "lr": lr, "budget": _seconds(budget)}
     chosen = {**_pairs(settings, "--set"), **{key: value for key, value in direct.items() if value is not None}}
@@ -191,12 +192,18 @@ def show(
 
 
 def _concepts(
-    words: list[str], from_: str | None, anchor: str | None, keep: str | None, synonyms: list[str] | None
+    words: list[str],
+    from_: str | None,
+    anchor: str | None,
+    keep: str | None,
+    synonyms: list[str] | None,
+    image: Path | None,
 ) -> list[dict[str, Any]]:
-    if synonyms and len(words) > 1:
-        raise InputError("--synonym names one concept differently; erase several concepts with a --config file")
+    if (synonyms or image) and len(words) > 1:
+        raise InputError("--synonym and --image are of one concept; erase several concepts with a --config file")
     common = {"from_": from_, "anchor": anchor, "keep": [word.strip() for word in keep.split(",")] if keep else []}
-    return [{"erase": word, "synonyms": synonyms or [], **common} for word in words]
+    one = {"synonyms": synonyms or [], "image": str(image) if image else None}
+    return [{"erase": word, **one, **common} for word in words]
 
 
 def _pairs(texts: list[str] | None, option: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from accelerate import PartialState
 from accelerate.hooks import AlignDevicesHook, CpuOffload
 from diffusers import DiffusionPipeline
 from huggingface_hub import metadata_load
+from PIL import Image
 from torch import nn
 
 from unsee.errors import InputError, unknown
@@ -194,6 +195,15 @@ def vocabulary(pipe: Any) -> list[str]:
     marks = [mark for mark in ("</w>", "\u2581", "\u0120") if sum(mark in token for token in tokens) > len(tokens) / 8]
     words = {token.replace(mark, "").lower() for mark in marks for token in tokens if mark in token}
     return sorted(word for word in words if word.isalpha() and len(word) > 2)
+
+
+def picture(path: str) -> Image.Image:
+    """A picture from a file, in RGB. Raises InputError if there is none."""
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"cannot read the picture {path}: {error}") from error
 
 
 def check_prompts(pipe: Any, prompts: Iterable[str]) -> None:

@@ -13,11 +13,13 @@ here knows a model: the pipeline encodes the prompt, prepares the latent and dra
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from diffusers import AutoPipelineForImage2Image
+from PIL.Image import Image
 from torch import Tensor, nn
 
 from unsee.errors import InputError, unknown
@@ -69,6 +71,7 @@ def record(
     guidance_scale: float = 3.0,
     sampler: str = "pipeline",
     at: Sequence[int] | None = None,
+    image: Image | None = None,
     batch: int = 24,
     watch: Watch = quiet,
 ) -> Trajectory:
@@ -80,11 +83,13 @@ def record(
     guidance_scale  > 1; x of the next step follows u + guidance_scale (c - u)
     sampler         "pipeline" (its own), or the name of a diffusers scheduler that can stand in for it
     at              which steps to return, counted from 0, the noisiest; runs stop after the last of them. Default all
+    image           x of every step is this picture with the step's noise, instead of what the runs have come to
     batch           how many runs are drawn side by side
-    Nothing is decoded. Raises InputError for an unknown sampler, and for a pipeline without guidance.
+    Nothing is decoded. Raises InputError for an unknown sampler, for a pipeline without guidance, and for an image
+    where the family has no image-to-image pipeline.
     """
     wanted = sorted(set(range(steps) if at is None else at))
-    length = wanted[-1] + 1
+    length = len(wanted) if image else wanted[-1] + 1
     batches = [slice(start, start + batch) for start in range(0, len(prompts), batch)]
     recorded: list[list[Call]] = []
     with _scheduler(pipe, sampler):
@@ -94,12 +99,41 @@ def record(
             def tick(done: int) -> None:
                 watch("record", len(recorded) * length + done, len(batches) * length)
 
-            recorded.append(_guided_calls(pipe, prompts[rows], seeds[rows], steps, length, guidance_scale, tick))
+            some = (prompts[rows], seeds[rows], steps)
+            if image:
+                pairs = [_noised_calls(pipe, image, k, *some, guidance_scale, first) for k in wanted]
+                recorded.append([call for pair in pairs for call in pair])
+            else:
+                recorded.append(_guided_calls(pipe, *some, length, guidance_scale, tick))
     calls = [stack(same) for same in zip(*recorded, strict=True)]
     # Which of a step's two calls holds the prompt differs by family: it is the one that answers as an unguided run.
-    distance = [(call.output[:1] - first.output).abs().mean() for call in calls[:2]]
+    asked = replay(denoiser(pipe)[1], first, like=pick(calls[0], slice(0, 1)))
+    distance = [(call.output[:1] - asked).abs().mean() for call in calls[:2]]
     c = int(distance[1] < distance[0])
-    return [Step(concept=calls[2 * k + c], null=calls[2 * k + 1 - c]) for k in wanted]
+    return [Step(calls[2 * k + c], calls[2 * k + 1 - c]) for k in (range(length) if image else wanted)]
+
+
+def _noised_calls(
+    pipe: Any,
+    image: Image,
+    step: int,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    steps: int,
+    guidance_scale: float,
+    like: Call,
+) -> list[Call]:
+    """The two calls of one step at a picture with its noise: how the family's image-to-image pipeline begins."""
+    try:
+        twin: Any = AutoPipelineForImage2Image.from_pipe(pipe)
+    except ValueError as error:
+        raise InputError(f"{type(pipe).__name__} takes no image: diffusers has no image-to-image for it") from error
+    twin.set_progress_bar_config(disable=True)
+    latent = like.arguments[_names(type(denoiser(pipe)[1]))[0]]
+    if latent.ndim == 4:  # of the size that the pipeline draws
+        image = image.resize((latent.shape[3] * pipe.vae_scale_factor, latent.shape[2] * pipe.vae_scale_factor))
+    options = {"image": [image] * len(prompts), "strength": (steps - step) / steps}
+    return _guided_calls(twin, prompts, seeds, steps, 1, guidance_scale, lambda _: None, options)
 
 
 def _guided_calls(
@@ -110,6 +144,7 @@ def _guided_calls(
     length: int,
     guidance_scale: float,
     tick: Callable[[int], None],
+    options: Mapping[str, Any] | None = None,
 ) -> list[Call]:
     """The first `length` steps of a guided run, two calls a step, in the order in which the pipeline makes them."""
     calls: list[Call] = []
@@ -128,7 +163,7 @@ def _guided_calls(
         if len(calls) >= 2 * length:
             raise _Enough
 
-    _run(pipe, listen, prompts, seeds, steps, _guided(pipe, guidance_scale, len(prompts)))
+    _run(pipe, listen, prompts, seeds, steps, {**_guided(pipe, guidance_scale, len(prompts)), **(options or {})})
     if len(calls) != 2 * length:
         raise unguided
     return calls

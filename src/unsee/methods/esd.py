@@ -5,11 +5,12 @@ Gandikota, Materzynska, Fiotto-Kaufman, Bau: "Erasing Concepts from Diffusion Mo
     e_theta(x_t, c, t)  <-  e(x_t, t) - eta [e(x_t, c, t) - e(x_t, t)]                                  (eq. 6)
 
 e is the frozen model, e_theta the edited one, c the concept's prompt; the loss is the mean squared error. The weights
-of the target sum to one, so it is right as it stands for eps, v, x0 and flow predictions. Three variants:
+of the target sum to one, so it is right as it stands for eps, v, x0 and flow predictions. Four variants:
 
     anchor a:      e(x_t, a) - eta [e(x_t, c) - e(x_t, a)]     eta = 0: concept ablation's target (Kumari et al., 2023)
     erase c from b, asked with the prompt b, at x_t of a run for b:
                    e(x_t, b) - eta [e(x_t, c) - e(x_t)]        from the authors' code; not in the paper
+    a memorised picture: at x_t = that picture with the noise of t                                  (Sec. 5.4)
     what must stay, asked with other prompts k and with none:
                    e(x_t, k), e(x_t)                           not in the paper; keep_weight = 0 leaves it out
 
@@ -38,6 +39,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from diffusers.optimization import SchedulerType
+from PIL.Image import Image
 from pydantic import ConfigDict, Field, field_validator
 from pydantic.dataclasses import dataclass
 from torch import Tensor
@@ -49,7 +51,7 @@ from unsee.edit import Edit
 from unsee.errors import unknown
 from unsee.fit import Examiner, Lesson, fit, sparing, trainable
 from unsee.layers import reads_text, select, swapped
-from unsee.pipelines import denoiser, fingerprint, name, vocabulary
+from unsee.pipelines import denoiser, fingerprint, name, picture, vocabulary
 from unsee.recorder import (
     Call,
     Trajectory,
@@ -245,7 +247,8 @@ class ESD:
         _, net = denoiser(pipe)
         ways = list(product(self.templates, concept.names))
         ways = [ways[k] for k in islice(cycle(torch.randperm(len(ways), generator=rng).tolist()), runs)]
-        trajectory = self._record(pipe, [way.format(concept.from_ or word) for way, word in ways], rng, watch, at)
+        prompts = [way.format(concept.from_ or word) for way, word in ways]
+        trajectory = self._record(pipe, prompts, rng, watch, at, picture(concept.image) if concept.image else None)
         named = conditions(pipe, [way.format(word) for way, word in ways]) if concept.from_ else None
         anchor = conditions(pipe, [way.format(concept.anchor) for way, _ in ways]) if concept.anchor else None
         calls = []
@@ -285,7 +288,13 @@ class ESD:
         return [self.templates[way].format(word) for way, word in zip(ways, words, strict=True)]
 
     def _record(
-        self, pipe: Any, prompts: Sequence[str], rng: torch.Generator, watch: Watch, at: Sequence[int] | None = None
+        self,
+        pipe: Any,
+        prompts: Sequence[str],
+        rng: torch.Generator,
+        watch: Watch,
+        at: Sequence[int] | None = None,
+        image: Image | None = None,
     ) -> Trajectory:
         if not prompts:
             return []
@@ -297,6 +306,7 @@ class ESD:
             guidance_scale=self.guidance_scale,
             sampler=self.sampler,
             at=at,
+            image=image,
             batch=2 * self.batch,
             watch=watch,
         )
