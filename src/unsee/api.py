@@ -123,7 +123,7 @@ def erase(plan: Plan, folder: Path, *, command: str = "", every: float = 60.0, w
         else:
             state = Checkpoint(folder / STATE, every=every)
             edit = plan.method(pipe, config.concepts, seed=config.seed, watch=watch, checkpoint=state)
-            edit.save(folder / EDIT)
+            _write(folder / EDIT, edit.save)
             state.path.unlink(missing_ok=True)
 
     asked = questions(pipe, config.concepts, judges, n=config.pictures, seed=config.seed, kept=edit.card.kept)
@@ -178,8 +178,12 @@ def claimed(folder: Path, *, resume: bool = False, force: bool = False) -> Itera
     resume  go on with the run that it holds
     force   start over
 
+    Of many processes, only one looks after the folder.
     Raises InputError if it cannot be written, if another run is writing into it, or if it holds a run already.
     """
+    if not pipelines.processes().is_main_process:
+        yield
+        return
     ours = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -235,7 +239,9 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
 
 
 def _write(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file whole or not at all."""
+    """Write a file whole or not at all; of many processes, one writes."""
+    if not pipelines.processes().is_main_process:
+        return
     part = path.with_name(path.name + ".part")
     write(part)
     os.replace(part, path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shlex
 import sys
@@ -307,7 +308,7 @@ def _bars() -> Iterator[Watch]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    progress = Progress(*columns, console=Console(stderr=True))
+    progress = Progress(*columns, console=Console(stderr=True, quiet=not _speaks()))
     tasks: dict[str, Any] = {}
 
     def watch(stage: str, done: int, total: int) -> None:
@@ -321,6 +322,11 @@ def _bars() -> Iterator[Watch]:
     finally:
         if tasks:
             progress.stop()
+
+
+def _speaks() -> bool:
+    """Whether this is the one of many processes that prints."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _describe(concept: Concept) -> str:
@@ -355,6 +361,8 @@ def main() -> None:
     # Idle threads that spin for long slow two busy processes on a few cores tenfold; those that sleep at once slow one
     # process by a third. A short spin does neither.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    if not _speaks():
+        sys.stdout = io.StringIO()
     if "--debug" in sys.argv:
         app()
     message = ""

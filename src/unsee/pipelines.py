@@ -14,6 +14,7 @@ import torch
 import transformers
 from accelerate import PartialState
 from accelerate.hooks import AlignDevicesHook, CpuOffload
+from accelerate.utils import parse_flag_from_env
 from diffusers import DiffusionPipeline
 from huggingface_hub import metadata_load
 from PIL import Image
@@ -41,6 +42,14 @@ def folder(model: str) -> Path | None:
     return None
 
 
+def processes() -> PartialState:
+    """The processes that `torchrun` or `accelerate launch` has started; without it, just this one.
+
+    On a machine without an accelerator accelerate has to be told so, or each process believes to be the only one.
+    """
+    return PartialState(cpu=not torch.accelerator.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU"))
+
+
 def load(
     model: str,
     *,
@@ -59,7 +68,8 @@ def load(
     Raises InputError when the model cannot be found or is no pipeline.
     """
     path = folder(model)
-    device = torch.device(device) if device is not None else PartialState().device
+    device = torch.device(device) if device is not None else processes().device
+    device = torch.device("cpu") if device.type == "cpu" else device  # accelerate counts them: cpu:0
     dtype = dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
     options: dict[str, Any] = {}
     if path and "safety_checker" in json.loads((path / "model_index.json").read_text()):

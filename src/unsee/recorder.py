@@ -15,16 +15,18 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from accelerate.utils import gather_object, send_to_device
 from diffusers import AutoPipelineForImage2Image
 from PIL.Image import Image
 from torch import Tensor, nn
 
 from unsee.errors import InputError, unknown
-from unsee.pipelines import call_options, denoiser
+from unsee.pipelines import call_options, denoiser, processes
 
+T = TypeVar("T")
 Watch = Callable[[str, int, int], None]
 """Told (stage, done, total) as work goes on."""
 
@@ -42,6 +44,10 @@ class Call:
 
     arguments: dict[str, Any]
     output: Tensor
+
+    def to(self, device: torch.device | str, **_: object) -> Call:
+        """The call with its tensors on a device."""
+        return Call(send_to_device(self.arguments, device), self.output.to(device))
 
 
 @dataclass(frozen=True)
@@ -85,19 +91,23 @@ def record(
     at              which steps to return, counted from 0, the noisiest; runs stop after the last of them. Default all
     image           x of every step is this picture with the step's noise, instead of what the runs have come to
     batch           how many runs are drawn side by side
+    Under `torchrun` or `accelerate launch` each process draws its share, and all of them return the whole.
     Nothing is decoded. Raises InputError for an unknown sampler, for a pipeline without guidance, and for an image
     where the family has no image-to-image pipeline.
     """
     wanted = sorted(set(range(steps) if at is None else at))
     length = len(wanted) if image else wanted[-1] + 1
+    everyone = processes()
+    batch = min(batch, -(-len(prompts) // everyone.num_processes))
     batches = [slice(start, start + batch) for start in range(0, len(prompts), batch)]
+    mine = batches[everyone.process_index :: everyone.num_processes]
     recorded: list[list[Call]] = []
     with _scheduler(pipe, sampler):
         first = conditions(pipe, prompts[:1], seeds=seeds[:1], steps=steps)
-        for rows in batches:
+        for rows in mine:
 
             def tick(done: int) -> None:
-                watch("record", len(recorded) * length + done, len(batches) * length)
+                watch("record", len(recorded) * length + done, len(mine) * length)
 
             some = (prompts[rows], seeds[rows], steps)
             if image:
@@ -105,12 +115,23 @@ def record(
                 recorded.append([call for pair in pairs for call in pair])
             else:
                 recorded.append(_guided_calls(pipe, *some, length, guidance_scale, tick))
-    calls = [stack(same) for same in zip(*recorded, strict=True)]
+    calls = [stack(same) for same in zip(*_gathered(recorded), strict=True)]
     # Which of a step's two calls holds the prompt differs by family: it is the one that answers as an unguided run.
     asked = replay(denoiser(pipe)[1], first, like=pick(calls[0], slice(0, 1)))
     distance = [(call.output[:1] - asked).abs().mean() for call in calls[:2]]
     c = int(distance[1] < distance[0])
     return [Step(calls[2 * k + c], calls[2 * k + 1 - c]) for k in (range(length) if image else wanted)]
+
+
+def _gathered(parts: list[T]) -> list[T]:
+    """The parts that all processes made, when each has made every n-th of them, in their order."""
+    everyone = processes()
+    if everyone.num_processes == 1:
+        return parts
+    whole = gather_object(send_to_device([(everyone.process_index, k, part) for k, part in enumerate(parts)], "cpu"))
+    ordered = [part for _, _, part in sorted(whole, key=lambda item: (item[1], item[0]))]
+    here: list[T] = send_to_device(ordered, everyone.device)
+    return here
 
 
 def _noised_calls(
