@@ -15,9 +15,10 @@ import zoo
 from torch import Tensor
 
 from unsee import Concept, Edit, InputError, methods
+from unsee.fit import trainable
 from unsee.layers import SELECTIONS, reads_text, select
 from unsee.pipelines import denoiser
-from unsee.recorder import Trajectory, conditions, record, replay, second_moments, stack
+from unsee.recorder import Trajectory, checkpointed, conditions, record, replay, second_moments, stack
 
 TWO_DENOISERS = {"wan-2.2"}
 FAMILIES = [family for family in zoo.ZOO if family not in TWO_DENOISERS]
@@ -218,3 +219,54 @@ def test_two_denoisers_are_refused(family_of_two: str) -> None:
     for method in methods.names():
         with pytest.raises(InputError, match=r"two denoisers \(transformer, transformer_2\)"):
             methods.find(method)()(pipe, Concept("church"))
+
+
+def test_guidance_that_is_distilled_is_refused() -> None:
+    pipe = zoo.build("flux2-klein")
+    pipe.register_to_config(is_distilled=True)
+    with pytest.raises(InputError, match="Flux2KleinPipeline does not predict once with the prompt and once without"):
+        record(pipe, ["a church"], seeds=[0], steps=4, at=[0])
+    conditions(pipe, ["a church"])  # what needs no guidance goes on
+
+
+def kept_for_backward(pipe: Any, family: str) -> int:
+    """Bytes that are kept for the way back by an answer to one recorded call."""
+    sizes: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        sizes[tensor.data_ptr()] = tensor.nbytes
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        replay(denoiser(pipe)[1], trajectory(family)[0].concept).square().mean()
+    return sum(sizes.values())
+
+
+FORGETFUL = {"chroma"}
+"""Families whose denoiser, in diffusers 0.42, leaves an attention mask out when it checkpoints."""
+
+
+def test_checkpointing_keeps_less_and_gives_the_same_gradient(family: str) -> None:
+    pipe, net = built(family), denoiser(built(family))[1]
+    weights = select(net, "cross-kv")
+
+    def measure() -> tuple[int, dict[str, Tensor]]:
+        with trainable(weights):
+            kept = kept_for_backward(pipe, family)
+            replay(net, trajectory(family)[0].concept).square().mean().backward()
+            return kept, {name: weight.grad for name, weight in weights.items() if weight.grad is not None}
+
+    plain, expected = measure()
+    call = trajectory(family)[0].concept
+    if family in FORGETFUL:
+        with pytest.raises(InputError, match="answers otherwise with gradient checkpointing"), checkpointed(net, call):
+            pass
+        assert measure()[0] == plain
+        return
+    with checkpointed(net, call):
+        less, gradients = measure()
+    assert less < plain
+    assert gradients.keys() == expected.keys()
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(gradient, expected[name], atol=1e-5, rtol=1e-3)
+    assert measure()[0] == plain

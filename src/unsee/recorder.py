@@ -13,7 +13,8 @@ here knows a model: the pipeline encodes the prompt, prepares the latent and dra
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -81,7 +82,7 @@ def record(
     sampler         "pipeline" (its own), or the name of a diffusers scheduler that can stand in for it
     at              which steps to return, counted from 0, the noisiest; runs stop after the last of them. Default all
     batch           how many runs are drawn side by side
-    Nothing is decoded. Raises InputError for an unknown sampler, and for a pipeline without guidance.
+    Nothing is decoded. Raises InputError for an unknown sampler, and for a pipeline that does not guide in this way.
     """
     wanted = sorted(set(range(steps) if at is None else at))
     length = wanted[-1] + 1
@@ -115,8 +116,8 @@ def _guided_calls(
     calls: list[Call] = []
     _, time = _names(type(denoiser(pipe)[1]))
     unguided = InputError(
-        f"{type(pipe).__name__} makes no prediction without the prompt, though asked to guide: its guidance is "
-        "distilled into the network, or it has none; methods that draw no guided runs may serve"
+        f"{type(pipe).__name__} does not predict once with the prompt and once without at each step: its guidance is "
+        "distilled into the network, is off, or has more terms; methods that draw no guided runs may serve"
     )
 
     def listen(arguments: dict[str, Any], output: Tensor) -> None:
@@ -177,6 +178,34 @@ def replay(denoiser: nn.Module, call: Call, like: Call | None = None) -> Tensor:
     if like is not None:
         arguments = {**arguments, **{name: like.arguments[name] for name in _names(type(denoiser))}}
     return _output(denoiser(**arguments))
+
+
+@contextmanager
+def checkpointed(denoiser: nn.Module, call: Call) -> Iterator[None]:
+    """Within the context activations are computed again on the way back, not kept: less memory, more time.
+
+    call  any call; the denoiser must answer it as before
+    Raises InputError if it does not (Chroma in diffusers 0.42 then forgets a mask), or cannot checkpoint at all.
+    """
+    name = type(denoiser).__name__
+    if not getattr(denoiser, "_supports_gradient_checkpointing", False):
+        raise InputError(f"{name} has no gradient checkpointing")
+    before = bool(denoiser.is_gradient_checkpointing)
+    with torch.no_grad():
+        expected = replay(denoiser, call)
+    denoiser.enable_gradient_checkpointing()  # type: ignore[operator]
+    try:
+        with torch.enable_grad():
+            error = (replay(denoiser, call).detach() - expected).norm() / expected.norm()
+        if error > torch.finfo(expected.dtype).eps ** 0.5:
+            raise InputError(
+                f"{name} answers otherwise with gradient checkpointing (by {100 * error:.1f} %), which is a fault of "
+                "its own: do without"
+            )
+        yield
+    finally:
+        if not before:
+            denoiser.disable_gradient_checkpointing()  # type: ignore[operator]
 
 
 def again(denoiser: nn.Module, step: Step) -> Step:

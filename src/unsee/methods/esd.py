@@ -54,6 +54,7 @@ from unsee.recorder import (
     Trajectory,
     Watch,
     again,
+    checkpointed,
     conditions,
     quiet,
     record,
@@ -110,6 +111,7 @@ class ESD:
     damping         how strictly: the smaller, the stricter; see fit.sparing
     guidance_scale  of the recorded runs
     steps, sampler  of the recorded runs: sampler steps; "pipeline" or the name of a diffusers scheduler
+    checkpointing   compute activations again instead of keeping them: less memory, more time
     rerecord        record again from the edited model after so many updates; 0 never
     templates       prompts; {} is the concept's name, or a word that must stay
     neutral         words that must stay, beside the concept's own `keep`
@@ -133,6 +135,7 @@ class ESD:
     guidance_scale: Annotated[float, Field(gt=1, allow_inf_nan=False)] = 3.0
     steps: Annotated[int, Field(ge=2)] = 20
     sampler: str = "pipeline"
+    checkpointing: bool = False
     rerecord: Annotated[int, Field(ge=0)] = 0
     templates: tuple[Annotated[str, Field(pattern=r"\{\}")], ...] = TEMPLATES
     neutral: tuple[str, ...] = NEUTRAL
@@ -178,7 +181,9 @@ class ESD:
         card = Card("esd", settings_of(self), concepts, name(pipe), fingerprint(net), seed, versions(), kept)
         metric = self._metric(pipe, weights, kept, rng) if spared else {}
 
-        with trainable(weights) as frozen:
+        asked = [concept.erase for concept in concepts[:1]]
+        memory = checkpointed(net, conditions(pipe, asked)) if self.checkpointing else nullcontext()
+        with trainable(weights) as frozen, memory:
             once, most = () if self.rerecord else concepts, max(self.keep_runs, len(named))
             erase = [row for concept in once for row in self._erase(pipe, concept, rng, watch)]
             keep, empty = self._keep(pipe, stay[:most], rng, watch) if self.keep_weight else ([], [])
