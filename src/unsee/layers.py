@@ -37,8 +37,8 @@ _ENTRY = r"\b(context_embedder|txt_in|cap_embedder|caption_embedder|text_proj)\.
 BLOCKS = (
     Blocks(kv=r"\battn2\.to_[kv]\.", cross=r"\battn2\."),
     Blocks(
-        kv=r"\battn1?\.add_[kv]_proj\.",
-        cross=rf"\battn1?\.(add_[qkv]_proj|to_add_out|norm_added_[qk])\.|{_ENTRY}",
+        kv=r"\b(attn1?|attention)\.(add_[kv]|txt_kv)_proj\.",
+        cross=rf"\b(attn1?|attention)\.((add_[qkv]|txt_kv)_proj|to_add_out|norm_added_[qk])\.|{_ENTRY}",
     ),
     Blocks(kv=_ENTRY, cross=rf"{_ENTRY}|\b(context_refiner|text_fusion)\."),
 )
@@ -58,7 +58,7 @@ Feed-forward and modulation layers are "noncross" everywhere.
 _ATTENTION = r"\b(attn\d?|attention)\."
 
 _READS_TEXT = re.compile(
-    r"\battn2\.to_[kv]\.weight|\battn1?\.add_[qkv]_proj\.weight"
+    r"\battn2\.to_[kv]\.weight|\b(attn1?|attention)\.(add_[qkv]|txt_kv)_proj\.weight"
     r"|\b(context_embedder|caption_projection|condition_embedder\.text_embedder|txt_in|text_proj)\.(linear_\d\.)?weight"
     r"|\b(cap_embedder|caption_embedder)\.1\.weight"
     r"|\b(context_refiner|text_fusion)\.(?!.*norm).*weight"

@@ -136,7 +136,7 @@ def denoiser(pipe: Any) -> tuple[str, nn.Module]:
     if len(modules) > 1:
         raise InputError(
             f"{type(pipe).__name__} has two denoisers ({', '.join(modules)}), one for noisy latents, one for the rest: "
-            "an update fits one network, and an edit of half the steps erases nothing"
+            "a recorded call belongs to one of them, and an update fits one network"
         )
     key, net = next(iter(modules.items()))
     if how := _moved_by(net):

@@ -315,6 +315,10 @@ def _run(
             )
     except _Enough:
         pass
+    except (TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{type(pipe).__name__} cannot be run so: {' '.join(str(error).split())[:300]}") from error
     finally:
         handle.remove()
 
