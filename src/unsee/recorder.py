@@ -121,7 +121,9 @@ def _guided_calls(
     )
 
     def listen(arguments: dict[str, Any], output: Tensor) -> None:
-        calls.extend(_split(Call(arguments, output), output.shape[0] // len(prompts)))
+        calls.extend(_split(Call(arguments, output), n := output.shape[0] // len(prompts)))
+        if n > 2:
+            raise unguided
         if len(calls) % 2 == 0:
             if not torch.equal(calls[-2].arguments[time], calls[-1].arguments[time]):
                 raise unguided  # the second call is the next step's
@@ -341,7 +343,7 @@ class _scheduler:
         self.pipe.scheduler = self.before
 
 
-def _guided(pipe: Any, scale: float, runs: int) -> dict[str, Any]:
+def _guided(pipe: Any, scale: float, runs: int = 1) -> dict[str, Any]:
     """The options that turn a pipeline's classifier-free guidance on: u + scale (c - u)."""
     if "true_cfg_scale" in inspect.signature(type(pipe).__call__).parameters:
         return {"true_cfg_scale": scale, "negative_prompt": [""] * runs}
