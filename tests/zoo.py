@@ -400,6 +400,25 @@ def _krea2() -> Any:
     )
 
 
+def _cogview3() -> Any:
+    return d.CogView3PlusPipeline(
+        transformer=d.CogView3PlusTransformer2DModel(
+            **_SHAPE,
+            sample_size=8,
+            in_channels=4,
+            out_channels=4,
+            text_embed_dim=WIDTH,
+            time_embed_dim=WIDTH,
+            condition_dim=8,
+            pos_embed_max_size=16,
+        ),
+        scheduler=d.CogVideoXDDIMScheduler(prediction_type="v_prediction"),
+        vae=_vae(shift_factor=None),
+        text_encoder=_t5(),
+        tokenizer=_tokenizer(),
+    )
+
+
 ZOO: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
     "sd": (_sd, {}),
     "sd-v": (partial(_sd, "v_prediction"), {}),
@@ -431,6 +450,7 @@ ZOO: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
     "lumina2": (_lumina2, {"height": 64, "width": 64, "max_sequence_length": 64}),
     "wan": (_wan, {"height": 64, "width": 64, "num_frames": 1, "max_sequence_length": 16}),
     "wan-2.2": (partial(_wan, 2), {"height": 64, "width": 64, "num_frames": 1, "max_sequence_length": 16}),
+    "cogview3": (_cogview3, {"height": 8, "width": 8, "max_sequence_length": 16}),
     "krea2": (_krea2, {"height": 16, "width": 16, "max_sequence_length": 32}),
 }
 """Family: how to build it, and the options of the pipeline's call that keep it small."""

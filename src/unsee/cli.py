@@ -54,7 +54,9 @@ def erase(
     revision: Annotated[str | None, typer.Option(help="Commit of the model on the hub.")] = None,
     method: Annotated[str | None, typer.Option(help="How to erase.")] = None,
     preset: Annotated[str | None, typer.Option(help="Named settings of the method, such as 'paper'.")] = None,
-    select: Annotated[str | None, typer.Option(help="Layers: cross, cross-kv, self, noncross, all.")] = None,
+    select: Annotated[
+        str | None, typer.Option(help="cross, cross-kv, self, noncross, all, or a pattern of weights' names.")
+    ] = None,
     eta: Annotated[float | None, typer.Option(help="How far to steer away.")] = None,
     updates: Annotated[int | None, typer.Option(help="Updates of the weights.")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate; default by each layer's width.")] = None,

@@ -11,13 +11,7 @@ from torch import Tensor, nn
 
 from unsee.errors import InputError, unknown
 
-SELECTIONS = {
-    "cross": "where the prompt and the picture meet",
-    "cross-kv": "the matrices through which the picture reads the prompt",
-    "self": "attention that is not cross",
-    "noncross": "all but cross",
-    "all": "everything",
-}
+SELECTIONS = ("cross", "cross-kv", "self", "noncross", "all")
 """The selections of the ESD paper (Sec. 4.1), with their counts in Stable Diffusion 1.4:
 
     cross     ESD-x: what a prompt names (styles, objects, people)            43.96 M of 859.5 M
@@ -43,8 +37,8 @@ _ENTRY = r"\b(context_embedder|txt_in|cap_embedder|caption_embedder|text_proj)\.
 BLOCKS = (
     Blocks(kv=r"\battn2\.to_[kv]\.", cross=r"\battn2\."),
     Blocks(
-        kv=r"\battn1?\.add_[kv]_proj\.",
-        cross=rf"\battn1?\.(add_[qkv]_proj|to_add_out|norm_added_[qk])\.|{_ENTRY}",
+        kv=r"\b(attn1?|attention)\.(add_[kv]|txt_kv)_proj\.",
+        cross=rf"\b(attn1?|attention)\.((add_[qkv]|txt_kv)_proj|to_add_out|norm_added_[qk])\.|{_ENTRY}",
     ),
     Blocks(kv=_ENTRY, cross=rf"{_ENTRY}|\b(context_refiner|text_fusion)\."),
 )
@@ -64,7 +58,7 @@ Feed-forward and modulation layers are "noncross" everywhere.
 _ATTENTION = r"\b(attn\d?|attention)\."
 
 _READS_TEXT = re.compile(
-    r"\battn2\.to_[kv]\.weight|\battn1?\.add_[qkv]_proj\.weight"
+    r"\battn2\.to_[kv]\.weight|\b(attn1?|attention)\.(add_[qkv]|txt_kv)_proj\.weight"
     r"|\b(context_embedder|caption_projection|condition_embedder\.text_embedder|txt_in|text_proj)\.(linear_\d\.)?weight"
     r"|\b(cap_embedder|caption_embedder)\.1\.weight"
     r"|\b(context_refiner|text_fusion)\.(?!.*norm).*weight"
@@ -83,7 +77,7 @@ def reads_text(parameter: str) -> bool:
 def select(denoiser: nn.Module, selection: str) -> dict[str, nn.Parameter]:
     """The parameters of a denoiser that a selection names.
 
-    selection  a key of SELECTIONS, or a regular expression of your own that is searched for in parameter names, such
+    selection  one of SELECTIONS, or a regular expression of your own that is searched for in parameter names, such
                as "up_blocks.*attn2": any text with a character of regular expressions, or that occurs in a name
 
     Raises InputError if it is unknown or matches nothing.
@@ -151,20 +145,3 @@ def _plain(weight: nn.Parameter) -> bool:
     """Whether a weight is a tensor of torch's own (quantisers bring theirs) with 16 bits a number or more."""
     ours = all(type(part).__module__.split(".")[0] == "torch" for part in (weight, weight.data))
     return ours and weight.is_floating_point() and weight.itemsize >= 2
-
-
-@contextmanager
-def checkpointed(denoiser: nn.Module) -> Iterator[None]:
-    """Within the context activations are computed again on the way back, not kept: less memory, a third more time.
-
-    Raises InputError if the denoiser cannot.
-    """
-    if not getattr(denoiser, "_supports_gradient_checkpointing", False):
-        raise InputError(f"{type(denoiser).__name__} has no gradient checkpointing")
-    was = bool(denoiser.is_gradient_checkpointing)
-    denoiser.enable_gradient_checkpointing()  # type: ignore[operator]
-    try:
-        yield
-    finally:
-        if not was:
-            denoiser.disable_gradient_checkpointing()  # type: ignore[operator]

@@ -121,47 +121,56 @@ def name(pipe: Any) -> str:
 
 
 def denoisers(pipe: Any) -> dict[str, nn.Module]:
-    """The modules that denoise, by the attribute of the pipeline that holds them."""
+    """The modules that denoise, by the attribute of the pipeline that holds them.
+
+    Raises InputError if there are none, and if their weights are replaced whenever they run: a change would be lost.
+    """
     found = {key: getattr(pipe, key, None) for key in ("unet", "transformer", "transformer_2")}
     modules = {key: module for key, module in found.items() if isinstance(module, nn.Module)}
     if not modules:
         raise InputError(f"{type(pipe).__name__} has no denoiser: looked for {', '.join(found)}")
+    for key, module in modules.items():
+        if (how := _moved_by(module)) not in (None, "enable_model_cpu_offload"):
+            raise InputError(
+                f"the weights of {type(pipe).__name__}.{key} are replaced whenever they are used, by {how}: nothing "
+                f"can be added to them; do without it for the {key}"
+            )
     return modules
 
 
 def denoiser(pipe: Any) -> tuple[str, nn.Module]:
-    """The one module that denoises, and its attribute's name.
+    """The one module that denoises, and its attribute's name, to be trained.
 
-    Raises InputError for a pipeline with two of them, and for a denoiser whose weights come and go.
+    Raises InputError as `denoisers` does, for a pipeline with two, and for a denoiser that moves between devices.
     """
     modules = denoisers(pipe)
     if len(modules) > 1:
         raise InputError(
-            f"{type(pipe).__name__} has two denoisers ({', '.join(modules)}), each for a part of the times: a run "
-            "asks one and then the other, and one of them is all that can be edited"
+            f"{type(pipe).__name__} has two denoisers ({', '.join(modules)}), one for noisy latents, one for the rest: "
+            "a recorded call belongs to one of them, and an update fits one network"
         )
     key, net = next(iter(modules.items()))
-    if how := offloading(net):
+    if how := _moved_by(net):
         raise InputError(
-            f"the weights of {type(pipe).__name__}.{key} come and go with every call ({how}); an edit needs them in "
-            "one place: load without it; other parts of the pipeline may be offloaded"
+            f"{type(pipe).__name__}.{key} moves from device to device, by {how}: it cannot be trained so; keep the "
+            f"{key} on one device (text encoders may move), or train less of it"
         )
     return key, net
 
 
-def offloading(module: nn.Module) -> str | None:
-    """How the weights of a module are moved while it runs, in the words of diffusers; None if they stay."""
+def _moved_by(module: nn.Module) -> str | None:
+    """What replaces the weights of a module when it runs, in the words of diffusers; None if they stay."""
     for part in module.modules():
-        # Hooks of accelerate, then those of diffusers.
-        hook = getattr(part, "_hf_hook", None)
+        hook = getattr(part, "_hf_hook", None)  # of accelerate
         for one in getattr(hook, "hooks", (hook,)):
             if isinstance(one, CpuOffload):
                 return "enable_model_cpu_offload"
             if isinstance(one, AlignDevicesHook) and one.offload:
                 return "enable_sequential_cpu_offload"
-        registry = getattr(part, "_diffusers_hook", None)
-        if registry is not None and registry.get_hook("group_offloading") is not None:
-            return "enable_group_offload"
+        for name, how in (("group_offloading", "group_offload"), ("layerwise_casting", "layerwise_casting")):
+            registry = getattr(part, "_diffusers_hook", None)
+            if registry is not None and registry.get_hook(name) is not None:
+                return f"enable_{how}"
     return None
 
 

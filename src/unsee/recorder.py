@@ -13,7 +13,8 @@ here knows a model: the pipeline encodes the prompt, prepares the latent and dra
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -92,8 +93,8 @@ def record(
     image           x of every step is this picture with the step's noise, instead of what the runs have come to
     batch           how many runs are drawn side by side
     Under `torchrun` or `accelerate launch` each process draws its share, and all of them return the whole.
-    Nothing is decoded. Raises InputError for an unknown sampler, for a pipeline without guidance, and for an image
-    where the family has no image-to-image pipeline.
+    Nothing is decoded. Raises InputError for an unknown sampler, for a pipeline that does not guide in this
+    way, and for an image where the family has no image-to-image pipeline.
     """
     wanted = sorted(set(range(steps) if at is None else at))
     length = len(wanted) if image else wanted[-1] + 1
@@ -171,12 +172,14 @@ def _guided_calls(
     calls: list[Call] = []
     _, time = _names(type(denoiser(pipe)[1]))
     unguided = InputError(
-        f"{type(pipe).__name__} makes no prediction without the prompt, though asked to guide: its guidance is "
-        "distilled into the network, or it has none; methods that draw no guided runs may serve"
+        f"{type(pipe).__name__} does not predict once with the prompt and once without at each step: its guidance is "
+        "distilled into the network, is off, or has more terms; methods that draw no guided runs may serve"
     )
 
     def listen(arguments: dict[str, Any], output: Tensor) -> None:
-        calls.extend(_split(Call(arguments, output), output.shape[0] // len(prompts)))
+        calls.extend(_split(Call(arguments, output), n := output.shape[0] // len(prompts)))
+        if n > 2:
+            raise unguided
         if len(calls) % 2 == 0:
             if not torch.equal(calls[-2].arguments[time], calls[-1].arguments[time]):
                 raise unguided  # the second call is the next step's
@@ -233,6 +236,34 @@ def replay(denoiser: nn.Module, call: Call, like: Call | None = None) -> Tensor:
     if like is not None:
         arguments = {**arguments, **{name: like.arguments[name] for name in _names(type(denoiser))}}
     return _output(denoiser(**arguments))
+
+
+@contextmanager
+def checkpointed(denoiser: nn.Module, call: Call) -> Iterator[None]:
+    """Within the context activations are computed again on the way back, not kept: less memory, more time.
+
+    call  any call; the denoiser must answer it as before
+    Raises InputError if it does not (Chroma in diffusers 0.42 then forgets a mask), or cannot checkpoint at all.
+    """
+    name = type(denoiser).__name__
+    if not getattr(denoiser, "_supports_gradient_checkpointing", False):
+        raise InputError(f"{name} has no gradient checkpointing")
+    before = bool(denoiser.is_gradient_checkpointing)
+    with torch.no_grad():
+        expected = replay(denoiser, call)
+    denoiser.enable_gradient_checkpointing()  # type: ignore[operator]
+    try:
+        with torch.enable_grad():
+            error = (replay(denoiser, call).detach() - expected).norm() / expected.norm()
+        if error > torch.finfo(expected.dtype).eps ** 0.5:
+            raise InputError(
+                f"{name} answers otherwise with gradient checkpointing (by {100 * error:.1f} %), which is a fault of "
+                "its own: do without"
+            )
+        yield
+    finally:
+        if not before:
+            denoiser.disable_gradient_checkpointing()  # type: ignore[operator]
 
 
 def again(denoiser: nn.Module, step: Step) -> Step:
@@ -342,6 +373,10 @@ def _run(
             )
     except _Enough:
         pass
+    except (TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{type(pipe).__name__} cannot be run so: {' '.join(str(error).split())[:300]}") from error
     finally:
         handle.remove()
 
@@ -364,7 +399,7 @@ class _scheduler:
         self.pipe.scheduler = self.before
 
 
-def _guided(pipe: Any, scale: float, runs: int) -> dict[str, Any]:
+def _guided(pipe: Any, scale: float, runs: int = 1) -> dict[str, Any]:
     """The options that turn a pipeline's classifier-free guidance on: u + scale (c - u)."""
     if "true_cfg_scale" in inspect.signature(type(pipe).__call__).parameters:
         return {"true_cfg_scale": scale, "negative_prompt": [""] * runs}

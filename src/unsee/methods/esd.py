@@ -57,6 +57,7 @@ from unsee.recorder import (
     Trajectory,
     Watch,
     again,
+    checkpointed,
     conditions,
     quiet,
     record,
@@ -113,6 +114,7 @@ class ESD:
     damping         how strictly: the smaller, the stricter; see fit.sparing
     guidance_scale  of the recorded runs
     steps, sampler  of the recorded runs: sampler steps; "pipeline" or the name of a diffusers scheduler
+    checkpointing   compute activations again instead of keeping them: less memory, more time
     rerecord        record again from the edited model after so many updates; 0 never
     held_out        runs of each concept, and words that must stay, whose rows only measure how far the fit is
     patience        stop once that has not fallen by a hundredth in so many looks, one every ten updates; 0: never
@@ -139,6 +141,7 @@ class ESD:
     guidance_scale: Annotated[float, Field(gt=1, allow_inf_nan=False)] = 3.0
     steps: Annotated[int, Field(ge=2)] = 20
     sampler: str = "pipeline"
+    checkpointing: bool = False
     rerecord: Annotated[int, Field(ge=0)] = 0
     held_out: Annotated[int, Field(ge=0)] = 2
     patience: Annotated[int, Field(ge=0)] = 0
@@ -195,8 +198,10 @@ class ESD:
         metric = self._metric(pipe, weights, kept, rng) if spared else {}
 
         out = self.held_out
+        asked = [concept.erase for concept in concepts[:1]]
+        memory = checkpointed(net, conditions(pipe, asked)) if self.checkpointing else nullcontext()
 
-        with trainable(weights) as frozen:
+        with trainable(weights) as frozen, memory:
             runs, most = 0 if self.rerecord else self.runs, max(self.keep_runs, len(named)) if self.keep_weight else 0
             calls = [call for concept in concepts for call in self._erase(pipe, concept, runs + out, rng, watch)]
             erase, erase_exam = _apart(calls, out)
