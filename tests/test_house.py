@@ -18,7 +18,8 @@ LAYERS = [
     {"methods", "guards", "attacks", "evaluate", "export"},
     {"report"},
     {"api"},
-    {"cli", "app"},
+    {"files"},
+    {"cli", "cli_files", "app"},
 ]
 """Lowest first. A module may import its own layer and lower ones; in the layer of methods, only its own part."""
 

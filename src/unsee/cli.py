@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from unsee import cli_files
 from unsee.errors import InputError
 
 if TYPE_CHECKING:
@@ -317,6 +318,8 @@ def _plain(text: str) -> str:
     """Without control characters: a card or a prompt may come from anywhere, and a terminal obeys them."""
     return "".join(character if character.isprintable() else "?" for character in text)
 
+
+app.add_typer(cli_files.app)
 
 # typer raises the errors of its own copy of click, whose base class it does not name publicly.
 _UsageError: Any = typer.BadParameter.__mro__[1]
