@@ -23,6 +23,7 @@ from diffusers.utils import convert_state_dict_to_kohya
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from unsee.edit import Delta, Edit, LowRank
 from unsee.errors import InputError
@@ -108,17 +109,23 @@ def _open_delta(pipe: Any, path: Path) -> Iterator[Any]:
 # --- LoRA -----------------------------------------------------------------------------------------------------------
 
 
-def _factors(edit: Edit, pipe: Any) -> dict[str, Tensor]:
-    """peft's keys: X.lora_A.weight (r, in[, h, w]) and X.lora_B.weight (out, r[, 1, 1])."""
+def _factors(edit: Edit, pipe: Any, rank: int = 0) -> dict[str, Tensor]:
+    """peft's keys: X.lora_A.weight (r, in[, h, w]) and X.lora_B.weight (out, r[, 1, 1]); r is `rank` at least."""
     key, net = denoiser(pipe)
     state: dict[str, Tensor] = {}
     for name, delta in edit.deltas.items():
         assert isinstance(delta, LowRank)
         layer = name.removeprefix(f"{key}.").removesuffix(".weight")
         shape = net.get_parameter(f"{layer}.weight").shape
-        state[f"{layer}.lora_A.weight"] = delta.down.reshape(-1, *shape[1:]).contiguous()
-        state[f"{layer}.lora_B.weight"] = delta.up.reshape(*delta.up.shape, *(1 for _ in shape[2:])).contiguous()
+        more = max(rank - delta.up.shape[1], 0)
+        up, down = pad(delta.up, (0, more)), pad(delta.down, (0, 0, 0, more))
+        state[f"{layer}.lora_A.weight"] = down.reshape(-1, *shape[1:])
+        state[f"{layer}.lora_B.weight"] = up.reshape(*up.shape, *(1 for _ in shape[2:]))
     return state
+
+
+def _rank(edit: Edit) -> int:
+    return max(delta.up.shape[1] for delta in edit.deltas.values() if isinstance(delta, LowRank))
 
 
 def _write_lora(edit: Edit, pipe: Any, path: Path) -> None:
@@ -129,7 +136,7 @@ def _write_lora(edit: Edit, pipe: Any, path: Path) -> None:
         raise InputError(f"diffusers has no LoRA loader for {type(pipe).__name__}: export to pipeline, delta or comfy")
     state = _factors(edit, pipe)
     ranks = {name.removesuffix(".lora_B.weight"): value.shape[1] for name, value in state.items() if "lora_B" in name}
-    most = max(ranks.values())
+    most = _rank(edit)
     # A reader that is not told alpha takes alpha = rank; with both the same, one that is told does no other.
     config = LoraConfig(
         r=most, lora_alpha=most, rank_pattern=ranks, alpha_pattern=ranks, target_modules=sorted(ranks)
@@ -147,7 +154,8 @@ def _write_kohya(edit: Edit, pipe: Any, path: Path) -> None:
         raise InputError(
             f"kohya's keys are for UNets; for {type(net).__name__} ComfyUI reads diffusers' own: export to diffusers-lora"
         )
-    state = {f"{key}.{name}": value for name, value in _factors(edit, pipe).items()}
+    # All layers get the highest rank, filled up with zeros: diffusers (0.42) misreads files in which alpha differs.
+    state = {f"{key}.{name}": value for name, value in _factors(edit, pipe, _rank(edit)).items()}
     _save(convert_state_dict_to_kohya(state), path, edit)
 
 
