@@ -14,7 +14,7 @@ LAYERS = [
     {"concepts"},
     {"pipelines", "layers", "card", "config"},
     {"recorder"},
-    {"fit", "edit"},
+    {"fit", "edit", "merge"},
     {"methods", "guards", "attacks", "evaluate", "export"},
     {"report"},
     {"api"},

@@ -7,9 +7,9 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch
 from pydantic import ValidationError
 
 from unsee import methods, pipelines
-from unsee.card import settings_of
+from unsee.card import Claims, settings_of
 from unsee.config import RunConfig
 from unsee.edit import Edit
 from unsee.errors import InputError, invalid, unknown
@@ -123,6 +123,8 @@ def erase(plan: Plan, folder: Path, *, command: str = "", watch: Watch = quiet) 
             rows.append(answer(question, before, after, judges))
             watch("score", len(rows), len(asked))
 
+    edit = replace(edit, card=replace(edit.card, claims=claims(config, rows, judges, sampling)))
+    edit.save(folder / "edit.safetensors")
     picture = before_after(rows, before, after)
     record = {
         "schema": 1,
@@ -142,6 +144,14 @@ def erase(plan: Plan, folder: Path, *, command: str = "", watch: Watch = quiet) 
     _write(folder / "index.html", lambda path: path.write_text(page(rows, picture, record), encoding="utf-8"))
     _write(folder / "run.json", lambda path: path.write_text(json.dumps(record, indent=1), encoding="utf-8"))
     return Report(edit, rows, record, folder)
+
+
+def claims(config: RunConfig, rows: Sequence[Row], judges: Mapping[str, Any], sampling: Sampling) -> Claims | None:
+    """What a card says of rows that were measured. None if no judge counted anything."""
+    counted = {row.question.name: (row.before.value, row.after.value) for row in rows if row.before and row.after}
+    names = {kind: Path(judge.source).name for kind, judge in judges.items()}
+    settings = (config.pictures, config.seed, sampling.steps, sampling.guidance_scale)
+    return Claims(*settings, names, counted) if counted else None
 
 
 def sampling_for(model: str, steps: int | None, guidance_scale: float | None) -> Sampling:

@@ -52,7 +52,6 @@ def export(
     loading = number or torch.float32 if FORMATS[to].absolute else torch.float32
     pipe = pipelines.load(name, dtype=loading, trust_remote_code=trust_remote_code)
     judges = {kind: load_detector(place) for kind, place in pipelines.card(name).get("judges", {}).items()}
-    options = {} if tolerance is None else {"tolerance": tolerance}
     done = files.export(
         loaded,
         pipe,
@@ -63,17 +62,17 @@ def export(
         dtype=number,
         judges=judges,
         sampling=api.sampling_for(name, None, None),
+        tolerance=files.TOLERANCE if tolerance is None else tolerance,
         force=force,
-        **options,
     )
     size = sum(file.stat().st_size for file in [done.path, *done.path.rglob("*")] if file.is_file())
     print(f"{done.path}: {size / 1e6:.2f} MB")
-    print(f"read back: pictures differ by at most {done.difference:.2g} of 1; the edit itself changes {done.effect:.2g}")
+    print(f"read back: pictures differ by at most {done.difference:.2g} of 1; the edit itself, {done.effect:.2g}")
     if done.loss:
-        low, high = min(done.loss.ranks.values()), max(done.loss.ranks.values())
+        ranks = done.loss.ranks.values()
         print(
-            f"low rank: {len(done.loss.ranks)} matrices of rank {low} to {high} hold {100 * done.loss.kept:.3f} % of the"
-            f" edit's squares; pictures differ by at most {done.lost:.2g} from the whole edit's"
+            f"low rank: {len(ranks)} matrices of rank {min(ranks)} to {max(ranks)} hold {100 * done.loss.kept:.3f} % of"
+            f" the edit's squares; pictures differ by at most {done.lost:.2g} from the whole edit's"
         )
         if done.loss.out:
             print(f"left out: {len(done.loss.out)} weights that are no matrices, such as {done.loss.out[0]}")

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from unsee.edit import Edit
 from unsee.errors import InputError, unknown
@@ -123,11 +122,11 @@ def _judged(
         if question.judge and (question.gone or question.name == EVERYTHING_ELSE)
     ]
     shots = [shot for question in asked for shot in question.shots]
-    drawn: list[dict[Any, Image.Image]] = []
-    for some in (edit, held):
-        with some.applied(pipe):
-            drawn.append(render(pipe, shots, sampling))
-    return tuple(answer(question, *drawn, judges) for question in asked)
+    with edit.applied(pipe):
+        whole = render(pipe, shots, sampling)
+    with held.applied(pipe):
+        cut = render(pipe, shots, sampling)
+    return tuple(answer(question, whole, cut, judges) for question in asked)
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@
     kohya-lora      UNets only: the keys of kohya's scripts, read by A1111, ComfyUI and diffusers
     comfy           differences of full rank under ComfyUI's and A1111's keys .diff and .diff_b, scaled like a LoRA
 
-An export carries the edit's card under `unsee_origin`, so that it says where it comes from and is not taken for an edit.
+An export carries the edit's card under `unsee_origin`: it says where it comes from, and is not taken for an edit.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
-from diffusers.utils import convert_state_dict_to_kohya
+from diffusers.utils.state_dict_utils import convert_state_dict_to_kohya
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -74,7 +74,7 @@ def _write_pipeline(edit: Edit, pipe: Any, path: Path) -> None:
 
 @contextmanager
 def _open_pipeline(pipe: Any, path: Path) -> Iterator[Any]:
-    key, net = denoiser(pipe)
+    _, net = denoiser(pipe)
     again: Any = DiffusionPipeline.from_pretrained(path, use_safetensors=True, dtype=net.dtype).to(pipe.device)  # type: ignore[no-untyped-call]
     again.set_progress_bar_config(disable=True)
     # The layout in memory changes the order of sums; the comparison is of weights.
@@ -138,10 +138,9 @@ def _write_lora(edit: Edit, pipe: Any, path: Path) -> None:
     ranks = {name.removesuffix(".lora_B.weight"): value.shape[1] for name, value in state.items() if "lora_B" in name}
     most = _rank(edit)
     # A reader that is not told alpha takes alpha = rank; with both the same, one that is told does no other.
-    config = LoraConfig(
-        r=most, lora_alpha=most, rank_pattern=ranks, alpha_pattern=ranks, target_modules=sorted(ranks)
-    ).to_dict()
-    layers = {f"{key}_lora_layers": state, f"{key}_lora_adapter_metadata": config}
+    targets = sorted(ranks)
+    config: Any = LoraConfig(r=most, lora_alpha=most, rank_pattern=ranks, alpha_pattern=ranks, target_modules=targets)
+    layers = {f"{key}_lora_layers": state, f"{key}_lora_adapter_metadata": config.to_dict()}
     type(pipe).save_lora_weights(path.parent, weight_name=path.name, safe_serialization=True, **layers)
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata()
@@ -152,11 +151,11 @@ def _write_kohya(edit: Edit, pipe: Any, path: Path) -> None:
     key, net = denoiser(pipe)
     if key != "unet":
         raise InputError(
-            f"kohya's keys are for UNets; for {type(net).__name__} ComfyUI reads diffusers' own: export to diffusers-lora"
+            f"kohya's keys are for UNets; of {type(net).__name__} ComfyUI reads diffusers' own: --to diffusers-lora"
         )
     # All layers get the highest rank, filled up with zeros: diffusers (0.42) misreads files in which alpha differs.
     state = {f"{key}.{name}": value for name, value in _factors(edit, pipe, _rank(edit)).items()}
-    _save(convert_state_dict_to_kohya(state), path, edit)
+    _save(convert_state_dict_to_kohya(state), path, edit)  # type: ignore[no-untyped-call]
 
 
 @contextmanager
@@ -177,7 +176,7 @@ def _write_comfy(edit: Edit, pipe: Any, path: Path) -> None:
     for name, delta in edit.deltas.items():
         layer, _, kind = name.removeprefix(f"{key}.").rpartition(".")
         if kind not in ("weight", "bias"):
-            raise InputError(f"{name} is neither weight nor bias, and there is no such key: export to pipeline or delta")
+            raise InputError(f"{name} is neither weight nor bias, which has no key: export to pipeline or delta")
         shape = net.get_parameter(f"{layer}.{kind}").shape
         dense = delta.dense(shape).to(delta.up.dtype) if isinstance(delta, LowRank) else delta
         tensors[f"{_comfy_name(key, layer)}.{'diff' if kind == 'weight' else 'diff_b'}"] = dense
