@@ -12,7 +12,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "unsee"
 LAYERS = [
     {"errors", "versions"},
     {"concepts"},
-    {"pipelines", "layers", "card", "config"},
+    {"pipelines", "layers", "card", "config", "lora"},
     {"recorder"},
     {"fit", "edit", "merge"},
     {"methods", "guards", "attacks", "evaluate", "export"},

@@ -17,6 +17,7 @@ from unsee.errors import InputError
 
 if TYPE_CHECKING:
     from unsee.api import Plan, Report
+    from unsee.card import Card
     from unsee.concepts import Concept
     from unsee.recorder import Watch
 
@@ -120,6 +121,7 @@ def generate(
     steps: Steps = None,
     guidance: Guidance = None,
     out: Annotated[Path | None, typer.Option(help="Picture to write; default beside the edit.")] = None,
+    force_base: cli_files.ForceBase = False,
     trust_remote_code: Trust = False,
     debug: Debug = False,
 ) -> None:
@@ -138,6 +140,7 @@ def generate(
     model = model or loaded.card.base
     pipe = load(model, trust_remote_code=trust_remote_code)
     check_prompts(pipe, prompts)
+    loaded = loaded.forced(pipe) if force_base else loaded
     sampling = api.sampling_for(model, steps, guidance)
     groups = [(prompt, [Shot(prompt, (seed or 0) + k) for k in range(n)]) for prompt in prompts]
     shots = [shot for _, group in groups for shot in group]
@@ -149,9 +152,10 @@ def generate(
             after = render(
                 pipe, shots, sampling, watch=lambda stage, done, total: watch(stage, done + total, 2 * total)
             )
+    label = f"edit x {scale:g}{', forced' if loaded.card.forced_from else ''}"
     out = out or edit.with_name(f"{api.folder_name(prompts)}.png")
     try:
-        grid(groups, {"base": base, f"edit x {scale:g}": after}).save(out)
+        grid(groups, {"base": base, label: after}).save(out)
     except (OSError, ValueError) as error:
         raise InputError(f"cannot write the picture {out}: {error}") from error
     print(f"{out}: base above, edited below, same seeds")
@@ -176,12 +180,19 @@ def show(
         "method": card.method,
         **{f"  {key}": value for key, value in card.settings.items()},
         "base": f"{card.base}, weights {card.base_hash[:12]}",
+        **({"forced": f"made for weights {card.forced_from[:12]}"} if card.forced_from else {}),
+        **({"claims": "; ".join(_claims(card))} if card.claims else {}),
         "changes": f"{len(names)} weights, {size:,} numbers, {file.stat().st_size / 1e6:.1f} MB",
         "seed": card.seed,
         "made with": ", ".join(f"{library} {version}" for library, version in card.versions.items()),
     }
     for key, value in lines.items():
         print(f"{key:<16} {_plain(str(value))}")
+
+
+def _claims(card: Card) -> list[str]:
+    rows = card.claims.rows if card.claims else {}
+    return [f"{row}: {100 * before:.1f} -> {100 * after:.1f} %" for row, (before, after) in rows.items()]
 
 
 def _concepts(

@@ -65,7 +65,7 @@ class Edit:
         scale  any finite number; 0 is the base, negative strengthens the concept
         Raises InputError if the edit was made for another model.
         """
-        parameters = self._fitting(pipe)
+        parameters = self.check(pipe)
         edited = {name: parameters[name].data.clone() for name in self.deltas}
         for name, delta in self.deltas.items():
             dense = delta.dense(edited[name].shape) if isinstance(delta, LowRank) else delta
@@ -87,8 +87,8 @@ class Edit:
             self.deltas, replace(self.card, base=name_of(pipe), base_hash=found, forced_from=origin, claims=None)
         )
 
-    def _fitting(self, pipe: Any) -> dict[str, nn.Parameter]:
-        """The pipeline's parameters by the edit's names, if it is the model that the edit was made for."""
+    def check(self, pipe: Any) -> dict[str, nn.Parameter]:
+        """The pipeline's parameters by the edit's names. Raises InputError if the edit was made for another model."""
         parameters = self._parameters(pipe)
         found = fingerprint(denoisers(pipe)[next(iter(self.deltas)).split(".")[0]])
         if found != self.card.base_hash:

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from unsee.errors import InputError
+from unsee.lora import factors, loaded, read_tensors
 
 MINI = Path(__file__).parent / "mini"
 """The miniature Stable Diffusion that ships with this package, in the layout of a hub repository."""
@@ -144,13 +145,8 @@ def _from_file(file: Path, layout: str | None, dtype: torch.dtype) -> Any:
 
 def _put_on(pipe: Any, lora: Path) -> None:
     """Add a LoRA to a pipeline's weights."""
-    if lora.suffix != ".safetensors" or not lora.is_file():
-        raise InputError(f"there is no LoRA {str(lora)!r}: a .safetensors file is needed")
-    if not hasattr(pipe, "load_lora_weights"):
-        raise InputError(f"diffusers has no LoRA loader for {type(pipe).__name__}")
-    pipe.load_lora_weights(lora.parent, weight_name=lora.name, use_safetensors=True)
-    pipe.fuse_lora(safe_fusing=True)  # refuses numbers that are not finite
-    pipe.unload_lora_weights()
+    with loaded(pipe, lora, factors(lora, *read_tensors(lora))):
+        pipe.fuse_lora(safe_fusing=True)  # refuses numbers that are not finite
 
 
 def commit(model: str, revision: str | None = None) -> str | None:

@@ -179,11 +179,12 @@ def _write_comfy(edit: Edit, pipe: Any, path: Path) -> None:
             raise InputError(f"{name} is neither weight nor bias, which has no key: export to pipeline or delta")
         shape = net.get_parameter(f"{layer}.{kind}").shape
         dense = delta.dense(shape).to(delta.up.dtype) if isinstance(delta, LowRank) else delta
-        tensors[f"{_comfy_name(key, layer)}.{'diff' if kind == 'weight' else 'diff_b'}"] = dense
+        tensors[f"{comfy_name(key, layer)}.{'diff' if kind == 'weight' else 'diff_b'}"] = dense
     _save(tensors, path, edit)
 
 
-def _comfy_name(key: str, layer: str) -> str:
+def comfy_name(key: str, layer: str) -> str:
+    """How ComfyUI and A1111 call a layer of a UNet; of other denoisers ComfyUI knows diffusers' names."""
     return f"lora_unet_{layer.replace('.', '_')}" if key == "unet" else f"{key}.{layer}"
 
 
@@ -196,7 +197,7 @@ def _open_comfy(pipe: Any, path: Path) -> Iterator[Any]:
     values = {}
     for name, parameter in parameters.items():
         layer, _, kind = name.rpartition(".")
-        diff = tensors.get(f"{_comfy_name(key, layer)}.{ {'weight': 'diff', 'bias': 'diff_b'}.get(kind) }")
+        diff = tensors.get(f"{comfy_name(key, layer)}.{ {'weight': 'diff', 'bias': 'diff_b'}.get(kind) }")
         if diff is not None:
             values[name] = (parameter.data.float() + diff.to(parameter.device).float()).to(parameter.dtype)
     with swapped(parameters, values):
