@@ -187,7 +187,7 @@ def _judged(
 
 
 @torch.no_grad()
-def _draw(pipe: Any, edit: Edit, steps: int = 8, seeds: Sequence[int] = (0, 1)) -> NDArray[np.float32]:
+def _draw(pipe: Any, edit: Edit, steps: int = 4, seeds: Sequence[int] = (0, 1)) -> NDArray[np.float32]:
     """Pictures of an edit's first concept and of nothing, on the same seeds, as numbers from 0 to 1."""
     words = [edit.card.concepts[0].erase if edit.card.concepts else "a picture", ""]
     prompts = [word for word in words for _ in seeds]

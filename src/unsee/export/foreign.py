@@ -69,7 +69,7 @@ def _weights(path: Path, tensors: dict[str, Tensor], pipe: Any) -> tuple[dict[st
         if weight not in parameters:
             near = get_close_matches(weight, parameters, n=1, cutoff=0)
             raise InputError(
-                f"{path}: {type(net).__name__} has no weight {given[:200]!r}; the nearest is {near[0]!r}; changed weights"
+                f"{path}: {type(net).__name__} has no weight {given[:200]!r}; nearest: {near[0]!r}; changed weights"
                 " as of ESD and UCE, LoRAs, and .diff keys are read"
             )
         base = parameters[weight].data
