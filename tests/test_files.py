@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,6 @@ from safetensors.torch import load_file, save_file
 
 import unsee
 from unsee import cli, files, pipelines
-from unsee.api import claims as claims_of
 from unsee.card import Card, Claims
 from unsee.edit import LowRank
 from unsee.errors import InputError
@@ -348,18 +348,18 @@ def test_a_run_claims_and_its_claims_are_found_again(pipe: Any, edit: unsee.Edit
         idle, card=dataclasses.replace(idle.card, claims=Claims(2, 0, 2, 3.0, {"objects": "objects"}, {}))
     )
     assert files.verify(claimed, pipe, judges) == []
-    rows = {"church": (1.0, 1.0), "everything else": (0.0, 0.0)}
-    claims = Claims(8, 0, 20, 3.0, {"objects": "objects"}, rows)
-    claimed = dataclasses.replace(idle, card=dataclasses.replace(idle.card, claims=claims))
-    found = {claim.name: claim for claim in files.verify(claimed, pipe, judges)}
-    assert found["church"].held
-    assert not found["everything else"].held
+    for share, held in ((1.0, True), (0.0, False)):
+        claims = Claims(6, 0, 15, 3.0, {"objects": "objects"}, {"church": (share, share)})
+        claimed = dataclasses.replace(idle, card=dataclasses.replace(idle.card, claims=claims))
+        (claim,) = files.verify(claimed, pipe, judges)
+        assert claim.name == "church"
+        assert claim.found[0] == claim.found[1]
+        assert claim.held is held
     with pytest.raises(InputError, match="--judge objects=FOLDER"):
         files.verify(claimed, pipe, {})
     wrong = dataclasses.replace(claims, rows={"a dragon": (0.0, 1.0)})
     with pytest.raises(InputError, match="a dragon"):
         files.verify(dataclasses.replace(idle, card=dataclasses.replace(idle.card, claims=wrong)), pipe, judges)
-    assert claims_of.__doc__
 
 
 def test_the_hub_reads_what_would_be_pushed(edit: unsee.Edit, tmp_path: Path) -> None:
@@ -399,11 +399,12 @@ def test_push_uploads_that_folder(edit: unsee.Edit, tmp_path: Path, monkeypatch:
 
 
 def test_a_checkpoint_file_is_a_model(pipe: Any, edit: unsee.Edit, tmp_path: Path) -> None:
-    """One file in the layout of the first Stable Diffusion releases, written here by inverting diffusers' own reader."""
+    """One file in the layout of the first Stable Diffusion releases, with the configuration of a folder here."""
     path = tmp_path / "model.safetensors"
     save_file(single_file(pipe), path)
     loaded = pipelines.load(f"{path}@mini")
-    assert pipelines.fingerprint(loaded.unet) == pipelines.fingerprint(pipe.unet)
+    for part in ("unet", "vae", "text_encoder"):
+        assert pipelines.fingerprint(getattr(loaded, part)) == pipelines.fingerprint(getattr(pipe, part))
     assert pipelines.name(loaded) == "model.safetensors"
     with edit.applied(loaded):
         pass
@@ -412,9 +413,60 @@ def test_a_checkpoint_file_is_a_model(pipe: Any, edit: unsee.Edit, tmp_path: Pat
 
 
 def single_file(pipe: Any) -> dict[str, torch.Tensor]:
-    """The pipeline's weights under their own names, which do not collide: from_single_file takes those as they are."""
-    parts = (pipe.unet, pipe.vae, pipe.text_encoder)
-    return {name: value.contiguous().clone() for part in parts for name, value in part.state_dict().items()}
+    """A pipeline's weights under the names of the first Stable Diffusion releases."""
+    unet, vae, text = (dict(part.state_dict()) for part in (pipe.unet, pipe.vae, pipe.text_encoder))
+    layers = pipe.unet.config.layers_per_block + 1
+    tensors = {}
+    for name, value in unet.items():
+        name = re.sub(r"^time_embedding.linear_(\d)", lambda m: f"time_embed.{2 * int(m[1]) - 2}", name)
+        for part, number in (("resnets", 0), ("attentions", 1)):
+            name = re.sub(
+                rf"^down_blocks.(\d).{part}.(\d)",
+                lambda m, number=number: f"input_blocks.{1 + int(m[1]) * layers + int(m[2])}.{number}",
+                name,
+            )
+            name = re.sub(
+                rf"^up_blocks.(\d).{part}.(\d)",
+                lambda m, number=number: f"output_blocks.{int(m[1]) * layers + int(m[2])}.{number}",
+                name,
+            )
+            name = re.sub(
+                rf"^mid_block.{part}.(\d)",
+                lambda m, number=number: f"middle_block.{2 * int(m[1]) if number == 0 else 1}",
+                name,
+            )
+        name = re.sub(
+            r"^down_blocks.(\d).downsamplers.0.conv", lambda m: f"input_blocks.{(int(m[1]) + 1) * layers}.0.op", name
+        )
+        name = re.sub(
+            r"^up_blocks.(\d).upsamplers.0", lambda m: f"output_blocks.{(int(m[1]) + 1) * layers - 1}.2", name
+        )
+        outside = {"conv_in": "input_blocks.0.0", "conv_norm_out": "out.0", "conv_out": "out.2"}
+        inside = {"norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1"}
+        inside |= {"norm2": "out_layers.0", "conv2": "out_layers.3", "conv_shortcut": "skip_connection"}
+        for new, old in outside.items():
+            name = re.sub(rf"^{new}\b", old, name)
+        if "transformer_blocks" not in name:
+            for new, old in inside.items():
+                name = name.replace(f".{new}.", f".{old}.")
+        tensors[f"model.diffusion_model.{name}"] = value
+    blocks = len(pipe.vae.config.block_out_channels)
+    for name, value in vae.items():
+        name = re.sub(r"\.down_blocks.(\d).resnets", r".down.\1.block", name)
+        name = re.sub(r"\.up_blocks.(\d).resnets", lambda m: f".up.{blocks - 1 - int(m[1])}.block", name)
+        name = re.sub(r"\.down_blocks.(\d).downsamplers.0", r".down.\1.downsample", name)
+        name = re.sub(r"\.up_blocks.(\d).upsamplers.0", lambda m: f".up.{blocks - 1 - int(m[1])}.upsample", name)
+        name = re.sub(r"\.mid_block.resnets.(\d)", lambda m: f".mid.block_{int(m[1]) + 1}", name)
+        if ".mid_block.attentions.0" in name:
+            name = name.replace("mid_block.attentions.0", "mid.attn_1").replace("group_norm", "norm")
+            name = name.replace("to_out.0", "proj_out").replace("to_q", "q").replace("to_k", "k").replace("to_v", "v")
+            value = value[:, :, None, None] if value.ndim == 2 else value
+        name = name.replace("conv_shortcut", "nin_shortcut").replace("conv_norm_out", "norm_out")
+        tensors[f"first_stage_model.{name}"] = value
+    for name, value in text.items():
+        whole = name if name.startswith("text_model.") else f"text_model.{name}"
+        tensors[f"cond_stage_model.transformer.{whole}"] = value
+    return {name: value.contiguous().clone() for name, value in tensors.items()}
 
 
 Run = Callable[..., tuple[int, str, str]]

@@ -14,7 +14,7 @@ import torch
 import transformers
 from accelerate import PartialState
 from diffusers import DiffusionPipeline
-from diffusers.loaders.single_file_utils import fetch_diffusers_config
+from diffusers.loaders.single_file_utils import SingleFileComponentError, fetch_diffusers_config
 from huggingface_hub import metadata_load, try_to_load_from_cache
 from safetensors.torch import load_file
 from torch import nn
@@ -115,7 +115,7 @@ def load(
             )
         for lora in parts.loras:
             _put_on(pipe, Path(lora).expanduser())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SingleFileComponentError) as error:
         raise InputError(f"cannot load {model!r}: {' '.join(str(error).split())[:300]}") from error
     at = commit(parts.base, revision) if path is None and file is None else None
     if at or file or parts.loras:
