@@ -187,7 +187,7 @@ def show(
         "made with": ", ".join(f"{library} {version}" for library, version in card.versions.items()),
     }
     for key, value in lines.items():
-        print(f"{key:<16} {_plain(str(value))}")
+        print(_plain(f"{key:<16} {value}"))
 
 
 def _claims(card: Card) -> list[str]:
@@ -206,17 +206,14 @@ def _concepts(
 
 def _pairs(texts: list[str] | None, option: str) -> dict[str, Any]:
     """key=value texts; a value is read as YAML reads it."""
-    import yaml
+    from unsee.config import parse
 
     pairs: dict[str, Any] = {}
     for text in texts or []:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
             raise InputError(f"{option} takes KEY=VALUE, got {text!r}")
-        try:
-            pairs[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise InputError(f"{option} {key}: {value!r} is no value") from error
+        pairs[key.strip()] = parse(value, f"{option} {key}")
     return pairs
 
 

@@ -42,6 +42,7 @@ def export(
     import torch
 
     from unsee import api, files, pipelines
+    from unsee.cli import _plain
     from unsee.edit import Edit
     from unsee.evaluate.detectors import load_detector
     from unsee.export.formats import FORMATS
@@ -84,10 +85,8 @@ def export(
             print(f"left out: {len(done.loss.out)} weights that are no matrices, such as {done.loss.out[0]}")
     for row in done.rows:
         if row.before and row.after:
-            print(
-                f"judge: {row.question.name}: {100 * row.before.value:.1f} % with the whole edit,"
-                f" {100 * row.after.value:.1f} % with what was exported (n = {row.after.n})"
-            )
+            shares = f"{100 * row.before.value:.1f} % with the whole edit, {100 * row.after.value:.1f} % as exported"
+            print(_plain(f"judge: {row.question.name}: {shares} (n = {row.after.n})"))
 
 
 @app.command()
@@ -230,8 +229,10 @@ def _free(out: Path, force: bool) -> None:
 
 
 def _said(path: Path, edit: Edit) -> None:
+    from unsee.cli import _plain
+
     size = path.stat().st_size / 1e6
-    print(f"{path}: {len(edit.deltas)} weights, {size:.2f} MB, for weights {edit.card.base_hash[:12]}")
+    print(f"{path}: {len(edit.deltas)} weights, {size:.2f} MB, for weights {_plain(edit.card.base_hash[:12])}")
 
 
 def _unknown(kind: str, name: str, known: object) -> InputError:

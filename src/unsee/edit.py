@@ -70,6 +70,8 @@ class Edit:
         for name, delta in self.deltas.items():
             dense = delta.dense(edited[name].shape) if isinstance(delta, LowRank) else delta
             edited[name].copy_(edited[name].float().add_(dense.to(edited[name].device), alpha=scale))
+            if not torch.isfinite(edited[name]).all():
+                raise InputError(f"with this edit {name!r} holds numbers too large for {edited[name].dtype}")
         with swapped(parameters, edited):
             yield
 

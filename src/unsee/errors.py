@@ -31,4 +31,13 @@ def invalid(error: ValidationError, allowed: Iterable[str] = ()) -> InputError:
         return unknown("setting", field, allowed)
     if found["type"] == "value_error":  # one of ours, which says all
         return InputError(f"{field}: {found['ctx']['error']}")
-    return InputError(f"{field}: {found['msg'][0].lower()}{found['msg'][1:]}, got {found['input']!r}")
+    return InputError(f"{field}: {found['msg'][0].lower()}{found['msg'][1:]}, got {_short(found['input'])}")
+
+
+def _short(value: object) -> str:
+    """A value as text of a line's length. A number may have more digits than Python prints."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        return f"a {type(value).__name__} that cannot be shown"
+    return text if len(text) <= 200 else f"{text[:200]}..."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +43,7 @@ class Source:
 
 def source(model: str) -> Source:
     """Take a model's name apart; the name of an existing folder or file is taken as it is."""
-    if Path(model).expanduser().exists():
+    if len(model) < 1000 and Path(model).exists():
         return Source(model, None, ())
     whole, *loras = model.split("+")
     base, _, version = whole.partition("@")
@@ -55,6 +56,8 @@ def folder(model: str) -> Path | None:
     Raises InputError for a folder that is no pipeline.
     """
     model = source(model).base
+    if len(model) > 1000 or "\0" in model or re.match(r"~[^/]", model):
+        raise InputError(f"{model[:100]!r} is no name of a model")
     path = MINI if model == "mini" else Path(model).expanduser()
     if path.is_dir():
         if not (path / "model_index.json").is_file():
