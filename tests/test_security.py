@@ -58,7 +58,7 @@ def test_a_file_beyond_the_limit_is_refused_unread(tmp_path: Path, edit: unsee.E
 
 @pytest.mark.parametrize(
     "name",
-    ["vae.decoder.conv_in.weight", "unet", "unet.", "unet..a", "unet/../x", "../unet.a", "unet.a\x1b", "text_encoder.a"],
+    ["vae.decoder.conv_in.weight", "unet", "unet.", "unet..a", "unet/../x", "../unet.a", "text_encoder.a"],
 )  # fmt: skip
 def test_an_edit_holds_weights_of_a_denoiser_only(tmp_path: Path, edit: unsee.Edit, name: str) -> None:
     path = unsee.Edit({name: torch.zeros(1)}, edit.card).save(tmp_path / "edit.safetensors")
