@@ -12,13 +12,14 @@ SOURCE = Path(__file__).parents[1] / "src" / "unsee"
 LAYERS = [
     {"errors", "versions"},
     {"concepts", "checkpoint"},
-    {"pipelines", "layers", "card", "config"},
+    {"pipelines", "layers", "card", "config", "lora"},
     {"recorder"},
-    {"fit", "edit"},
+    {"fit", "edit", "merge"},
     {"methods", "guards", "attacks", "evaluate", "export"},
     {"report"},
     {"api"},
-    {"cli", "app"},
+    {"files"},
+    {"cli", "cli_files", "app"},
 ]
 """Lowest first. A module may import its own layer and lower ones; in the layer of methods, only its own part."""
 

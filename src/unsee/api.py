@@ -8,9 +8,9 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from unsee import methods, pipelines
-from unsee.card import settings_of
+from unsee.card import Claims, settings_of
 from unsee.checkpoint import Checkpoint
 from unsee.config import RunConfig
 from unsee.edit import Edit
@@ -142,6 +142,8 @@ def erase(plan: Plan, folder: Path, *, command: str = "", every: float = 60.0, w
             rows.append(answer(question, before, after, judges))
             watch("score", len(rows), len(asked))
 
+    edit = replace(edit, card=replace(edit.card, claims=claims(config, rows, judges, sampling)))
+    _write(folder / EDIT, edit.save)
     picture = before_after(rows, before, after)
     record = {
         **start,
@@ -159,6 +161,14 @@ def erase(plan: Plan, folder: Path, *, command: str = "", every: float = 60.0, w
     _write(folder / "index.html", lambda path: path.write_text(page(rows, picture, record), encoding="utf-8"))
     _write(folder / RECORD, lambda path: path.write_text(json.dumps(record, indent=1), encoding="utf-8"))
     return Report(edit, rows, record, folder)
+
+
+def claims(config: RunConfig, rows: Sequence[Row], judges: Mapping[str, Any], sampling: Sampling) -> Claims | None:
+    """What a card says of rows that were measured. None if no judge counted anything."""
+    counted = {row.question.name: (row.before.value, row.after.value) for row in rows if row.before and row.after}
+    names = {kind: Path(judge.source).name for kind, judge in judges.items()}
+    settings = (config.pictures, config.seed, sampling.steps, sampling.guidance_scale)
+    return Claims(*settings, names, counted) if counted else None
 
 
 def sampling_for(model: str, steps: int | None, guidance_scale: float | None) -> Sampling:

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from unsee import cli_files
 from unsee.errors import InputError
 
 if TYPE_CHECKING:
     from unsee.api import Plan, Report
+    from unsee.card import Card
     from unsee.concepts import Concept
     from unsee.recorder import Watch
 
@@ -130,6 +132,7 @@ def generate(
     steps: Steps = None,
     guidance: Guidance = None,
     out: Annotated[Path | None, typer.Option(help="Picture to write; default beside the edit.")] = None,
+    force_base: cli_files.ForceBase = False,
     trust_remote_code: Trust = False,
     debug: Debug = False,
 ) -> None:
@@ -148,6 +151,7 @@ def generate(
     model = model or loaded.card.base
     pipe = load(model, trust_remote_code=trust_remote_code)
     check_prompts(pipe, prompts)
+    loaded = loaded.forced(pipe) if force_base else loaded
     sampling = api.sampling_for(model, steps, guidance)
     groups = [(prompt, [Shot(prompt, (seed or 0) + k) for k in range(n)]) for prompt in prompts]
     shots = [shot for _, group in groups for shot in group]
@@ -159,9 +163,10 @@ def generate(
             after = render(
                 pipe, shots, sampling, watch=lambda stage, done, total: watch(stage, done + total, 2 * total)
             )
+    label = f"edit x {scale:g}{', forced' if loaded.card.forced_from else ''}"
     out = out or edit.with_name(f"{api.folder_name(prompts)}.png")
     try:
-        grid(groups, {"base": base, f"edit x {scale:g}": after}).save(out)
+        grid(groups, {"base": base, label: after}).save(out)
     except (OSError, ValueError) as error:
         raise InputError(f"cannot write the picture {out}: {error}") from error
     print(f"{out}: base above, edited below, same seeds")
@@ -186,12 +191,19 @@ def show(
         "method": card.method,
         **{f"  {key}": value for key, value in card.settings.items()},
         "base": f"{card.base}, weights {card.base_hash[:12]}",
+        **({"forced": f"made for weights {card.forced_from[:12]}"} if card.forced_from else {}),
+        **({"claims": "; ".join(_claims(card))} if card.claims else {}),
         "changes": f"{len(names)} weights, {size:,} numbers, {file.stat().st_size / 1e6:.1f} MB",
         "seed": card.seed,
         "made with": ", ".join(f"{library} {version}" for library, version in card.versions.items()),
     }
     for key, value in lines.items():
-        print(f"{key:<16} {_plain(str(value))}")
+        print(_plain(f"{key:<16} {value}"))
+
+
+def _claims(card: Card) -> list[str]:
+    rows = card.claims.rows if card.claims else {}
+    return [f"{row}: {100 * before:.1f} -> {100 * after:.1f} %" for row, (before, after) in rows.items()]
 
 
 def _concepts(
@@ -211,17 +223,14 @@ def _concepts(
 
 def _pairs(texts: list[str] | None, option: str) -> dict[str, Any]:
     """key=value texts; a value is read as YAML reads it."""
-    import yaml
+    from unsee.config import parse
 
     pairs: dict[str, Any] = {}
     for text in texts or []:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
             raise InputError(f"{option} takes KEY=VALUE, got {text!r}")
-        try:
-            pairs[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise InputError(f"{option} {key}: {value!r} is no value") from error
+        pairs[key.strip()] = parse(value, f"{option} {key}")
     return pairs
 
 
@@ -350,6 +359,8 @@ def _plain(text: str) -> str:
     """Without control characters: a card or a prompt may come from anywhere, and a terminal obeys them."""
     return "".join(character if character.isprintable() else "?" for character in text)
 
+
+app.add_typer(cli_files.app)
 
 # typer raises the errors of its own copy of click, whose base class it does not name publicly.
 _UsageError: Any = typer.BadParameter.__mro__[1]

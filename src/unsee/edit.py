@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from unsee.card import Card, read_card
 from unsee.errors import InputError
 from unsee.layers import swapped
 from unsee.pipelines import denoisers, fingerprint
+from unsee.pipelines import name as name_of
 
 
 @dataclass(frozen=True)
@@ -64,29 +65,52 @@ class Edit:
         scale  any finite number; 0 is the base, negative strengthens the concept
         Raises InputError if the edit was made for another model.
         """
-        parameters = self._fitting(pipe)
+        parameters = self.check(pipe)
         edited = {name: parameters[name].data.clone() for name in self.deltas}
         for name, delta in self.deltas.items():
             dense = delta.dense(edited[name].shape) if isinstance(delta, LowRank) else delta
             edited[name].copy_(edited[name].float().add_(dense.to(edited[name].device), alpha=scale))
+            if not torch.isfinite(edited[name]).all():
+                raise InputError(f"with this edit {name!r} holds numbers too large for {edited[name].dtype}")
         with swapped(parameters, edited):
             yield
 
-    def _fitting(self, pipe: Any) -> dict[str, nn.Parameter]:
-        """The pipeline's parameters by the edit's names, if it is the model that the edit was made for."""
+    def forced(self, pipe: Any) -> Edit:
+        """The same differences for the model of `pipe`, whatever they were made for; the card tells of it.
+
+        This carries an edit from a model to its sibling, a finetune. Raises InputError if names or shapes differ.
+        """
+        self._parameters(pipe)
+        found = fingerprint(denoisers(pipe)[next(iter(self.deltas)).split(".")[0]])
+        if found == self.card.base_hash:
+            return self
+        origin = self.card.forced_from or self.card.base_hash
+        return Edit(
+            self.deltas, replace(self.card, base=name_of(pipe), base_hash=found, forced_from=origin, claims=None)
+        )
+
+    def check(self, pipe: Any) -> dict[str, nn.Parameter]:
+        """The pipeline's parameters by the edit's names. Raises InputError if the edit was made for another model."""
+        parameters = self._parameters(pipe)
+        found = fingerprint(denoisers(pipe)[next(iter(self.deltas)).split(".")[0]])
+        if found != self.card.base_hash:
+            raise InputError(
+                f"this edit was made for {self.card.base!r} with weights {self.card.base_hash[:12]}; "
+                f"the weights here are {found[:12]}"
+            )
+        return parameters
+
+    def _parameters(self, pipe: Any) -> dict[str, nn.Parameter]:
+        """The pipeline's parameters by the edit's names. Raises InputError if one is missing or of another shape."""
         modules = denoisers(pipe)
         parameters = {f"{key}.{name}": value for key, net in modules.items() for name, value in net.named_parameters()}
         made_for = f"this edit was made for {self.card.base!r}"
-        for name, delta in self.deltas.items():
-            if name not in parameters:
-                raise InputError(f"{made_for}; {type(pipe).__name__} here has no weight {name!r}")
-            there, here = _shape(delta), tuple(parameters[name].shape)
+        for weight, delta in self.deltas.items():
+            if weight not in parameters:
+                raise InputError(f"{made_for}; {type(pipe).__name__} here has no weight {weight!r}")
+            there, here = _shape(delta), tuple(parameters[weight].shape)
             if there != (here if isinstance(delta, Tensor) else (here[0], math.prod(here[1:]))):
-                raise InputError(f"{made_for}: {name!r} has shape {there} there, {here} here")
-        prefix = next(iter(self.deltas)).split(".")[0]
-        found = fingerprint(modules[prefix])
-        if found != self.card.base_hash:
-            raise InputError(f"{made_for} with weights {self.card.base_hash[:12]}; the weights here are {found[:12]}")
+                raise InputError(f"{made_for}: {weight!r} has shape {there} there, {here} here")
         return parameters
 
     def save(self, path: str | Path) -> Path:
@@ -115,15 +139,13 @@ class Edit:
             tensors = load_file(path)
         except (SafetensorError, OSError, ValueError) as error:
             raise InputError(f"{path} is broken: {error}") from error
-        if not tensors or not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
-            raise InputError(f"{path} holds no usable edit: its numbers are missing or not finite")
+        if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
+            raise InputError(f"{path} holds no usable edit: some of its numbers are not finite")
         deltas: dict[str, Delta] = {}
         for key, tensor in tensors.items():
             name, _, piece = key.rpartition(".")
             if piece not in ("up", "down"):
                 deltas[key] = tensor
-            elif f"{name}.down" not in tensors or f"{name}.up" not in tensors:
-                raise InputError(f"{path} is broken: {key!r} has no counterpart")
             else:
                 deltas[name] = LowRank(tensors[f"{name}.up"], tensors[f"{name}.down"])
         return cls(deltas, card)

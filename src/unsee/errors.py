@@ -16,7 +16,7 @@ class InputError(ValueError):
 
 def unknown(kind: str, name: str, allowed: Iterable[str]) -> InputError:
     """The error for a name outside a fixed set: the name, the nearest allowed one, and all of them."""
-    allowed = sorted(allowed)
+    allowed, name = sorted(allowed), name if len(name) <= 200 else f"{name[:200]}..."
     lower = {word.lower(): word for word in allowed}
     near = get_close_matches(name.lower(), lower, n=1)
     hint = f"did you mean {lower[near[0]]!r}? " if near else ""
@@ -31,4 +31,14 @@ def invalid(error: ValidationError, allowed: Iterable[str] = ()) -> InputError:
         return unknown("setting", field, allowed)
     if found["type"] == "value_error":  # one of ours, which says all
         return InputError(f"{field}: {found['ctx']['error']}")
-    return InputError(f"{field}: {found['msg'][0].lower()}{found['msg'][1:]}, got {found['input']!r}")
+    field = field if len(field) <= 200 else f"{field[:200]}..."
+    return InputError(f"{field}: {found['msg'][0].lower()}{found['msg'][1:]}, got {_short(found['input'])}")
+
+
+def _short(value: object) -> str:
+    """A value as text of a line's length. A number may have more digits than Python prints."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        return f"a {type(value).__name__} that cannot be shown"
+    return text if len(text) <= 200 else f"{text[:200]}..."

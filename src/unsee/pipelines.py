@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +18,50 @@ from accelerate import PartialState
 from accelerate.hooks import AlignDevicesHook, CpuOffload
 from accelerate.utils import parse_flag_from_env
 from diffusers import DiffusionPipeline
-from huggingface_hub import metadata_load
+from diffusers.loaders.single_file_utils import SingleFileComponentError, fetch_diffusers_config
+from huggingface_hub import metadata_load, try_to_load_from_cache
 from PIL import Image
+from safetensors.torch import load_file
 from torch import nn
 
 from unsee.errors import InputError, unknown
+from unsee.lora import factors, loaded, read_tensors
 
 MINI = Path(__file__).parent / "mini"
 """The miniature Stable Diffusion that ships with this package, in the layout of a hub repository."""
 
 
+@dataclass(frozen=True)
+class Source:
+    """The parts of a model's name, BASE[@VERSION][+LORA...].
+
+    base     "mini", a folder, a hub id, or one checkpoint file
+    version  of a hub id, its revision; of a file, the folder or hub id whose layout and settings it has
+    loras    files that are put on top
+    """
+
+    base: str
+    version: str | None
+    loras: tuple[str, ...]
+
+
+def source(model: str) -> Source:
+    """Take a model's name apart; the name of an existing folder or file is taken as it is."""
+    if len(model) < 1000 and Path(model).exists():
+        return Source(model, None, ())
+    whole, *loras = model.split("+")
+    base, _, version = whole.partition("@")
+    return Source(base, version or None, tuple(loras))
+
+
 def folder(model: str) -> Path | None:
-    """The folder a model name stands for; None for a hub id. Raises InputError for a folder that is no pipeline."""
+    """The folder a model name stands for; None for a hub id and for a file.
+
+    Raises InputError for a folder that is no pipeline.
+    """
+    model = source(model).base
+    if len(model) > 1000 or "\0" in model or re.match(r"~[^/]", model):
+        raise InputError(f"{model[:100]!r} is no name of a model")
     path = MINI if model == "mini" else Path(model).expanduser()
     if path.is_dir():
         if not (path / "model_index.json").is_file():
@@ -35,6 +69,8 @@ def folder(model: str) -> Path | None:
                 f"{model} is no pipeline folder: it has no model_index.json; save one with pipe.save_pretrained()"
             )
         return path
+    if path.is_file() and path.suffix == ".safetensors":
+        return None
     if path.exists() or model.startswith((".", "/", "~")) or model.count("/") != 1:
         raise InputError(
             f"there is no model {model!r}: give 'mini', a pipeline folder, or a hub id such as 'owner/name'"
@@ -60,14 +96,17 @@ def load(
 ) -> Any:
     """A diffusers pipeline, frozen and in eval mode, ready to be recorded.
 
-    model    "mini", a folder written by save_pretrained, or a hub id
+    model    "mini", a folder written by save_pretrained, a hub id or ID@REVISION, or a checkpoint FILE@LAYOUT, where
+             LAYOUT is a folder or hub id of the same configuration; +FILE behind any of them puts a LoRA on top
     dtype    of all weights; default float32 on a CPU and bfloat16 elsewhere
     device   default is accelerate's choice (ACCELERATE_USE_CPU and the like are obeyed)
 
     Only safetensors are read. On a CPU, convolutions are laid out channels-last, which is several times faster there.
     Raises InputError when the model cannot be found or is no pipeline.
     """
-    path = folder(model)
+    path, parts = folder(model), source(model)
+    revision = revision or (parts.version if path is None else None)
+    file = Path(parts.base) if path is None and Path(parts.base).is_file() else None
     device = torch.device(device) if device is not None else processes().device
     device = torch.device("cpu") if device.type == "cpu" else device  # accelerate counts them: cpu:0
     dtype = dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
@@ -79,16 +118,25 @@ def load(
     for library in (diffusers.utils.logging, transformers.utils.logging):
         (library.disable_progress_bar if path == MINI else library.enable_progress_bar)()
     try:
-        pipe: Any = DiffusionPipeline.from_pretrained(  # type: ignore[no-untyped-call]
-            path or model,
-            dtype=dtype,
-            use_safetensors=True,
-            revision=revision,
-            trust_remote_code=trust_remote_code,
-            **options,
-        )
-    except (OSError, ValueError) as error:
+        if file is not None:
+            pipe: Any = _from_file(file, parts.version, dtype)
+        else:
+            pipe = DiffusionPipeline.from_pretrained(  # type: ignore[no-untyped-call]
+                path or parts.base,
+                dtype=dtype,
+                use_safetensors=True,
+                revision=revision,
+                trust_remote_code=trust_remote_code,
+                **options,
+            )
+        for lora in parts.loras:
+            _put_on(pipe, Path(lora).expanduser())
+    except (OSError, ValueError, SingleFileComponentError) as error:
         raise InputError(f"cannot load {model!r}: {' '.join(str(error).split())[:300]}") from error
+    at = commit(parts.base, revision) if path is None and file is None else None
+    if at or file or parts.loras:
+        base = file.name if file else name(pipe)
+        pipe.unsee_name = "+".join([f"{base}@{at}" if at else base, *(Path(lora).name for lora in parts.loras)])
     pipe.to(device)
     pipe.set_progress_bar_config(disable=True)
     for part in pipe.components.values():
@@ -97,6 +145,30 @@ def load(
             if device.type == "cpu" and any(isinstance(module, nn.Conv2d) for module in part.modules()):
                 part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return pipe
+
+
+def _from_file(file: Path, layout: str | None, dtype: torch.dtype) -> Any:
+    """A pipeline from one checkpoint file with the configuration of `layout`; by default what diffusers guesses."""
+    place = MINI if layout == "mini" else layout
+    if place is None:
+        guessed: Any = fetch_diffusers_config(load_file(file))  # type: ignore[no-untyped-call]
+        place = guessed["pretrained_model_name_or_path"]
+    index: dict[str, Any] = DiffusionPipeline.load_config(str(place))
+    kind = getattr(diffusers, index["_class_name"])
+    without = {"safety_checker": None, "requires_safety_checker": False} if "safety_checker" in index else {}
+    return kind.from_single_file(str(file), config=str(place), dtype=dtype, **without)
+
+
+def _put_on(pipe: Any, lora: Path) -> None:
+    """Add a LoRA to a pipeline's weights."""
+    with loaded(pipe, lora, factors(lora, *read_tensors(lora))):
+        pipe.fuse_lora(safe_fusing=True)  # refuses numbers that are not finite
+
+
+def commit(model: str, revision: str | None = None) -> str | None:
+    """The commit of a hub model's revision as it lies in the local cache; None if it does not."""
+    found = try_to_load_from_cache(model, "model_index.json", revision=revision)
+    return Path(found).parent.name if isinstance(found, str) else None
 
 
 def card(model: str) -> dict[str, Any]:
@@ -113,7 +185,9 @@ def card(model: str) -> dict[str, Any]:
 
 
 def name(pipe: Any) -> str:
-    """How a card names the model of a pipeline: "mini", a hub id, or the last part of a folder's path."""
+    """How a card names the model of a pipeline: "mini", a hub id@commit, or the last part of a path; then +LoRA."""
+    if given := getattr(pipe, "unsee_name", None):
+        return str(given)
     origin = str(getattr(pipe, "name_or_path", "") or "in memory")
     if Path(origin) == MINI:
         return "mini"

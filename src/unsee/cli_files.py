@@ -1,0 +1,241 @@
+"""The commands that deal in files. Nothing heavy is imported until a command runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from unsee.errors import InputError
+
+if TYPE_CHECKING:
+    from unsee.edit import Edit
+
+app = typer.Typer()
+
+EditFile = Annotated[Path, typer.Argument(metavar="EDIT", help="An edit's file.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Model = Annotated[str | None, typer.Option(help="The model; default is the one that the edit's card names.")]
+Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")]
+Force = Annotated[bool, typer.Option("--force", help="Write over what is there.")]
+ForceBase = Annotated[bool, typer.Option("--force-base", help="Use it on other weights; outputs tell of it.")]
+Type = Annotated[str | None, typer.Option("--dtype", help="Numbers: float32, float16 or bfloat16.")]
+
+
+@app.command()
+def export(
+    edit: EditFile,
+    to: Annotated[str, typer.Option(help="pipeline, diffusers-lora, kohya-lora, delta or comfy.")],
+    out: Annotated[Path | None, typer.Option(help="What to write; default beside the edit.")] = None,
+    rank: Annotated[int | None, typer.Option(help="Of a LoRA: singular values of each matrix.")] = None,
+    energy: Annotated[float | None, typer.Option(help="Of a LoRA: share of each matrix to keep; default 0.99.")] = None,
+    dtype: Type = None,
+    tolerance: Annotated[float | None, typer.Option(help="Largest difference of pictures, 0 to 1.")] = None,
+    model: Model = None,
+    force_base: ForceBase = False,
+    force: Force = False,
+    trust_remote_code: Trust = False,
+    debug: Debug = False,
+) -> None:
+    """Write an edit for another tool, read it back with that tool's code, and compare pictures."""
+    import torch
+
+    from unsee import api, files, pipelines
+    from unsee.cli import _plain
+    from unsee.edit import Edit
+    from unsee.evaluate.detectors import load_detector
+    from unsee.export.formats import FORMATS
+
+    kinds = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+    for option, value, known in (("format", to, FORMATS), ("dtype", dtype or "float32", kinds)):
+        if value not in known:
+            raise _unknown(option, value, known)
+    number = kinds[dtype] if dtype else None
+    loaded = Edit.load(edit)
+    name = model or loaded.card.base
+    # Differences are compared in full precision; weights in the precision in which they are written.
+    loading = number or torch.float32 if FORMATS[to].absolute else torch.float32
+    pipe = pipelines.load(name, dtype=loading, trust_remote_code=trust_remote_code)
+    loaded = loaded.forced(pipe) if force_base else loaded
+    judges = {kind: load_detector(place) for kind, place in pipelines.card(name).get("judges", {}).items()}
+    done = files.export(
+        loaded,
+        pipe,
+        to,
+        out or edit.with_name(f"{edit.stem}-{to}{'' if to == 'pipeline' else '.safetensors'}"),
+        rank=rank,
+        energy=energy,
+        dtype=number,
+        judges=judges,
+        sampling=api.sampling_for(name, None, None),
+        tolerance=files.TOLERANCE if tolerance is None else tolerance,
+        force=force,
+    )
+    size = sum(file.stat().st_size for file in [done.path, *done.path.rglob("*")] if file.is_file())
+    print(f"{done.path}: {size / 1e6:.2f} MB")
+    print(f"read back: pictures differ by at most {done.difference:.2g} of 1; the edit itself, {done.effect:.2g}")
+    if done.loss:
+        ranks = done.loss.ranks.values()
+        print(
+            f"low rank: {len(ranks)} matrices of rank {min(ranks)} to {max(ranks)} hold {100 * done.loss.kept:.3f} % of"
+            f" the edit's squares; pictures differ by at most {done.lost:.2g} from the whole edit's"
+        )
+        if done.loss.out:
+            print(f"left out: {len(done.loss.out)} weights that are no matrices, such as {done.loss.out[0]}")
+    for row in done.rows:
+        if row.before and row.after:
+            shares = f"{100 * row.before.value:.1f} % with the whole edit, {100 * row.after.value:.1f} % as exported"
+            print(_plain(f"judge: {row.question.name}: {shares} (n = {row.after.n})"))
+
+
+@app.command()
+def merge(
+    edits: Annotated[list[Path], typer.Argument(metavar="EDIT...", help="Edits' files.")],
+    out: Annotated[Path, typer.Option(help="The file to write.")],
+    weight: Annotated[list[float] | None, typer.Option(help="Of each edit in turn; default 1, -1 negates.")] = None,
+    undo: Annotated[bool, typer.Option("--undo", help="Write what leads from the edited model back.")] = False,
+    model: Model = None,
+    force: Force = False,
+    trust_remote_code: Trust = False,
+    debug: Debug = False,
+) -> None:
+    """Add edits up, with weights; one edit with a weight is scaled, one with --undo is turned around."""
+    from unsee import merge as algebra
+    from unsee import pipelines
+    from unsee.edit import Edit
+
+    _free(out, force)
+    loaded = [Edit.load(path) for path in edits]
+    chain = len({edit.card.base_hash for edit in loaded}) > 1
+    pipe = None
+    if undo or (chain and model):
+        pipe = pipelines.load(model or loaded[0].card.base, trust_remote_code=trust_remote_code)
+    result = algebra.merge(loaded, weight, pipe)
+    if undo:
+        result = algebra.undo(result, pipe)
+    _said(result.save(out), result)
+
+
+@app.command()
+def diff(a: EditFile, b: EditFile, debug: Debug = False) -> None:
+    """Compare two edits: their cards, their weights, the angle between them."""
+    from unsee.cli import _plain
+    from unsee.edit import Edit
+    from unsee.merge import difference
+
+    found = difference(Edit.load(a), Edit.load(b))
+    for field, (one, other) in found.fields.items():
+        print(_plain(f"{field:<12} {str(one)[:200]}  |  {str(other)[:200]}"))
+    print(f"weights      {found.only[0]} in the first only, {found.only[1]} in the second only")
+    print(f"size         {found.sizes[0]:.6g}  |  {found.sizes[1]:.6g}; of their difference {found.sizes[2]:.6g}")
+    print(f"cosine       {found.cosine:.6f}")
+
+
+@app.command()
+def verify(
+    edit: EditFile,
+    model: Model = None,
+    judge: Annotated[
+        list[str] | None, typer.Option(metavar="KIND=FOLDER", help="A classifier: objects=, styles=.")
+    ] = None,
+    trust_remote_code: Trust = False,
+    debug: Debug = False,
+) -> None:
+    """Check an edit against its model, and measure what its card claims again, on the same seeds."""
+    from unsee import files, pipelines
+    from unsee.cli import _bars, _pairs, _plain
+    from unsee.edit import Edit
+    from unsee.evaluate.detectors import load_detector
+
+    loaded = Edit.load(edit)
+    name = model or loaded.card.base
+    pipe = pipelines.load(name, trust_remote_code=trust_remote_code)
+    loaded.check(pipe)
+    print(
+        _plain(f"{len(loaded.deltas)} weights: finite, of this model's shapes, made for {loaded.card.base_hash[:12]}")
+    )
+    places = {**pipelines.card(name).get("judges", {}), **_pairs(judge, "--judge")}
+    wanted = loaded.card.claims.judges if loaded.card.claims else {}
+    with _bars() as watch:
+        judges = {kind: load_detector(place) for kind, place in places.items() if kind in wanted}
+        found = files.verify(loaded, pipe, judges, watch=watch)
+    if not found:
+        print("the card claims nothing that could be measured")
+    for claim in found:
+        said, now = (f"{100 * before:.1f} -> {100 * after:.1f} %" for before, after in (claim.claimed, claim.found))
+        print(_plain(f"{'holds' if claim.held else 'FAILS'}  {claim.name}: claimed {said}, found {now}"))
+    if failed := [claim.name for claim in found if not claim.held]:
+        raise InputError(f"{len(failed)} of {len(found)} claims do not hold, such as {failed[0]!r}")
+
+
+@app.command(name="import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="ESD's or UCE's safetensors, a LoRA, or .diff keys.")],
+    model: Annotated[str, typer.Option(help="The model that it was made for.")],
+    out: Annotated[Path, typer.Option(help="The edit to write.")],
+    concept: Annotated[list[str] | None, typer.Option(help="What it erases; may be repeated.")] = None,
+    unpickle: Annotated[bool, typer.Option("--unpickle", help="Convert a .pt file, reading weights only.")] = False,
+    force: Force = False,
+    trust_remote_code: Trust = False,
+    debug: Debug = False,
+) -> None:
+    """Read another tool's result as an edit."""
+    from pydantic import ValidationError
+
+    from unsee import pipelines
+    from unsee.concepts import Concept
+    from unsee.errors import invalid
+    from unsee.export.foreign import adopt
+
+    _free(out, force)
+    try:
+        concepts = [Concept(word) for word in concept or []]
+    except ValidationError as error:
+        raise invalid(error) from error
+    pipe = pipelines.load(model, trust_remote_code=trust_remote_code)
+    found = adopt(file, pipe, concepts=concepts, unpickle=unpickle)
+    _said(found.save(out), found)
+    if left := found.card.settings["left_out"]:
+        print(f"left out: {left} parts that are not the denoiser's, such as a text encoder's")
+
+
+@app.command()
+def push(
+    edit: EditFile,
+    repo: Annotated[str, typer.Argument(metavar="REPO", help="owner/name on the hub.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Write the folder, upload nothing.")] = False,
+    private: Annotated[bool, typer.Option("--private", help="Make the repository private.")] = False,
+    out: Annotated[Path | None, typer.Option(help="The folder; default beside the edit.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Put an edit on the hub, with a card that the hub reads."""
+    from unsee.export import hub
+
+    folder = hub.repository(edit, repo, out or edit.with_name(f"{edit.stem}-hub"))
+    for path in sorted(folder.iterdir()):
+        print(f"  {path}")
+    print("nothing was uploaded" if dry_run else hub.push(folder, repo, private=private))
+
+
+def _free(out: Path, force: bool) -> None:
+    """Raise InputError if a file cannot be written there, before work begins."""
+    if out.suffix != ".safetensors":
+        raise InputError(f"--out {out} should end in .safetensors")
+    if out.exists() and not force:
+        raise InputError(f"{out} exists already: give another --out, or --force to write over it")
+    if not out.parent.is_dir():
+        raise InputError(f"there is no folder {out.parent}")
+
+
+def _said(path: Path, edit: Edit) -> None:
+    from unsee.cli import _plain
+
+    size = path.stat().st_size / 1e6
+    print(f"{path}: {len(edit.deltas)} weights, {size:.2f} MB, for weights {_plain(edit.card.base_hash[:12])}")
+
+
+def _unknown(kind: str, name: str, known: object) -> InputError:
+    from unsee.errors import unknown
+
+    return unknown(kind, name, list(known))  # type: ignore[call-overload]

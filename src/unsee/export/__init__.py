@@ -1,0 +1,1 @@
+"""What other tools read, and what is read of theirs."""

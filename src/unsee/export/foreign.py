@@ -1,0 +1,136 @@
+"""Other tools' results as edits, with what is known of their origin.
+
+weights  changed weights under a denoiser's own names: the ESD authors' and UCE's safetensors. Their difference to
+         the base is the edit
+lora     products of two factors, under the keys of peft, diffusers or kohya (LECO): kept as such
+comfy    ComfyUI's and A1111's .diff and .diff_b
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unsee import lora
+from unsee.card import MOST_BYTES, Card
+from unsee.concepts import Concept
+from unsee.edit import Delta, Edit, LowRank
+from unsee.errors import InputError
+from unsee.export.formats import comfy_name
+from unsee.pipelines import denoiser, fingerprint, name
+from unsee.versions import versions
+
+PICKLES = (".pt", ".pth", ".bin", ".ckpt")
+
+
+def adopt(path: Path, pipe: Any, *, concepts: Sequence[Concept] = (), unpickle: bool = False) -> Edit:
+    """Read another tool's file as an edit of the model `pipe`, which must be the model that it was made for.
+
+    concepts  what the file is said to erase; nothing in it tells
+    unpickle  read a .pt file too, with torch.load(weights_only=True), which builds tensors and plain containers only
+    Raises InputError if the file is broken, does not fit the model, or changes nothing of its denoiser.
+    """
+    metadata: dict[str, str] = {}
+    if path.suffix in PICKLES and path.is_file():
+        if not unpickle:
+            raise InputError(f"{path.name} is a pickle, which can run code: --unpickle converts it with weights only")
+        tensors = _unpickled(path)
+    else:
+        tensors, metadata = lora.read_tensors(path)
+    if "unsee" in metadata:
+        raise InputError(f"{path} is an edit of unsee already")
+    if lora.is_lora(tensors):
+        kind, (deltas, left) = "lora", _lora(path, tensors, metadata, pipe)
+    elif any(key.endswith((".diff", ".diff_b")) for key in tensors):
+        kind, (deltas, left) = "comfy", _comfy(tensors, pipe)
+    else:
+        kind, (deltas, left) = "weights", _weights(path, tensors, pipe)
+    if not deltas:
+        raise InputError(f"{path} changes nothing of this model's denoiser")
+    settings = {"file": path.name, "sha256": _sha256(path), "format": kind, "left_out": left}
+    base = (name(pipe), fingerprint(denoiser(pipe)[1]))
+    edit = Edit(deltas, Card("imported", settings, tuple(concepts), *base, 0, versions()))
+    edit.check(pipe)
+    return edit
+
+
+def _weights(path: Path, tensors: dict[str, Tensor], pipe: Any) -> tuple[dict[str, Delta], int]:
+    key, net = denoiser(pipe)
+    parameters = dict(net.named_parameters())
+    deltas: dict[str, Delta] = {}
+    for given, tensor in tensors.items():
+        weight = given.removeprefix(f"{key}.")
+        if weight not in parameters:
+            near = get_close_matches(weight, parameters, n=1, cutoff=0)
+            raise InputError(
+                f"{path}: {type(net).__name__} has no weight {given[:200]!r}; nearest: {near[0]!r}; changed weights"
+                " as of ESD and UCE, LoRAs, and .diff keys are read"
+            )
+        base = parameters[weight].data
+        if tensor.shape != base.shape:
+            raise InputError(f"{path}: {given!r} has shape {tuple(tensor.shape)}, {tuple(base.shape)} in this model")
+        delta = tensor.to(base.device).float() - base.float()
+        if delta.any():
+            deltas[f"{key}.{weight}"] = delta
+    return deltas, 0
+
+
+def _lora(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str], pipe: Any) -> tuple[dict[str, Delta], int]:
+    """The factors as diffusers and peft put them into the denoiser; those of text encoders are left out."""
+    key, net = denoiser(pipe)
+    folded = lora.factors(path, tensors, metadata)
+    deltas: dict[str, Delta] = {}
+    with lora.loaded(pipe, path, folded):
+        for layer, module in net.named_modules():
+            for adapter, down in getattr(module, "lora_A", {}).items():
+                up, scale = module.lora_B[adapter].weight.detach(), module.scaling[adapter]
+                factor = up.flatten(1) if scale == 1 else up.flatten(1) * scale
+                deltas[f"{key}.{layer}.weight"] = LowRank(factor.clone(), down.weight.detach().flatten(1).clone())
+    return deltas, sum(lora.UP.fullmatch(given) is not None for given in tensors) - len(deltas)
+
+
+def _comfy(tensors: dict[str, Tensor], pipe: Any) -> tuple[dict[str, Delta], int]:
+    key, net = denoiser(pipe)
+    kinds = {"weight": "diff", "bias": "diff_b"}
+    places = {}
+    for weight, _ in net.named_parameters():
+        layer, _, kind = weight.rpartition(".")
+        if kind in kinds:
+            places[f"{comfy_name(key, layer)}.{kinds[kind]}"] = f"{key}.{weight}"
+    deltas: dict[str, Delta] = {places[given]: value for given, value in tensors.items() if given in places}
+    return deltas, len(tensors) - len(deltas)
+
+
+def _unpickled(path: Path) -> dict[str, Tensor]:
+    """The tensors of a .pt file: a state dict, or one for each module, as in the ESD authors' second code."""
+    if path.stat().st_size > MOST_BYTES:
+        raise InputError(f"{path} is larger than {MOST_BYTES:,} bytes, which is the most that is read")
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a hostile pickle makes of the reader
+        raise InputError(f"{path} cannot be read with weights only: {' '.join(str(error).split())[:200]}") from error
+    tensors: dict[str, Tensor] = {}
+
+    def take(prefix: str, value: Any) -> None:
+        if isinstance(value, Tensor) and value.is_floating_point():
+            tensors[prefix] = value
+        elif isinstance(value, dict) and prefix.count(".") < 64:
+            for part, inner in value.items():
+                take(f"{prefix}.{part}" if prefix else str(part), inner)
+        else:
+            raise InputError(f"{path} is no state dict: {prefix[:200]!r} is a {type(value).__name__}")
+
+    take("", found)
+    lora.check_finite(path, tensors)
+    return tensors
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,218 @@
+"""The formats that other tools read: how each is written, and how its reader opens it.
+
+    pipeline        a folder for from_pretrained: the whole edited model
+    delta           the changed weights themselves, for load_state_dict(strict=False): what the ESD authors' code writes
+    diffusers-lora  for load_lora_weights, every family that diffusers gives a LoRA loader; peft's keys
+    kohya-lora      UNets only: the keys of kohya's scripts, read by A1111, ComfyUI and diffusers
+    comfy           differences of full rank under ComfyUI's and A1111's keys .diff and .diff_b, scaled like a LoRA
+
+An export carries the edit's card under `unsee_origin`: it says where it comes from, and is not taken for an edit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline
+from diffusers.utils.state_dict_utils import convert_state_dict_to_kohya
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from unsee.edit import Delta, Edit, LowRank
+from unsee.errors import InputError
+from unsee.layers import swapped
+from unsee.pipelines import denoiser
+
+ORIGIN = "unsee_origin"
+
+
+@dataclass(frozen=True)
+class Format:
+    """
+    write     (edit, pipe, path): write the edit of the model `pipe`
+    opened    (pipe, path): a context with a pipeline into which the format's own reader has loaded the file
+    low_rank  whether it holds matrices of low rank only
+    absolute  whether it holds weights instead of differences
+    """
+
+    write: Callable[[Edit, Any, Path], None]
+    opened: Callable[[Any, Path], AbstractContextManager[Any]]
+    low_rank: bool = False
+    absolute: bool = False
+
+
+def matrices(pipe: Any) -> set[str]:
+    """The weights of which a LoRA can hold a difference: those of linear and of two-dimensional convolution layers."""
+    key, net = denoiser(pipe)
+    return {f"{key}.{name}.weight" for name, part in net.named_modules() if isinstance(part, nn.Linear | nn.Conv2d)}
+
+
+def rounded(edit: Edit, dtype: torch.dtype) -> Edit:
+    """The edit with its numbers in another type."""
+
+    def part(delta: Delta) -> Delta:
+        return delta.to(dtype) if isinstance(delta, Tensor) else LowRank(delta.up.to(dtype), delta.down.to(dtype))
+
+    return Edit({name: part(delta) for name, delta in edit.deltas.items()}, edit.card)
+
+
+# --- pipeline -------------------------------------------------------------------------------------------------------
+
+
+def _write_pipeline(edit: Edit, pipe: Any, path: Path) -> None:
+    with edit.applied(pipe):
+        pipe.save_pretrained(path, safe_serialization=True)
+    (path / "unsee.json").write_text(edit.card.to_json(), encoding="utf-8")
+
+
+@contextmanager
+def _open_pipeline(pipe: Any, path: Path) -> Iterator[Any]:
+    _, net = denoiser(pipe)
+    again: Any = DiffusionPipeline.from_pretrained(path, use_safetensors=True, dtype=net.dtype).to(pipe.device)  # type: ignore[no-untyped-call]
+    again.set_progress_bar_config(disable=True)
+    # The layout in memory changes the order of sums; the comparison is of weights.
+    if next(net.parameters()).device.type == "cpu":
+        for part in again.components.values():
+            if isinstance(part, nn.Module) and any(isinstance(module, nn.Conv2d) for module in part.modules()):
+                part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    yield again
+
+
+# --- delta ----------------------------------------------------------------------------------------------------------
+
+
+def _write_delta(edit: Edit, pipe: Any, path: Path) -> None:
+    key, net = denoiser(pipe)
+    names = [name.removeprefix(f"{key}.") for name in edit.deltas]
+    with edit.applied(pipe):
+        _save({name: net.get_parameter(name).detach() for name in names}, path, edit)
+
+
+@contextmanager
+def _open_delta(pipe: Any, path: Path) -> Iterator[Any]:
+    _, net = denoiser(pipe)
+    tensors = load_file(path)
+    parameters = {name: net.get_parameter(name) for name in tensors}
+    with swapped(parameters, {name: value.data.clone() for name, value in parameters.items()}):
+        if net.load_state_dict(tensors, strict=False).unexpected_keys:
+            raise InputError(f"{path} holds weights that the model has not")
+        yield pipe
+
+
+# --- LoRA -----------------------------------------------------------------------------------------------------------
+
+
+def _factors(edit: Edit, pipe: Any, rank: int = 0) -> dict[str, Tensor]:
+    """peft's keys: X.lora_A.weight (r, in[, h, w]) and X.lora_B.weight (out, r[, 1, 1]); r is `rank` at least."""
+    key, net = denoiser(pipe)
+    state: dict[str, Tensor] = {}
+    for name, delta in edit.deltas.items():
+        assert isinstance(delta, LowRank)
+        layer = name.removeprefix(f"{key}.").removesuffix(".weight")
+        shape = net.get_parameter(f"{layer}.weight").shape
+        more = max(rank - delta.up.shape[1], 0)
+        up, down = pad(delta.up, (0, more)), pad(delta.down, (0, 0, 0, more))
+        state[f"{layer}.lora_A.weight"] = down.reshape(-1, *shape[1:])
+        state[f"{layer}.lora_B.weight"] = up.reshape(*up.shape, *(1 for _ in shape[2:]))
+    return state
+
+
+def _rank(edit: Edit) -> int:
+    return max(delta.up.shape[1] for delta in edit.deltas.values() if isinstance(delta, LowRank))
+
+
+def _write_lora(edit: Edit, pipe: Any, path: Path) -> None:
+    from peft import LoraConfig
+
+    key, _ = denoiser(pipe)
+    if not hasattr(pipe, "save_lora_weights"):
+        raise InputError(f"diffusers has no LoRA loader for {type(pipe).__name__}: export to pipeline, delta or comfy")
+    state = _factors(edit, pipe)
+    ranks = {name.removesuffix(".lora_B.weight"): value.shape[1] for name, value in state.items() if "lora_B" in name}
+    most = _rank(edit)
+    # A reader that is not told alpha takes alpha = rank; with both the same, one that is told does no other.
+    targets = sorted(ranks)
+    config: Any = LoraConfig(r=most, lora_alpha=most, rank_pattern=ranks, alpha_pattern=ranks, target_modules=targets)
+    layers = {f"{key}_lora_layers": state, f"{key}_lora_adapter_metadata": config.to_dict()}
+    type(pipe).save_lora_weights(path.parent, weight_name=path.name, safe_serialization=True, **layers)
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    _save(load_file(path), path, edit, metadata)
+
+
+def _write_kohya(edit: Edit, pipe: Any, path: Path) -> None:
+    key, net = denoiser(pipe)
+    if key != "unet":
+        raise InputError(
+            f"kohya's keys are for UNets; of {type(net).__name__} ComfyUI reads diffusers' own: --to diffusers-lora"
+        )
+    # All layers get the highest rank, filled up with zeros: diffusers (0.42) misreads files in which alpha differs.
+    state = {f"{key}.{name}": value for name, value in _factors(edit, pipe, _rank(edit)).items()}
+    _save(convert_state_dict_to_kohya(state), path, edit)  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _open_lora(pipe: Any, path: Path) -> Iterator[Any]:
+    pipe.load_lora_weights(path.parent, weight_name=path.name, use_safetensors=True)
+    try:
+        yield pipe
+    finally:
+        pipe.unload_lora_weights()
+
+
+# --- comfy ----------------------------------------------------------------------------------------------------------
+
+
+def _write_comfy(edit: Edit, pipe: Any, path: Path) -> None:
+    key, net = denoiser(pipe)
+    tensors: dict[str, Tensor] = {}
+    for name, delta in edit.deltas.items():
+        layer, _, kind = name.removeprefix(f"{key}.").rpartition(".")
+        if kind not in ("weight", "bias"):
+            raise InputError(f"{name} is neither weight nor bias, which has no key: export to pipeline or delta")
+        shape = net.get_parameter(f"{layer}.{kind}").shape
+        dense = delta.dense(shape).to(delta.up.dtype) if isinstance(delta, LowRank) else delta
+        tensors[f"{comfy_name(key, layer)}.{'diff' if kind == 'weight' else 'diff_b'}"] = dense
+    _save(tensors, path, edit)
+
+
+def comfy_name(key: str, layer: str) -> str:
+    """How ComfyUI and A1111 call a layer of a UNet; of other denoisers ComfyUI knows diffusers' names."""
+    return f"lora_unet_{layer.replace('.', '_')}" if key == "unet" else f"{key}.{layer}"
+
+
+@contextmanager
+def _open_comfy(pipe: Any, path: Path) -> Iterator[Any]:
+    """By the rule in ComfyUI's lora.py: a layer's .diff is added to its weight, its .diff_b to its bias."""
+    key, net = denoiser(pipe)
+    tensors = load_file(path)
+    parameters = dict(net.named_parameters())
+    values = {}
+    for name, parameter in parameters.items():
+        layer, _, kind = name.rpartition(".")
+        diff = tensors.get(f"{comfy_name(key, layer)}.{ {'weight': 'diff', 'bias': 'diff_b'}.get(kind) }")
+        if diff is not None:
+            values[name] = (parameter.data.float() + diff.to(parameter.device).float()).to(parameter.dtype)
+    with swapped(parameters, values):
+        yield pipe
+
+
+FORMATS: dict[str, Format] = {
+    "pipeline": Format(_write_pipeline, _open_pipeline, absolute=True),
+    "delta": Format(_write_delta, _open_delta, absolute=True),
+    "diffusers-lora": Format(_write_lora, _open_lora, low_rank=True),
+    "kohya-lora": Format(_write_kohya, _open_lora, low_rank=True),
+    "comfy": Format(_write_comfy, _open_comfy),
+}
+
+
+def _save(tensors: dict[str, Tensor], path: Path, edit: Edit, metadata: dict[str, str] | None = None) -> None:
+    tensors = {name: value.cpu().contiguous().clone() for name, value in tensors.items()}
+    save_file(tensors, path, metadata={"format": "pt", **(metadata or {}), ORIGIN: edit.card.to_json()})
