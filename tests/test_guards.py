@@ -1,4 +1,4 @@
-"""Guards against numbers worked out by hand, on pipelines that batch the two conditions and on those that call twice."""
+"""Guards against numbers worked out by hand, on pipelines that batch the two conditions and that call twice."""
 
 from collections.abc import Callable
 from types import SimpleNamespace

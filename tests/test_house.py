@@ -17,8 +17,8 @@ LAYERS = [
     {"fit", "edit"},
     {"methods", "guards", "attacks", "evaluate", "export"},
     {"report"},
-    {"api"},
-    {"cli", "app"},
+    {"api", "evaluation"},
+    {"cli", "cli_evaluate", "app"},
 ]
 """Lowest first. A module may import its own layer and lower ones; in the layer of methods, only its own part."""
 

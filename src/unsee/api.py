@@ -21,7 +21,7 @@ from unsee.card import settings_of
 from unsee.config import RunConfig
 from unsee.edit import Edit
 from unsee.errors import InputError, invalid, unknown
-from unsee.evaluate.detectors import Detector, load_detector
+from unsee.evaluate.detectors import Judge, load_detector
 from unsee.evaluate.questions import Row, answer, questions
 from unsee.evaluate.render import Sampling, render
 from unsee.layers import select
@@ -41,7 +41,7 @@ class Plan:
     config: RunConfig
     pipe: Any
     method: Any
-    judges: dict[str, Detector]
+    judges: dict[str, Judge]
     trained: tuple[int, int]
 
 
@@ -138,9 +138,9 @@ def erase(plan: Plan, folder: Path, *, command: str = "", watch: Watch = quiet) 
         "judges": {kind: judge.source for kind, judge in judges.items()},
         "rows": [asdict(row) for row in rows],
     }
-    _write(folder / "before-after.png", lambda path: picture.save(path, format="PNG"))
-    _write(folder / "index.html", lambda path: path.write_text(page(rows, picture, record), encoding="utf-8"))
-    _write(folder / "run.json", lambda path: path.write_text(json.dumps(record, indent=1), encoding="utf-8"))
+    write_whole(folder / "before-after.png", lambda path: picture.save(path, format="PNG"))
+    write_whole(folder / "index.html", lambda path: path.write_text(page(rows, picture, record), encoding="utf-8"))
+    write_whole(folder / "run.json", lambda path: path.write_text(json.dumps(record, indent=1), encoding="utf-8"))
     return Report(edit, rows, record, folder)
 
 
@@ -154,12 +154,12 @@ def sampling_for(model: str, steps: int | None, guidance_scale: float | None) ->
 
 
 @contextmanager
-def claimed(folder: Path, force: bool) -> Iterator[None]:
+def claimed(folder: Path, force: bool, result: str = "edit.safetensors") -> Iterator[None]:
     """A run's folder, made, and taken away again if nothing was written into it.
 
-    Raises InputError if it cannot be written, or holds a run and `force` is not set.
+    Raises InputError if it cannot be written, or holds a `result` already and `force` is not set.
     """
-    if (folder / "edit.safetensors").exists() and not force:
+    if (folder / result).exists() and not force:
         raise InputError(f"{folder} holds a run already: give another --out, or --force to write over it")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -199,7 +199,7 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     seconds[stage] = time.perf_counter() - start
 
 
-def _write(path: Path, write: Callable[[Path], object]) -> None:
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file whole or not at all."""
     part = path.with_name(path.name + ".part")
     write(part)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from unsee.cli_evaluate import evaluate
 from unsee.errors import InputError
 
 if TYPE_CHECKING:
@@ -181,6 +182,9 @@ def show(
     }
     for key, value in lines.items():
         print(f"{key:<16} {_plain(str(value))}")
+
+
+app.command()(evaluate)
 
 
 def _concepts(

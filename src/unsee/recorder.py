@@ -180,7 +180,10 @@ class _Guidance:
 
 
 def _guidance(pipe: Any, alone: Call, prompt: str) -> _Guidance:
-    """Found out by asking; `alone` is the call for `prompt` from an unguided run. InputError if there is no guidance."""
+    """Found out by asking. Raises InputError if there is no guidance.
+
+    alone  the call for `prompt` of an unguided run
+    """
     sizes: list[int] = []
     calls: list[Call] = []
 

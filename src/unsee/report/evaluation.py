@@ -1,0 +1,143 @@
+"""An evaluation as tables, pictures and one HTML file."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
+
+from unsee.evaluate.questions import Question, spread
+from unsee.evaluate.records import Evaluation, Measured
+from unsee.evaluate.render import Shot
+from unsee.report.grid import grid
+
+ROWS = 24
+SHOWN = 8
+GROUPS = 3
+BASE = "base"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A suite's rows by column: texts. `gone` says of each cell whether its column means to bring it to zero."""
+
+    suite: str
+    about: str
+    not_measured: str | None
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    gone: tuple[tuple[bool, ...], ...]
+    notes: tuple[str, ...]
+
+
+def number(measured: Measured) -> str:
+    """A value in its unit: shares in per cent."""
+    return _value(measured.score.value, measured.unit)
+
+
+def _value(value: float, unit: str) -> str:
+    return f"{100 * value:.1f} %" if unit == "share" else f"{value:.3g}"
+
+
+def cell(one: Measured) -> str:
+    """A number with its interval, and in words whether it differs from the base."""
+    text = number(one)
+    if one.score.low < one.score.high:
+        scale = 100 if one.unit == "share" else 1
+        text += f" ({scale * one.score.low:.3g} to {scale * one.score.high:.3g})"
+    if one.difference and not one.difference.differs:
+        text += " ≈"
+    return text
+
+
+def tables(evaluation: Evaluation) -> list[Table]:
+    """Every suite as a table; of long ones the summary and the rows that lose most, all of them being in scores.csv."""
+    return [_table(evaluation, suite.name, suite.about, suite.not_measured) for suite in evaluation.suites]
+
+
+def _table(evaluation: Evaluation, name: str, about: str, missing: str | None) -> Table:
+    found = [one for one in evaluation.measured if one.suite == name]
+    columns = [column.name for column in evaluation.columns]
+    rows = list(dict.fromkeys(one.row for one in found))
+    by = {(one.row, one.column): one for one in found}
+    notes = list(dict.fromkeys(f"{one.row}: {one.note}" for one in found if one.note))
+    if len(rows) > ROWS:
+        loss = {
+            row: min((one.difference.value for c in columns if (one := by.get((row, c))) and one.difference), default=0)
+            for row in rows
+        }
+        keep = set(rows[:4]) | set(sorted(rows, key=lambda row: loss[row])[: ROWS // 2])
+        notes.append(f"{len(keep)} of {len(rows)} rows are shown, those that lose most; all are in scores.csv")
+        rows = [rows[0], *sorted(keep - {rows[0]}, key=lambda row: (rows.index(row) > 3, loss[row]))]
+    lines, gone = [], []
+    for row in rows:
+        cells = [by.get((row, column)) for column in columns]
+        first = next(one for one in cells if one)
+        n = {one.score.n for one in cells if one}
+        lines.append((row, *(cell(one) if one else "" for one in cells), "/".join(map(str, sorted(n))), first.unit))
+        gone.append((False, *(bool(one and one.gone) for one in cells), False, False))
+    return Table(name, about, missing, ("", *columns, "n", "unit"), tuple(lines), tuple(gone), tuple(notes))
+
+
+def verdict(evaluation: Evaluation) -> list[str]:
+    """What happened, a sentence for each column, with its numbers."""
+    said = []
+    for column in evaluation.columns[1:] or evaluation.columns:
+        own = [one for one in evaluation.measured if one.column == column.name and one.unit == "share"]
+        gone, stay = (next((one for one in own if one.gone is want), None) for want in (True, False))
+        parts = [_sentence(one) for one in (gone, stay) if one]
+        if parts:
+            said.append(f"{column.name}: " + "; ".join(parts) + ".")
+    return said or ["Nothing was counted: no suite found what it needs."]
+
+
+def _sentence(one: Measured) -> str:
+    text = f"{one.row} ({one.suite}) {number(one)}"
+    if one.base and one.difference:
+        text += f", {_value(one.base.value, one.unit)} before"
+        text += "" if one.difference.differs else ", not distinguishable"
+    return f"{text} (n = {one.score.n})"
+
+
+def contact(
+    asked: Mapping[str, Sequence[Question]], galleries: Mapping[str, Mapping[Shot, Image.Image]]
+) -> Image.Image | None:
+    """A few pictures of every suite, a line for each column, same seeds above each other; None if there are none."""
+    groups = [
+        (f"{suite}: {question.name}", spread(question.shots, SHOWN))
+        for suite, questions in asked.items()
+        for question in spread(questions, GROUPS)
+    ]
+    return grid(groups, galleries) if groups else None
+
+
+def page(
+    evaluation: Evaluation,
+    asked: Mapping[str, Sequence[Question]],
+    galleries: Mapping[str, Mapping[Shot, Image.Image]],
+) -> str:
+    """The HTML of an evaluation. All of its texts are escaped: prompts and cards come from anywhere."""
+    pictures = {suite: _embedded(contact({suite: questions}, galleries)) for suite, questions in asked.items()}
+    return (
+        environment()
+        .get_template("evaluation.html.j2")
+        .render(evaluation=evaluation, tables=tables(evaluation), verdict=verdict(evaluation), pictures=pictures)
+    )
+
+
+def environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("unsee.report", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+
+
+def _embedded(picture: Image.Image | None) -> dict[str, Any]:
+    assert picture is not None
+    stream = io.BytesIO()
+    picture.save(stream, format="WEBP", quality=80)
+    return {"data": base64.b64encode(stream.getvalue()).decode(), "width": picture.width, "height": picture.height}
