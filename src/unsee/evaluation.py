@@ -82,7 +82,7 @@ def prepare(
     wanted = tuple(map(Concept, concepts)) or tuple(dict.fromkeys(c for edit in loaded for c in edit.concepts))
     if guard and not wanted:
         raise InputError("name what the guard is against: --concept WORD")
-    columns = [base(), *loaded, *(_guard(name, wanted) for name in guard)]
+    columns = [base(wanted), *loaded, *(_guard(name, wanted) for name in guard)]
     distinct(columns)
     for column in columns:
         with column.applied(pipe):

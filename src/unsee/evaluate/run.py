@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from unsee.concepts import Concept
 from unsee.errors import InputError
 from unsee.evaluate.cache import Cache, Gallery, model_key
 from unsee.evaluate.questions import Question
@@ -98,14 +99,9 @@ def run(
     return Outcome(records, tuple(measured), tuple(answers), asked, galleries, seconds, model)
 
 
-def base() -> Column:
-    """The base model as a column."""
-    from contextlib import nullcontext
-
-    def applied(_: Any) -> nullcontext[None]:
-        return nullcontext()
-
-    return Column(BASE, "base", "", (), applied)
+def base(concepts: Sequence[Concept]) -> Column:
+    """The base model as a column; rows about what is erased are about these concepts."""
+    return Column(BASE, BASE, "", tuple(concepts), lambda pipe: nullcontext())
 
 
 def distinct(columns: Sequence[Column]) -> None:

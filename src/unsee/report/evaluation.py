@@ -48,8 +48,8 @@ def cell(one: Measured) -> str:
     """A number with its interval, and in words whether it differs from the base."""
     text = number(one)
     if one.score.low < one.score.high:
-        scale = 100 if one.unit == "share" else 1
-        text += f" ({scale * one.score.low:.3g} to {scale * one.score.high:.3g})"
+        low, high = (_value(end, one.unit).removesuffix(" %") for end in (one.score.low, one.score.high))
+        text += f" ({low} to {high})"
     if one.difference and not one.difference.differs:
         text += " ≈"
     return text

@@ -102,7 +102,7 @@ class Column:
     name      as shown
     kind      "base", "edit" or "guard"
     key       names it in the cache
-    concepts  what it erases
+    concepts  what it erases; of the base, what any other erases
     applied   puts it on a pipeline, as a context
     settings  how it was made
     """
@@ -159,16 +159,14 @@ class Suite:
 
 
 def share(
-    world: World, suite: str, row: str, column: Column, kind: str, base: Sequence[bool], now: Sequence[bool],
-    *, gone: bool = False, note: str = "",
+    suite: str, row: str, column: Column, base: Sequence[bool], now: Sequence[bool],
+    *, gone: bool = False, judge: str = "", note: str = "",
 ) -> Measured:  # fmt: skip
     """A share of pictures, beside the base's on the same prompts and seeds."""
-    first = column.kind == BASE
-    difference = None if first else paired_rates(base, now)
-    judge = world.judges[kind].source
-    return Measured(
-        suite, row, column.name, "share", gone, rate(now), None if first else rate(base), difference, judge, note
-    )
+    if column.kind == BASE:
+        return Measured(suite, row, column.name, "share", False, rate(now), None, None, judge, note)
+    change = paired_rates(base, now)
+    return Measured(suite, row, column.name, "share", gone, rate(now), rate(base), change, judge, note)
 
 
 def average(
@@ -176,9 +174,10 @@ def average(
     *, gone: bool = False, judge: str = "", note: str = "",
 ) -> Measured:  # fmt: skip
     """A mean over pictures, beside the base's on the same prompts and seeds."""
-    first = column.kind == BASE
-    difference, before = (None, None) if first else (paired_means(base, now), bootstrap(base))
-    return Measured(suite, row, column.name, unit, gone, bootstrap(now), before, difference, judge, note)
+    if column.kind == BASE:
+        return Measured(suite, row, column.name, unit, False, bootstrap(now), None, None, judge, note)
+    change = paired_means(base, now)
+    return Measured(suite, row, column.name, unit, gone, bootstrap(now), bootstrap(base), change, judge, note)
 
 
 def erased(world: World, column: Column) -> set[str]:
@@ -198,7 +197,8 @@ def count(suite: str, world: World, asked: Asked, column: Column, look: Look) ->
         assert question.judge is not None
         gone = set(question.labels) <= erased(world, column)
         base, now = hits(look, BASE, question), hits(look, column.name, question)
-        yield share(world, suite, question.name, column, question.judge, base, now, gone=gone)
+        source = world.judges[question.judge].source
+        yield share(suite, question.name, column, base, now, gone=gone, judge=source)
         found = look.labels(column.name, question.judge, question.shots)
         for shot, wanted, seen in zip(question.shots, question.labels, found, strict=True):
             yield Answer(suite, question.name, column.name, shot.prompt, shot.seed, wanted, seen)
@@ -221,7 +221,7 @@ def pooled(
         now = [hit for question in questions for hit in hits(look, column.name, question)]
         kind = questions[0].judge
         assert kind is not None
-        yield share(world, suite, row, column, kind, base, now, gone=gone, note=note)
+        yield share(suite, row, column, base, now, gone=gone, judge=world.judges[kind].source, note=note)
 
 
 def article(noun: str) -> str:

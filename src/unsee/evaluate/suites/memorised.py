@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from unsee.evaluate.questions import Question
 from unsee.evaluate.render import Shot
-from unsee.evaluate.statistics import paired_rates, rate
-from unsee.evaluate.suites import BASE, Asked, Column, Look, Measured, NotMeasured, Suite, World, average
+from unsee.evaluate.suites import BASE, Asked, Column, Look, Measured, NotMeasured, Suite, World, average, share
 
 NAME = "memorised"
 OTHER_SEEDS = 500_000
@@ -45,10 +44,7 @@ def score(world: World, asked: Asked, column: Column, look: Look) -> Iterator[Me
         row = f"{question.name}: distance to it"
         yield average(NAME, row, column, "grey levels", *own, note="should grow" if gone else "")
         base, now = ((d.argmin(1) == k).tolist() for d in far)
-        first = column.kind == BASE
-        change = None if first else paired_rates(base, now)
-        row = f"{question.name}: nearest to it"
-        yield Measured(NAME, row, column.name, "share", gone, rate(now), None if first else rate(base), change)
+        yield share(NAME, f"{question.name}: nearest to it", column, base, now, gone=gone)
 
 
 def _pixels(look: Look, column: str, shots: Sequence[Shot]) -> Grey:

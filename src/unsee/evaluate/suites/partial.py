@@ -45,10 +45,10 @@ def score(world: World, asked: Asked, column: Column, look: Look) -> Iterator[Me
         seen = Counter(look.labels(column.name, "objects", question.shots)).most_common(3)
         note = "seen as " + ", ".join(f"{label} {times}" for label, times in seen)
         first = [hits(look, c, question) for c in (BASE, column.name)]
-        yield share(world, NAME, f"{name}, first guess", column, "objects", *first, gone=gone, note=note)
+        yield share(NAME, f"{name}, first guess", column, *first, gone=gone, judge=judge.source, note=note)
         top = min(GUESSES, len(judge.labels))
         five: list[list[bool]] = [(p.topk(top).indices == k).any(1).tolist() for p in (base, now)]
-        yield share(world, NAME, f"{name}, among the first {top}", column, "objects", *five, gone=gone)
+        yield share(NAME, f"{name}, among the first {top}", column, *five, gone=gone, judge=judge.source)
         sure: list[list[float]] = [p[:, k].to(torch.float64).tolist() for p in (base, now)]
         yield average(NAME, f"{name}, probability", column, "probability", *sure, gone=gone, judge=judge.source)
 

@@ -58,7 +58,7 @@ def score(world: World, asked: Asked, column: Column, look: Look) -> Iterator[Me
             seen = judge([picture.crop(box) for picture, box in zip(whole, boxes, strict=True)])
             found.append([a == b for a, b in zip(seen, question.labels, strict=True)])
         gone = question.name in erased(world, column)
-        yield share(world, NAME, question.name, column, "objects", *found, gone=gone)
+        yield share(NAME, question.name, column, *found, gone=gone, judge=judge.source)
 
 
 SUITE = Suite(
