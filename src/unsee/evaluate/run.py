@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from unsee.concepts import Concept
@@ -74,7 +75,7 @@ def run(
             sampling,
             model=model,
             change=column.key,
-            applied=lambda column=column: column.applied(world.pipe),  # type: ignore[misc]
+            applied=partial(column.applied, world.pipe),
             batch=batch,
             watch=tick,
         )
