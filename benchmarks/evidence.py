@@ -319,10 +319,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 HEAD = """# What erasing reaches
 
 Made by `{command}` on the model `{model}`; {n} pictures for each row where a table does not say otherwise. A cell is a
-value with its 95 % interval: Wilson's for shares, bootstrap for means. ≈ marks what is not distinguishable from the base
-model on the same prompts and seeds, picture by picture (exact McNemar test for shares, bootstrap for means). Bold is
-what a column means to bring to zero. The paper is Gandikota et al., ICCV 2023, on Stable Diffusion 1.4: its figures say
-what others reached there, not what this model would."""
+value with its 95 % interval: Wilson's for shares, bootstrap for means. ≈ marks what is not distinguishable from the
+base model on the same prompts and seeds, picture by picture (exact McNemar test for shares, bootstrap for means). Bold
+is what a column means to bring to zero. The paper is Gandikota et al., ICCV 2023, on Stable Diffusion 1.4: its figures
+say what others reached there, not what this model would."""
 
 
 if __name__ == "__main__":

@@ -139,7 +139,8 @@ def erase(plan: Plan, folder: Path, *, command: str = "", watch: Watch = quiet) 
         "rows": [asdict(row) for row in rows],
     }
     write_whole(folder / "before-after.png", lambda path: picture.save(path, format="PNG"))
-    write_whole(folder / "index.html", lambda path: path.write_text(page(rows, picture, record), encoding="utf-8"))
+    html = page(rows, picture, record, before, after)
+    write_whole(folder / "index.html", lambda path: path.write_text(html, encoding="utf-8"))
     write_whole(folder / "run.json", lambda path: path.write_text(json.dumps(record, indent=1), encoding="utf-8"))
     return Report(edit, rows, record, folder)
 

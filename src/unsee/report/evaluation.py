@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from unsee.evaluate.questions import Question, spread
 from unsee.evaluate.records import Evaluation, Measured
 from unsee.evaluate.render import Shot
-from unsee.report.grid import grid
+from unsee.report.grid import embedded, grid, mosaic
+from unsee.report.page import environment
 
 ROWS = 24
 SHOWN = 8
@@ -122,22 +119,45 @@ def page(
     galleries: Mapping[str, Mapping[Shot, Image.Image]],
 ) -> str:
     """The HTML of an evaluation. All of its texts are escaped: prompts and cards come from anywhere."""
-    pictures = {suite: _embedded(contact({suite: questions}, galleries)) for suite, questions in asked.items()}
+    groups = {suite: contact({suite: questions}, galleries) for suite, questions in asked.items()}
+    pairs = []
+    for column in evaluation.columns[1:]:
+        shots = [shot for questions in asked.values() for question in questions[:2] for shot in question.shots[:4]][:8]
+        pairs.append((column.name, *(embedded(mosaic(shots, galleries[name])) for name in (BASE, column.name))))
     return (
         environment()
         .get_template("evaluation.html.j2")
-        .render(evaluation=evaluation, tables=tables(evaluation), verdict=verdict(evaluation), pictures=pictures)
+        .render(
+            evaluation=evaluation,
+            tables=tables(evaluation),
+            verdict=verdict(evaluation),
+            pictures={suite: embedded(picture) for suite, picture in groups.items() if picture},
+            pairs=pairs if asked else [],
+            curves=curves(evaluation),
+        )
     )
 
 
-def environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("unsee.report", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
+@dataclass(frozen=True)
+class Curve:
+    """For one suite, each column as a point: what of the erased is left, and what of the rest, in per cent."""
+
+    suite: str
+    gone: str
+    stay: str
+    points: tuple[tuple[str, float, float], ...]
 
 
-def _embedded(picture: Image.Image | None) -> dict[str, Any]:
-    assert picture is not None
-    stream = io.BytesIO()
-    picture.save(stream, format="WEBP", quality=80)
-    return {"data": base64.b64encode(stream.getvalue()).decode(), "width": picture.width, "height": picture.height}
+def curves(evaluation: Evaluation) -> list[Curve]:
+    """Erased against kept, for suites that have both as shares; the first row of each kind."""
+    found = []
+    for suite in evaluation.suites:
+        rows = [one for one in evaluation.measured if one.suite == suite.name and one.unit == "share"]
+        gone = next((one.row for one in rows if one.gone), None)
+        stay = next((one.row for one in rows if not any(o.gone for o in rows if o.row == one.row)), None)
+        by = {(one.row, one.column): 100 * one.score.value for one in rows}
+        names = [c.name for c in evaluation.columns if (gone, c.name) in by and (stay, c.name) in by]
+        if gone and stay and len(names) > 1:
+            points = tuple((name, by[gone, name], by[stay, name]) for name in names)
+            found.append(Curve(suite.name, gone, stay, points))
+    return found
