@@ -16,35 +16,32 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
+from PIL import Image
 
 import unsee
 from unsee import api, cli, pipelines
 from unsee.config import RunConfig
+from unsee.evaluate import suites
 from unsee.evaluate.cache import Cache, model_key
 from unsee.evaluate.detectors import Clip, Detector, load_detector
-from unsee.evaluate.questions import questions
+from unsee.evaluate.questions import Question, questions
 from unsee.evaluate.records import Evaluation, schema
 from unsee.evaluate.render import Sampling, Shot
+from unsee.report.evaluation import _fitting
 
 Run = Callable[..., tuple[int, str, str]]
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="session")
-def worded(mini: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def worded(clip_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The miniature with a card that names words and a CLIP judge too, of random weights."""
     folder = tmp_path_factory.mktemp("worded")
     for path in pipelines.MINI.iterdir():
         if path.name not in ("README.md", "judges"):
             (folder / path.name).symlink_to(path)
     shutil.copytree(pipelines.MINI / "judges", folder / "judges")
-    torch.manual_seed(0)
-    tower = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    text = {**tower, "vocab_size": len(mini.tokenizer), "eos_token_id": mini.tokenizer.eos_token_id}
-    config = CLIPConfig(text_config=text, vision_config={**tower, "image_size": 32, "patch_size": 16})
-    CLIPModel(config).save_pretrained(folder / "judges/clip")
-    images = CLIPImageProcessor(size={"height": 32, "width": 32}, do_center_crop=False)
-    CLIPProcessor(images, mini.tokenizer).save_pretrained(folder / "judges/clip")
+    shutil.copytree(clip_folder, folder / "judges/clip")
     words = {
         "objects": {
             "church": {"group": "place", "synonyms": ["chapel"], "languages": {"de": "kirche"}},
@@ -122,6 +119,9 @@ def test_the_schema_is_that_of_the_file(measured: Path) -> None:
     written = json.loads((measured / "evaluation.json").read_text())
     assert written["schema"] == 1
     assert written.keys() == schema()["properties"].keys()
+    documented = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "evaluation.md").read_text(), re.M)
+    assert [name for name in documented if name not in suites.names()] == list(written)
+    assert {name for name in documented if name in suites.names()} == set(suites.names())
 
 
 def test_the_csv_has_every_number(measured: Path) -> None:
@@ -280,6 +280,21 @@ def test_the_page_asks_nothing_of_any_server(measured: Path) -> None:
     assert "≈" in html
     assert "color-scheme: light dark" in html
     assert "viewport" in html
+
+
+def test_pictures_shrink_until_the_page_has_room() -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (128, 128, 3), np.uint8)
+    shots = tuple(Shot("a church", seed) for seed in range(8))
+    galleries = {name: dict.fromkeys(shots, Image.fromarray(noise)) for name in ("base", "edit")}
+    asked = {"objects": [Question("church", False, shots)]}
+
+    def width(room: int) -> int:
+        return int(_fitting(asked, galleries, room)["objects"]["width"])
+
+    full = width(10_000_000)
+    size = len(_fitting(asked, galleries, 10_000_000)["objects"]["data"])
+    assert width(size - 1) < full
+    assert width(0) < width(size - 1)  # the smallest there is
 
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

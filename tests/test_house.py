@@ -17,7 +17,9 @@ LAYERS = [
     {"fit", "edit"},
     {"methods", "guards", "attacks", "evaluate", "export"},
     {"report"},
-    {"api", "evaluation"},
+    {"api"},
+    {"evaluation"},
+    {"reproduce"},
     {"cli", "cli_evaluate", "app"},
 ]
 """Lowest first. A module may import its own layer and lower ones; in the layer of methods, only its own part."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unsee.cli_evaluate import evaluate
+from unsee.cli_evaluate import evaluate, reproduce
 from unsee.errors import InputError
 
 if TYPE_CHECKING:
@@ -185,6 +185,7 @@ def show(
 
 
 app.command()(evaluate)
+app.command()(reproduce)
 
 
 def _concepts(

@@ -75,6 +75,55 @@ def evaluate(
         print(f"  {folder / file}")
 
 
+def reproduce(
+    experiment: Annotated[str, typer.Argument(help="objects (Table 2) or styles (Sec. 5.1).")],
+    model: Annotated[str, typer.Option(help="A hub id or folder.")] = "CompVis/stable-diffusion-v1-4",
+    n: Annotated[int | None, typer.Option("-n", min=2, help="Pictures of each class or artist.")] = None,
+    only: Annotated[list[str] | None, typer.Option(metavar="WORD", help="One of the classes; may be repeated.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Not as the paper.")] = None,
+    judge: Annotated[
+        str | None, typer.Option(help="A classifier of ImageNet's names; for styles a CLIP model.")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Sampler steps of the pictures.")] = 50,
+    guidance: Annotated[float, typer.Option(help="Guidance scale of the pictures.")] = 7.5,
+    cache: Annotated[Path | None, typer.Option(envvar="UNSEE_CACHE", help="Folder of pictures.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write; default runs/reproduce-EXPERIMENT.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over the result in that folder.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Repeat an experiment of the ESD paper: its figures claimed next to the measured ones. Hours on a GPU."""
+    from platformdirs import user_cache_path
+
+    from unsee import api
+    from unsee.cli import _bars, _pairs
+    from unsee.reproduce import reproduce as run
+
+    folder = out or Path("runs") / f"reproduce-{experiment}"
+    with api.claimed(folder, force, "evaluation.json"), _bars() as watch:
+        found = run(
+            experiment,
+            folder,
+            cache or user_cache_path("unsee") / "pictures",
+            model=model,
+            n=n,
+            only=only or (),
+            settings=_pairs(settings, "--set"),
+            judge=judge,
+            steps=steps,
+            guidance_scale=guidance,
+            command=shlex.join(["unsee", *sys.argv[1:]]),
+            watch=watch,
+        )
+    claimed, measured = found.units
+    print(f"{'':<32} {'claimed, ' + claimed:>26} {'measured, ' + measured:>26}      n")
+    for line in found.lines:
+        texts = [f"{pair[0]:.3g} -> {pair[1]:.3g}" if pair else "" for pair in (line.claimed, line.measured)]
+        print(f"{line.what:<32} {texts[0]:>26} {texts[1]:>26} {line.n:>6}")
+    for warning in found.warnings:
+        print(warning)
+    print(f"  {folder / 'index.html'}")
+
+
 def say(found: Evaluation) -> None:
     """Print an evaluation's tables and verdict."""
     from rich.console import Console

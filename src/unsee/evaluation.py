@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from accelerate import PartialState
 
@@ -43,13 +44,14 @@ class Bench:
 def prepare(
     model: str,
     *,
-    suite: Sequence[str],
+    suite: Sequence[str | Suite],
     edits: Sequence[str] = (),
     guard: Sequence[str] = (),
     concepts: Sequence[str] = (),
     tables: Sequence[Path] = (),
     names: Sequence[str] = (),
     judges: dict[str, str] | None = None,
+    words: dict[str, Any] | None = None,
     n: int = 48,
     seed: int = 0,
     steps: int | None = None,
@@ -58,18 +60,19 @@ def prepare(
 ) -> Bench:
     """Load a model, or the model and edit of a run's folder, and whatever is to be measured beside it.
 
-    suite     names of suites; tables are the user's own, as CSV (see suites/table.py)
+    suite     suites or their names; tables are the user's own, as CSV (see suites/table.py)
     edits     files, or NAME=FILE
     guard     names of guards against `concepts`
     concepts  what is looked for; default is what the edits erase
     names     other names of it, for the suite "paraphrase"
     judges    classifiers by kind, beside those that the model's card names
+    words     what the model knows, instead of what its card says
     n, seed   pictures for each row, and the first one's seed
     Raises InputError on anything that cannot work.
     """
     if n < 2:
         raise InputError(f"-n is {n}: at least 2 pictures a row are needed")
-    chosen = [*map(suites.find, suite), *map(from_csv, tables)]
+    chosen = [suites.find(one) if isinstance(one, str) else one for one in suite] + [*map(from_csv, tables)]
     if not chosen:
         raise InputError(f"name what to measure with --suite or --csv; suites: {', '.join(suites.names())}")
     for name in guard:
@@ -89,10 +92,12 @@ def prepare(
             pass  # refuse what does not fit this model before anything is drawn
     card = pipelines.card(model)
     sources = {**card.get("judges", {}), **(judges or {})}
+    if words is None:
+        words = json.loads(Path(card["words"]).read_text(encoding="utf-8")) if "words" in card else {}
     world = World(
         pipe,
         {kind: load_detector(source) for kind, source in sources.items()},
-        json.loads(Path(card["words"]).read_text(encoding="utf-8")) if "words" in card else {},
+        words,
         wanted,
         n,
         seed,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from PIL import Image
 
@@ -16,6 +17,10 @@ from unsee.report.page import environment
 ROWS = 24
 SHOWN = 8
 GROUPS = 3
+PAIRS = 3
+CELLS = (128, 96, 64, 48)
+ROOM = 4_000_000
+"""Characters that contact pictures may take: a page stays below five megabytes."""
 BASE = "base"
 
 
@@ -102,7 +107,7 @@ def _sentence(one: Measured) -> str:
 
 
 def contact(
-    asked: Mapping[str, Sequence[Question]], galleries: Mapping[str, Mapping[Shot, Image.Image]]
+    asked: Mapping[str, Sequence[Question]], galleries: Mapping[str, Mapping[Shot, Image.Image]], cell: int = CELLS[0]
 ) -> Image.Image | None:
     """A few pictures of every suite, a line for each column, same seeds above each other; None if there are none."""
     groups = [
@@ -110,7 +115,7 @@ def contact(
         for suite, questions in asked.items()
         for question in spread(questions, GROUPS)
     ]
-    return grid(groups, galleries) if groups else None
+    return grid(groups, galleries, cell) if groups else None
 
 
 def page(
@@ -119,11 +124,12 @@ def page(
     galleries: Mapping[str, Mapping[Shot, Image.Image]],
 ) -> str:
     """The HTML of an evaluation. All of its texts are escaped: prompts and cards come from anywhere."""
-    groups = {suite: contact({suite: questions}, galleries) for suite, questions in asked.items()}
-    pairs = []
-    for column in evaluation.columns[1:]:
-        shots = [shot for questions in asked.values() for question in questions[:2] for shot in question.shots[:4]][:8]
-        pairs.append((column.name, *(embedded(mosaic(shots, galleries[name])) for name in (BASE, column.name))))
+    shots = [shot for questions in asked.values() for question in questions[:2] for shot in question.shots[:4]][:8]
+    pairs = [
+        (column.name, *(embedded(mosaic(shots, galleries[name])) for name in (BASE, column.name)))
+        for column in evaluation.columns[1 : 1 + PAIRS]
+        if shots
+    ]
     return (
         environment()
         .get_template("evaluation.html.j2")
@@ -131,11 +137,24 @@ def page(
             evaluation=evaluation,
             tables=tables(evaluation),
             verdict=verdict(evaluation),
-            pictures={suite: embedded(picture) for suite, picture in groups.items() if picture},
-            pairs=pairs if asked else [],
+            pictures=_fitting(asked, galleries),
+            pairs=pairs,
             curves=curves(evaluation),
         )
     )
+
+
+def _fitting(
+    asked: Mapping[str, Sequence[Question]], galleries: Mapping[str, Mapping[Shot, Image.Image]], room: int = ROOM
+) -> dict[str, dict[str, Any]]:
+    """A contact picture for each suite, all of them together within `room` characters by smaller thumbnails."""
+    found: dict[str, dict[str, Any]] = {}
+    for cell in CELLS:
+        sheets = {suite: contact({suite: questions}, galleries, cell) for suite, questions in asked.items()}
+        found = {suite: embedded(sheet) for suite, sheet in sheets.items() if sheet}
+        if sum(len(picture["data"]) for picture in found.values()) <= room:
+            break
+    return found
 
 
 @dataclass(frozen=True)
