@@ -4,9 +4,12 @@ os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
 
 import unsee
 from unsee.edit import Edit
@@ -35,3 +38,17 @@ def pipe(mini: Any) -> Iterator[Any]:
 def edit(mini: Any) -> Edit:
     """An edit that was made in a few updates: too few to erase, enough to differ from the base."""
     return ESD(**QUICK)(mini, unsee.Concept("church"))
+
+
+@pytest.fixture(scope="session")
+def clip_folder(mini: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny CLIP model of random weights with the miniature's tokenizer."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("clip")
+    tower = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = {**tower, "vocab_size": len(mini.tokenizer), "eos_token_id": mini.tokenizer.eos_token_id}
+    config = CLIPConfig(text_config=text, vision_config={**tower, "image_size": 32, "patch_size": 16})
+    CLIPModel(config).save_pretrained(folder)
+    images = CLIPImageProcessor(size={"height": 32, "width": 32}, do_center_crop=False)
+    CLIPProcessor(images, mini.tokenizer).save_pretrained(folder)
+    return folder

@@ -18,8 +18,9 @@ LAYERS = [
     {"methods", "guards", "attacks", "evaluate", "export"},
     {"report"},
     {"api"},
-    {"files"},
-    {"cli", "cli_files", "app"},
+    {"files", "evaluation"},
+    {"reproduce"},
+    {"cli", "cli_files", "cli_evaluate", "app"},
 ]
 """Lowest first. A module may import its own layer and lower ones; in the layer of methods, only its own part."""
 

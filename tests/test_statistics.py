@@ -2,9 +2,18 @@
 
 import math
 
+import numpy as np
 import pytest
 
-from unsee.evaluate.statistics import mean, rate
+from unsee.evaluate.statistics import (
+    bootstrap,
+    frechet,
+    kernel_distance,
+    mean,
+    paired_means,
+    paired_rates,
+    rate,
+)
 
 
 def test_wilson_by_hand() -> None:
@@ -27,3 +36,62 @@ def test_mean_by_hand() -> None:
     score = mean([1.0, 2.0, 3.0])
     assert score.value == 2
     assert score.high - 2 == pytest.approx(1.95996 / math.sqrt(3), abs=1e-4)
+
+
+def test_paired_rates_by_hand() -> None:
+    # 10 pairs: b = 6 lost, c = 0 won. d = -6/12, half = z sqrt(7 - 36/12) / 12 = 0.32666; chance = 2 / 2^6 = 0.03125
+    change = paired_rates([True] * 8 + [False] * 2, [False] * 6 + [True] * 2 + [False] * 2)
+    assert (change.value, change.n, change.differs) == (-0.6, 10, True)
+    assert (change.low, change.high) == pytest.approx((-0.82666, -0.17334), abs=1e-4)
+
+
+def test_five_of_five_lost_is_not_yet_a_difference() -> None:
+    # 2 / 2^5 = 0.0625
+    assert not paired_rates([True] * 5, [False] * 5).differs
+
+
+def test_no_change_is_not_certainty_either() -> None:
+    # b = c = 0, n = 98: half = z / 100
+    change = paired_rates([True] * 98, [True] * 98)
+    assert (change.value, change.differs) == (0, False)
+    assert change.high == pytest.approx(0.0195996, abs=1e-6)
+
+
+def test_pairs_see_what_two_rates_cannot() -> None:
+    """8 of 100 lost and none won: Wilson's intervals of 60 and 52 % overlap, the pairs differ."""
+    before, after = [True] * 60 + [False] * 40, [True] * 52 + [False] * 48
+    assert rate(before).low < rate(after).high
+    assert paired_rates(before, after).differs
+
+
+def test_bootstrap_of_two_values_by_hand() -> None:
+    # Means of two draws from {0, 1} are 0, 1/2, 1 with chances 1/4, 1/2, 1/4: the interval is all of it.
+    score = bootstrap([0.0, 1.0])
+    assert (score.value, score.low, score.high, score.n) == (0.5, 0.0, 1.0, 2)
+
+
+def test_bootstrap_is_close_to_the_normal_interval() -> None:
+    values = np.random.default_rng(1).normal(size=400).tolist()
+    one, other = bootstrap(values), mean(values)
+    assert (one.low, one.high) == pytest.approx((other.low, other.high), abs=0.02)
+
+
+def test_paired_means_by_hand() -> None:
+    change = paired_means([1.0, 5.0, 9.0], [2.0, 6.0, 10.0])  # always one more, whatever the spread
+    assert (change.value, change.low, change.high, change.differs) == (1, 1, 1, True)
+    assert not paired_means([0.0, 1.0], [1.0, 0.0]).differs
+
+
+def test_frechet_by_hand() -> None:
+    # One feature: (m - m')^2 + (s - s')^2. {0, 2} has m 1, s^2 2; {3, 7} has m 5, s^2 8: 16 + 2
+    x, y = np.array([[0.0], [2.0]]), np.array([[3.0], [7.0]])
+    assert frechet(x, y) == pytest.approx(18)
+    assert frechet(x, x) == pytest.approx(0, abs=1e-9)
+    # Two independent features: the sum.
+    square = np.array([[0.0, 0.0], [0.0, 2.0], [2.0, 0.0], [2.0, 2.0]])
+    assert frechet(square, square * [1, 2] + [0, 1]) == pytest.approx((2 + 1 - 1) ** 2 + (4 / 3) * (2 - 1) ** 2)
+
+
+def test_kernel_distance_by_hand() -> None:
+    # D = 1, kernel (ab + 1)^3. x = {0, 1}: k(0, 1) = 1. y = {1, 2}: k(1, 2) = 27. Across: 1, 1, 8, 27: mean 37/4.
+    assert kernel_distance(np.array([[0.0], [1.0]]), np.array([[1.0], [2.0]])) == pytest.approx(1 + 27 - 2 * 37 / 4)

@@ -24,7 +24,7 @@ from unsee.checkpoint import Checkpoint
 from unsee.config import RunConfig
 from unsee.edit import Edit
 from unsee.errors import InputError, invalid, unknown
-from unsee.evaluate.detectors import Detector, load_detector
+from unsee.evaluate.detectors import Judge, load_detector
 from unsee.evaluate.questions import Row, answer, questions
 from unsee.evaluate.render import Sampling, render
 from unsee.recorder import Watch, quiet
@@ -47,7 +47,7 @@ class Plan:
     config: RunConfig
     pipe: Any
     method: Any
-    judges: dict[str, Detector]
+    judges: dict[str, Judge]
     trained: tuple[int, int]
 
 
@@ -115,14 +115,14 @@ def erase(plan: Plan, folder: Path, *, command: str = "", every: float = 60.0, w
     config, pipe, judges = plan.config, plan.pipe, plan.judges
     seconds: dict[str, float] = {}
     start = {"schema": SCHEMA, "command": command, "config": config.model_dump(mode="json")}
-    _write(folder / RECORD, lambda path: path.write_text(json.dumps(start, indent=1), encoding="utf-8"))
+    write_whole(folder / RECORD, lambda path: path.write_text(json.dumps(start, indent=1), encoding="utf-8"))
     with _timed(seconds, "erase"):
         if (folder / EDIT).exists():
             edit = Edit.load(folder / EDIT)
         else:
             state = Checkpoint(folder / STATE, every=every)
             edit = plan.method(pipe, config.concepts, seed=config.seed, watch=watch, checkpoint=state)
-            _write(folder / EDIT, edit.save)
+            write_whole(folder / EDIT, edit.save)
             state.path.unlink(missing_ok=True)
 
     asked = questions(pipe, config.concepts, judges, n=config.pictures, seed=config.seed, kept=edit.card.kept)
@@ -143,7 +143,7 @@ def erase(plan: Plan, folder: Path, *, command: str = "", every: float = 60.0, w
             watch("score", len(rows), len(asked))
 
     edit = replace(edit, card=replace(edit.card, claims=claims(config, rows, judges, sampling)))
-    _write(folder / EDIT, edit.save)
+    write_whole(folder / EDIT, edit.save)
     picture = before_after(rows, before, after)
     record = {
         **start,
@@ -157,9 +157,10 @@ def erase(plan: Plan, folder: Path, *, command: str = "", every: float = 60.0, w
         "judges": {kind: judge.source for kind, judge in judges.items()},
         "rows": [asdict(row) for row in rows],
     }
-    _write(folder / "before-after.png", lambda path: picture.save(path, format="PNG"))
-    _write(folder / "index.html", lambda path: path.write_text(page(rows, picture, record), encoding="utf-8"))
-    _write(folder / RECORD, lambda path: path.write_text(json.dumps(record, indent=1), encoding="utf-8"))
+    write_whole(folder / "before-after.png", lambda path: picture.save(path, format="PNG"))
+    html = page(rows, picture, record, before, after)
+    write_whole(folder / "index.html", lambda path: path.write_text(html, encoding="utf-8"))
+    write_whole(folder / RECORD, lambda path: path.write_text(json.dumps(record, indent=1), encoding="utf-8"))
     return Report(edit, rows, record, folder)
 
 
@@ -181,11 +182,14 @@ def sampling_for(model: str, steps: int | None, guidance_scale: float | None) ->
 
 
 @contextmanager
-def claimed(folder: Path, *, resume: bool = False, force: bool = False) -> Iterator[None]:
-    """A run's folder, made, locked, and taken away again if nothing was written into it.
+def claimed(
+    folder: Path, *, resume: bool = False, force: bool = False, results: Sequence[str] = (EDIT, STATE)
+) -> Iterator[None]:
+    """A run's folder, made, locked, and taken away again if none of its results was written into it.
 
-    resume  go on with the run that it holds
-    force   start over
+    resume   go on with the run that it holds
+    force    start over
+    results  files that are a run's
 
     Of many processes, only one looks after the folder.
     Raises InputError if it cannot be written, if another run is writing into it, or if it holds a run already.
@@ -198,7 +202,7 @@ def claimed(folder: Path, *, resume: bool = False, force: bool = False) -> Itera
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / LOCK, timeout=0):
             if not resume:
-                _clear(folder, force)
+                _clear([folder / name for name in results if (folder / name).exists()], force)
             yield
             (folder / LOCK).unlink(missing_ok=True)
     except Timeout as error:
@@ -206,18 +210,17 @@ def claimed(folder: Path, *, resume: bool = False, force: bool = False) -> Itera
     except OSError as error:
         raise InputError(f"cannot write into {folder}: {error.strerror or error}") from error
     finally:
-        if ours and not any((folder / name).exists() for name in (EDIT, STATE)):
+        if ours and not any((folder / name).exists() for name in results):
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _clear(folder: Path, force: bool) -> None:
+def _clear(begun: Sequence[Path], force: bool) -> None:
     """Take away what a run would go on from. Raises InputError if there is such a thing and `force` is not set."""
-    begun = [folder / name for name in (EDIT, STATE) if (folder / name).exists()]
     if begun and not force:
-        what = "run" if begun[0].name == EDIT else "run that was interrupted"
+        what = "run that was interrupted" if begun[0].name == STATE else "run"
         raise InputError(
-            f"{folder} holds a {what} already: --resume {folder} goes on with it, --force starts over, "
-            "--out writes elsewhere"
+            f"{begun[0].parent} holds a {what} already: --force starts over, --out writes elsewhere, and --resume goes "
+            "on with what was interrupted"
         )
     for path in begun:
         path.unlink()
@@ -247,7 +250,7 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     seconds[stage] = time.perf_counter() - start
 
 
-def _write(path: Path, write: Callable[[Path], object]) -> None:
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file whole or not at all; of many processes, one writes."""
     if not pipelines.processes().is_main_process:
         return

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unsee import cli_files
+from unsee.cli_evaluate import evaluate, reproduce
 from unsee.errors import InputError
 
 if TYPE_CHECKING:
@@ -204,6 +205,10 @@ def show(
 def _claims(card: Card) -> list[str]:
     rows = card.claims.rows if card.claims else {}
     return [f"{row}: {100 * before:.1f} -> {100 * after:.1f} %" for row, (before, after) in rows.items()]
+
+
+app.command()(evaluate)
+app.command()(reproduce)
 
 
 def _concepts(

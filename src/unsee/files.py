@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from unsee.edit import Edit
 from unsee.errors import InputError, unknown
-from unsee.evaluate.detectors import Detector
+from unsee.evaluate.detectors import Judge
 from unsee.evaluate.questions import EVERYTHING_ELSE, Row, answer, questions
 from unsee.evaluate.render import Sampling, render
 from unsee.evaluate.statistics import rate
@@ -58,7 +58,7 @@ def export(
     energy: float | None = None,
     dtype: torch.dtype | None = None,
     tolerance: float = TOLERANCE,
-    judges: Mapping[str, Detector] | None = None,
+    judges: Mapping[str, Judge] | None = None,
     sampling: Sampling | None = None,
     pictures: int = 16,
     force: bool = False,
@@ -124,7 +124,7 @@ class Claim:
     held: bool
 
 
-def verify(edit: Edit, pipe: Any, judges: Mapping[str, Detector], *, watch: Watch = quiet) -> list[Claim]:
+def verify(edit: Edit, pipe: Any, judges: Mapping[str, Judge], *, watch: Watch = quiet) -> list[Claim]:
     """Check that an edit is of the model `pipe`, and measure the claims of its card again, on their own seeds.
 
     On the machine that made a claim the same numbers come out; elsewhere rounding may turn some pictures. A claim holds
@@ -170,7 +170,7 @@ def _within(value: float, claim: float, n: int) -> bool:
 
 
 def _judged(
-    edit: Edit, held: Edit, pipe: Any, judges: Mapping[str, Detector], sampling: Sampling, n: int
+    edit: Edit, held: Edit, pipe: Any, judges: Mapping[str, Judge], sampling: Sampling, n: int
 ) -> tuple[Row, ...]:
     """What the judges see of the concepts and of everything else, drawn by the whole edit and by what was exported."""
     asked = [

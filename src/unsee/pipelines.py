@@ -175,13 +175,15 @@ def card(model: str) -> dict[str, Any]:
     """What a model's own card (README.md) says under `unsee`.
 
     judges                 folders of classifiers by kind, as absolute paths here
+    words                  a file that lists what the model knows: objects with their other names, styles and so on
     steps, guidance_scale  of the sampler, that suit the model
     """
     path = folder(model)
     if path is None or not (path / "README.md").is_file():
         return {}
     said: dict[str, Any] = (metadata_load(path / "README.md") or {}).get("unsee", {})
-    return {**said, "judges": {kind: str(path / place) for kind, place in said.get("judges", {}).items()}}
+    judges = {kind: str(path / place) for kind, place in said.get("judges", {}).items()}
+    return {**said, "judges": judges, **({"words": str(path / said["words"])} if "words" in said else {})}
 
 
 def name(pipe: Any) -> str:

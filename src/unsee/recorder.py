@@ -251,6 +251,114 @@ def _overhear(
             handle.remove()
 
 
+@dataclass(frozen=True)
+class _Guidance:
+    """How a pipeline asks for the two predictions that its guidance mixes.
+
+    calls  denoiser calls in a step: 1 if both predictions are batched, 2 if not
+    c      which of the two is the prompt's: 0 or 1
+    null   the call without the prompt, one row
+    """
+
+    calls: int
+    c: int
+    null: Call
+
+
+def _guidance(pipe: Any, alone: Call, prompt: str) -> _Guidance:
+    """Found out by asking. Raises InputError if there is no guidance.
+
+    alone  the call for `prompt` of an unguided run
+    """
+    sizes: list[int] = []
+    calls: list[Call] = []
+
+    def listen(arguments: dict[str, Any], output: Tensor) -> None:
+        sizes.append(output.shape[0])
+        calls.extend(_split(Call(arguments, output), output.shape[0]))
+        if len(calls) >= 2:
+            raise _Enough
+
+    _run(pipe, listen, [prompt], [0], 50, _guided(pipe, 3.0, 1))
+    if len(calls) != 2 or not _same_point(pipe, *calls):
+        raise InputError(f"{type(pipe).__name__} has no classifier-free guidance for a guard to act on")
+    c = min((0, 1), key=lambda k: float((calls[k].output - alone.output).abs().mean()))
+    return _Guidance(len(sizes), c, calls[1 - c])
+
+
+def _same_point(pipe: Any, one: Call, other: Call) -> bool:
+    """Whether two calls ask about one latent at one time."""
+    latent, time = _names(type(denoiser(pipe)[1]))
+    pairs = [(one.arguments[name], other.arguments[name]) for name in (latent, time)]
+    return all(torch.equal(_stacked(a), _stacked(b)) for a, b in pairs)
+
+
+@contextmanager
+def steered(
+    pipe: Any,
+    prompt: str,
+    *,
+    null: Callable[[Tensor], Tensor] | None = None,
+    prompted: Callable[[int, Tensor, Tensor, Tensor], Tensor] | None = None,
+) -> Iterator[None]:
+    """Within the context every guided run of the pipeline gets other predictions from its denoiser than it computes.
+
+    With c and u the predictions with the run's prompt and without it, and s that for `prompt`, each (B, ...):
+
+    null      s -> what stands for u
+    prompted  (k, c, u, s) -> what stands for c in step k, counted from 0 in each run
+
+    The pipeline's own guidance does the rest, whether it asks for c and u in one call or in two. Where it asks for c
+    first, u is computed once more, for the empty prompt. s costs one call of B rows a step; it is asked at the
+    pipeline's default size. Raises InputError for a pipeline, and in the context for a run, without guidance.
+    """
+    _, net = denoiser(pipe)
+    concept = conditions(pipe, [prompt], seeds=[0])
+    way = _guidance(pipe, concept, prompt)
+    run: Any = None
+    count = 0  # denoiser calls in this run
+    known: dict[int, Call] = {}  # the two halves of this step, as far as they have been asked for
+    asking = False  # our own questions go through the same hook
+
+    def ask(about: Call, like: Call) -> Tensor:
+        nonlocal asking
+        asking = True
+        try:
+            with torch.no_grad():
+                return replay(net, stack([about] * like.output.shape[0]), like)
+        finally:
+            asking = False
+
+    def answer(half: int) -> Tensor:
+        """What the pipeline gets for one of the two conditions."""
+        call = known[half]
+        if half == way.c and prompted:
+            u = known[1 - half].output if 1 - half in known else ask(way.null, call)
+            return prompted((count - 1) // way.calls, call.output, u, ask(concept, call))
+        return null(ask(concept, call)) if half != way.c and null else call.output
+
+    def hook(module: nn.Module, args: Any, kwargs: Any, result: Any) -> Any:
+        nonlocal run, count, known
+        if asking:
+            return None
+        if run is not pipe.scheduler.timesteps:  # every run sets its own
+            run, count = pipe.scheduler.timesteps, 0
+        call = _bound(module, args, kwargs, result)
+        first = count % way.calls
+        count += 1
+        parts = dict(enumerate(_split(call, 2 // way.calls), start=first))
+        known = {**(known if first else {}), **parts}
+        if call.output.shape[0] % len(parts) or (len(known) == 2 and not _same_point(pipe, *known.values())):
+            raise InputError("this run is not guided: a guard needs a guidance scale above 1")
+        return _like(result, torch.cat([answer(half) for half in parts]))
+
+    handle = net.register_forward_hook(hook, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 def replay(denoiser: nn.Module, call: Call, like: Call | None = None) -> Tensor:
     """The denoiser's answer now to a recorded call, (B, ...); at the latent and time of the call `like` if given."""
     arguments = call.arguments
@@ -371,16 +479,10 @@ def _run(
 ) -> None:
     """Run a pipeline without decoding; `listen` gets each denoiser call's arguments, bound by name, and its output."""
     _, net = denoiser(pipe)
-    signature = inspect.signature(type(net).forward)
-    _, time = _names(type(net))
 
     def hook(module: nn.Module, args: Any, kwargs: Any, result: Any) -> None:
-        arguments = dict(signature.bind(module, *args, **kwargs).arguments)
-        del arguments[next(iter(signature.parameters))]
-        output = _output(result)
-        # Some families pass one time for the whole batch; one for each row lets rows of different times be stacked.
-        arguments[time] = torch.as_tensor(arguments[time], device=output.device).expand(output.shape[0])
-        listen({**arguments, "return_dict": False}, output)
+        call = _bound(module, args, kwargs, result)
+        listen(call.arguments, call.output)
 
     handle = net.register_forward_hook(hook, with_kwargs=True)
     try:
@@ -400,6 +502,18 @@ def _run(
         raise InputError(f"{type(pipe).__name__} cannot be run so: {' '.join(str(error).split())[:300]}") from error
     finally:
         handle.remove()
+
+
+def _bound(module: nn.Module, args: Any, kwargs: Any, result: Any) -> Call:
+    """A denoiser's call with its arguments by name and a time for each row."""
+    signature = inspect.signature(type(module).forward)
+    _, time = _names(type(module))
+    arguments = dict(signature.bind(module, *args, **kwargs).arguments)
+    del arguments[next(iter(signature.parameters))]
+    output = _output(result)
+    # Some families pass one time for the whole batch; one for each row lets rows of different times be stacked.
+    arguments[time] = torch.as_tensor(arguments[time], device=output.device).expand(output.shape[0])
+    return Call({**arguments, "return_dict": False}, output)
 
 
 class _scheduler:
@@ -442,8 +556,19 @@ def _off(pipe: Any) -> float:
 
 
 def _output(result: Any) -> Tensor:
-    output = result[0] if isinstance(result, tuple) else result.sample
-    return torch.stack(list(output)) if isinstance(output, list) else output
+    return _stacked(result[0] if isinstance(result, tuple) else result.sample)
+
+
+def _stacked(rows: Any) -> Tensor:
+    """Some families pass a latent as a list of rows."""
+    return torch.stack(list(rows)) if isinstance(rows, list) else rows
+
+
+def _like(result: Any, output: Tensor) -> Any:
+    """What a denoiser returned, with another output in its place."""
+    old = result[0] if isinstance(result, tuple) else result.sample
+    new = list(output) if isinstance(old, list) else output.to(old.dtype)
+    return (new, *result[1:]) if isinstance(result, tuple) else replace(result, sample=new)
 
 
 def _split(call: Call, n: int) -> list[Call]:

@@ -17,7 +17,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from unsee.concepts import Concept
-from unsee.evaluate.detectors import Detector
+from unsee.evaluate.detectors import Detector, Judge
 from unsee.evaluate.render import Shot
 from unsee.evaluate.statistics import Score, mean, rate
 from unsee.recorder import Call, conditions
@@ -61,7 +61,7 @@ class Row:
 
 
 def questions(
-    pipe: Any, concepts: Sequence[Concept], judges: Mapping[str, Detector], *, n: int, seed: int, kept: Sequence[str]
+    pipe: Any, concepts: Sequence[Concept], judges: Mapping[str, Judge], *, n: int, seed: int, kept: Sequence[str]
 ) -> list[Question]:
     """The questions for an edit that erases `concepts`: each of them, what is most like it, and everything else.
 
@@ -76,7 +76,7 @@ def questions(
     erased = {name for concept in concepts for name in (concept.from_ or concept.erase, *concept.synonyms)}
     rest = [label for label in objects if label not in erased]
     near = {
-        c: _nearest(pipe, c.from_ or c.erase, rest)[:NEIGHBOURS] for c in concepts if (c.from_ or c.erase) in objects
+        c: nearest(pipe, c.from_ or c.erase, rest)[:NEIGHBOURS] for c in concepts if (c.from_ or c.erase) in objects
     }
     close = {label for labels in near.values() for label in labels}
     named = [label for label in rest if label not in close and set(label.split()) & set(kept)]
@@ -121,14 +121,16 @@ def questions(
 
 
 def answer(
-    question: Question, before: Mapping[Shot, Image], after: Mapping[Shot, Image], judges: Mapping[str, Detector]
+    question: Question, before: Mapping[Shot, Image], after: Mapping[Shot, Image], judges: Mapping[str, Judge]
 ) -> Row:
     """Count a question's answers in the pictures of both models."""
 
     def share(pictures: Mapping[Shot, Image]) -> Score | None:
         if question.judge is None:
             return None
-        found = judges[question.judge]([pictures[shot] for shot in question.shots])
+        judge = judges[question.judge]
+        assert isinstance(judge, Detector)  # questions() names only judges with labels
+        found = judge([pictures[shot] for shot in question.shots])
         return rate([label == wanted for label, wanted in zip(found, question.labels, strict=True)])
 
     changed = [float(np.abs(_grey(after[shot]) - _grey(before[shot])).mean()) for shot in question.shots]
@@ -145,7 +147,7 @@ def spread(items: Sequence[T], count: int) -> list[T]:
     return [items[k * len(items) // count] for k in range(count)]
 
 
-def _nearest(pipe: Any, word: str, labels: Sequence[str]) -> list[str]:
+def nearest(pipe: Any, word: str, labels: Sequence[str]) -> list[str]:
     """Labels by how alike the text encoder finds them to a word, most alike first: cosine of the conditioning."""
     call = conditions(pipe, [word, *labels])
     vectors = torch.nn.functional.normalize(_conditioning(call), dim=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +14,14 @@ from unsee.recorder import Watch, quiet
 
 @dataclass(frozen=True)
 class Shot:
-    """One picture that is asked for."""
+    """One picture that is asked for.
+
+    size  width and height in pixels; None is the pipeline's own
+    """
 
     prompt: str
     seed: int
+    size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -34,14 +38,23 @@ def render(
     """A picture for every distinct shot. Each has a generator of its own, so it does not depend on its batch."""
     todo = list(dict.fromkeys(shots))
     pictures: dict[Shot, Image] = {}
-    for start in range(0, len(todo), batch):
-        now = todo[start : start + batch]
-        drawn = pipe(
-            prompt=[shot.prompt for shot in now],
-            generator=[torch.Generator().manual_seed(shot.seed) for shot in now],
-            num_inference_steps=sampling.steps,
-            guidance_scale=sampling.guidance_scale,
-        ).images
-        pictures.update(zip(now, drawn, strict=True))
+    for drawn in batches(pipe, todo, sampling, batch):
+        pictures.update(drawn)
         watch("render", len(pictures), len(todo))
     return pictures
+
+
+def batches(pipe: Any, shots: Sequence[Shot], sampling: Sampling, batch: int) -> Iterator[list[tuple[Shot, Image]]]:
+    """Shots with their pictures, up to `batch` of one size at a time."""
+    for size in dict.fromkeys(shot.size for shot in shots):
+        same = [shot for shot in shots if shot.size == size]
+        for start in range(0, len(same), batch):
+            now = same[start : start + batch]
+            drawn = pipe(
+                prompt=[shot.prompt for shot in now],
+                generator=[torch.Generator().manual_seed(shot.seed) for shot in now],
+                num_inference_steps=sampling.steps,
+                guidance_scale=sampling.guidance_scale,
+                **({"width": size[0], "height": size[1]} if size else {}),
+            ).images
+            yield list(zip(now, drawn, strict=True))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 Z95 = 1.959963984540054
 """The 97.5 % quantile of the standard normal."""
@@ -44,3 +47,84 @@ def mean(values: Sequence[float]) -> Score:
     spread = math.sqrt(sum((value - centre) ** 2 for value in values) / (n - 1)) if n > 1 else math.inf
     half = Z95 * spread / math.sqrt(n)
     return Score(centre, centre - half, centre + half, n)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What changed between two measurements of the same prompts and seeds, second minus first, with its 95 % interval.
+
+    differs  whether the change is more than chance explains at the 5 % level
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+    differs: bool
+
+
+def paired_rates(first: Sequence[bool], second: Sequence[bool]) -> Difference:
+    """The change of a share, from pairs of which b are hits only at first and c only at second.
+
+    value      (c - b) / n
+    interval   d +- z sqrt(b + c + 1 - (c - b)^2 / (n + 2)) / (n + 2) with d = (c - b) / (n + 2): half a pair is added
+               to each of the four kinds (Agresti and Min, 2005), so no change in n pairs is no certainty
+    differs    exact McNemar test: c of b + c coins, two-sided
+    """
+    n = len(first)
+    b = sum(x and not y for x, y in zip(first, second, strict=True))
+    c = sum(y and not x for x, y in zip(first, second, strict=True))
+    centre = (c - b) / (n + 2)
+    half = Z95 * math.sqrt(b + c + 1 - (c - b) ** 2 / (n + 2)) / (n + 2)
+    chance = 2 * sum(math.comb(b + c, k) for k in range(min(b, c) + 1)) / 2 ** (b + c)
+    return Difference((c - b) / n, max(-1.0, centre - half), min(1.0, centre + half), n, chance < 0.05)
+
+
+def bootstrap(values: Sequence[float], seed: int = 0, times: int = 2000) -> Score:
+    """The mean with the percentile interval of its bootstrap (Efron, 1979)."""
+    data = np.asarray(values, float)
+    low, high = resampled(len(data), lambda rows: float(data[rows].mean()), seed, times)
+    return Score(float(data.mean()), low, high, len(data))
+
+
+def paired_means(first: Sequence[float], second: Sequence[float], seed: int = 0) -> Difference:
+    """The change of a mean, bootstrapped over pairs; it differs if the interval leaves zero out."""
+    change = bootstrap([y - x for x, y in zip(first, second, strict=True)], seed)
+    return Difference(change.value, change.low, change.high, change.n, not change.low <= 0 <= change.high)
+
+
+def resampled(
+    n: int, statistic: Callable[[NDArray[np.int64]], float], seed: int = 0, times: int = 2000
+) -> tuple[float, float]:
+    """The 2.5 and 97.5 % quantiles of a statistic of row numbers, over `times` draws of n rows with replacement."""
+    rng = np.random.default_rng(seed)
+    low, high = np.quantile([statistic(rng.integers(0, n, n)) for _ in range(times)], [0.025, 0.975])
+    return float(low), float(high)
+
+
+def frechet(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+    """The Frechet distance of two sets of features (N, D) and (M, D), FID for Inception's (Heusel et al., 2017).
+
+    |m_x - m_y|^2 + tr(C_x + C_y - 2 (C_x^1/2 C_y C_x^1/2)^1/2);  biased upwards for small N: compare equal N only.
+    """
+    c_x, c_y = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
+    values, vectors = np.linalg.eigh(np.atleast_2d(c_x))
+    root = vectors * np.sqrt(values.clip(0)) @ vectors.T
+    inner = np.linalg.eigvalsh(root @ np.atleast_2d(c_y) @ root).clip(0)
+    shift = ((x.mean(0) - y.mean(0)) ** 2).sum()
+    return float(
+        max(0.0, shift + np.trace(np.atleast_2d(c_x)) + np.trace(np.atleast_2d(c_y)) - 2 * np.sqrt(inner).sum())
+    )
+
+
+def kernel_distance(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+    """KID (Binkowski et al., 2018): the unbiased squared MMD with the kernel (a.b / D + 1)^3; may be below zero."""
+    n, m, d = len(x), len(y), x.shape[1]
+
+    def kernel(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+        cubed: NDArray[np.float64] = (a @ b.T / d + 1) ** 3
+        return cubed
+
+    within_x, within_y = kernel(x, x), kernel(y, y)
+    same = (within_x.sum() - np.trace(within_x)) / (n * (n - 1)) + (within_y.sum() - np.trace(within_y)) / (m * (m - 1))
+    return float(same - 2 * kernel(x, y).mean())

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -47,6 +50,22 @@ def grid(
             y += step
         y += MARGIN
     return sheet
+
+
+def mosaic(shots: Sequence[Shot], pictures: Mapping[Shot, Image.Image], cell: int = CELL) -> Image.Image:
+    """Pictures without words, four a line."""
+    lines = -(-len(shots) // 4)
+    sheet = Image.new("RGB", (cell * min(4, len(shots)), cell * lines), PAPER)
+    for k, shot in enumerate(shots):
+        sheet.paste(_square(pictures[shot], cell), (cell * (k % 4), cell * (k // 4)))
+    return sheet
+
+
+def embedded(picture: Image.Image, quality: int = 80) -> dict[str, Any]:
+    """A picture for a template: its size, and its WebP as base64."""
+    stream = io.BytesIO()
+    picture.save(stream, format="WEBP", quality=quality)
+    return {"data": base64.b64encode(stream.getvalue()).decode(), "width": picture.width, "height": picture.height}
 
 
 def _some(shots: Sequence[Shot]) -> list[Shot]:

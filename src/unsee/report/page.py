@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,30 +9,44 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL.Image import Image
 
-from unsee.evaluate.questions import EVERYTHING_ELSE, Row
+from unsee.evaluate.questions import EVERYTHING_ELSE, Row, spread
+from unsee.evaluate.render import Shot
 from unsee.evaluate.statistics import Score
+from unsee.report.grid import embedded, mosaic
 
 MISSING = "not measured"
 
 
-def page(rows: Sequence[Row], picture: Image, record: Mapping[str, Any]) -> str:
-    """The HTML of a run. All of its texts are escaped: prompts and cards come from anywhere."""
-    environment = Environment(
+def environment() -> Environment:
+    """The templates of this package. All texts are escaped: prompts and cards come from anywhere."""
+    return Environment(
         loader=PackageLoader("unsee.report", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    stream = io.BytesIO()
-    picture.quantize(256).save(stream, format="PNG", optimize=True)
-    return environment.get_template("page.html.j2").render(
-        title=", ".join(concept["erase"] for concept in record["config"]["concepts"]),
-        header=HEADER,
-        table=[{"gone": row.question.gone, "cells": cells(row)} for row in rows],
-        verdict=verdict(rows),
-        picture=base64.b64encode(stream.getvalue()).decode(),
-        width=picture.width,
-        height=picture.height,
-        record=record,
-        settings=record["config"]["settings"],
-        config=json.dumps(record["config"], indent=1),
+
+
+def page(
+    rows: Sequence[Row],
+    picture: Image,
+    record: Mapping[str, Any],
+    before: Mapping[Shot, Image],
+    after: Mapping[Shot, Image],
+) -> str:
+    """The HTML of a run: its picture, and a few pictures before and after to slide between."""
+    shots = [shot for row in (rows[0], rows[-1]) for shot in spread(row.question.shots, 4)]
+    return (
+        environment()
+        .get_template("page.html.j2")
+        .render(
+            title=", ".join(concept["erase"] for concept in record["config"]["concepts"]),
+            header=HEADER,
+            table=[{"gone": row.question.gone, "cells": cells(row)} for row in rows],
+            verdict=verdict(rows),
+            picture=embedded(picture),
+            pair=(embedded(mosaic(shots, before)), embedded(mosaic(shots, after))),
+            record=record,
+            settings=record["config"]["settings"],
+            config=json.dumps(record["config"], indent=1),
+        )
     )
 
 

@@ -1,0 +1,151 @@
+"""The commands that measure. Nothing heavy is imported until one runs."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from unsee.evaluate.records import Evaluation
+
+Words = Annotated[list[str] | None, typer.Option(metavar="WORD", help="What is looked for; default: what edits erase.")]
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(metavar="MODEL-or-RUN", help="mini, a folder, a hub id, or a run's folder.")],
+    suite: Annotated[list[str] | None, typer.Option(metavar="NAME", help="What to measure; may be repeated.")] = None,
+    edit: Annotated[list[str] | None, typer.Option(metavar="[NAME=]FILE", help="An edit to measure beside.")] = None,
+    guard: Annotated[list[str] | None, typer.Option(metavar="NAME", help="negative, sld-weak, ... sld-max.")] = None,
+    concept: Words = None,
+    csv: Annotated[list[Path] | None, typer.Option(metavar="FILE", help="Your prompts: prompt, seed, label.")] = None,
+    name: Annotated[list[str] | None, typer.Option(help="Another name of the concept, for paraphrase.")] = None,
+    judge: Annotated[list[str] | None, typer.Option(metavar="KIND=FOLDER", help="A classifier, or clip=.")] = None,
+    n: Annotated[int, typer.Option("-n", help="Pictures for each row.")] = 48,
+    seed: Annotated[int, typer.Option(min=0, help="Of a row's first picture.")] = 0,
+    steps: Annotated[int | None, typer.Option(min=1, help="Sampler steps of the pictures.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Guidance scale of the pictures.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures drawn side by side.")] = 32,
+    cache: Annotated[Path | None, typer.Option(envvar="UNSEE_CACHE", help="Folder of pictures.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print evaluation.json instead of tables.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder to write; default runs/evaluation-MODEL.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over the evaluation in that folder.")] = False,
+    trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run code of the model.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Measure a model, its edits and guards side by side, on the same prompts and seeds."""
+    from platformdirs import user_cache_path
+
+    from unsee import api, evaluation
+    from unsee.cli import _bars, _pairs
+
+    folder = out or Path("runs") / api.folder_name(["evaluation", Path(model).name])
+    with api.claimed(folder, force=force, results=["evaluation.json"]):
+        bench = evaluation.prepare(
+            model,
+            suite=suite or (),
+            edits=edit or (),
+            guard=guard or (),
+            concepts=concept or (),
+            tables=csv or (),
+            names=name or (),
+            judges=_pairs(judge, "--judge"),
+            n=n,
+            seed=seed,
+            steps=steps,
+            guidance_scale=guidance,
+            trust_remote_code=trust_remote_code,
+        )
+        command = shlex.join(["unsee", *sys.argv[1:]])
+        pictures = cache or user_cache_path("unsee") / "pictures"
+        with _bars() as watch:
+            found = evaluation.evaluate(bench, folder, pictures, command=command, batch=batch, watch=watch)
+    if os.environ.get("RANK", "0") != "0":
+        return  # under accelerate, one process speaks
+    if json:
+        print(found.to_json())
+        return
+    say(found)
+    print()
+    for file in evaluation.FILES:
+        print(f"  {folder / file}")
+
+
+def reproduce(
+    experiment: Annotated[str, typer.Argument(help="objects (Table 2) or styles (Sec. 5.1).")],
+    model: Annotated[str, typer.Option(help="A hub id or folder.")] = "CompVis/stable-diffusion-v1-4",
+    n: Annotated[int | None, typer.Option("-n", min=2, help="Pictures of each class or artist.")] = None,
+    only: Annotated[list[str] | None, typer.Option(metavar="WORD", help="One of the classes; may be repeated.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Not as the paper.")] = None,
+    judge: Annotated[
+        str | None, typer.Option(help="A classifier of ImageNet's names; for styles a CLIP model.")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Sampler steps of the pictures.")] = 50,
+    guidance: Annotated[float, typer.Option(help="Guidance scale of the pictures.")] = 7.5,
+    cache: Annotated[Path | None, typer.Option(envvar="UNSEE_CACHE", help="Folder of pictures.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write; default runs/reproduce-EXPERIMENT.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over the result in that folder.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Repeat an experiment of the ESD paper: its figures claimed next to the measured ones. Hours on a GPU."""
+    from platformdirs import user_cache_path
+
+    from unsee import api
+    from unsee.cli import _bars, _pairs
+    from unsee.reproduce import reproduce as run
+
+    folder = out or Path("runs") / f"reproduce-{experiment}"
+    with api.claimed(folder, force=force, results=["evaluation.json"]), _bars() as watch:
+        found = run(
+            experiment,
+            folder,
+            cache or user_cache_path("unsee") / "pictures",
+            model=model,
+            n=n,
+            only=only or (),
+            settings=_pairs(settings, "--set"),
+            judge=judge,
+            steps=steps,
+            guidance_scale=guidance,
+            command=shlex.join(["unsee", *sys.argv[1:]]),
+            watch=watch,
+        )
+    claimed, measured = found.units
+    print(f"{'':<32} {'claimed, ' + claimed:>26} {'measured, ' + measured:>26}      n")
+    for line in found.lines:
+        texts = [f"{pair[0]:.3g} -> {pair[1]:.3g}" if pair else "" for pair in (line.claimed, line.measured)]
+        print(f"{line.what:<32} {texts[0]:>26} {texts[1]:>26} {line.n:>6}")
+    for warning in found.warnings:
+        print(warning)
+    print(f"  {folder / 'index.html'}")
+
+
+def say(found: Evaluation) -> None:
+    """Print an evaluation's tables and verdict."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from unsee.cli import _plain
+    from unsee.report.evaluation import tables, verdict
+
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    for table in tables(found):
+        console.print(Text(f"\n{table.suite}", style="bold"))
+        if table.not_measured:
+            console.print(Text(_plain(f"not measured: {table.not_measured}")))
+            continue
+        shown = Table(box=None, pad_edge=False, header_style="bold")
+        for k, head in enumerate(table.head):
+            shown.add_column(_plain(head), justify="right" if k else "left", max_width=None if k else 40)
+        for row, gone in zip(table.rows, table.gone, strict=True):
+            shown.add_row(*(Text(_plain(text), style="bold" if mark else "") for text, mark in zip(row, gone)))
+        console.print(shown)
+    print()
+    for sentence in verdict(found):
+        print(_plain(sentence))
+    print("≈ not distinguishable from the base on the same prompts and seeds")

@@ -1,0 +1,156 @@
+"""Pictures on disk, each under a hash of all that it depends on: drawn once, kept through interruptions."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, overload
+
+from accelerate import PartialState
+from PIL import Image
+from torch import nn
+
+from unsee.errors import InputError
+from unsee.evaluate.render import Sampling, Shot, batches
+from unsee.pipelines import fingerprint
+from unsee.recorder import Watch, quiet
+from unsee.versions import versions
+
+
+def model_key(pipe: Any) -> str:
+    """A hash of every weight of a pipeline, its sampler, and the number format it computes in."""
+    parts = {key: part for key, part in pipe.components.items() if isinstance(part, nn.Module)}
+    found = {key: (fingerprint(part), str(next(part.parameters()).dtype)) for key, part in parts.items()}
+    return _hash([found, type(pipe.scheduler).__name__, dict(pipe.scheduler.config)])
+
+
+class Gallery(Mapping[Shot, Image.Image]):
+    """Pictures by shot, read from disk when looked at; a few are kept in memory."""
+
+    def __init__(self, files: Mapping[Shot, Path]):
+        self._files = files
+        self._open = lru_cache(maxsize=256)(_read)
+
+    def __getitem__(self, shot: Shot) -> Image.Image:
+        return self._open(self._files[shot])
+
+    def __iter__(self) -> Iterator[Shot]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+
+class Pictures(Sequence[Image.Image]):
+    """The pictures of some shots in their order, read when looked at: thousands need not fit into memory."""
+
+    def __init__(self, gallery: Mapping[Shot, Image.Image], shots: Sequence[Shot]):
+        self._gallery, self._shots = gallery, shots
+
+    @overload
+    def __getitem__(self, k: int) -> Image.Image: ...
+    @overload
+    def __getitem__(self, k: slice) -> list[Image.Image]: ...
+    def __getitem__(self, k: int | slice) -> Image.Image | list[Image.Image]:
+        return (
+            [self._gallery[shot] for shot in self._shots[k]] if isinstance(k, slice) else self._gallery[self._shots[k]]
+        )
+
+    def __len__(self) -> int:
+        return len(self._shots)
+
+
+class Cache:
+    """A folder of pictures. Raises InputError, here or later, if it cannot be written or the disk is full."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._guarded(lambda: folder.mkdir(parents=True, exist_ok=True))
+        if not os.access(folder, os.W_OK):
+            raise InputError(f"cannot write pictures into {folder}: permission denied; --cache names another folder")
+
+    def draw(
+        self,
+        pipe: Any,
+        shots: Iterable[Shot],
+        sampling: Sampling,
+        *,
+        model: str,
+        change: str = "",
+        applied: Callable[[], AbstractContextManager[None]],
+        batch: int = 32,
+        watch: Watch = quiet,
+    ) -> Gallery:
+        """Pictures of all shots; those that are not here yet are drawn, and kept batch by batch.
+
+        model    `model_key` of the pipeline
+        change   what names the edit or guard that `applied` puts on, "" for none
+        Under `accelerate launch` each process draws its share.
+        """
+        todo = list(dict.fromkeys(shots))
+        files = {shot: self.path(model, change, shot, sampling) for shot in todo}
+        missing = [shot for shot in todo if not _readable(files[shot])]
+        state = PartialState()
+        done = len(todo) - len(missing)
+        watch("render", done, len(todo))
+        mine = missing[state.process_index :: state.num_processes]
+        if mine:
+            with applied():
+                for drawn in batches(pipe, mine, sampling, batch):
+                    for shot, picture in drawn:
+                        self._keep(files[shot], picture)
+                    done += len(drawn)
+                    watch("render", done, len(todo))
+        state.wait_for_everyone()
+        return Gallery(files)
+
+    def path(self, model: str, change: str, shot: Shot, sampling: Sampling) -> Path:
+        libraries = {name: versions()[name] for name in ("torch", "diffusers")}
+        name = _hash([model, change, asdict(shot), asdict(sampling), libraries])
+        return self.folder / name[:2] / f"{name}.png"
+
+    def _keep(self, path: Path, picture: Image.Image) -> None:
+        """Write a picture whole or not at all; two processes may write the same one."""
+        part = path.with_name(f"{path.name}.{os.getpid()}.part")
+
+        def write() -> None:
+            path.parent.mkdir(exist_ok=True)
+            try:
+                picture.save(part, format="PNG", compress_level=1)
+                os.replace(part, path)
+            finally:
+                part.unlink(missing_ok=True)
+
+        self._guarded(write)
+
+    def _guarded(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except OSError as error:
+            raise InputError(
+                f"cannot write pictures into {self.folder}: {error.strerror or error}; --cache names another folder"
+            ) from error
+
+
+def _read(path: Path) -> Image.Image:
+    with Image.open(path) as picture:
+        return picture.convert("RGB")
+
+
+def _readable(path: Path) -> bool:
+    """Whether a picture is there and whole; one that is not is drawn again."""
+    try:
+        _read(path)
+    except OSError:
+        return False
+    return True
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,0 +1,248 @@
+"""Suites by name. A suite is data and two functions: what to draw, and what the pictures say.
+
+    ask(world)                           -> questions; knows the model's words and the concepts, not who erases them
+    score(world, asked, column, look)    -> numbers for one column: the base model, an edit, or a guard
+
+A suite is a file of its own and one row under `unsee.suites` in a package's entry points. It raises NotMeasured, with
+the reason, if it lacks something.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from itertools import cycle, islice
+from typing import Any
+
+from PIL.Image import Image
+from torch import Tensor
+
+from unsee.concepts import Concept
+from unsee.errors import unknown
+from unsee.evaluate.cache import Pictures
+from unsee.evaluate.detectors import Clip, Detector, Judge
+from unsee.evaluate.questions import Question
+from unsee.evaluate.records import Answer, Measured
+from unsee.evaluate.render import Shot
+from unsee.evaluate.statistics import Score, bootstrap, paired_means, paired_rates, rate
+
+BASE = "base"
+
+
+class NotMeasured(Exception):
+    """A suite cannot say anything here; the message says why."""
+
+
+@dataclass(frozen=True)
+class World:
+    """What a suite can ask with.
+
+    pipe      the base model; it encodes words here and draws nothing
+    judges    by kind: "objects" knows words for things, "styles" words for ways to draw them, "clip" compares a picture
+              with a text; any other kind answers whether something is in a picture that no prompt need name
+    words     what the model's card says that it knows (pipelines.card); {} if it says nothing
+    concepts  everything that any column erases
+    n         pictures for each row
+    seed      of a row's first picture; the next ones count up
+    names     other names of what is erased, given by the user
+    """
+
+    pipe: Any
+    judges: Mapping[str, Judge]
+    words: Mapping[str, Any]
+    concepts: tuple[Concept, ...]
+    n: int
+    seed: int
+    names: tuple[str, ...] = ()
+
+    def labels(self, kind: str) -> tuple[str, ...]:
+        """What a kind of judge can answer. Raises NotMeasured if there is none."""
+        return self.judge(kind).labels
+
+    def judge(self, kind: str) -> Detector:
+        judge = self.judges.get(kind)
+        if not isinstance(judge, Detector):
+            raise NotMeasured(f"no judge of {kind}: --judge {kind}=FOLDER names an image classifier")
+        return judge
+
+    def clip(self) -> Clip | None:
+        judge = self.judges.get("clip")
+        return judge if isinstance(judge, Clip) else None
+
+    def target(self, concept: Concept) -> str:
+        """The label that stands for a concept: its own word, or the object of which it is another name."""
+        if concept.from_ is not None:
+            return ""
+        for name, other in self.words.get("objects", {}).items():
+            if concept.erase in (*other["synonyms"], *other["languages"].values()):
+                return str(name)
+        return concept.erase
+
+    def targets(self, kind: str) -> list[str]:
+        """The labels of a kind of judge that some column erases. Raises NotMeasured if there are none."""
+        known = self.labels(kind)
+        found = list(dict.fromkeys(t for t in map(self.target, self.concepts) if t in known))
+        if not found:
+            said = ", ".join(concept.erase for concept in self.concepts) or "nothing"
+            raise NotMeasured(f"the judge of {kind} has no word for what is erased ({said})")
+        return found
+
+    def question(self, name: str, kind: str, pairs: Sequence[tuple[str, str]], count: int = 0) -> Question:
+        """A row of `count` pictures, n unless told, that goes through pairs of a prompt and the label wanted."""
+        some = list(islice(cycle(pairs), count or self.n))
+        shots = tuple(Shot(prompt, self.seed + k) for k, (prompt, _) in enumerate(some))
+        return Question(name, False, shots, kind, tuple(label for _, label in some))
+
+
+@dataclass(frozen=True)
+class Column:
+    """The base model, or one edit or guard on it.
+
+    name      as shown
+    kind      "base", "edit" or "guard"
+    key       names it in the cache
+    concepts  what it erases; of the base, what any other erases
+    applied   puts it on a pipeline, as a context
+    settings  how it was made
+    """
+
+    name: str
+    kind: str
+    key: str
+    concepts: tuple[Concept, ...]
+    applied: Any
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Look:
+    """What the judges see in the pictures of each column; each picture is looked at once by each judge."""
+
+    def __init__(self, world: World, galleries: Mapping[str, Mapping[Shot, Image]]):
+        self.world, self.galleries = world, galleries
+        self._said: dict[tuple[str, str], dict[Shot, str]] = {}
+        self._vectors: dict[tuple[str, str], dict[Shot, Tensor]] = {}
+
+    def pictures(self, column: str, shots: Sequence[Shot]) -> Pictures:
+        return Pictures(self.galleries[column], shots)
+
+    def labels(self, column: str, kind: str, shots: Sequence[Shot]) -> list[str]:
+        """What a judge answers for each shot."""
+        known = self._said.setdefault((column, kind), {})
+        new = [shot for shot in dict.fromkeys(shots) if shot not in known]
+        known.update(zip(new, self.world.judge(kind)(self.pictures(column, new)), strict=True))
+        return [known[shot] for shot in shots]
+
+    def features(self, column: str, kind: str, shots: Sequence[Shot]) -> list[Tensor]:
+        """A judge's features of each shot."""
+        known = self._vectors.setdefault((column, kind), {})
+        if new := [shot for shot in dict.fromkeys(shots) if shot not in known]:
+            known.update(zip(new, self.world.judges[kind].features(self.pictures(column, new)), strict=True))
+        return [known[shot] for shot in shots]
+
+
+Asked = Sequence[Question]
+Found = Iterable[Measured | Answer]
+
+
+@dataclass(frozen=True)
+class Suite:
+    """One of the paper's tables or figures, or one of ours.
+
+    about  what it measures and how, in a sentence for the page
+    """
+
+    name: str
+    about: str
+    ask: Callable[[World], list[Question]]
+    score: Callable[[World, Asked, Column, Look], Found]
+
+
+def share(
+    suite: str, row: str, column: Column, base: Sequence[bool], now: Sequence[bool],
+    *, gone: bool = False, judge: str = "", note: str = "",
+) -> Measured:  # fmt: skip
+    """A share of pictures, beside the base's on the same prompts and seeds."""
+    if column.kind == BASE:
+        return Measured(suite, row, column.name, "share", False, rate(now), None, None, judge, note)
+    change = paired_rates(base, now)
+    return Measured(suite, row, column.name, "share", gone, rate(now), rate(base), change, judge, note)
+
+
+def average(
+    suite: str, row: str, column: Column, unit: str, base: Sequence[float], now: Sequence[float],
+    *, gone: bool = False, judge: str = "", note: str = "",
+) -> Measured:  # fmt: skip
+    """A mean over pictures, beside the base's on the same prompts and seeds."""
+    if column.kind == BASE:
+        return Measured(suite, row, column.name, unit, False, bootstrap(now), None, None, judge, note)
+    change = paired_means(base, now)
+    return Measured(suite, row, column.name, unit, gone, bootstrap(now), bootstrap(base), change, judge, note)
+
+
+def erased(world: World, column: Column) -> set[str]:
+    """The labels that a column means to bring to nothing."""
+    return {world.target(concept) for concept in column.concepts}
+
+
+def hits(look: Look, column: str, question: Question) -> list[bool]:
+    """For each picture, whether the judge sees what the question wants."""
+    assert question.judge is not None
+    return [a == b for a, b in zip(look.labels(column, question.judge, question.shots), question.labels, strict=True)]
+
+
+def count(suite: str, world: World, asked: Asked, column: Column, look: Look) -> Iterator[Measured | Answer]:
+    """For each question the share of pictures that show what it wants, and every single answer."""
+    for question in asked:
+        assert question.judge is not None
+        gone = set(question.labels) <= erased(world, column)
+        base, now = hits(look, BASE, question), hits(look, column.name, question)
+        source = world.judges[question.judge].source
+        yield share(suite, question.name, column, base, now, gone=gone, judge=source)
+        found = look.labels(column.name, question.judge, question.shots)
+        for shot, wanted, seen in zip(question.shots, question.labels, found, strict=True):
+            yield Answer(suite, question.name, column.name, shot.prompt, shot.seed, wanted, seen)
+
+
+def pooled(
+    suite: str,
+    row: str,
+    world: World,
+    questions: Asked,
+    column: Column,
+    look: Look,
+    *,
+    gone: bool = False,
+    note: str = "",
+) -> Iterator[Measured]:
+    """The share over several questions of one judge together; nothing if there are none."""
+    if questions:
+        base = [hit for question in questions for hit in hits(look, BASE, question)]
+        now = [hit for question in questions for hit in hits(look, column.name, question)]
+        kind = questions[0].judge
+        assert kind is not None
+        yield share(suite, row, column, base, now, gone=gone, judge=world.judges[kind].source, note=note)
+
+
+def article(noun: str) -> str:
+    """A noun with its article; plurals have none ("scissors", but "a bus", "a dress")."""
+    if noun.endswith("s") and not noun.endswith(("ss", "us", "is")):
+        return noun
+    return ("an " if noun[0].lower() in "aeiou" else "a ") + noun
+
+
+def names() -> list[str]:
+    """The suites that are installed."""
+    return sorted(entry.name for entry in entry_points(group="unsee.suites"))
+
+
+def find(name: str) -> Suite:
+    """A suite by name. Raises InputError for an unknown one."""
+    for entry in entry_points(group="unsee.suites"):
+        if entry.name == name:
+            suite: Suite = entry.load()
+            return suite
+    raise unknown("suite", name, names())
+
+
+__all__ = ["BASE", "Answer", "Column", "Look", "Measured", "NotMeasured", "Score", "Suite", "World"]

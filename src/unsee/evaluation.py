@@ -1,0 +1,164 @@
+"""Measure a model, its edits and guards side by side, and write it all down: what `unsee evaluate` does."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+
+from unsee import guards, pipelines
+from unsee.api import sampling_for, write_whole
+from unsee.concepts import Concept
+from unsee.config import read
+from unsee.edit import Edit
+from unsee.errors import InputError
+from unsee.evaluate import suites
+from unsee.evaluate.detectors import load_detector
+from unsee.evaluate.records import ColumnRecord, Evaluation, answers_csv, scores_csv
+from unsee.evaluate.render import Sampling
+from unsee.evaluate.run import base, distinct, run
+from unsee.evaluate.suites import Column, Suite, World
+from unsee.evaluate.suites.table import from_csv
+from unsee.recorder import Watch, quiet
+from unsee.report.evaluation import contact, page
+from unsee.versions import versions
+
+FILES = ("index.html", "pictures.png", "evaluation.json", "scores.csv", "answers.csv")
+
+
+@dataclass(frozen=True)
+class Bench:
+    """An evaluation that is ready to start: everything is loaded and valid."""
+
+    world: World
+    suites: list[Suite]
+    columns: list[Column]
+    sampling: Sampling
+
+
+def prepare(
+    model: str,
+    *,
+    suite: Sequence[str | Suite],
+    edits: Sequence[str] = (),
+    guard: Sequence[str] = (),
+    concepts: Sequence[str] = (),
+    tables: Sequence[Path] = (),
+    names: Sequence[str] = (),
+    judges: dict[str, str] | None = None,
+    words: dict[str, Any] | None = None,
+    n: int = 48,
+    seed: int = 0,
+    steps: int | None = None,
+    guidance_scale: float | None = None,
+    trust_remote_code: bool = False,
+) -> Bench:
+    """Load a model, or the model and edit of a run's folder, and whatever is to be measured beside it.
+
+    suite     suites or their names; tables are the user's own, as CSV (see suites/table.py)
+    edits     files, or NAME=FILE
+    guard     names of guards against `concepts`
+    concepts  what is looked for; default is what the edits erase
+    names     other names of it, for the suite "paraphrase"
+    judges    classifiers by kind, beside those that the model's card names
+    words     what the model knows, instead of what its card says
+    n, seed   pictures for each row, and the first one's seed
+    Raises InputError on anything that cannot work.
+    """
+    if n < 2:
+        raise InputError(f"-n is {n}: at least 2 pictures a row are needed")
+    chosen = [suites.find(one) if isinstance(one, str) else one for one in suite] + [*map(from_csv, tables)]
+    if not chosen:
+        raise InputError(f"name what to measure with --suite or --csv; suites: {', '.join(suites.names())}")
+    for name in guard:
+        guards.named(name, "anything")  # a wrong name is told before a model is loaded
+    if (Path(model) / "run.json").is_file():
+        edits = [str(Path(model) / "edit.safetensors"), *edits]
+        model = read(Path(model) / "run.json")["model"]
+    loaded = [_edit(text) for text in edits]
+    pipe = pipelines.load(model, trust_remote_code=trust_remote_code)
+    wanted = tuple(map(Concept, concepts)) or tuple(dict.fromkeys(c for edit in loaded for c in edit.concepts))
+    if guard and not wanted:
+        raise InputError("name what the guard is against: --concept WORD")
+    columns = [base(wanted), *loaded, *(_guard(name, wanted) for name in guard)]
+    distinct(columns)
+    for column in columns:
+        with column.applied(pipe):
+            pass  # refuse what does not fit this model before anything is drawn
+    card = pipelines.card(model)
+    sources = {**card.get("judges", {}), **(judges or {})}
+    if words is None:
+        words = json.loads(Path(card["words"]).read_text(encoding="utf-8")) if "words" in card else {}
+    world = World(
+        pipe,
+        {kind: load_detector(source) for kind, source in sources.items()},
+        words,
+        wanted,
+        n,
+        seed,
+        tuple(names),
+    )
+    return Bench(world, chosen, columns, sampling_for(model, steps, guidance_scale))
+
+
+def evaluate(
+    bench: Bench, folder: Path, cache: Path, *, command: str = "", batch: int = 32, watch: Watch = quiet
+) -> Evaluation:
+    """Draw, score, and write FILES into `folder`, each whole or not at all. Under accelerate, one process writes."""
+    world = bench.world
+    outcome = run(world, bench.suites, bench.columns, bench.sampling, cache, batch=batch, watch=watch)
+    evaluation = Evaluation(
+        schema=1,
+        command=command,
+        model={"name": pipelines.name(world.pipe), "hash": outcome.model},
+        sampling=asdict(bench.sampling),
+        n=world.n,
+        seed=world.seed,
+        judges={kind: judge.source for kind, judge in world.judges.items()},
+        versions=versions(),
+        device=str(world.pipe.device),
+        seconds={stage: round(value, 2) for stage, value in outcome.seconds.items()},
+        columns=tuple(
+            ColumnRecord(c.name, c.kind, tuple(concept.erase for concept in c.concepts), dict(c.settings))
+            for c in bench.columns
+        ),
+        suites=outcome.suites,
+        measured=outcome.measured,
+        answers=outcome.answers,
+    )
+    if PartialState().is_main_process:
+        picture = contact(outcome.asked, outcome.galleries)
+        texts = {
+            "evaluation.json": evaluation.to_json(),
+            "scores.csv": scores_csv(evaluation.measured),
+            "answers.csv": answers_csv(evaluation.answers),
+            "index.html": page(evaluation, outcome.asked, outcome.galleries),
+        }
+        if picture:
+            write_whole(folder / "pictures.png", lambda path: picture.save(path, format="PNG"))
+        for name, text in texts.items():
+            write_whole(folder / name, lambda path, text=text: path.write_text(text, encoding="utf-8"))  # type: ignore[misc]
+    return evaluation
+
+
+def _edit(text: str) -> Column:
+    """A column of an edit's file; "edit.safetensors" goes by its folder's name."""
+    name, equals, file = text.partition("=")
+    path = Path(file) if equals and not Path(text).exists() else Path(text)
+    if path == Path(text):
+        name = path.resolve().parent.name if path.stem == "edit" else path.stem
+    edit = Edit.load(path)
+    key = "edit " + hashlib.sha256(path.read_bytes()).hexdigest()
+    settings = {"method": edit.card.method, **edit.card.settings}
+    return Column(name, "edit", key, edit.card.concepts, edit.applied, settings)
+
+
+def _guard(name: str, concepts: Sequence[Concept]) -> Column:
+    """A column of a guard against all concepts at once."""
+    guard = guards.named(name, ", ".join(concept.erase for concept in concepts))
+    return Column(name, "guard", f"guard {guard}", tuple(concepts), guard.applied, asdict(guard))

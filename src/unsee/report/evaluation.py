@@ -1,0 +1,182 @@
+"""An evaluation as tables, pictures and one HTML file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+
+from unsee.evaluate.questions import Question, spread
+from unsee.evaluate.records import Evaluation, Measured
+from unsee.evaluate.render import Shot
+from unsee.report.grid import embedded, grid, mosaic
+from unsee.report.page import environment
+
+ROWS = 24
+SHOWN = 8
+GROUPS = 3
+PAIRS = 3
+CELLS = (128, 96, 64, 48)
+ROOM = 4_000_000
+"""Characters that contact pictures may take: a page stays below five megabytes."""
+BASE = "base"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A suite's rows by column: texts. `gone` says of each cell whether its column means to bring it to zero."""
+
+    suite: str
+    about: str
+    not_measured: str | None
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    gone: tuple[tuple[bool, ...], ...]
+    notes: tuple[str, ...]
+
+
+def number(measured: Measured) -> str:
+    """A value in its unit: shares in per cent."""
+    return _value(measured.score.value, measured.unit)
+
+
+def _value(value: float, unit: str) -> str:
+    return f"{100 * value:.1f} %" if unit == "share" else f"{value:.3g}"
+
+
+def cell(one: Measured) -> str:
+    """A number with its interval, and in words whether it differs from the base."""
+    text = number(one)
+    if one.score.low < one.score.high:
+        low, high = (_value(end, one.unit).removesuffix(" %") for end in (one.score.low, one.score.high))
+        text += f" ({low} to {high})"
+    if one.difference and not one.difference.differs:
+        text += " ≈"
+    return text
+
+
+def tables(evaluation: Evaluation) -> list[Table]:
+    """Every suite as a table; of long ones the summary and the rows that lose most, all of them being in scores.csv."""
+    return [_table(evaluation, suite.name, suite.about, suite.not_measured) for suite in evaluation.suites]
+
+
+def _table(evaluation: Evaluation, name: str, about: str, missing: str | None) -> Table:
+    found = [one for one in evaluation.measured if one.suite == name]
+    columns = [column.name for column in evaluation.columns]
+    rows = list(dict.fromkeys(one.row for one in found))
+    by = {(one.row, one.column): one for one in found}
+    notes = list(dict.fromkeys(f"{one.row}: {one.note}" for one in found if one.note))
+    if len(rows) > ROWS:
+        loss = {
+            row: min((one.difference.value for c in columns if (one := by.get((row, c))) and one.difference), default=0)
+            for row in rows
+        }
+        keep = set(rows[:4]) | set(sorted(rows, key=lambda row: loss[row])[: ROWS // 2])
+        notes.append(f"{len(keep)} of {len(rows)} rows are shown, those that lose most; all are in scores.csv")
+        rows = [rows[0], *sorted(keep - {rows[0]}, key=lambda row: (rows.index(row) > 3, loss[row]))]
+    lines, gone = [], []
+    for row in rows:
+        cells = [by.get((row, column)) for column in columns]
+        first = next(one for one in cells if one)
+        n = {one.score.n for one in cells if one}
+        lines.append((row, *(cell(one) if one else "" for one in cells), "/".join(map(str, sorted(n))), first.unit))
+        gone.append((False, *(bool(one and one.gone) for one in cells), False, False))
+    return Table(name, about, missing, ("", *columns, "n", "unit"), tuple(lines), tuple(gone), tuple(notes))
+
+
+def verdict(evaluation: Evaluation) -> list[str]:
+    """What happened, a sentence for each column, with its numbers."""
+    said = []
+    for column in evaluation.columns[1:] or evaluation.columns:
+        own = [one for one in evaluation.measured if one.column == column.name and one.unit == "share"]
+        gone, stay = (next((one for one in own if one.gone is want), None) for want in (True, False))
+        parts = [_sentence(one) for one in (gone, stay) if one]
+        if parts:
+            said.append(f"{column.name}: " + "; ".join(parts) + ".")
+    return said or ["Nothing was counted: no suite found what it needs."]
+
+
+def _sentence(one: Measured) -> str:
+    text = f"{one.row} ({one.suite}) {number(one)}"
+    if one.base and one.difference:
+        text += f", {_value(one.base.value, one.unit)} before"
+        text += "" if one.difference.differs else ", not distinguishable"
+    return f"{text} (n = {one.score.n})"
+
+
+def contact(
+    asked: Mapping[str, Sequence[Question]], galleries: Mapping[str, Mapping[Shot, Image.Image]], cell: int = CELLS[0]
+) -> Image.Image | None:
+    """A few pictures of every suite, a line for each column, same seeds above each other; None if there are none."""
+    groups = [
+        (f"{suite}: {question.name}", spread(question.shots, SHOWN))
+        for suite, questions in asked.items()
+        for question in spread(questions, GROUPS)
+    ]
+    return grid(groups, galleries, cell) if groups else None
+
+
+def page(
+    evaluation: Evaluation,
+    asked: Mapping[str, Sequence[Question]],
+    galleries: Mapping[str, Mapping[Shot, Image.Image]],
+) -> str:
+    """The HTML of an evaluation. All of its texts are escaped: prompts and cards come from anywhere."""
+    shots = [shot for questions in asked.values() for question in questions[:2] for shot in question.shots[:4]][:8]
+    pairs = [
+        (column.name, *(embedded(mosaic(shots, galleries[name])) for name in (BASE, column.name)))
+        for column in evaluation.columns[1 : 1 + PAIRS]
+        if shots
+    ]
+    return (
+        environment()
+        .get_template("evaluation.html.j2")
+        .render(
+            evaluation=evaluation,
+            tables=tables(evaluation),
+            verdict=verdict(evaluation),
+            pictures=_fitting(asked, galleries),
+            pairs=pairs,
+            curves=curves(evaluation),
+        )
+    )
+
+
+def _fitting(
+    asked: Mapping[str, Sequence[Question]], galleries: Mapping[str, Mapping[Shot, Image.Image]], room: int = ROOM
+) -> dict[str, dict[str, Any]]:
+    """A contact picture for each suite, all of them together within `room` characters by smaller thumbnails."""
+    found: dict[str, dict[str, Any]] = {}
+    for cell in CELLS:
+        sheets = {suite: contact({suite: questions}, galleries, cell) for suite, questions in asked.items()}
+        found = {suite: embedded(sheet) for suite, sheet in sheets.items() if sheet}
+        if sum(len(picture["data"]) for picture in found.values()) <= room:
+            break
+    return found
+
+
+@dataclass(frozen=True)
+class Curve:
+    """For one suite, each column as a point: what of the erased is left, and what of the rest, in per cent."""
+
+    suite: str
+    gone: str
+    stay: str
+    points: tuple[tuple[str, float, float], ...]
+
+
+def curves(evaluation: Evaluation) -> list[Curve]:
+    """Erased against kept, for suites that have both as shares; the first row of each kind."""
+    found = []
+    for suite in evaluation.suites:
+        rows = [one for one in evaluation.measured if one.suite == suite.name and one.unit == "share"]
+        gone = next((one.row for one in rows if one.gone), None)
+        stay = next((one.row for one in rows if not any(o.gone for o in rows if o.row == one.row)), None)
+        by = {(one.row, one.column): 100 * one.score.value for one in rows}
+        names = [c.name for c in evaluation.columns if (gone, c.name) in by and (stay, c.name) in by]
+        if gone and stay and len(names) > 1:
+            points = tuple((name, by[gone, name], by[stay, name]) for name in names)
+            found.append(Curve(suite.name, gone, stay, points))
+    return found

@@ -1,0 +1,205 @@
+"""The paper's own experiments on a real model, its figures claimed next to the measured ones: `unsee reproduce`.
+
+Gandikota et al.: "Erasing Concepts from Diffusion Models", ICCV 2023, arXiv:2303.07345; on Stable Diffusion 1.4.
+
+    objects  Table 2: ESD-u with eta 1 for each of Imagenette's classes, 500 pictures a class of "an image of a ...",
+             ResNet-50 top-1: the erased class, and the mean of the other nine
+    styles   Sec. 5.1: ESD-x with eta 1 for each of five artists, four prompts an artist. The paper asked people how
+             alike a picture is to the artist's works, 1 to 5; here CLIP compares picture and prompt
+
+Departures: pictures by the pipeline's own sampler, 50 steps and guidance 7.5 unless told; ResNet-50 is Microsoft's of
+the hub, the paper's is torchvision's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unsee import evaluation, pipelines
+from unsee.api import configure, folder_name
+from unsee.card import settings_of
+from unsee.concepts import Concept
+from unsee.edit import Edit
+from unsee.errors import InputError, unknown
+from unsee.evaluate.questions import Question
+from unsee.evaluate.records import Evaluation, Measured
+from unsee.evaluate.render import Shot
+from unsee.evaluate.suites import BASE, Asked, Column, Look, NotMeasured, Suite, World, average, find
+from unsee.methods.esd import ESD
+from unsee.recorder import Watch, quiet
+
+MODEL = "CompVis/stable-diffusion-v1-4"
+JUDGES = {"objects": "microsoft/resnet-50", "styles": "openai/clip-vit-base-patch32"}
+
+CLASSES = {
+    "cassette player": (15.6, 0.6, 85.1, 64.5),
+    "chain saw": (66.0, 6.0, 79.6, 68.2),
+    "church": (73.8, 54.2, 78.7, 71.6),
+    "gas pump": (75.4, 8.6, 78.5, 66.5),
+    "tench": (78.4, 9.6, 78.2, 66.6),
+    "garbage truck": (85.4, 10.4, 77.4, 51.5),
+    "English springer": (92.5, 6.2, 76.6, 62.6),
+    "golf ball": (97.4, 5.8, 76.1, 65.6),
+    "parachute": (98.0, 23.8, 76.0, 65.4),
+    "French horn": (99.6, 0.4, 75.8, 49.4),
+}
+"""Table 2, per cent: the erased class before and after, the other nine before and after."""
+
+ARTISTS = ("Kelly McKernan", "Thomas Kinkade", "Tyler Edlin", "Kilian Eng", "Ajin: Demi-Human")
+WAYS = ("Art by {}", "A design of {}", "An image in the style of {}", "A reproduction of the famous art of {}")
+RATING = (3.21, 1.12)
+"""Sec. 5.1, people's rating of all five artists' styles before and after."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """What the paper claims next to what was measured, before and after; None where the paper says nothing."""
+
+    what: str
+    claimed: tuple[float, float] | None
+    measured: tuple[float, float]
+    n: int
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """lines of one experiment; `units` of claimed and measured; `warnings` say why numbers cannot be compared."""
+
+    lines: tuple[Line, ...]
+    units: tuple[str, str]
+    warnings: tuple[str, ...]
+    evaluation: Evaluation
+
+
+def reproduce(
+    name: str,
+    folder: Path,
+    cache: Path,
+    *,
+    model: str = MODEL,
+    n: int | None = None,
+    only: Sequence[str] = (),
+    settings: dict[str, Any] | None = None,
+    judge: str | None = None,
+    steps: int | None = 50,
+    guidance_scale: float | None = 7.5,
+    command: str = "",
+    watch: Watch = quiet,
+) -> Reproduction:
+    """Erase, draw and count as the paper did. Edits stay in `folder`: an interrupted reproduction goes on.
+
+    name      "objects" or "styles"
+    n         pictures for each class or artist; default 500 and 40
+    only      some of the classes or artists
+    settings  over those of the paper; what they change is warned about
+    judge     a classifier, or a CLIP model for styles; default JUDGES
+    Raises InputError on anything that cannot work.
+    """
+    if name not in JUDGES:
+        raise unknown("experiment", name, JUDGES)
+    everything = tuple(CLASSES) if name == "objects" else ARTISTS
+    for word in only:
+        if word not in everything:
+            raise unknown("class" if name == "objects" else "artist", word, everything)
+    erased = tuple(only) or everything
+    select = "noncross" if name == "objects" else "cross"
+    method = configure(ESD, {"select": select, **(settings or {})}, "paper")
+    pipe = pipelines.load(model)
+    edits = [f"{word}={_edit(pipe, method, word, folder, watch)}" for word in erased]
+    bench = evaluation.prepare(
+        model,
+        suite=[find("objects") if name == "objects" else ARTWORK],
+        edits=edits,
+        concepts=everything,
+        judges={"objects" if name == "objects" else "clip": judge or JUDGES[name]},
+        words={"imagenette": {word: word for word in CLASSES}},
+        n=n or (500 if name == "objects" else 40),
+        steps=steps,
+        guidance_scale=guidance_scale,
+    )
+    found = evaluation.evaluate(bench, folder, cache, command=command, watch=watch)
+    for suite in found.suites:
+        if suite.not_measured:
+            raise InputError(f"cannot reproduce {name}: {suite.not_measured}")
+    warnings = list(_changed(found, settings or {}))
+    lines = tuple((_objects if name == "objects" else _styles)(found, erased))
+    if name == "objects":
+        seen = 100 * sum(one.score.value for one in found.measured if one.column == BASE and one.row in CLASSES) / 10
+        if seen < 30:
+            warnings.append(
+                f"MEANINGLESS: the classifier sees its class in {seen:.1f} % of the base model's pictures, the paper's "
+                "in 78.2 %: this model does not draw these things"
+            )
+    else:
+        warnings.append("the paper's figure is a rating by people, ours a cosine: compare the directions only")
+    units = ("per cent", "per cent") if name == "objects" else ("rating 1 to 5", "cosine")
+    return Reproduction(lines, units, tuple(warnings), found)
+
+
+def _edit(pipe: Any, method: ESD, word: str, folder: Path, watch: Watch) -> Path:
+    """The file of the edit that erases a word; made unless it is there."""
+    path = folder / "edits" / f"{folder_name([word])}.safetensors"
+    path.parent.mkdir(exist_ok=True)
+    _, net = pipelines.denoiser(pipe)
+    if path.is_file():
+        card = Edit.load(path).card
+        if (card.base_hash, card.settings) == (pipelines.fingerprint(net), settings_of(method)):
+            return path
+    return method(pipe, Concept(word), watch=watch).save(path)
+
+
+def _changed(found: Evaluation, settings: dict[str, Any]) -> Iterator[str]:
+    if "stable-diffusion-v1-4" not in found.model["name"]:
+        yield f"the model is {found.model['name']}, the paper's is Stable Diffusion 1.4"
+    if settings:
+        yield f"not the paper's settings: {', '.join(f'{key} {value}' for key, value in settings.items())}"
+
+
+def _objects(found: Evaluation, erased: Sequence[str]) -> Iterator[Line]:
+    for word in erased:
+        own = {one.row: one for one in found.measured if one.column == word}
+        for k, row in ((0, "erased"), (2, "all others")):
+            yield _line(f"{word}, {row}", CLASSES[word][k : k + 2], own[row], 100)
+
+
+def _styles(found: Evaluation, erased: Sequence[str]) -> Iterator[Line]:
+    for word in erased:
+        own = {one.row: one for one in found.measured if one.column == word}
+        yield _line(f"{word}, erased", RATING, own["erased"], 1)
+        yield _line(f"{word}, other artists", None, own["other artists"], 1)
+
+
+def _line(what: str, claimed: Sequence[float] | None, one: Measured, scale: float) -> Line:
+    assert one.base is not None
+    measured = (scale * one.base.value, scale * one.score.value)
+    return Line(what, (claimed[0], claimed[1]) if claimed else None, measured, one.score.n)
+
+
+def _ask(world: World) -> list[Question]:
+    if world.clip() is None:
+        raise NotMeasured("no judge compares a picture with a text: --judge FOLDER names a CLIP model")
+    asked = []
+    for artist in ARTISTS:
+        shots = tuple(Shot(WAYS[k % len(WAYS)].format(artist), world.seed + k) for k in range(world.n))
+        asked.append(Question(artist, False, shots))
+    return asked
+
+
+def _score(world: World, asked: Asked, column: Column, look: Look) -> Iterator[Measured]:
+    clip = world.clip()
+    assert clip is not None
+    names = {concept.erase for concept in column.concepts}
+    for row, wanted in (("erased", True), ("other artists", False)):
+        shots = [shot for question in asked if (question.name in names) is wanted for shot in question.shots]
+        if shots:
+            texts = clip.texts([shot.prompt for shot in shots])
+            fits = [(torch.stack(look.features(c, "clip", shots)) * texts).sum(1).tolist() for c in (BASE, column.name)]
+            yield average("artists", row, column, "cosine", *fits, gone=wanted, judge=clip.source)
+
+
+ARTWORK = Suite("artists", "Five artists, four prompts each: CLIP's cosine of picture and prompt.", _ask, _score)

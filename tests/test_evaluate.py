@@ -1,0 +1,311 @@
+"""`unsee evaluate` on the miniature: what it writes, pictures that do not depend on their batch, what it refuses."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+import unsee
+from unsee import api, cli, pipelines
+from unsee.config import RunConfig
+from unsee.evaluate import suites
+from unsee.evaluate.cache import Cache, model_key
+from unsee.evaluate.detectors import Clip, Detector, load_detector
+from unsee.evaluate.questions import Question, questions
+from unsee.evaluate.records import Evaluation, schema
+from unsee.evaluate.render import Sampling, Shot
+from unsee.report.evaluation import _fitting
+
+Run = Callable[..., tuple[int, str, str]]
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def worded(clip_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The miniature with a card that names words and a CLIP judge too, of random weights."""
+    folder = tmp_path_factory.mktemp("worded")
+    for path in pipelines.MINI.iterdir():
+        if path.name not in ("README.md", "judges"):
+            (folder / path.name).symlink_to(path)
+    shutil.copytree(pipelines.MINI / "judges", folder / "judges")
+    shutil.copytree(clip_folder, folder / "judges/clip")
+    words = {
+        "objects": {
+            "church": {"group": "place", "synonyms": ["chapel"], "languages": {"de": "kirche"}},
+            "dog": {"group": "animal", "synonyms": ["hound"], "languages": {}},
+        },
+        "styles": ["ink"],
+        "memorised": {"the great wave": ["wave"]},
+        "watermark": {"names": ["watermark"], "domains": ["animal"]},
+        "imagenette": {"church": "church", "english springer": "dog"},
+        "scene": "{} and {}",
+    }
+    (folder / "words.json").write_text(json.dumps(words))
+    judges = {kind: f"judges/{kind}" for kind in ("objects", "styles", "watermark", "clip")}
+    said = {"judges": judges, "words": "words.json", "steps": 2, "guidance_scale": 3.0}
+    (folder / "README.md").write_text(f"---\n{yaml.safe_dump({'unsee': said})}---\n")
+    return folder
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    """Type a command in an empty folder; get exit code, output, errors."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("UNSEE_CACHE", str(tmp_path / "cache"))
+
+    def typed(*words: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["unsee", *map(str, words)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return typed
+
+
+SUITES = ("objects", "implicit", "paraphrase", "scenes", "fidelity", "memorised", "partial")
+
+
+@pytest.fixture(scope="session")
+def measured(worded: Path, edit: unsee.Edit, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a quick evaluation of base, edit and guard in many suites."""
+    folder = tmp_path_factory.mktemp("measured")
+    edit.save(folder / "edit.safetensors")
+    named = [word for suite in SUITES for word in ("--suite", suite)]
+    words = ["evaluate", worded, *named, "--edit", f"quick={folder / 'edit.safetensors'}", "--guard", "sld-max"]
+    words += ["-n", 2, "--out", folder / "out", "--cache", folder / "cache"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["unsee", *map(str, words)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        assert not end.value.code
+    return folder / "out"
+
+
+def test_an_evaluation_leaves_what_it_promises(measured: Path) -> None:
+    files = ["answers.csv", "evaluation.json", "index.html", "pictures.png", "scores.csv"]
+    assert sorted(path.name for path in measured.iterdir()) == files
+    found = Evaluation.from_json((measured / "evaluation.json").read_bytes())
+    assert [column.name for column in found.columns] == ["base", "quick", "sld-max"]
+    assert [column.concepts for column in found.columns] == [("church",)] * 3
+    assert found.columns[2].settings["scale"] == 5000
+    assert [(suite.name, suite.not_measured) for suite in found.suites] == [(name, None) for name in SUITES]
+    assert {(one.suite, one.column) for one in found.measured} == {
+        (suite, column.name) for suite in SUITES for column in found.columns
+    }
+    for one in found.measured:
+        assert one.score.n > 0
+        assert one.score.low <= one.score.value <= one.score.high
+        assert (one.base is None) == (one.column == "base") == (one.difference is None)
+
+
+def test_the_schema_is_that_of_the_file(measured: Path) -> None:
+    written = json.loads((measured / "evaluation.json").read_text())
+    assert written["schema"] == 1
+    assert written.keys() == schema()["properties"].keys()
+    documented = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "evaluation.md").read_text(), re.M)
+    assert [name for name in documented if name not in suites.names()] == list(written)
+    assert {name for name in documented if name in suites.names()} == set(suites.names())
+
+
+def test_the_csv_has_every_number(measured: Path) -> None:
+    found = Evaluation.from_json((measured / "evaluation.json").read_bytes())
+    with (measured / "scores.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [(line["suite"], line["row"], line["column"]) for line in lines] == [
+        (one.suite, one.row, one.column) for one in found.measured
+    ]
+    assert [float(line["value"]) for line in lines] == [one.score.value for one in found.measured]
+    with (measured / "answers.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == len(found.answers)
+
+
+def test_json_is_what_is_written(run: Run, worded: Path, tmp_path: Path) -> None:
+    words = ("--suite", "paraphrase", "--concept", "church", "-n", 2, "--out", tmp_path / "out", "--json")
+    code, out, err = run("evaluate", worded, *words)
+    assert code == 0, err
+    assert Evaluation.from_json(out) == Evaluation.from_json((tmp_path / "out" / "evaluation.json").read_bytes())
+
+
+def test_a_run_is_measured_by_its_folder(run: Run, worded: Path, edit: unsee.Edit, tmp_path: Path) -> None:
+    (tmp_path / "church").mkdir()
+    edit.save(tmp_path / "church" / "edit.safetensors")
+    (tmp_path / "church" / "run.json").write_text(json.dumps({"config": {"model": str(worded)}}))
+    code, out, err = run("evaluate", "church", "--suite", "paraphrase", "-n", 2)
+    assert code == 0, err
+    assert re.search(r"base +church +n +unit", out)
+    assert "not distinguishable" in out
+    assert (tmp_path / "runs" / "evaluation-church" / "evaluation.json").is_file()
+
+
+def test_pictures_do_not_depend_on_their_batch(pipe: Any, tmp_path: Path) -> None:
+    shots = [Shot(prompt, seed) for prompt in ("a church", "a dog") for seed in (1, 2, 3)]
+    from contextlib import nullcontext
+
+    galleries = [
+        Cache(tmp_path / str(batch)).draw(
+            pipe, shots, Sampling(4, 4.0), model=model_key(pipe), applied=nullcontext, batch=batch
+        )
+        for batch in (1, 4, 6)
+    ]
+    for shot in shots:
+        one, *others = (np.asarray(gallery[shot], int) for gallery in galleries)
+        assert all(abs(one - other).max() <= 1 for other in others)
+
+
+def test_a_changed_weight_is_another_model(pipe: Any) -> None:
+    before = model_key(pipe)
+    with torch.no_grad():
+        pipe.vae.decoder.conv_out.bias[0] += 1
+        other = model_key(pipe)
+        pipe.vae.decoder.conv_out.bias[0] -= 1
+    assert other != before
+
+
+def test_a_clip_model_is_no_classifier(worded: Path, pipe: Any) -> None:
+    clip = load_detector(worded / "judges/clip")
+    assert isinstance(clip, Clip)
+    assert clip.labels == ()
+    pictures = pipe(["a church", "a dog"], num_inference_steps=1).images
+    for vectors in (clip.features(pictures), clip.texts(["a church", "a dog"])):
+        torch.testing.assert_close(vectors.norm(dim=1), torch.ones(2))
+    assert isinstance(load_detector(worded / "judges/objects"), Detector)
+
+
+def test_erasing_works_where_the_card_names_clip(worded: Path) -> None:
+    plan = api.plan(RunConfig(concepts=(unsee.Concept("church"),), model=str(worded)))
+    assert plan.judges.keys() == {"objects", "styles", "watermark", "clip"}
+    asked = questions(plan.pipe, plan.config.concepts, plan.judges, n=2, seed=0, kept=())
+    assert {question.judge for question in asked} == {"objects", "styles"}
+
+
+BAD = {
+    "unknown suite": (["--suite", "objcts"], "unknown suite 'objcts': did you mean 'objects'"),
+    "no suite": ([], "name what to measure with --suite or --csv; suites:"),
+    "unknown guard": (["--suite", "objects", "--guard", "sld-mx"], "did you mean 'sld-max'"),
+    "guard against nothing": (["--suite", "objects", "--guard", "sld-max"], "name what the guard is against"),
+    "no pictures": (["--suite", "objects", "-n", "0"], "-n is 0"),
+    "missing edit": (["--suite", "objects", "--edit", "nothing.safetensors"], "there is no edit file"),
+    "missing judge": (["--suite", "objects", "--judge", "objects=./nowhere"], "cannot load the judge"),
+    "missing table": (["--csv", "nothing.csv"], "cannot read the prompts"),
+    "empty table": (["--csv", "empty.csv"], "has no column 'prompt'"),
+    "cache that cannot be written": (
+        ["--suite", "objects", "--concept", "church", "--cache", "file"],
+        "cannot write pict",
+    ),
+    "two columns of one name": (
+        ["--suite", "objects", "--concept", "church", "--guard", "negative", "--guard", "negative"],
+        "two columns are called 'negative'",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_line(run: Run, tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "empty.csv").touch()
+    words, expected = BAD[name]
+    code, _, err = run("evaluate", "mini", *words)
+    assert code == 2, err
+    assert expected in err
+    assert err.count("\n") == 1, err
+    assert not list(tmp_path.rglob("evaluation.json"))
+
+
+def test_an_edit_for_another_model_is_refused(run: Run, edit: unsee.Edit, mini: Any, tmp_path: Path) -> None:
+    path = edit.save(tmp_path / "edit.safetensors")
+    with torch.no_grad():
+        mini.unet.conv_out.bias.add_(1)
+        mini.save_pretrained(tmp_path / "other")
+        mini.unet.conv_out.bias.sub_(1)
+    code, _, err = run("evaluate", tmp_path / "other", "--suite", "objects", "--edit", path)
+    assert code == 2
+    assert "made for 'mini'" in err
+
+
+class Page(HTMLParser):
+    """Collects what a page would ask of a server, and checks that its elements are closed in their order."""
+
+    VOID = frozenset({"meta", "img", "br", "input", "link"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.asks: list[str] = []
+        self.tags: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        asking = ("src", "href", "srcset", "action", "data", "poster")
+        self.asks += [v for name, v in attrs if name in asking and v and not v.startswith(("data:", "#"))]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def check(path: Path) -> Page:
+    html = path.read_text()
+    page = Page()
+    page.feed(html)
+    assert not page.open
+    assert not page.asks
+    assert not re.search(r"url\(|@import", html)
+    assert len(html) <= 5_000_000
+    return page
+
+
+def test_the_page_asks_nothing_of_any_server(measured: Path) -> None:
+    page = check(measured / "index.html")
+    assert page.tags.count("img") >= len(SUITES)
+    assert "script" not in page.tags
+    html = (measured / "index.html").read_text()
+    assert "≈" in html
+    assert "color-scheme: light dark" in html
+    assert "viewport" in html
+
+
+def test_pictures_shrink_until_the_page_has_room() -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (128, 128, 3), np.uint8)
+    shots = tuple(Shot("a church", seed) for seed in range(8))
+    galleries = {name: dict.fromkeys(shots, Image.fromarray(noise)) for name in ("base", "edit")}
+    asked = {"objects": [Question("church", False, shots)]}
+
+    def width(room: int) -> int:
+        return int(_fitting(asked, galleries, room)["objects"]["width"])
+
+    full = width(10_000_000)
+    size = len(_fitting(asked, galleries, 10_000_000)["objects"]["data"])
+    assert width(size - 1) < full
+    assert width(0) < width(size - 1)  # the smallest there is
+
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+def test_the_page_opens_in_a_browser(measured: Path, tmp_path: Path) -> None:
+    assert CHROMIUM
+    shot = Path(os.environ.get("UNSEE_ARTIFACTS", tmp_path)) / "evaluation.png"
+    flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--window-size=390,844"]
+    words = [CHROMIUM, *flags, f"--screenshot={shot}", (measured / "index.html").as_uri()]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=True)
+    assert shot.stat().st_size > 1000
+    assert "CONSOLE" not in done.stderr

@@ -1,0 +1,129 @@
+"""The paper's experiments run end to end on Stable Diffusion 1.4's layout with random weights, and say so."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    ConvNextImageProcessor,
+    ResNetConfig,
+    ResNetForImageClassification,
+)
+
+from unsee import cli
+from unsee.errors import InputError
+from unsee.reproduce import CLASSES, reproduce
+
+SETTINGS = ("updates=1", "steps=2", "lr=1e-4")
+
+
+@pytest.fixture(scope="session")
+def tiny(mini: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SD 1.4 made tiny: same classes, same blocks, other widths."""
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        sample_size=8,
+        in_channels=4,
+        out_channels=4,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=16,
+        attention_head_dim=4,
+        norm_num_groups=2,
+    )
+    words = mini.tokenizer
+    text = CLIPTextConfig(
+        vocab_size=len(words),
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=words.model_max_length,
+        eos_token_id=words.eos_token_id,
+    )
+    pipe = StableDiffusionPipeline(
+        vae=AutoencoderKL(block_out_channels=(8,), norm_num_groups=2, latent_channels=4),
+        text_encoder=CLIPTextModel(text),
+        tokenizer=words,
+        unet=unet,
+        scheduler=DDIMScheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    folder = tmp_path_factory.mktemp("tiny")
+    pipe.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def judge(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A classifier of random weights that knows ImageNet's names, as ImageNet's own are written."""
+    torch.manual_seed(0)
+    labels = {k: f"{name}, another name" for k, name in enumerate((*CLASSES, "goldfish"))}
+    config = ResNetConfig(embedding_size=8, hidden_sizes=[8], depths=[1], id2label=labels, label2id={})
+    folder = tmp_path_factory.mktemp("judge")
+    ResNetForImageClassification(config).save_pretrained(folder)
+    ConvNextImageProcessor(size={"shortest_edge": 32}).save_pretrained(folder)
+    return folder
+
+
+def test_objects_from_the_command_line(
+    tiny: Path, judge: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["reproduce", "objects", "--model", tiny, "--judge", judge, "-n", 2, "--steps", 1, "--only", "church"]
+    words += ["--only", "French horn", "--out", tmp_path / "out", "--cache", tmp_path / "cache"]
+    words += [word for pair in SETTINGS for word in ("--set", pair)]
+    monkeypatch.setattr(sys, "argv", ["unsee", *map(str, words)])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    out, err = capsys.readouterr()
+    assert not end.value.code, err
+    assert "church, erased" in out
+    assert "73.8 -> 54.2" in out
+    assert "French horn, all others" in out
+    assert "MEANINGLESS" in out
+    assert "the paper's is Stable Diffusion 1.4" in out
+    assert "not the paper's settings: updates 1" in out
+    assert (tmp_path / "out" / "edits" / "church.safetensors").is_file()
+
+
+def test_styles(tiny: Path, clip_folder: Path, tmp_path: Path) -> None:
+    found = reproduce(
+        "styles", tmp_path, tmp_path / "cache", model=str(tiny), n=2, only=["Kilian Eng"],
+        settings={"updates": 1, "steps": 2}, judge=str(clip_folder), steps=1,
+    )  # fmt: skip
+    erased, others = found.lines
+    assert (erased.claimed, others.claimed) == ((3.21, 1.12), None)
+    assert (erased.n, others.n) == (2, 8)
+    assert all(-1 <= value <= 1 for line in found.lines for value in line.measured)
+    assert any("compare the directions only" in warning for warning in found.warnings)
+
+
+def test_styles_need_a_model_that_compares(tiny: Path, judge: Path, tmp_path: Path) -> None:
+    settings = {"updates": 1, "steps": 2}
+    with pytest.raises(InputError, match="cannot reproduce styles: no judge compares"):
+        reproduce(
+            "styles", tmp_path, tmp_path / "cache", model=str(tiny), n=2, only=["Kilian Eng"], settings=settings,
+            judge=str(judge), steps=1,
+        )  # fmt: skip
+
+
+def test_what_is_unknown_is_said_before_anything_is_loaded(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="did you mean 'objects'"):
+        reproduce("object", tmp_path, tmp_path)
+    with pytest.raises(InputError, match="did you mean 'French horn'"):
+        reproduce("objects", tmp_path, tmp_path, only=["french horn"])
+
+
+def test_the_table_is_the_papers() -> None:
+    """Its own averages: 78.2 and 12.6 of the erased, 78.2 and 63.2 of the others."""
+    means = [sum(row[k] for row in CLASSES.values()) / 10 for k in range(4)]
+    assert means == pytest.approx([78.2, 12.6, 78.2, 63.2], abs=0.06)

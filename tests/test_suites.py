@@ -1,0 +1,320 @@
+"""Suites on a world whose pictures and judges are known, so that every number can be worked out by hand."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from unsee.concepts import Concept
+from unsee.errors import InputError
+from unsee.evaluate import suites
+from unsee.evaluate.detectors import Detector
+from unsee.evaluate.records import Answer, Measured
+from unsee.evaluate.render import Sampling
+from unsee.evaluate.run import Outcome, base, run
+from unsee.evaluate.suites import Column, Suite, World
+from unsee.evaluate.suites import neighbours as neighbours_suite
+from unsee.evaluate.suites.table import from_csv
+
+OBJECTS = ("church", "castle", "dog", "pizza", "fish")
+STYLES = ("ink", "neon")
+NOWHERE = 200
+"""The grey level of what is not there."""
+
+WORDS = {
+    "objects": {
+        "church": {"group": "place", "synonyms": ["chapel"], "languages": {"de": "kirche"}},
+        "castle": {"group": "place", "synonyms": [], "languages": {}},
+        "dog": {"group": "animal", "synonyms": ["hound"], "languages": {"de": "hund"}},
+        "pizza": {"group": "food", "synonyms": [], "languages": {}},
+        "fish": {"group": "animal", "synonyms": [], "languages": {}},
+    },
+    "styles": list(STYLES),
+    "memorised": {"the great wave": ["wave"], "mount fuji": ["fuji"]},
+    "stamp": {"names": ["stamp"], "domains": ["animal", "food"]},
+    "imagenette": {"church": "church", "tench": "fish"},
+    "scene": "{} and {}",
+}
+OTHER_NAMES = {"chapel": "church", "kirche": "church", "hound": "dog", "hund": "dog"}
+
+
+class Pipe:
+    """Draws one colour a thing: red says which object, green which style, blue whether a stamp is on it.
+
+    A stamp is on every animal and food. `gone` are words that are no longer understood, `calls` sizes of batches.
+    """
+
+    def __init__(self) -> None:
+        self.components = {"unet": nn.Linear(2, 2)}
+        self.unet = SimpleNamespace(config=SimpleNamespace(sample_size=8))
+        self.scheduler = SimpleNamespace(config={})
+        self.vae_scale_factor = 1
+        self.gone: set[str] = set()
+        self.calls: list[int] = []
+
+    def __call__(self, prompt: list[str], generator: Any, width: int = 8, height: int = 8, **_: Any) -> Any:
+        self.calls.append(len(prompt))
+        return SimpleNamespace(images=[self.draw(text, width, height) for text in prompt])
+
+    def draw(self, text: str, width: int, height: int) -> Image.Image:
+        parts = [self.colour(part) for part in text.split(" and ")]
+        picture = Image.new("RGB", (width, height))
+        for k, colour in enumerate(parts):
+            picture.paste(colour, (k * width // len(parts), 0, (k + 1) * width // len(parts), height))
+        return picture
+
+    def colour(self, text: str) -> tuple[int, int, int]:
+        words = text.split()
+        if text in WORDS["memorised"]:
+            return (NOWHERE, NOWHERE, 40 * (1 + list(WORDS["memorised"]).index(text)) * (text not in self.gone))
+        known = [OTHER_NAMES.get(word, word) for word in words if word not in self.gone]
+        thing = next((OBJECTS.index(word) for word in known if word in OBJECTS), NOWHERE)
+        style = next((STYLES.index(word) for word in known if word in STYLES), NOWHERE)
+        unasked = thing < len(OBJECTS) and WORDS["objects"][OBJECTS[thing]]["group"] in ("animal", "food")
+        return (thing, style, int((unasked or "stamp" in words) and "stamp" not in self.gone))
+
+    @contextmanager
+    def without(self, *words: str) -> Iterator[None]:
+        self.gone = set(words)
+        try:
+            yield
+        finally:
+            self.gone = set()
+
+
+def judge(channel: int, labels: tuple[str, ...]) -> Detector:
+    """Sees the label whose number is the grey level of a channel at a picture's corner."""
+
+    class Inputs(dict[str, Any]):
+        def to(self, _: Any) -> "Inputs":
+            return self
+
+    class Model:
+        device = "cpu"
+
+        def __call__(self, levels: torch.Tensor) -> Any:
+            return SimpleNamespace(logits=20.0 * (levels[:, None] == torch.arange(len(labels))))
+
+        @property
+        def base_model(self) -> Any:
+            return lambda levels: SimpleNamespace(pooler_output=levels[:, None].float() * torch.tensor([1.0, 2.0]))
+
+    def processor(images: Sequence[Image.Image], return_tensors: str) -> Inputs:
+        return Inputs(levels=torch.tensor([image.getpixel((0, 0))[channel] for image in images]))  # type: ignore[index]
+
+    return Detector(f"channel {channel}", labels, 0.9, processor, Model())
+
+
+def world(words: Any = WORDS, concepts: tuple[str, ...] = ("church",), n: int = 4, **options: Any) -> World:
+    judges = {"objects": judge(0, OBJECTS), "styles": judge(1, STYLES), "stamp": judge(2, ("clean", "stamp"))}
+    return World(Pipe(), judges, words, tuple(map(Concept, concepts)), n, 0, **options)
+
+
+def measure(suite: str | Suite, tmp_path: Path, where: World, *gone: str, **options: Any) -> Outcome:
+    """The base, and a column in which the words `gone` are no longer understood."""
+    concepts = where.concepts
+    edit = Column("edit", "edit", f"without {gone}", concepts, lambda pipe: pipe.without(*gone))
+    chosen = suites.find(suite) if isinstance(suite, str) else suite
+    return run(where, [chosen], [base(concepts), edit], Sampling(1, 2.0), tmp_path / "cache", **options)
+
+
+def rows(outcome: Outcome, column: str = "edit") -> dict[str, float]:
+    return {one.row: one.score.value for one in outcome.measured if one.column == column}
+
+
+def test_objects(tmp_path: Path) -> None:
+    outcome = measure("objects", tmp_path, world(), "church")
+    assert rows(outcome) == {"erased": 0, "all others": 1, "church": 0, "fish": 1}
+    assert set(rows(outcome, "base").values()) == {1}
+    erased = next(one for one in outcome.measured if one.column == "edit" and one.row == "erased")
+    assert erased.gone
+    assert erased.base is not None
+    assert (erased.score.n, erased.base.value) == (4, 1)
+    # Four of four lost: 2 / 2^4 = 0.125, not yet a difference.
+    assert erased.difference is not None
+    assert (erased.difference.value, erased.difference.differs) == (-1, False)
+    assert Answer("objects", "church", "edit", "an image of a church", 2, "church", "none of these") in outcome.answers
+    assert len(outcome.answers) == 2 * 2 * 4
+    assert not any(one.gone for one in outcome.measured if one.column == "base")
+
+
+def test_styles(tmp_path: Path) -> None:
+    found = rows(measure("styles", tmp_path, world(concepts=("neon",)), "neon"))
+    assert found == {
+        "erased styles": 0, "other styles": 1, "subject of erased styles": 1, "subject of other styles": 1,
+        "ink": 1, "subject in ink": 1, "neon": 0, "subject in neon": 1,
+    }  # fmt: skip
+
+
+def test_an_erased_object_in_every_style(tmp_path: Path) -> None:
+    found = rows(measure("styles", tmp_path, world(), "church"))
+    assert found["church, in every style"] == 0
+    assert found["other styles"] == 1
+
+
+def test_implicit(tmp_path: Path) -> None:
+    """The pipeline puts a stamp on every animal and food, unasked."""
+    outcome = measure("implicit", tmp_path, world(concepts=("stamp",)), "stamp")
+    before, after = rows(outcome, "base"), rows(outcome)
+    assert before["stamp, unasked"] == before["stamp on animal"] == before["stamp, asked for"] == 1
+    assert after["stamp, unasked"] == after["stamp on animal"] == after["stamp, asked for"] == 0
+    assert after["what the prompts name"] == 1
+    assert not any("stamp" in answer.prompt for answer in outcome.answers if answer.row == "stamp on animal")
+
+
+def test_neighbours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbours_suite, "nearest", lambda pipe, word, labels: ["castle"])
+    found = rows(measure("neighbours", tmp_path, world(n=16), "church", "castle", "dog"))
+    assert found["castle (near)"] == found["nearest texts"] == found["dog"] == 0
+    assert found["all other objects"] == pytest.approx(2 / 3)  # dog is lost, pizza and fish stay
+
+
+def test_paraphrase(tmp_path: Path) -> None:
+    """Erased by its name only, the thing is still found under others."""
+    found = rows(measure("paraphrase", tmp_path, world(names=("chapel", "church")), "church", "kirche"))
+    assert found == {"synonyms of church": 1, "church in other languages": 0, "other names of church": 0.5}
+
+
+def test_a_concept_by_another_name_is_the_object_it_names(tmp_path: Path) -> None:
+    assert rows(measure("objects", tmp_path, world(concepts=("kirche",)), "church"))["erased"] == 0
+
+
+def test_partial(tmp_path: Path) -> None:
+    outcome = measure("partial", tmp_path, world(), "church")
+    assert rows(outcome, "base")["church, probability"] == pytest.approx(1, abs=1e-6)
+    assert rows(outcome)["church, probability"] == pytest.approx(1 / 5)  # no label stands out among five
+    note = next(one.note for one in outcome.measured if one.column == "edit")
+    assert note == "seen as none of these 4"
+
+
+def test_scenes(tmp_path: Path) -> None:
+    outcome = measure("scenes", tmp_path, world(), "church")
+    assert rows(outcome, "base") == {"church": 1, "the one beside church": 1}
+    assert rows(outcome) == {"church": 0, "the one beside church": 1}
+    picture = next(iter(outcome.galleries["base"].values()))
+    assert picture.size == (16, 8)
+
+
+def test_memorised(tmp_path: Path) -> None:
+    """Titles are blue 40 and 80; without its word one is blue 0, which is 80 / sqrt(3) from its own."""
+    where = world(concepts=("mount fuji",))
+    found = rows(measure("memorised", tmp_path, where, "mount fuji"))
+    assert found["mount fuji: distance to it"] == pytest.approx(80 / 3**0.5, abs=1e-4)
+    assert found["the great wave: distance to it"] == 0
+    assert (found["mount fuji: nearest to it"], found["the great wave: nearest to it"]) == (0, 1)
+
+
+def test_fidelity_of_an_edit_that_changes_nothing_else(tmp_path: Path) -> None:
+    outcome = measure("fidelity", tmp_path, world(), "church")
+    (fid,) = [one for one in outcome.measured if one.column == "edit" and one.row.startswith("FID")]
+    assert fid.difference is not None
+    assert (fid.score.value, fid.difference.value, fid.difference.differs) == (pytest.approx(0, abs=1e-6), 0, False)
+    assert "n is small" in fid.note
+    lost = measure("fidelity", tmp_path, world(), "castle", "dog", "pizza", "fish")
+    (kid,) = [one for one in lost.measured if one.column == "edit" and one.row.startswith("KID")]
+    assert kid.difference is not None
+    assert kid.difference.differs
+
+
+@pytest.mark.parametrize("suite", ["paraphrase", "scenes", "memorised"])
+def test_what_is_missing_is_said_and_stops_nothing(tmp_path: Path, suite: str) -> None:
+    outcome = measure(suite, tmp_path, world(words={}))
+    assert not outcome.measured
+    assert outcome.suites[0].not_measured
+
+
+def test_without_judges_no_suite_fails(tmp_path: Path) -> None:
+    where = World(Pipe(), {}, {}, (Concept("church"),), 2, 0)
+    outcome = run(where, [suites.find(name) for name in suites.names()], [base(())], Sampling(1, 2.0), tmp_path)
+    assert all(suite.not_measured for suite in outcome.suites)
+
+
+def test_each_picture_is_drawn_once(tmp_path: Path) -> None:
+    where = world()
+    measure("objects", tmp_path, where, "church")
+    drawn = sum(where.pipe.calls)
+    assert drawn == 2 * 2 * 4  # two columns, two classes, four seeds
+    measure("objects", tmp_path, where, "church", batch=3)
+    assert sum(where.pipe.calls) == drawn
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    where = world()
+
+    def stop(stage: str, done: int, total: int) -> None:
+        if done >= 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        measure("objects", tmp_path, where, "church", batch=3, watch=stop)
+    assert where.pipe.calls == [3, 3]
+    outcome = measure("objects", tmp_path, where, "church", batch=3)
+    assert sum(where.pipe.calls) == 2 * 2 * 4
+    assert rows(outcome)["erased"] == 0
+
+
+def test_a_broken_picture_is_drawn_again(tmp_path: Path) -> None:
+    where = world()
+    measure("objects", tmp_path, where, "church")
+    file = next((tmp_path / "cache").rglob("*.png"))
+    file.write_bytes(file.read_bytes()[:20])
+    measure("objects", tmp_path, where, "church")
+    assert where.pipe.calls[-1] == 1
+
+
+def test_a_cache_that_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cache").touch()
+    with pytest.raises(InputError, match="cannot write pictures into .*; --cache names another folder"):
+        measure("objects", tmp_path, world())
+    (tmp_path / "cache").unlink()
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(InputError, match="No space left on device"):
+        measure("objects", tmp_path, world())
+    assert not list((tmp_path / "cache").rglob("*.p*"))
+
+
+def test_a_table_of_the_users_own(tmp_path: Path) -> None:
+    file = tmp_path / "mine.csv"
+    file.write_text(
+        "prompt,evaluation_seed,label,judge\na church,3,church,\na dog,4,dog,objects\na dog,4,stamp,stamp\n"
+    )
+    outcome = measure(from_csv(file), tmp_path, world(), "church")
+    assert rows(outcome) == {"church": 0, "dog": 1, "stamp": 1}
+    assert {type(one) for one in outcome.measured} == {Measured}
+
+
+BAD = {
+    "": "has no column 'prompt'",
+    "prompt,seed,label\n": "holds no prompts",
+    "prompt,label\na,b\n": "has no column 'seed'; its first line is 'prompt,label'",
+    "prompt,seed,label\na church,0,church\na dog,x,dog\n": "line 3: the seed 'x' is no whole number",
+    "prompt,seed,label\na church,-1,church\n": "the seed '-1'",
+    "prompt,seed,label\n,1,church\n": "line 2: the prompt is empty",
+    "prompt,seed,label\na church,1\n": "line 2: the label is empty",
+    "prompt,seed,label\na church,1,chruch\n": "did you mean 'church'",
+}
+
+
+@pytest.mark.parametrize("text", BAD)
+def test_a_bad_table_says_which_line(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "mine.csv"
+    file.write_text(text)
+    with pytest.raises(InputError, match=BAD[text]):
+        measure(from_csv(file), tmp_path, world())
+
+
+def test_suites_name_no_method() -> None:
+    from unsee import methods
+
+    for path in Path(suites.__file__).parent.glob("*.py"):
+        assert not {f'"{name}"' for name in methods.names()} & set(path.read_text().split()), path
