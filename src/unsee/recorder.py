@@ -116,7 +116,7 @@ def record(
                 recorded.append([call for pair in pairs for call in pair])
             else:
                 recorded.append(_guided_calls(pipe, *some, length, guidance_scale, tick))
-    calls = [stack(same) for same in zip(*_gathered(recorded), strict=True)]
+    calls = [stack(same) for same in zip(*gathered(recorded), strict=True)]
     # Which of a step's two calls holds the prompt differs by family: it is the one that answers as an unguided run.
     asked = replay(denoiser(pipe)[1], first, like=pick(calls[0], slice(0, 1)))
     distance = [(call.output[:1] - asked).abs().mean() for call in calls[:2]]
@@ -124,7 +124,7 @@ def record(
     return [Step(calls[2 * k + c], calls[2 * k + 1 - c]) for k in (range(length) if image else wanted)]
 
 
-def _gathered(parts: list[T]) -> list[T]:
+def gathered(parts: list[T]) -> list[T]:
     """The parts that all processes made, when each has made every n-th of them, in their order."""
     everyone = processes()
     if everyone.num_processes == 1:

@@ -12,13 +12,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, overload
 
-from accelerate import PartialState
 from PIL import Image
 from torch import nn
 
 from unsee.errors import InputError
 from unsee.evaluate.render import Sampling, Shot, batches
-from unsee.pipelines import fingerprint
+from unsee.pipelines import fingerprint, processes
 from unsee.recorder import Watch, quiet
 from unsee.versions import versions
 
@@ -96,7 +95,7 @@ class Cache:
         todo = list(dict.fromkeys(shots))
         files = {shot: self.path(model, change, shot, sampling) for shot in todo}
         missing = [shot for shot in todo if not _readable(files[shot])]
-        state = PartialState()
+        state = processes()
         done = len(todo) - len(missing)
         watch("render", done, len(todo))
         mine = missing[state.process_index :: state.num_processes]

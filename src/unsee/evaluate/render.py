@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from PIL.Image import Image
 
-from unsee.recorder import Watch, quiet
+from unsee.pipelines import processes
+from unsee.recorder import Watch, gathered, quiet
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,17 @@ class Sampling:
 def render(
     pipe: Any, shots: Iterable[Shot], sampling: Sampling, *, batch: int = 32, watch: Watch = quiet
 ) -> dict[Shot, Image]:
-    """A picture for every distinct shot. Each has a generator of its own, so it does not depend on its batch."""
+    """A picture for every distinct shot. Each has a generator of its own, so it does not depend on its batch.
+
+    Of many processes, each draws its share, and all return the whole.
+    """
     todo = list(dict.fromkeys(shots))
+    mine = todo[processes().process_index :: processes().num_processes]
     pictures: dict[Shot, Image] = {}
-    for drawn in batches(pipe, todo, sampling, batch):
+    for drawn in batches(pipe, mine, sampling, batch):
         pictures.update(drawn)
-        watch("render", len(pictures), len(todo))
-    return pictures
+        watch("render", len(pictures), len(mine))
+    return dict(zip(todo, gathered([pictures[shot] for shot in mine]), strict=True))
 
 
 def batches(pipe: Any, shots: Sequence[Shot], sampling: Sampling, batch: int) -> Iterator[list[tuple[Shot, Image]]]:
