@@ -36,7 +36,7 @@ from unsee.recorder import (
 
 TWO_DENOISERS = {"wan-2.2"}
 FAMILIES = [family for family in zoo.ZOO if family not in TWO_DENOISERS]
-SMALL = {"steps": 3, "updates": 40, "batch": 4, "runs": 3, "keep_runs": 2, "spared": 6, "rank": 4, "preserve": 8}
+SMALL = {"steps": 3, "updates": 40, "lr": 0.006, "batch": 4, "runs": 8, "keep_runs": 4, "spared": 6, "rank": 4}
 """Settings of methods that keep a test short; a method takes those that it has."""
 GUIDANCE = 3.0
 
@@ -120,15 +120,13 @@ def test_the_call_with_the_prompt_is_told_from_the_one_without(family: str) -> N
         assert (answer - step.null.output).abs().max() > 1e-2
 
 
-RESCALED = {"qwen-image", "lumina2"}
-"""Families that rescale each token's guided prediction afterwards."""
+CURVED = {"sd", "sd-v", "sdxl", "pixart-sigma", "cogview3", "qwen-image", "lumina2"}
+"""Families whose sampler does not step along the guided prediction; the last two rescale it for each token first."""
 
 
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family not in CURVED], indirect=True)
 def test_the_sampler_follows_the_guided_prediction(family: str) -> None:
     """Flow samplers step along u + scale (c - u), either way: c, u and scale are what they are said to be."""
-    pipe = built(family)
-    if "FlowMatch" not in type(pipe.scheduler).__name__ or family in RESCALED:
-        pytest.skip("another sampler's step is no straight line")
     latent = next(iter(trajectory(family)[0].concept.arguments))
     for now, following in pairwise(trajectory(family)):
         c, u = now.concept.output, now.null.output
@@ -167,7 +165,8 @@ def test_erasing_moves_the_answer_away_from_the_concept(edited: Made) -> None:
     # A closed form moves tokens to those of no prompt, as far as what must stay lets it.
     steered = "eta" in edited.edit.card.settings
     target, most = (u - (c - u), 0.9) if steered else (unsaid(edited.family), 0.97)
-    assert (now - target).square().mean() < most * (c - target).square().mean()
+    left = (now - target).square().mean() / (c - target).square().mean()
+    assert left.item() < most
 
 
 def test_a_file_gives_the_same_model_in_a_fresh_build(edited: Made, tmp_path: Path) -> None:
