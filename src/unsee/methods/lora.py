@@ -115,8 +115,7 @@ class LoRA(ESD):
             down = {name: layers[name.removesuffix(".weight")].lora_A[ADAPTER].weight for name in weights}
             up = {name: layers[name.removesuffix(".weight")].lora_B[ADAPTER].weight for name in weights}
             for name, inverse in metric.items():
-                start = down[name].data @ inverse.to(down[name])
-                down[name].data.copy_(start * (down[name].data.norm() / start.norm()))
+                down[name].data.copy_(down[name].data @ (self.damping * inverse.to(down[name])))
 
             @contextmanager
             def teacher() -> Iterator[None]:
