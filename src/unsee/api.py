@@ -27,7 +27,6 @@ from unsee.errors import InputError, invalid, unknown
 from unsee.evaluate.detectors import Detector, load_detector
 from unsee.evaluate.questions import Row, answer, questions
 from unsee.evaluate.render import Sampling, render
-from unsee.layers import select
 from unsee.recorder import Watch, quiet
 from unsee.report.grid import before_after
 from unsee.report.page import page
@@ -74,7 +73,7 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
         if concept.image:
             pipelines.picture(concept.image)
     _, net = pipelines.denoiser(pipe)
-    chosen = select(net, method.select)
+    chosen = method.weights(net)
     sources = {**pipelines.card(config.model).get("judges", {}), **config.judges}
     sampling = sampling_for(config.model, config.steps, config.guidance_scale)
     complete = config.model_copy(

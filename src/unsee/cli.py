@@ -252,7 +252,7 @@ def _say_plan(plan: Plan, folder: Path) -> None:
         "erase": "; ".join(_describe(concept) for concept in config.concepts),
         "model": f"{pipelines.name(plan.pipe)}, {type(plan.pipe).__name__} on {plan.pipe.device}",
         "method": f"{config.method}: " + ", ".join(f"{key} {value}" for key, value in shown.items()),
-        "trains": f"{config.settings['select']}: {trained:,} of {of:,} parameters ({100 * trained / of:.1f} %)",
+        "changes": f"{trained:,} of {of:,} parameters ({100 * trained / of:.1f} %)",
         "seed": config.seed,
         "writes": f"{folder}/",
     }

@@ -211,23 +211,44 @@ def second_moments(pipe: Any, prompts: Sequence[str], layers: Sequence[str], *, 
     layers  names of modules; the result has a (features, features) matrix for each
     Costs one unguided denoiser call for each prompt.
     """
-    _, net = denoiser(pipe)
     sums = {name: torch.zeros(()) for name in layers}
     counts = dict.fromkeys(layers, 0)
 
-    def add(name: str, inputs: Any) -> None:
-        x = inputs[0].detach().flatten(0, -2).float()
+    def add(name: str, x: Tensor) -> None:
+        x = x.flatten(0, -2).float()
         sums[name] = sums[name].to(x.device) + x.T @ x
         counts[name] += x.shape[0]
 
-    handles = [net.get_submodule(n).register_forward_pre_hook(lambda _, inputs, n=n: add(n, inputs)) for n in layers]
+    for start in range(0, len(prompts), batch):
+        _overhear(pipe, prompts[start : start + batch], layers, add)
+    return {name: sums[name] / counts[name] for name in layers}
+
+
+def inputs(pipe: Any, prompts: Sequence[str], layers: Sequence[str]) -> dict[str, Tensor]:
+    """The inputs (B, ..., features) of layers of the denoiser in one unguided call for B prompts, all at one latent."""
+    heard: dict[str, Tensor] = {}
+    _overhear(pipe, prompts, layers, heard.__setitem__, seeds=[0] * len(prompts))
+    return heard
+
+
+def _overhear(
+    pipe: Any,
+    prompts: Sequence[str],
+    layers: Sequence[str],
+    hear: Callable[[str, Tensor], None],
+    seeds: Sequence[int] | None = None,
+) -> None:
+    """Make the first denoiser call of unguided runs; `hear` gets each layer's name and input."""
+    _, net = denoiser(pipe)
+    handles = [
+        net.get_submodule(name).register_forward_pre_hook(lambda _, args, name=name: hear(name, args[0].detach()))
+        for name in layers
+    ]
     try:
-        for start in range(0, len(prompts), batch):
-            conditions(pipe, prompts[start : start + batch])
+        conditions(pipe, prompts, seeds=seeds)
     finally:
         for handle in handles:
             handle.remove()
-    return {name: sums[name] / counts[name] for name in layers}
 
 
 def replay(denoiser: nn.Module, call: Call, like: Call | None = None) -> Tensor:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from unsee.errors import unknown
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from unsee.checkpoint import Checkpoint
     from unsee.concepts import Concept
     from unsee.edit import Edit
@@ -18,8 +20,14 @@ if TYPE_CHECKING:
 class Method(Protocol):
     """A frozen dataclass of hyperparameters that one calls. It leaves the pipeline as it was.
 
+    presets     settings by name
     checkpoint  where a long fit keeps its state; what takes a second needs none
     """
+
+    presets: ClassVar[dict[str, dict[str, Any]]]
+
+    def weights(self, net: nn.Module) -> dict[str, nn.Parameter]:
+        """The parameters of a denoiser that an edit would change, by name. Raises InputError if there is none."""
 
     def __call__(
         self,

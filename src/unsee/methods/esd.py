@@ -30,8 +30,9 @@ Departures from the paper
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from itertools import cycle, islice, product
@@ -42,7 +43,7 @@ from diffusers.optimization import SchedulerType
 from PIL.Image import Image
 from pydantic import ConfigDict, Field, field_validator
 from pydantic.dataclasses import dataclass
-from torch import Tensor
+from torch import Tensor, nn
 
 from unsee.card import Card, settings_of
 from unsee.checkpoint import Checkpoint
@@ -51,7 +52,23 @@ from unsee.edit import Edit
 from unsee.errors import unknown
 from unsee.fit import Examiner, Lesson, fit, sparing, trainable
 from unsee.layers import reads_text, select, swapped
+<<<<<<< HEAD
 from unsee.pipelines import denoiser, fingerprint, name, picture, vocabulary
+=======
+from unsee.methods.settings import (
+    NEUTRAL,
+    TEMPLATES,
+    Count,
+    NotNegative,
+    Number,
+    Positive,
+    Templates,
+    in_templates,
+    random_words,
+    staying,
+)
+from unsee.pipelines import denoiser, fingerprint, name, picture
+>>>>>>> refs/h/methods
 from unsee.recorder import (
     Call,
     Trajectory,
@@ -68,32 +85,26 @@ from unsee.recorder import (
 )
 from unsee.versions import versions
 
-Count = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-TEMPLATES = (
-    "{}",
-    "a {}",
-    "a picture of a {}",
-    "a photo of a {}",
-    "a drawing of a {}",
-    "{} in a style",
-    "{}, in the style of art",
-    "a {} in a forest",
-)
-# fmt: off
-NEUTRAL = (
-    "cat", "bird", "horse", "car", "train", "ship", "house", "bridge", "street", "tree", "flower", "forest",
-    "mountain", "river", "sea", "sky", "garden", "man", "woman", "child", "face", "hat", "chair", "table", "lamp",
-    "book", "clock", "coffee", "pizza", "soup", "kitchen", "painting",
-)
-# fmt: on
-
 
 def steer(start: Tensor, c: Tensor, u: Tensor, eta: float) -> Tensor:
     """eq. 6: from `start` away from what the concept adds to the prediction."""
     return start - eta * (c - u)
+
+
+@dataclasses.dataclass(frozen=True)
+class Learner:
+    """What a fit moves, and what it leads to.
+
+    weights  parameters that take gradients, by name
+    metric   of some of them, see fit.fit
+    teacher  a context in which the frozen model answers
+    edit     (name of the denoiser, card) -> what was learned
+    """
+
+    weights: Mapping[str, nn.Parameter]
+    metric: Mapping[str, Tensor]
+    teacher: Callable[[], AbstractContextManager[None]]
+    edit: Callable[[str, Card], Edit]
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -136,17 +147,23 @@ class ESD:
     runs: Count = 16
     keep_runs: Count = 16
     keep_weight: NotNegative = 1.0
-    spared: Annotated[int, Field(ge=0)] = 128
+    spared: Number = 128
     damping: Positive = 0.03
     guidance_scale: Annotated[float, Field(gt=1, allow_inf_nan=False)] = 3.0
     steps: Annotated[int, Field(ge=2)] = 20
     sampler: str = "pipeline"
+<<<<<<< HEAD
     checkpointing: bool = False
     rerecord: Annotated[int, Field(ge=0)] = 0
     held_out: Annotated[int, Field(ge=0)] = 2
     patience: Annotated[int, Field(ge=0)] = 0
+=======
+    rerecord: Number = 0
+    held_out: Number = 2
+    patience: Number = 0
+>>>>>>> refs/h/methods
     budget: Positive | None = None
-    templates: tuple[Annotated[str, Field(pattern=r"\{\}")], ...] = TEMPLATES
+    templates: Templates = TEMPLATES
     neutral: tuple[str, ...] = NEUTRAL
 
     @field_validator("schedule")
@@ -156,6 +173,7 @@ class ESD:
             raise unknown("schedule", schedule, known)
         return schedule
 
+    called: ClassVar[str] = "esd"
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         # Sec. 5 and the authors' first code; x_t by the edited model, under the concept's bare name.
         "paper": {
@@ -176,6 +194,10 @@ class ESD:
         },
     }
 
+    def weights(self, net: nn.Module) -> dict[str, nn.Parameter]:
+        """The parameters of a denoiser that change, by name."""
+        return select(net, self.select)
+
     def __call__(
         self,
         pipe: Any,
@@ -187,22 +209,25 @@ class ESD:
     ) -> Edit:
         concepts = (concepts,) if isinstance(concepts, Concept) else tuple(concepts)
         key, net = denoiser(pipe)
-        weights = select(net, self.select)
+        weights = self.weights(net)
         rng = torch.Generator().manual_seed(seed)
-        erased = {name.lower() for concept in concepts for name in concept.names}
-        named = [word for concept in concepts for word in concept.keep]
-        stay = named + [word for word in self.neutral if word.lower() not in erased]
-        spared = self._spared(pipe, erased, rng)
+        stay, named = staying(concepts, self.neutral), sum(len(concept.keep) for concept in concepts)
+        spared = random_words(pipe, self.spared, concepts, rng)
         kept = (*(stay if self.keep_weight or spared else ()), *spared)
-        card = Card("esd", settings_of(self), concepts, name(pipe), fingerprint(net), seed, versions(), kept)
+        card = Card(self.called, settings_of(self), concepts, name(pipe), fingerprint(net), seed, versions(), kept)
         metric = self._metric(pipe, weights, kept, rng) if spared else {}
 
         out = self.held_out
         asked = [concept.erase for concept in concepts[:1]]
         memory = checkpointed(net, conditions(pipe, asked)) if self.checkpointing else nullcontext()
 
+<<<<<<< HEAD
         with trainable(weights) as frozen, memory:
             runs, most = 0 if self.rerecord else self.runs, max(self.keep_runs, len(named)) if self.keep_weight else 0
+=======
+        with self._learner(net, weights, metric, seed) as learner, memory:
+            runs, most = 0 if self.rerecord else self.runs, max(self.keep_runs, named) if self.keep_weight else 0
+>>>>>>> refs/h/methods
             calls = [call for concept in concepts for call in self._erase(pipe, concept, runs + out, rng, watch)]
             erase, erase_exam = _apart(calls, out)
             with_word, without = self._keep(pipe, stay[: most + out], rng, watch)
@@ -215,7 +240,7 @@ class ESD:
                 if self.rerecord and update % self.rerecord == 0:
                     concept = concepts[update // self.rerecord % len(concepts)]
                     at = torch.randperm(self.steps, generator=rng)[: self.rerecord].tolist()
-                    calls = self._erase(pipe, concept, self.runs, rng, quiet, at, partial(swapped, weights, frozen))
+                    calls = self._erase(pipe, concept, self.runs, rng, quiet, at, learner.teacher)
                     erase[:], _ = _apart(calls)
                 rows = _some(erase, self.batch, rng)
                 if keep:
@@ -226,13 +251,26 @@ class ESD:
                 return Lesson(stack(rows), weight)
 
             fit(
-                net, weights, lesson, updates=self.updates, lr=self.lr, optimizer=self.optimizer,
-                schedule=self.schedule, metric=metric, examiner=examiner, seconds=self.budget,
+                net, learner.weights, lesson, updates=self.updates, lr=self.lr, optimizer=self.optimizer,
+                schedule=self.schedule, metric=learner.metric, examiner=examiner, seconds=self.budget,
                 checkpoint=checkpoint and replace(checkpoint, run=card.to_json()), window=max(1, self.rerecord),
                 watch=watch,
             )  # fmt: skip
             card = replace(card, curve=tuple(examiner.curve) if examiner else ())
-            return Edit.between(key, frozen, weights, card)
+            return learner.edit(key, card)
+
+    @contextmanager
+    def _learner(
+        self, net: nn.Module, weights: dict[str, nn.Parameter], metric: dict[str, Tensor], seed: int
+    ) -> Iterator[Learner]:
+        """Within the context `weights` can be learned; afterwards the denoiser is what it was."""
+        with trainable(weights) as frozen:
+            teacher = partial(swapped, weights, frozen)
+            yield Learner(weights, metric, teacher, lambda key, card: Edit.between(key, frozen, weights, card))
+
+    def _target(self, concept: Concept, asked: Tensor, c: Tensor, u: Tensor) -> Tensor:
+        """What to answer where `asked` was: c with the concept, u with none or with its anchor."""
+        return steer(asked if concept.from_ else u, c, u, self.eta)
 
     @torch.no_grad()
     def _erase(
@@ -261,36 +299,25 @@ class ESD:
             for step in trajectory if teacher is nullcontext else map(partial(again, net), trajectory):
                 c = replay(net, named, like=step.concept) if named else step.concept.output
                 u = replay(net, anchor, like=step.concept) if anchor else step.null.output
-                start = step.concept.output if named else u
-                calls.append(replace(step.concept, output=steer(start, c, u, self.eta)))
+                calls.append(replace(step.concept, output=self._target(concept, step.concept.output, c, u)))
         return calls
 
     def _keep(
         self, pipe: Any, words: Sequence[str], rng: torch.Generator, watch: Watch
     ) -> tuple[list[Call], list[Call]]:
         """What must stay: calls with other prompts, and with none, one a step. Their own outputs are their targets."""
-        trajectory = self._record(pipe, self._prompts(words, rng), rng, lambda _, *done: watch("keep", *done))
+        trajectory = self._record(
+            pipe, in_templates(self.templates, words, rng), rng, lambda _, *done: watch("keep", *done)
+        )
         return [step.concept for step in trajectory], [step.null for step in trajectory]
-
-    def _spared(self, pipe: Any, erased: Collection[str], rng: torch.Generator) -> list[str]:
-        """Random words of the tokenizer that are no part of a concept's name."""
-        if not self.spared:
-            return []
-        words = [word for word in vocabulary(pipe) if not any(word in name for name in erased)]
-        return [words[k] for k in torch.randperm(len(words), generator=rng)[: self.spared].tolist()]
 
     def _metric(
         self, pipe: Any, weights: Iterable[str], words: Sequence[str], rng: torch.Generator
     ) -> dict[str, Tensor]:
         """For each matrix that reads the prompt, the metric in which a change of it spares the words."""
         layers = [weight.removesuffix(".weight") for weight in weights if reads_text(weight)]
-        moments = second_moments(pipe, self._prompts(words, rng), layers) if layers else {}
+        moments = second_moments(pipe, in_templates(self.templates, words, rng), layers) if layers else {}
         return {f"{layer}.weight": sparing(moment, self.damping) for layer, moment in moments.items()}
-
-    def _prompts(self, words: Sequence[str], rng: torch.Generator) -> list[str]:
-        """Each word under a random template."""
-        ways = torch.randint(len(self.templates), (len(words),), generator=rng).tolist()
-        return [self.templates[way].format(word) for way, word in zip(ways, words, strict=True)]
 
     def _record(
         self,

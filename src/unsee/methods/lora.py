@@ -1,0 +1,158 @@
+r"""LoRA: ESD's targets learned by low-rank adapters (LECO), so that an edit is small, and strong or weak at will.
+
+LECO (p1atdev, 2023, github.com/p1atdev/LECO) after ESD (arXiv:2303.07345) and LoRA (Hu et al., arXiv:2106.09685):
+
+    W  =  W0 + B A,    A (rank, in) random, B (out, rank) zero at first; A and B learn, W0 does not
+
+on ESD's rows and loss (see esd.py). With q what the frozen model answers where the concept is asked for (in `from_`, if
+that is given), c its answer to the concept's name, u to none (or to the anchor), and adapters off for all three:
+
+    erase      u - eta (c - u)           ESD's target, eq. 6; with from_: q - eta (c - u)
+    enhance    q + eta (c - u)           the same step with its sign turned
+    swap       q - (c - u)               u is the anchor, which swap needs: without from_ just what the anchor answers
+
+A convolution is adapted by a convolution of its own kernel to `rank` channels and one of 1 x 1 from there, so that its
+product too is a matrix of rank `rank`: (out, rank) @ (rank, in * height * width).
+
+Departures from LECO
+- LECO enhances from u: u + eta (c - u), where eta = 1 is no change. Here it starts at q.
+- alpha = rank, so that an adapter's scale is 1: other tools lose an alpha of another size. LECO's is 1 at rank 4.
+- Its filter of layers looks at the names of containers, and so finds none for cross-attention; `select` is ESD's.
+- Where a layer reads the prompt, A starts in the metric of other words' texts and its gradient is taken there, as in
+  ESD, so that the adapter sees what only the concept says (`spared = 0` leaves it out).
+- The updates are ESD's: few, of many rows, on runs of the frozen model. LECO draws x_t with the adapter on before each
+  of 500 updates of AdamW: `rerecord = 1`.
+`LoRA.presets["leco"]` takes back all but the first three.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar, Literal
+
+import torch
+from peft import LoraConfig, LoraModel
+from peft.tuners.tuners_utils import BaseTunerLayer
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from unsee.card import Card
+from unsee.checkpoint import Checkpoint
+from unsee.concepts import Concept
+from unsee.edit import Edit, LowRank
+from unsee.errors import InputError
+from unsee.methods.esd import ESD, Learner, steer
+from unsee.methods.settings import Count
+from unsee.recorder import Watch, quiet
+
+ADAPTER = "unsee"
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class LoRA(ESD):
+    """Erase, enhance or swap concepts with low-rank adapters; see the top of this file for the formula.
+
+    rank    of each adapter
+    action  erase, enhance, or swap, which needs the concept's anchor
+
+    All other settings are ESD's; of a selection, the linear and convolution layers are adapted.
+    """
+
+    rank: Count = 4
+    action: Literal["erase", "enhance", "swap"] = "erase"
+
+    called: ClassVar[str] = "lora"
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "leco": {**ESD.presets["paper"], "updates": 500, "lr": 1e-4},
+    }
+
+    def weights(self, net: nn.Module) -> dict[str, nn.Parameter]:
+        """The matrices and kernels of a selection. Raises InputError if there are none, or if adapters are on them."""
+        if any(isinstance(module, BaseTunerLayer) for module in net.modules()):
+            raise InputError(f"{type(net).__name__} holds adapters already: fuse or unload them first")
+        kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+        layers = {
+            f"{name}.weight"
+            for name, module in net.named_modules()
+            if isinstance(module, kinds) and getattr(module, "groups", 1) == 1
+        }
+        chosen = {name: weight for name, weight in super().weights(net).items() if name in layers}
+        if not chosen:
+            raise InputError(f"selection {self.select!r} holds no linear or convolution layer to adapt")
+        return chosen
+
+    def __call__(
+        self,
+        pipe: Any,
+        concepts: Concept | Sequence[Concept],
+        *,
+        seed: int = 0,
+        watch: Watch = quiet,
+        checkpoint: Checkpoint | None = None,
+    ) -> Edit:
+        for concept in (concepts,) if isinstance(concepts, Concept) else concepts:
+            if self.action == "swap" and not concept.anchor:
+                raise InputError(f"to swap {concept.erase!r}, say what takes its place: give an anchor")
+        return super().__call__(pipe, concepts, seed=seed, watch=watch, checkpoint=checkpoint)
+
+    def _target(self, concept: Concept, asked: Tensor, c: Tensor, u: Tensor) -> Tensor:
+        match self.action:
+            case "erase":
+                return super()._target(concept, asked, c, u)
+            case "enhance":
+                return steer(asked, c, u, -self.eta)
+            case "swap":
+                return steer(asked, c, u, 1.0)
+
+    @contextmanager
+    def _learner(
+        self, net: nn.Module, weights: dict[str, nn.Parameter], metric: dict[str, Tensor], seed: int
+    ) -> Iterator[Learner]:
+        """Within the context adapters are on the layers of `weights`; afterwards the denoiser is what it was."""
+        with _adapters(net, [name.removesuffix(".weight") for name in weights], self.rank, seed) as layers:
+            down = {name: layers[name.removesuffix(".weight")].lora_A[ADAPTER].weight for name in weights}
+            up = {name: layers[name.removesuffix(".weight")].lora_B[ADAPTER].weight for name in weights}
+            for name, inverse in metric.items():
+                start = down[name].data @ inverse.to(down[name])
+                down[name].data.copy_(start * (down[name].data.norm() / start.norm()))
+
+            @contextmanager
+            def teacher() -> Iterator[None]:
+                for layer in layers.values():
+                    layer.enable_adapters(False)
+                try:
+                    yield
+                finally:
+                    for layer in layers.values():
+                        layer.enable_adapters(True)
+
+            def edit(key: str, card: Card) -> Edit:
+                factors = {name: (up[name].detach().float(), down[name].detach().float()) for name in weights}
+                return Edit({f"{key}.{n}": LowRank(b.flatten(1), a.flatten(1)) for n, (b, a) in factors.items()}, card)
+
+            yield Learner(
+                {f"{n}.up": up[n] for n in weights} | {f"{n}.down": down[n] for n in weights},
+                {f"{name}.down": inverse for name, inverse in metric.items()},
+                teacher,
+                edit,
+            )
+
+
+@contextmanager
+def _adapters(net: nn.Module, names: Sequence[str], rank: int, seed: int) -> Iterator[dict[str, Any]]:
+    """Within the context the layers have adapters, and are yielded by name; afterwards they are what they were."""
+    before = {name: net.get_submodule(name) for name in names}
+    pattern = "|".join(name.replace(".", r"\.") for name in names)
+    config = LoraConfig(r=rank, lora_alpha=rank, target_modules=pattern)
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            LoraModel(net, config, ADAPTER)
+        yield {name: net.get_submodule(name) for name in names}
+    finally:
+        for name, module in before.items():
+            net.set_submodule(name, module)
+        if hasattr(net, "peft_config"):
+            del net.peft_config

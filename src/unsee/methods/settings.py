@@ -1,0 +1,59 @@
+"""Settings that methods share: kinds of numbers, templates of prompts, and words that must stay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
+
+from unsee.concepts import Concept
+from unsee.pipelines import vocabulary
+
+Count = Annotated[int, Field(ge=1)]
+Number = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Templates = tuple[Annotated[str, Field(pattern=r"\{\}")], ...]
+
+TEMPLATES = (
+    "{}",
+    "a {}",
+    "a picture of a {}",
+    "a photo of a {}",
+    "a drawing of a {}",
+    "{} in a style",
+    "{}, in the style of art",
+    "a {} in a forest",
+)
+# fmt: off
+NEUTRAL = (
+    "cat", "bird", "horse", "car", "train", "ship", "house", "bridge", "street", "tree", "flower", "forest",
+    "mountain", "river", "sea", "sky", "garden", "man", "woman", "child", "face", "hat", "chair", "table", "lamp",
+    "book", "clock", "coffee", "pizza", "soup", "kitchen", "painting",
+)
+# fmt: on
+
+
+def staying(concepts: Iterable[Concept], neutral: Iterable[str]) -> list[str]:
+    """Words that must stay: what the concepts keep, and neutral ones that none of them erases."""
+    concepts = tuple(concepts)
+    erased = {name.lower() for concept in concepts for name in concept.names}
+    named = [word for concept in concepts for word in concept.keep]
+    return named + [word for word in neutral if word.lower() not in erased]
+
+
+def random_words(pipe: Any, count: int, concepts: Iterable[Concept], rng: torch.Generator) -> list[str]:
+    """At most so many random words of a pipeline's tokenizer that are no part of a concept's name."""
+    if not count:
+        return []
+    erased = {name.lower() for concept in concepts for name in concept.names}
+    words = [word for word in vocabulary(pipe) if not any(word in name for name in erased)]
+    return [words[k] for k in torch.randperm(len(words), generator=rng)[:count].tolist()]
+
+
+def in_templates(templates: Sequence[str], words: Sequence[str], rng: torch.Generator) -> list[str]:
+    """Prompts: each word under a random template."""
+    ways = torch.randint(len(templates), (len(words),), generator=rng).tolist()
+    return [templates[way].format(word) for way, word in zip(ways, words, strict=True)]

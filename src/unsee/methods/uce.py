@@ -1,0 +1,153 @@
+r"""UCE: move what the model reads in the concept's name to what it reads without it; solved, not trained.
+
+Gandikota, Orgad, Belinkov, Materzynska, Bau: "Unified Concept Editing in Diffusion Models", WACV 2024,
+arXiv:2308.14761. For every matrix W0 that reads the prompt's tokens:
+
+    W  =  argmin  sum_i |W c_i - W0 a_i|^2  +  s E |W p - W0 p|^2  +  lambda |W - W0|^2                 (eq. 7)
+
+c_i is the matrix's input for a name that is erased, a_i the one that takes its place, p a token of what must stay. With
+D = W - W0, the columns c_i in C and a_i in A, and P = E[p p^T], the gradient is zero where
+
+    (D C - W0 (A - C)) C^T + s D P + lambda D = 0,   so   D = [W0 (A - C)] [C^T (C C^T + s P + lambda I)^-1]
+
+up = W0 (A - C) has a column for each name and the other bracket, down, a row for each: the product is the optimum
+itself, of rank n for n names, and not an approximation of it. It is computed in float64 and kept as float32.
+
+Departures from the paper
+- c is one column a name: the mean input over all tokens that the name changes, in all templates; a is the mean over the
+  same places of the same prompts with the anchor there, or with nothing. The authors' code takes the last token of the
+  name alone, and its first version all from there to the end of the padding. Where a text encoder looks back, the end
+  mark and the padding say the name too, and a model may read it from those: on the miniature the last token of a bare
+  name moves nothing (docs/LOG.md). The mean costs rank one, reads no tokenizer, and so fits any text encoder. For ""
+  the authors' index of the last token points at the begin mark, which says nothing; here places are compared in pairs.
+- What stays is a mean over all tokens of all words, not a sum over last tokens: s means the same for ten words and for
+  a thousand. Random words of the tokenizer and neutral ones stay too, beside those of `keep`.
+- lambda is in units of the mean square of C, so one number serves text encoders of any scale.
+`UCE.presets["paper"]` takes back the words and weights, not these units and columns.
+
+A name cannot be erased from another one (`from_`): a matrix sees no more than the tokens, and has no answer to steer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from unsee.card import Card, settings_of
+from unsee.checkpoint import Checkpoint
+from unsee.concepts import Concept
+from unsee.edit import Delta, Edit, LowRank
+from unsee.errors import InputError
+from unsee.layers import reads_text
+from unsee.methods.settings import (
+    NEUTRAL,
+    TEMPLATES,
+    NotNegative,
+    Number,
+    Positive,
+    Templates,
+    in_templates,
+    random_words,
+    staying,
+)
+from unsee.pipelines import denoiser, fingerprint, name
+from unsee.recorder import Watch, inputs, quiet, second_moments
+from unsee.versions import versions
+
+
+def solve(W0: Tensor, C: Tensor, A: Tensor, P: Tensor, s: float, ridge: float) -> LowRank:
+    """The D that leads from W0 to the optimum of eq. 7, as up @ down.
+
+    W0     (out, features)
+    C, A   (features, n): inputs of n names, and of what takes their places
+    P      (features, features), the second moment of the inputs that must stay
+    s      weight of P
+    ridge  lambda over the mean square of C
+    """
+    W0, C, A, P = (tensor.detach().double().cpu() for tensor in (W0, C, A, P))
+    ones = torch.eye(len(C), dtype=torch.double)
+    down = torch.linalg.solve(C @ C.T + s * P + ridge * C.square().mean() * ones, C).T
+    return LowRank((W0 @ (A - C)).float(), down.float().contiguous())
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class UCE:
+    """Erase concepts with UCE; see the top of this file for the formula.
+
+    keep_weight  s: how strictly what must stay does
+    ridge        lambda: how much every other change costs
+    spared       random words of the tokenizer that must stay; 0: none
+    templates    prompts; {} is the concept's name, or a word that must stay
+    neutral      words that must stay, beside the concept's own `keep`
+
+    Calling it with a pipeline and one or more concepts returns an Edit and leaves the pipeline as it was.
+    Raises pydantic's ValidationError, a ValueError, on a setting that is unknown or out of range.
+    """
+
+    keep_weight: NotNegative = 3.0
+    ridge: Positive = 0.1
+    spared: Number = 64
+    templates: Templates = TEMPLATES
+    neutral: tuple[str, ...] = NEUTRAL
+
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "paper": {"keep_weight": 1.0, "ridge": 0.1, "spared": 0, "templates": ("{}",), "neutral": ()},
+    }
+
+    def weights(self, net: nn.Module) -> dict[str, nn.Parameter]:
+        """The matrices that change: those that read the prompt's tokens. Raises InputError if there is none."""
+        chosen = {name: weight for name, weight in net.named_parameters() if reads_text(name)}
+        if not chosen:
+            raise InputError(f"{type(net).__name__} has no matrix that reads the prompt's tokens: uce cannot edit it")
+        return chosen
+
+    def __call__(
+        self,
+        pipe: Any,
+        concepts: Concept | Sequence[Concept],
+        *,
+        seed: int = 0,
+        watch: Watch = quiet,
+        checkpoint: Checkpoint | None = None,
+    ) -> Edit:
+        concepts = (concepts,) if isinstance(concepts, Concept) else tuple(concepts)
+        for concept in concepts:
+            if concept.from_:
+                raise InputError(
+                    f"uce cannot erase {concept.erase!r} from {concept.from_!r}, it only moves names: use esd or lora"
+                )
+        key, net = denoiser(pipe)
+        rng = torch.Generator().manual_seed(seed)
+        weights = {name.removesuffix(".weight"): weight for name, weight in self.weights(net).items()}
+        kept = (*staying(concepts, self.neutral), *random_words(pipe, self.spared, concepts, rng))
+        card = Card("uce", settings_of(self), concepts, name(pipe), fingerprint(net), seed, versions(), kept)
+
+        pairs = [(word, concept.anchor or "") for concept in concepts for word in concept.names]
+        columns: dict[str, list[tuple[Tensor, Tensor]]] = {layer: [] for layer in weights}
+        for done, (word, other) in enumerate(pairs):
+            prompts = [[way.format(text).strip() for way in self.templates] for text in (word, other)]
+            for layer, x in inputs(pipe, [*prompts[0], *prompts[1]], list(weights)).items():
+                columns[layer].append(_means(word, other, *x.chunk(2)))
+            watch("read", done + 1, len(pairs))
+        moments = second_moments(pipe, in_templates(self.templates, kept, rng), list(weights)) if kept else {}
+
+        deltas: dict[str, Delta] = {}
+        for done, (layer, weight) in enumerate(weights.items()):
+            C, A = (torch.stack(side, dim=1) for side in zip(*columns[layer], strict=True))
+            P = moments.get(layer, torch.zeros(len(C), len(C)))
+            deltas[f"{key}.{layer}.weight"] = solve(weight, C, A, P, self.keep_weight, self.ridge)
+            watch("solve", done + 1, len(weights))
+        return Edit(deltas, card)
+
+
+def _means(word: str, other: str, c: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
+    """Means of two sets of inputs (prompts, tokens, features) over the tokens in which they differ: two (features,)."""
+    changed = (c - a).abs().amax(-1) > 1e-3 * c.float().square().mean().sqrt()
+    if not changed.any():
+        raise InputError(f"the model reads the same in {word!r} and in {other!r}: nothing to erase")
+    return c[changed].double().mean(0), a[changed].double().mean(0)

@@ -1,0 +1,119 @@
+"""What every method that is installed keeps to, whatever it does."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import QUICK
+
+import unsee
+from unsee import api, methods
+from unsee.card import settings_of
+from unsee.config import build, read
+from unsee.edit import Edit, LowRank
+from unsee.errors import InputError
+from unsee.recorder import conditions, replay
+
+SMALL: dict[str, Any] = {**QUICK, "spared": 8, "neutral": ("cat", "house"), "rank": 2}
+
+
+def settings(name: str) -> dict[str, Any]:
+    """Those of SMALL that a method has."""
+    known = {field.name for field in dataclasses.fields(methods.find(name))}
+    return {key: value for key, value in SMALL.items() if key in known}
+
+
+def tensors(edit: Edit) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = {}
+    for name, delta in edit.deltas.items():
+        found |= {f"{name}.up": delta.up, f"{name}.down": delta.down} if isinstance(delta, LowRank) else {name: delta}
+    return found
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture(scope="module", params=methods.names())
+def made(request: pytest.FixtureRequest, mini: Any) -> tuple[str, Any, Edit]:
+    """A method's name, the method, and an edit that it made."""
+    method = methods.find(request.param)(**settings(request.param))
+    return request.param, method, method(mini, unsee.Concept("church"), seed=1)
+
+
+def test_the_concept_moves_and_the_base_comes_back(pipe: Any, made: Any) -> None:
+    _, _, edit = made
+    call = conditions(pipe, ["church"])
+    before = {name: value.clone() for name, value in pipe.unet.state_dict().items()}
+    with edit.applied(pipe), torch.no_grad():
+        moved = (replay(pipe.unet, call) - call.output).abs().max()
+    assert moved > 1e-3
+    assert same(dict(pipe.unet.state_dict()), before)
+    assert torch.equal(replay(pipe.unet, call), call.output)
+
+
+def test_scale_zero_is_the_base(pipe: Any, made: Any) -> None:
+    _, _, edit = made
+    before = {name: value.clone() for name, value in pipe.unet.state_dict().items()}
+    with edit.applied(pipe, 0.0):
+        assert same(dict(pipe.unet.state_dict()), before)
+
+
+def test_a_file_gives_back_the_same_bits(pipe: Any, made: Any, tmp_path: Path) -> None:
+    _, _, edit = made
+    again = Edit.load(edit.save(tmp_path / "edit.safetensors"))
+    assert again.card == edit.card
+    assert same(tensors(again), tensors(edit))
+
+
+def test_one_seed_gives_one_edit(pipe: Any, made: Any) -> None:
+    _, method, edit = made
+    assert same(tensors(method(pipe, unsee.Concept("church"), seed=1)), tensors(edit))
+    assert not same(tensors(method(pipe, unsee.Concept("church"), seed=2)), tensors(edit))
+
+
+def test_it_changes_the_weights_that_it_says(pipe: Any, made: Any) -> None:
+    _, method, edit = made
+    assert set(edit.deltas) == {f"unet.{name}" for name in method.weights(pipe.unet)}
+    assert all(torch.isfinite(tensor).all() for tensor in tensors(edit).values())
+
+
+def test_the_card_is_enough_to_do_it_again(made: Any) -> None:
+    name, method, edit = made
+    assert edit.card.method == name
+    assert methods.find(edit.card.method)(**edit.card.settings) == method
+    assert edit.card.concepts == (unsee.Concept("church"),)
+    assert edit.card.kept
+
+
+def test_a_whole_run_repeats_from_its_record(made: Any, tmp_path: Path) -> None:
+    name, _, _ = made
+    values = {"concepts": [{"erase": "dog"}], "method": name, "settings": settings(name), "pictures": 2, "steps": 1}
+    report = api.erase(api.plan(build(values)), tmp_path)
+    plan = api.plan(build(read(tmp_path / "run.json")))
+    again = plan.method(plan.pipe, plan.config.concepts, seed=plan.config.seed)
+    assert again.save(tmp_path / "again.safetensors").read_bytes() == (tmp_path / "edit.safetensors").read_bytes()
+    assert report.record["config"]["settings"] == settings_of(plan.method)
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_settings_that_are_unknown_or_wrong_are_refused_in_a_line(name: str) -> None:
+    kind = methods.find(name)
+    with pytest.raises(InputError, match="unknown setting 'templatess': did you mean 'templates'"):
+        api.configure(kind, {"templatess": ["{}"]})
+    with pytest.raises(InputError, match=r"^templates\.0: "):
+        api.configure(kind, {"templates": ["no place for a word"]})
+    with pytest.raises(InputError, match="^keep_weight: "):
+        api.configure(kind, {"keep_weight": -1})
+    with pytest.raises(InputError, match="unknown preset 'nonesuch'"):
+        api.configure(kind, {}, "nonesuch")
+
+
+@pytest.mark.parametrize(
+    ("name", "preset"), [(name, preset) for name in methods.names() for preset in methods.find(name).presets]
+)
+def test_every_preset_is_valid_and_acts(name: str, preset: str) -> None:
+    method = api.configure(methods.find(name), {}, preset)
+    assert method != methods.find(name)()
