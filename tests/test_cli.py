@@ -1,9 +1,14 @@
 """What a user types: the main job, its record, and every bad input ending in one line with exit code 2."""
 
+import errno
 import json
+import os
 import pickle
+import random
 import re
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +20,8 @@ from PIL import Image
 
 import unsee
 from unsee import cli
+from unsee.checkpoint import Checkpoint
+from unsee.methods.esd import ESD
 
 QUICK = [
     *[
@@ -237,7 +244,82 @@ def test_stopping_keeps_what_is_finished(run: Run, monkeypatch: pytest.MonkeyPat
     assert code == 130
     assert "stopped" in err
     assert unsee.Edit.load(tmp_path / "out" / "edit.safetensors").deltas
-    assert [file.name for file in (tmp_path / "out").iterdir()] == ["edit.safetensors"]
+    assert not list((tmp_path / "out").glob("*.png"))
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert run("erase", "church", *QUICK, "--out", tmp_path / "out")[0] == 2  # it asks for --resume or --force
+    before = (tmp_path / "out" / "edit.safetensors").read_bytes()
+    monkeypatch.setattr(ESD, "__call__", stop)  # nothing that is finished is done again
+    code, _, err = run("erase", "--resume", tmp_path / "out")
+    assert code == 0, err
+    assert (tmp_path / "out" / "before-after.png").exists()
+    assert (tmp_path / "out" / "edit.safetensors").read_bytes() == before
+
+
+def killed(folder: Path, moment: float) -> None:
+    """Start a run, or go on with it, and kill it so many seconds after its fit has begun."""
+    words = ["--resume", str(folder)] if folder.exists() else ["church", *LONGER, "--out", str(folder)]
+    command = [sys.executable, "-m", "unsee.cli", "erase", *words, "--checkpoint", "0"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    state, begun = folder / "state.safetensors", time.time()
+    while process.poll() is None and not (state.exists() and state.stat().st_mtime > begun):
+        time.sleep(0.02)
+    time.sleep(moment)
+    process.kill()
+    process.wait()
+
+
+LONGER = [*QUICK, "--updates", "40"]
+
+
+def test_a_run_that_is_killed_goes_on_to_the_same_bits(run: Run, tmp_path: Path) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert run("erase", "church", *LONGER, "--out", whole)[0] == 0
+    moments = random.Random(0)
+    for _ in range(int(os.environ.get("UNSEE_KILLS", "2"))):
+        killed(broken, moments.uniform(0, 1.5))
+    code, _, err = run("erase", "--resume", broken)
+    assert code == 0, err
+    assert (broken / "edit.safetensors").read_bytes() == (whole / "edit.safetensors").read_bytes()
+    assert not (broken / "state.safetensors").exists()
+
+
+def test_two_runs_do_not_share_a_folder(run: Run, tmp_path: Path) -> None:
+    from unsee import api
+
+    with api.claimed(tmp_path / "out"):
+        code, _, err = run("erase", "church", *QUICK, "--out", tmp_path / "out")
+    assert code == 2
+    assert "another run is writing" in err
+
+
+def test_a_full_disk_leaves_the_last_state(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    write, written = Path.write_bytes, list[str]()
+
+    def full(path: Path, data: bytes) -> int:
+        written.append(path.name)
+        if written.count("state.safetensors.part") > 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    code, _, err = run("erase", "church", *QUICK, "--out", tmp_path / "out", "--checkpoint", "0")
+    assert code == 2
+    assert err.splitlines()[-1].startswith("unsee: cannot write into")
+    assert "No space left on device" in err
+    assert Checkpoint(tmp_path / "out" / "state.safetensors", unchecked(tmp_path / "out")).load()
+
+
+def unchecked(folder: Path) -> str:
+    from safetensors import safe_open
+
+    with safe_open(folder / "state.safetensors", framework="np") as file:
+        return str(file.metadata()["run"])
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200)])
+def test_a_time_has_a_unit(text: str, seconds: float) -> None:
+    assert cli._seconds(text) == seconds
 
 
 def test_debug_shows_the_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

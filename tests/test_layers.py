@@ -6,7 +6,7 @@ from diffusers import UNet2DConditionModel
 from torch import nn
 
 from unsee.errors import InputError
-from unsee.layers import SELECTIONS, select, swapped
+from unsee.layers import SELECTIONS, reads_text, select, swapped
 
 SD14 = {
     "sample_size": 64,
@@ -50,6 +50,50 @@ def test_a_selection_that_matches_nothing_says_what_would() -> None:
         select(nn.Linear(2, 2), "cross")
     with pytest.raises(InputError, match="did you mean 'noncross'"):
         select(nn.Linear(2, 2), "noncros")
+
+
+def test_a_pattern_of_ones_own_selects(sd14: nn.Module) -> None:
+    assert set(select(sd14, r"mid_block.*attn2\.to_k")) == {
+        "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"
+    }
+    assert len(select(sd14, "conv_in")) == 2  # no special character, but it occurs in names
+    with pytest.raises(InputError, match="'mid_blocks.' matches nothing in UNet2DConditionModel: cross, "):
+        select(sd14, "mid_blocks.")
+    with pytest.raises(InputError, match=r"or a regular expression of parameter names"):
+        select(sd14, "attn9")
+    with pytest.raises(InputError, match=r"'\(' is no name and no regular expression: missing \), unterminated"):
+        select(sd14, "(")
+
+
+def test_text_is_told_from_what_looks_like_it() -> None:
+    assert reads_text("blocks.0.attn2.to_k.weight")
+    assert reads_text("transformer_blocks.0.attn.add_q_proj.weight")
+    assert not reads_text("blocks.0.attn2.add_k_proj.weight")  # of Wan: pictures, not text
+    assert not reads_text("time_text_embed.text_embedder.linear_1.weight")  # of SD 3 and FLUX: one summary
+    assert not reads_text("single_transformer_blocks.0.attn.to_k.weight")  # text and picture
+    assert not reads_text("cap_embedder.0.weight")  # a norm
+    assert not reads_text("blocks.0.attn2.to_k.bias")
+
+
+class Packed(nn.Parameter):
+    """As quantisers make them: a parameter of a class of their own, that reports the dtype it stands for."""
+
+
+Packed.__module__ = "torchao.dtypes"
+
+
+@pytest.mark.parametrize(
+    "weight",
+    [
+        nn.Parameter(torch.zeros(2, 1, dtype=torch.uint8), requires_grad=False),  # as bitsandbytes packs four bits
+        nn.Parameter(torch.zeros(2, 2, dtype=torch.float8_e4m3fn), requires_grad=False),
+        Packed(torch.zeros(2, 2, dtype=torch.bfloat16)),
+    ],
+)
+def test_weights_that_lose_small_changes_are_refused(weight: nn.Parameter) -> None:
+    refused = pytest.raises(InputError, match="layer.weight is quantised or stored in less than 16 bits")
+    with refused, swapped({"layer.weight": weight}, {"layer.weight": torch.zeros(2, 2)}):
+        pass
 
 
 def test_swapped_puts_the_very_tensors_back() -> None:

@@ -5,9 +5,13 @@ from typing import Any
 
 import pytest
 import torch
+import zoo
+from diffusers.hooks import apply_group_offloading
 
+import unsee
 from unsee import pipelines
 from unsee.errors import InputError
+from unsee.recorder import record
 
 
 def test_the_vocabulary_is_of_whole_words(mini: Any) -> None:
@@ -44,3 +48,57 @@ def test_a_folder_that_moved_keeps_its_name_only(mini: Any, tmp_path: Path) -> N
     assert pipelines.fingerprint(copy.unet) == pipelines.fingerprint(mini.unet)
     with pytest.raises(InputError, match="has no denoiser"):
         pipelines.denoisers(object())
+
+
+CPU = torch.device("cpu")
+MOVING = {
+    "enable_sequential_cpu_offload": lambda pipe: pipe.enable_sequential_cpu_offload(device="cpu"),
+    "enable_group_offload": lambda pipe: pipe.unet.enable_group_offload(CPU, CPU, "leaf_level"),
+    "enable_layerwise_casting": lambda pipe: pipe.unet.enable_layerwise_casting(compute_dtype=torch.float32),
+}
+
+
+@pytest.mark.parametrize("how", MOVING)
+def test_weights_that_are_replaced_when_used_are_refused(how: str) -> None:
+    pipe = zoo.build("sd")
+    edit = unsee.ESD(steps=2, updates=1, runs=1, keep_runs=1)(pipe, unsee.Concept("church"))
+    MOVING[how](pipe)
+    with pytest.raises(InputError, match=f"unet are replaced whenever they are used, by {how}"):
+        unsee.ESD()(pipe, unsee.Concept("church"))
+    with pytest.raises(InputError, match=f"by {how}"), edit.applied(pipe):
+        pass
+
+
+def test_a_denoiser_that_moves_as_a_whole_is_not_trained_but_may_be_edited() -> None:
+    pipe = zoo.build("sd")
+    edit = unsee.ESD(steps=2, updates=1, runs=1, keep_runs=1)(pipe, unsee.Concept("church"))
+
+    def draw() -> Any:
+        return pipe("a church", num_inference_steps=2, generator=torch.Generator().manual_seed(0), output_type="pt")[0]
+
+    base = draw()
+    with edit.applied(pipe):
+        expected = draw()
+    pipe.enable_model_cpu_offload(device="cpu")
+    with pytest.raises(InputError, match="moves from device to device, by enable_model_cpu_offload"):
+        unsee.ESD()(pipe, unsee.Concept("church"))
+    with edit.applied(pipe):
+        assert torch.equal(draw(), expected)
+    assert torch.equal(draw(), base)
+    assert not torch.equal(base, expected)
+
+
+def test_other_parts_may_move() -> None:
+    pipe = zoo.build("sd")
+    expected = record(pipe, ["a church"], seeds=[0], steps=2)
+    apply_group_offloading(pipe.text_encoder, CPU, CPU, "leaf_level")
+    for step, other in zip(record(pipe, ["a church"], seeds=[0], steps=2), expected, strict=True):
+        torch.testing.assert_close(step.concept.output, other.concept.output)
+
+
+def test_options_of_every_call_are_kept_with_the_pipeline() -> None:
+    pipe = pipelines.calling(zoo.build("sd"), height=24)
+    (step,) = record(pipelines.calling(pipe, width=32), ["a church"], seeds=[0], steps=2, at=[0])
+    assert step.concept.output.shape == (1, 4, 12, 16)
+    with pytest.raises(InputError, match="unknown option of StableDiffusionPipeline 'heigth': did you mean 'height'"):
+        pipelines.calling(pipe, heigth=24)

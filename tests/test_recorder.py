@@ -52,7 +52,7 @@ def test_a_run_stops_after_the_last_step_that_is_wanted(pipe: Any) -> None:
     trajectory = record(pipe, ["church"], seeds=[0], steps=10, at=[0, 2])
     handle.remove()
     assert len(trajectory) == 2
-    assert len(calls) == 1 + 3  # one to tell the halves apart, three steps
+    assert len(calls) == 2 + 3  # two to tell the halves apart, three steps
     full = record(pipe, ["church"], seeds=[0], steps=10)
     torch.testing.assert_close(trajectory[1].null.output, full[2].null.output)
 
@@ -90,3 +90,26 @@ def test_second_moments_are_those_of_the_text(pipe: Any) -> None:
     moments = second_moments(pipe, prompts, [layer], batch=2)
     torch.testing.assert_close(moments[layer], tokens.T @ tokens / len(tokens), atol=1e-4, rtol=1e-4)
     assert not pipe.unet.get_submodule(layer)._forward_pre_hooks
+
+
+def test_a_picture_is_noised_to_the_level_of_each_step(pipe: Any) -> None:
+    image = pipe("a castle", num_inference_steps=4, generator=torch.Generator().manual_seed(0)).images[0]
+    trajectory = record(pipe, ["a castle", "a dog"], seeds=[1, 2], steps=4, image=image)
+    assert len(trajectory) == 4
+    with torch.no_grad():
+        pixels = pipe.image_processor.preprocess(image).to(memory_format=torch.channels_last)
+        posterior = pipe.vae.encode(pixels).latent_dist
+        z, spread = (value * pipe.vae.config.scaling_factor for value in (posterior.mean, posterior.std))
+    levels = []
+    for step in trajectory:
+        abar = pipe.scheduler.alphas_cumprod[int(step.concept.arguments["timestep"][0])]
+        noise = (step.concept.arguments["sample"] - abar.sqrt() * z) / (1 - abar).sqrt()
+        # x_t = sqrt(abar) (z + spread noise') + sqrt(1 - abar) noise
+        wide = (1 + abar / (1 - abar) * spread.square().mean()).sqrt()
+        assert noise.std().item() == pytest.approx(wide.item(), rel=0.1)
+        assert abs((noise * z).mean()) < 0.15 * z.square().mean()
+        levels.append(float(abar))
+        torch.testing.assert_close(replay(pipe.unet, step.null), step.null.output, atol=1e-4, rtol=1e-4)
+    assert levels == sorted(set(levels))
+    asked = conditions(pipe, ["a castle", "a dog"]).arguments["encoder_hidden_states"]
+    torch.testing.assert_close(trajectory[0].concept.arguments["encoder_hidden_states"], asked)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from unsee import methods, pipelines
 from unsee.card import settings_of
+from unsee.checkpoint import Checkpoint
 from unsee.config import RunConfig
 from unsee.edit import Edit
 from unsee.errors import InputError, invalid, unknown
@@ -28,6 +31,10 @@ from unsee.recorder import Watch, quiet
 from unsee.report.grid import before_after
 from unsee.report.page import page
 from unsee.versions import versions
+
+SCHEMA = 1
+EDIT, STATE, RECORD, LOCK = "edit.safetensors", "state.safetensors", "run.json", ".lock"
+"""What a run's folder holds: its edit, how to do it again, and, until it is done, the state of its fit and a lock."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,9 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
     pipelines.check_prompts(
         pipe, [word for c in config.concepts for word in (*c.names, c.from_, c.anchor, *c.keep) if word]
     )
+    for concept in config.concepts:
+        if concept.image:
+            pipelines.picture(concept.image)
     _, net = pipelines.denoiser(pipe)
     chosen = method.weights(net)
     sources = {**pipelines.card(config.model).get("judges", {}), **config.judges}
@@ -94,16 +104,26 @@ def configure(method_class: Any, settings: dict[str, Any], preset: str | None = 
         raise invalid(error, [setting.name for setting in fields(method_class)]) from error
 
 
-def erase(plan: Plan, folder: Path, *, command: str = "", watch: Watch = quiet) -> Report:
+def erase(plan: Plan, folder: Path, *, command: str = "", every: float = 60.0, watch: Watch = quiet) -> Report:
     """Carry a plan out and write edit.safetensors, before-after.png, index.html and run.json into `folder`.
 
-    Each file is written as soon as it can be, whole or not at all; an interrupted run keeps what is finished.
+    every  seconds between two states of a fit that are kept, in `folder`, until it is done
+
+    Each file is written as soon as it can be, whole or not at all. An interrupted run keeps what is finished: called
+    again on its folder, this goes on where that stopped, to the same bits.
     """
     config, pipe, judges = plan.config, plan.pipe, plan.judges
     seconds: dict[str, float] = {}
+    start = {"schema": SCHEMA, "command": command, "config": config.model_dump(mode="json")}
+    _write(folder / RECORD, lambda path: path.write_text(json.dumps(start, indent=1), encoding="utf-8"))
     with _timed(seconds, "erase"):
-        edit = plan.method(pipe, config.concepts, seed=config.seed, watch=watch)
-    edit.save(folder / "edit.safetensors")
+        if (folder / EDIT).exists():
+            edit = Edit.load(folder / EDIT)
+        else:
+            state = Checkpoint(folder / STATE, every=every)
+            edit = plan.method(pipe, config.concepts, seed=config.seed, watch=watch, checkpoint=state)
+            _write(folder / EDIT, edit.save)
+            state.path.unlink(missing_ok=True)
 
     asked = questions(pipe, config.concepts, judges, n=config.pictures, seed=config.seed, kept=edit.card.kept)
     shots = list(dict.fromkeys(shot for question in asked for shot in question.shots))
@@ -124,9 +144,7 @@ def erase(plan: Plan, folder: Path, *, command: str = "", watch: Watch = quiet) 
 
     picture = before_after(rows, before, after)
     record = {
-        "schema": 1,
-        "command": command,
-        "config": config.model_dump(mode="json"),
+        **start,
         "model": {"name": edit.card.base, "hash": edit.card.base_hash},
         "versions": versions(),
         "threads": torch.get_num_threads(),
@@ -139,7 +157,7 @@ def erase(plan: Plan, folder: Path, *, command: str = "", watch: Watch = quiet) 
     }
     _write(folder / "before-after.png", lambda path: picture.save(path, format="PNG"))
     _write(folder / "index.html", lambda path: path.write_text(page(rows, picture, record), encoding="utf-8"))
-    _write(folder / "run.json", lambda path: path.write_text(json.dumps(record, indent=1), encoding="utf-8"))
+    _write(folder / RECORD, lambda path: path.write_text(json.dumps(record, indent=1), encoding="utf-8"))
     return Report(edit, rows, record, folder)
 
 
@@ -153,25 +171,46 @@ def sampling_for(model: str, steps: int | None, guidance_scale: float | None) ->
 
 
 @contextmanager
-def claimed(folder: Path, force: bool) -> Iterator[None]:
-    """A run's folder, made, and taken away again if nothing was written into it.
+def claimed(folder: Path, *, resume: bool = False, force: bool = False) -> Iterator[None]:
+    """A run's folder, made, locked, and taken away again if nothing was written into it.
 
-    Raises InputError if it cannot be written, or holds a run and `force` is not set.
+    resume  go on with the run that it holds
+    force   start over
+
+    Of many processes, only one looks after the folder.
+    Raises InputError if it cannot be written, if another run is writing into it, or if it holds a run already.
     """
-    if (folder / "edit.safetensors").exists() and not force:
-        raise InputError(f"{folder} holds a run already: give another --out, or --force to write over it")
+    if not pipelines.processes().is_main_process:
+        yield
+        return
+    ours = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".unsee"
-        probe.touch()
-        probe.unlink()
+        with FileLock(folder / LOCK, timeout=0):
+            if not resume:
+                _clear(folder, force)
+            yield
+            (folder / LOCK).unlink(missing_ok=True)
+    except Timeout as error:
+        raise InputError(f"another run is writing into {folder}: wait for it, or give another --out") from error
     except OSError as error:
         raise InputError(f"cannot write into {folder}: {error.strerror or error}") from error
-    try:
-        yield
     finally:
-        if not any(folder.iterdir()):
-            folder.rmdir()
+        if ours and not any((folder / name).exists() for name in (EDIT, STATE)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _clear(folder: Path, force: bool) -> None:
+    """Take away what a run would go on from. Raises InputError if there is such a thing and `force` is not set."""
+    begun = [folder / name for name in (EDIT, STATE) if (folder / name).exists()]
+    if begun and not force:
+        what = "run" if begun[0].name == EDIT else "run that was interrupted"
+        raise InputError(
+            f"{folder} holds a {what} already: --resume {folder} goes on with it, --force starts over, "
+            "--out writes elsewhere"
+        )
+    for path in begun:
+        path.unlink()
 
 
 def folder_name(words: Sequence[str]) -> str:
@@ -199,7 +238,9 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
 
 
 def _write(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file whole or not at all."""
+    """Write a file whole or not at all; of many processes, one writes."""
+    if not pipelines.processes().is_main_process:
+        return
     part = path.with_name(path.name + ".part")
     write(part)
     os.replace(part, path)

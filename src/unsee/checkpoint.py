@@ -23,11 +23,11 @@ class Checkpoint:
 
     path   .safetensors
     run    what was started, in words: a file of another run is refused
-    every  seconds; 0 saves after every update
+    every  seconds; 0 saves before every update
     """
 
     path: Path
-    run: str
+    run: str = ""
     every: float = 60.0
     _saved: float = field(default_factory=time.monotonic)
 

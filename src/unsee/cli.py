@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shlex
 import sys
@@ -48,14 +49,18 @@ def erase(
     anchor: Annotated[str | None, typer.Option(help="What takes its place.")] = None,
     keep: Annotated[str | None, typer.Option(help="What must stay, beside neutral prompts: 'a, b'.")] = None,
     synonym: Annotated[list[str] | None, typer.Option(help="Another name of the concept; may be repeated.")] = None,
+    image: Annotated[Path | None, typer.Option(help="The memorised picture that it names.")] = None,
     model: Model = None,
     revision: Annotated[str | None, typer.Option(help="Commit of the model on the hub.")] = None,
     method: Annotated[str | None, typer.Option(help="How to erase.")] = None,
     preset: Annotated[str | None, typer.Option(help="Named settings of the method, such as 'paper'.")] = None,
-    select: Annotated[str | None, typer.Option(help="Layers: cross, cross-kv, self, noncross, all.")] = None,
+    select: Annotated[
+        str | None, typer.Option(help="cross, cross-kv, self, noncross, all, or a pattern of weights' names.")
+    ] = None,
     eta: Annotated[float | None, typer.Option(help="How far to steer away.")] = None,
     updates: Annotated[int | None, typer.Option(help="Updates of the weights.")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate; default by each layer's width.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Time for the updates, such as 60s or 5m.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting.")] = None,
     seed: Seed = None,
     pictures: Annotated[
@@ -69,18 +74,23 @@ def erase(
     config: Annotated[Path | None, typer.Option(help="YAML, or the run.json of a run, to start from.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write; default runs/CONCEPT.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Write over the run in that folder.")] = False,
+    resume: Annotated[Path | None, typer.Option(help="Folder of an interrupted run to go on with.")] = None,
+    checkpoint: Annotated[float, typer.Option(min=0, help="Seconds between two states that are kept.")] = 60.0,
     trust_remote_code: Trust = False,
     debug: Debug = False,
 ) -> None:
     """Erase concepts from a model, measure it, and write an edit, pictures and a page."""
     from unsee.config import build, read
 
-    values: dict[str, Any] = read(config) if config else {}
+    if resume and (config or concepts):
+        raise InputError("--resume goes on with a run as it was started: it takes no concepts and no --config")
+    source = resume / "run.json" if resume else config
+    values: dict[str, Any] = read(source) if source else {}
     if concepts:
-        values["concepts"] = _concepts(concepts, from_, anchor, keep, synonym)
-    elif from_ or anchor or keep or synonym or not values.get("concepts"):
+        values["concepts"] = _concepts(concepts, from_, anchor, keep, synonym, image)
+    elif from_ or anchor or keep or synonym or image or not values.get("concepts"):
         raise InputError("name what to erase, such as: unsee erase church")
-    direct = {"select": select, "eta": eta, "updates": updates, "lr": lr}
+    direct = {"select": select, "eta": eta, "updates": updates, "lr": lr, "budget": _seconds(budget)}
     chosen = {**_pairs(settings, "--set"), **{key: value for key, value in direct.items() if value is not None}}
     values["settings"] = {**_mapping(values, "settings"), **chosen}
     values["judges"] = {**_mapping(values, "judges"), **_pairs(judge, "--judge")}
@@ -99,12 +109,13 @@ def erase(
 
     from unsee import api
 
-    folder = out or Path("runs") / api.folder_name([concept.erase for concept in complete.concepts])
-    with api.claimed(folder, force):
+    folder = resume or out or Path("runs") / api.folder_name([concept.erase for concept in complete.concepts])
+    with api.claimed(folder, resume=resume is not None, force=force):
         plan = api.plan(complete, preset)
         _say_plan(plan, folder)
         with _bars() as watch:
-            report = api.erase(plan, folder, command=shlex.join(["unsee", *sys.argv[1:]]), watch=watch)
+            command = shlex.join(["unsee", *sys.argv[1:]])
+            report = api.erase(plan, folder, command=command, every=checkpoint, watch=watch)
     _say_report(report, plan)
 
 
@@ -184,12 +195,18 @@ def show(
 
 
 def _concepts(
-    words: list[str], from_: str | None, anchor: str | None, keep: str | None, synonyms: list[str] | None
+    words: list[str],
+    from_: str | None,
+    anchor: str | None,
+    keep: str | None,
+    synonyms: list[str] | None,
+    image: Path | None,
 ) -> list[dict[str, Any]]:
-    if synonyms and len(words) > 1:
-        raise InputError("--synonym names one concept differently; erase several concepts with a --config file")
+    if (synonyms or image) and len(words) > 1:
+        raise InputError("--synonym and --image are of one concept; erase several concepts with a --config file")
     common = {"from_": from_, "anchor": anchor, "keep": [word.strip() for word in keep.split(",")] if keep else []}
-    return [{"erase": word, "synonyms": synonyms or [], **common} for word in words]
+    one = {"synonyms": synonyms or [], "image": str(image) if image else None}
+    return [{"erase": word, **one, **common} for word in words]
 
 
 def _pairs(texts: list[str] | None, option: str) -> dict[str, Any]:
@@ -206,6 +223,17 @@ def _pairs(texts: list[str] | None, option: str) -> dict[str, Any]:
         except yaml.YAMLError as error:
             raise InputError(f"{option} {key}: {value!r} is no value") from error
     return pairs
+
+
+def _seconds(text: str | None) -> float | None:
+    """ "90", "90s", "1.5m" or "2h" in seconds."""
+    if text is None:
+        return None
+    number, unit = (text[:-1], text[-1]) if text[-1:] in ("s", "m", "h") else (text, "s")
+    try:
+        return float(number) * {"s": 1, "m": 60, "h": 3600}[unit]
+    except ValueError as error:
+        raise InputError(f"--budget {text!r} is no time: write 90s, 5m or 1h") from error
 
 
 def _mapping(values: dict[str, Any], key: str) -> dict[str, Any]:
@@ -282,7 +310,7 @@ def _bars() -> Iterator[Watch]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    progress = Progress(*columns, console=Console(stderr=True))
+    progress = Progress(*columns, console=Console(stderr=True, quiet=not _speaks()))
     tasks: dict[str, Any] = {}
 
     def watch(stage: str, done: int, total: int) -> None:
@@ -296,6 +324,11 @@ def _bars() -> Iterator[Watch]:
     finally:
         if tasks:
             progress.stop()
+
+
+def _speaks() -> bool:
+    """Whether this is the one of many processes that prints."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _describe(concept: Concept) -> str:
@@ -330,6 +363,8 @@ def main() -> None:
     # Idle threads that spin for long slow two busy processes on a few cores tenfold; those that sleep at once slow one
     # process by a third. A short spin does neither.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    if not _speaks():
+        sys.stdout = io.StringIO()
     if "--debug" in sys.argv:
         app()
     message = ""

@@ -13,6 +13,7 @@ class Concept:
     anchor    what takes its place: "castle"; None is the unconditional prediction, as in the paper
     keep      words that must stay as they are
     synonyms  other names of the concept, erased with it
+    image     file of the picture that the model has memorised under this name: x_t is then that picture, noised
 
     Raises pydantic's ValidationError, a ValueError, on an empty word.
     """
@@ -22,6 +23,7 @@ class Concept:
     anchor: str | None = None
     keep: tuple[str, ...] = ()
     synonyms: tuple[str, ...] = ()
+    image: str | None = None
 
     @field_validator("erase", "from_", "anchor")
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -9,12 +10,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from accelerate.utils import reduce
 from diffusers.optimization import get_scheduler
 from torch import Tensor, nn
 
 from unsee.checkpoint import Checkpoint, flat, restore
 from unsee.layers import swapped
-from unsee.recorder import Call, Watch, quiet, replay
+from unsee.pipelines import processes
+from unsee.recorder import Call, Watch, pick, quiet, replay
 
 WIDTH_RATE = 2.5
 """Step size times fan-in times the root of how many tensors move, when no step size is given. The best step for a
@@ -196,6 +199,9 @@ def fit(
         losses = kept["losses"].tolist()
         if examiner:
             examiner.curve = [tuple(point) for point in kept["curve"].tolist()]
+    # Of N processes, each answers every N-th row, and gradients are summed.
+    everyone = processes()
+    share = slice(everyone.process_index, None, everyone.num_processes)
     first, started, last = len(losses), time.monotonic(), updates
     pace = _pace(schedule, last)
     for update in range(first, updates):
@@ -204,33 +210,39 @@ def fit(
             pace = _pace(schedule, last)
         if update >= last:
             break
-        if checkpoint and update % window == 0:
+        if checkpoint and update % window == 0 and everyone.is_main_process:
             checkpoint.offer(state)
         if examiner and update % examiner.every == 0 and examiner(denoiser, update):
             break
         for group, rate in zip(steps.param_groups, groups, strict=True):
             group["lr"] = rate * pace(update)
         now = lesson(update)
-        loss = (now.weight * error(denoiser, now.call)).sum()
-        if not torch.isfinite(loss):
-            raise FloatingPointError(
-                f"the loss is {loss.item()} after {update} updates: try a lower lr than {max(groups):g}"
-            )
-        losses.append(loss.item())
-        (loss * scale).backward()  # type: ignore[no-untyped-call]
-        for name, weight in weights.items():
-            if weight.grad is not None:
-                grad = weight.grad.float() / scale
-                masters[name].grad = grad @ metric[name] if metric and name in metric else grad
+        part, weight = pick(now.call, share), now.weight[share]
+        loss = (weight * error(denoiser, part)).sum() if len(weight) else None
+        total = float(_sum(now.weight.new_zeros(()) if loss is None else loss.detach()))
+        if not math.isfinite(total):
+            raise FloatingPointError(f"the loss is {total} after {update} updates: try a lower lr than {max(groups):g}")
+        losses.append(total)
+        if loss is not None:
+            (loss * scale).backward()  # type: ignore[no-untyped-call]
+        for name, parameter in weights.items():
+            grad = parameter.grad.float() / scale if parameter.grad is not None else torch.zeros_like(masters[name])
+            grad = _sum(grad)
+            masters[name].grad = grad @ metric[name] if metric and name in metric else grad
         steps.step()
-        for name, weight in weights.items():
-            weight.grad = masters[name].grad = None
-            if masters[name] is not weight:
-                weight.data.copy_(masters[name])
+        for name, parameter in weights.items():
+            parameter.grad = masters[name].grad = None
+            if masters[name] is not parameter:
+                parameter.data.copy_(masters[name])
         watch("fit", update + 1, last)
     if examiner and examiner.curve[-1][0] != len(losses):
         examiner(denoiser, len(losses))
     return losses
+
+
+def _sum(value: Tensor) -> Tensor:
+    """The sum of a tensor over all processes."""
+    return value if processes().num_processes == 1 else reduce(value, "sum")
 
 
 def _pace(schedule: str, updates: int) -> Callable[[int], float]:

@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from unsee.errors import InputError, unknown
 
+SELECTIONS = ("cross", "cross-kv", "self", "noncross", "all")
+"""The selections of the ESD paper (Sec. 4.1), with their counts in Stable Diffusion 1.4:
 
-def _matches(pattern: str) -> Callable[[str], bool]:
-    return lambda parameter: re.search(pattern, parameter) is not None
-
-
-_cross = _matches(r"\battn2\.")
-
-SELECTIONS: dict[str, Callable[[str], bool]] = {
-    "cross": _cross,
-    "cross-kv": _matches(r"\battn2\.to_[kv]\."),
-    "self": _matches(r"\battn1\."),
-    "noncross": lambda parameter: not _cross(parameter),
-    "all": lambda parameter: True,
-}
-"""The selections of the ESD paper (Sec. 4.1) by parameter name: attn2 is cross-attention, attn1 self-attention.
-
-    cross     ESD-x: what a prompt names (styles, objects, people)            43.96 M of SD 1.4's 859.5 M
+    cross     ESD-x: what a prompt names (styles, objects, people)            43.96 M of 859.5 M
     cross-kv  ESD-x-strict: the two projections that read the text            19.17 M
     self      self-attention                                                  49.57 M
     noncross  ESD-u: all but cross-attention; what appears unnamed (nudity)  815.56 M
@@ -37,23 +25,97 @@ and the output layer instead. Here "noncross" is what it says.
 """
 
 
+class Blocks(NamedTuple):
+    """How a kind of denoiser takes in the prompt: patterns of parameter names for "cross-kv" and "cross"."""
+
+    kv: str
+    cross: str
+
+
+_ENTRY = r"\b(context_embedder|txt_in|cap_embedder|caption_embedder|text_proj)\."
+
+BLOCKS = (
+    Blocks(kv=r"\battn2\.to_[kv]\.", cross=r"\battn2\."),
+    Blocks(
+        kv=r"\b(attn1?|attention)\.(add_[kv]|txt_kv)_proj\.",
+        cross=rf"\b(attn1?|attention)\.((add_[qkv]|txt_kv)_proj|to_add_out|norm_added_[qk])\.|{_ENTRY}",
+    ),
+    Blocks(kv=_ENTRY, cross=rf"{_ENTRY}|\b(context_refiner|text_fusion)\."),
+)
+"""What the words mean for a denoiser: the first kind of which it has a parameter, in this order.
+
+    cross-attention    (UNets, PixArt, Sana, Wan) as in the paper: attn2 is cross-attention, attn1 self-attention
+    joint attention    (SD 3, FLUX, Chroma, Qwen-Image) text and picture attend to each other, each with weights of its
+                       own. The keys and values of the text (add_k_proj, add_v_proj) are what those of cross-attention
+                       are elsewhere. "cross" is all of the text's side of attention, and the layer by which the
+                       prompt enters. Single-stream blocks, where FLUX has them, mix both in one set of weights: "self"
+    single stream      (Z-Image, Lumina2, Krea2) no weights but those before the streams meet belong to the prompt. It
+                       enters by one embedder, "cross-kv"; "cross" adds the refiner that works on the text alone
+
+Feed-forward and modulation layers are "noncross" everywhere.
+"""
+
+_ATTENTION = r"\b(attn\d?|attention)\."
+
+_READS_TEXT = re.compile(
+    r"\battn2\.to_[kv]\.weight|\b(attn1?|attention)\.(add_[qkv]|txt_kv)_proj\.weight"
+    r"|\b(context_embedder|caption_projection|condition_embedder\.text_embedder|txt_in|text_proj)\.(linear_\d\.)?weight"
+    r"|\b(cap_embedder|caption_embedder)\.1\.weight"
+    r"|\b(context_refiner|text_fusion)\.(?!.*norm).*weight"
+)
+
+
 def reads_text(parameter: str) -> bool:
-    """Whether a parameter is a matrix whose inputs are the prompt's tokens."""
-    return SELECTIONS["cross-kv"](parameter) and parameter.endswith(".weight")
+    """Whether a parameter is the matrix of a linear layer whose inputs are the prompt's tokens, one row for each.
+
+    True for the text's own layers before and in attention; false where text and picture share a layer, and where
+    a layer reads a summary of the prompt (pooled embeddings).
+    """
+    return _READS_TEXT.search(parameter) is not None
 
 
 def select(denoiser: nn.Module, selection: str) -> dict[str, nn.Parameter]:
-    """The parameters of a denoiser that a selection names. Raises InputError if it is unknown or matches nothing."""
-    if selection not in SELECTIONS:
-        raise unknown("selection", selection, SELECTIONS)
+    """The parameters of a denoiser that a selection names.
+
+    selection  one of SELECTIONS, or a regular expression of your own that is searched for in parameter names, such
+               as "up_blocks.*attn2": any text with a character of regular expressions, or that occurs in a name
+
+    Raises InputError if it is unknown or matches nothing.
+    """
     parameters = dict(denoiser.named_parameters())
-    chosen = {name: value for name, value in parameters.items() if SELECTIONS[selection](name)}
+    chosen = _chosen(parameters, selection)
+    if not chosen and selection not in SELECTIONS and not set(selection) & set(r".^$*+?{}[]|()\\"):
+        known = unknown("selection", selection, SELECTIONS)
+        raise InputError(f"{known}, or a regular expression of parameter names")
     if not chosen:
-        would = [other for other, match in SELECTIONS.items() if any(map(match, parameters))]
+        would = [other for other in SELECTIONS if _chosen(parameters, other)]
         raise InputError(
             f"selection {selection!r} matches nothing in {type(denoiser).__name__}: {', '.join(would)} would"
         )
-    return chosen
+    return {name: parameters[name] for name in chosen}
+
+
+def _chosen(names: Iterable[str], selection: str) -> list[str]:
+    def having(pattern: str) -> list[str]:
+        return [name for name in names if re.search(pattern, name)]
+
+    blocks = next((kind for kind in BLOCKS if having(kind.kv)), None)
+    cross = having(blocks.cross) if blocks else []
+    match selection:
+        case "cross":
+            return cross
+        case "cross-kv":
+            return having(blocks.kv) if blocks else []
+        case "self":
+            return [name for name in having(_ATTENTION) if name not in set(cross)]
+        case "noncross":
+            return [name for name in names if name not in set(cross)]
+        case "all":
+            return list(names)
+    try:
+        return having(selection)
+    except re.error as error:
+        raise InputError(f"selection {selection!r} is no name and no regular expression: {error}") from error
 
 
 @contextmanager
@@ -61,7 +123,14 @@ def swapped(parameters: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]
     """Within the context the parameters hold `values`; afterwards they hold the very tensors they held before.
 
     No bit is computed on the way back, so a model is exactly what it was, also after an exception.
+    Raises InputError for weights that hold no other values: quantised ones, and ones stored in eight bits.
     """
+    for name in values:
+        if not _plain(parameters[name]):
+            raise InputError(
+                f"{name} is quantised or stored in less than 16 bits ({parameters[name].dtype}): a change of such a "
+                "weight is lost in rounding; load the model in bfloat16, or use a method that adds low-rank adapters"
+            )
     before = {name: parameters[name].data for name in values}
     try:
         for name, value in values.items():
@@ -70,3 +139,9 @@ def swapped(parameters: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]
     finally:
         for name, value in before.items():
             parameters[name].data = value
+
+
+def _plain(weight: nn.Parameter) -> bool:
+    """Whether a weight is a tensor of torch's own (quantisers bring theirs) with 16 bits a number or more."""
+    ours = all(type(part).__module__.split(".")[0] == "torch" for part in (weight, weight.data))
+    return ours and weight.is_floating_point() and weight.itemsize >= 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,11 +13,14 @@ import diffusers
 import torch
 import transformers
 from accelerate import PartialState
+from accelerate.hooks import AlignDevicesHook, CpuOffload
+from accelerate.utils import parse_flag_from_env
 from diffusers import DiffusionPipeline
 from huggingface_hub import metadata_load
+from PIL import Image
 from torch import nn
 
-from unsee.errors import InputError
+from unsee.errors import InputError, unknown
 
 MINI = Path(__file__).parent / "mini"
 """The miniature Stable Diffusion that ships with this package, in the layout of a hub repository."""
@@ -38,6 +42,14 @@ def folder(model: str) -> Path | None:
     return None
 
 
+def processes() -> PartialState:
+    """The processes that `torchrun` or `accelerate launch` has started; without it, just this one.
+
+    On a machine without an accelerator accelerate has to be told so, or each process believes to be the only one.
+    """
+    return PartialState(cpu=not torch.accelerator.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU"))
+
+
 def load(
     model: str,
     *,
@@ -56,7 +68,8 @@ def load(
     Raises InputError when the model cannot be found or is no pipeline.
     """
     path = folder(model)
-    device = torch.device(device) if device is not None else PartialState().device
+    device = torch.device(device) if device is not None else processes().device
+    device = torch.device("cpu") if device.type == "cpu" else device  # accelerate counts them: cpu:0
     dtype = dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
     options: dict[str, Any] = {}
     if path and "safety_checker" in json.loads((path / "model_index.json").read_text()):
@@ -108,20 +121,75 @@ def name(pipe: Any) -> str:
 
 
 def denoisers(pipe: Any) -> dict[str, nn.Module]:
-    """The modules that denoise, by the attribute of the pipeline that holds them."""
+    """The modules that denoise, by the attribute of the pipeline that holds them.
+
+    Raises InputError if there are none, and if their weights are replaced whenever they run: a change would be lost.
+    """
     found = {key: getattr(pipe, key, None) for key in ("unet", "transformer", "transformer_2")}
     modules = {key: module for key, module in found.items() if isinstance(module, nn.Module)}
     if not modules:
         raise InputError(f"{type(pipe).__name__} has no denoiser: looked for {', '.join(found)}")
+    for key, module in modules.items():
+        if (how := _moved_by(module)) not in (None, "enable_model_cpu_offload"):
+            raise InputError(
+                f"the weights of {type(pipe).__name__}.{key} are replaced whenever they are used, by {how}: nothing "
+                f"can be added to them; do without it for the {key}"
+            )
     return modules
 
 
 def denoiser(pipe: Any) -> tuple[str, nn.Module]:
-    """The one module that denoises, and its attribute's name. Raises InputError for pipelines with two."""
+    """The one module that denoises, and its attribute's name, to be trained.
+
+    Raises InputError as `denoisers` does, for a pipeline with two, and for a denoiser that moves between devices.
+    """
     modules = denoisers(pipe)
     if len(modules) > 1:
-        raise InputError(f"{type(pipe).__name__} has two denoisers ({', '.join(modules)}); only one can be edited")
-    return next(iter(modules.items()))
+        raise InputError(
+            f"{type(pipe).__name__} has two denoisers ({', '.join(modules)}), one for noisy latents, one for the rest: "
+            "a recorded call belongs to one of them, and an update fits one network"
+        )
+    key, net = next(iter(modules.items()))
+    if how := _moved_by(net):
+        raise InputError(
+            f"{type(pipe).__name__}.{key} moves from device to device, by {how}: it cannot be trained so; keep the "
+            f"{key} on one device (text encoders may move), or train less of it"
+        )
+    return key, net
+
+
+def _moved_by(module: nn.Module) -> str | None:
+    """What replaces the weights of a module when it runs, in the words of diffusers; None if they stay."""
+    for part in module.modules():
+        hook = getattr(part, "_hf_hook", None)  # of accelerate
+        for one in getattr(hook, "hooks", (hook,)):
+            if isinstance(one, CpuOffload):
+                return "enable_model_cpu_offload"
+            if isinstance(one, AlignDevicesHook) and one.offload:
+                return "enable_sequential_cpu_offload"
+        for name, how in (("group_offloading", "group_offload"), ("layerwise_casting", "layerwise_casting")):
+            registry = getattr(part, "_diffusers_hook", None)
+            if registry is not None and registry.get_hook(name) is not None:
+                return f"enable_{how}"
+    return None
+
+
+def calling(pipe: Any, **options: Any) -> Any:
+    """Keep options that every call of a pipeline here shall have, such as height, width or num_frames; returns it.
+
+    Recorded runs are drawn with them. Raises InputError for one that the pipeline does not take.
+    """
+    taken = inspect.signature(type(pipe).__call__).parameters
+    for name in options:
+        if name not in taken:
+            raise unknown(f"option of {type(pipe).__name__}", name, set(taken) - {"self"})
+    pipe.unsee_options = {**call_options(pipe), **options}
+    return pipe
+
+
+def call_options(pipe: Any) -> dict[str, Any]:
+    """The options that were kept with a pipeline by `calling`."""
+    return dict(getattr(pipe, "unsee_options", {}))
 
 
 def fingerprint(module: nn.Module) -> str:
@@ -146,6 +214,15 @@ def vocabulary(pipe: Any) -> list[str]:
     marks = [mark for mark in ("</w>", "\u2581", "\u0120") if sum(mark in token for token in tokens) > len(tokens) / 8]
     words = {token.replace(mark, "").lower() for mark in marks for token in tokens if mark in token}
     return sorted(word for word in words if word.isalpha() and len(word) > 2)
+
+
+def picture(path: str) -> Image.Image:
+    """A picture from a file, in RGB. Raises InputError if there is none."""
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"cannot read the picture {path}: {error}") from error
 
 
 def check_prompts(pipe: Any, prompts: Iterable[str]) -> None:

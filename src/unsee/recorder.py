@@ -13,16 +13,21 @@ here knows a model: the pipeline encodes the prompt, prepares the latent and dra
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from accelerate.utils import gather_object, send_to_device
+from diffusers import AutoPipelineForImage2Image
+from PIL.Image import Image
 from torch import Tensor, nn
 
 from unsee.errors import InputError, unknown
-from unsee.pipelines import denoiser
+from unsee.pipelines import call_options, denoiser, processes
 
+T = TypeVar("T")
 Watch = Callable[[str, int, int], None]
 """Told (stage, done, total) as work goes on."""
 
@@ -40,6 +45,10 @@ class Call:
 
     arguments: dict[str, Any]
     output: Tensor
+
+    def to(self, device: torch.device | str, **_: object) -> Call:
+        """The call with its tensors on a device."""
+        return Call(send_to_device(self.arguments, device), self.output.to(device))
 
 
 @dataclass(frozen=True)
@@ -69,6 +78,7 @@ def record(
     guidance_scale: float = 3.0,
     sampler: str = "pipeline",
     at: Sequence[int] | None = None,
+    image: Image | None = None,
     batch: int = 24,
     watch: Watch = quiet,
 ) -> Trajectory:
@@ -80,26 +90,72 @@ def record(
     guidance_scale  > 1; x of the next step follows u + guidance_scale (c - u)
     sampler         "pipeline" (its own), or the name of a diffusers scheduler that can stand in for it
     at              which steps to return, counted from 0, the noisiest; runs stop after the last of them. Default all
+    image           x of every step is this picture with the step's noise, instead of what the runs have come to
     batch           how many runs are drawn side by side
-    Nothing is decoded. Raises InputError for an unknown sampler, and for a pipeline without guidance.
+    Under `torchrun` or `accelerate launch` each process draws its share, and all of them return the whole.
+    Nothing is decoded. Raises InputError for an unknown sampler, for a pipeline that does not guide in this
+    way, and for an image where the family has no image-to-image pipeline.
     """
     wanted = sorted(set(range(steps) if at is None else at))
-    length = wanted[-1] + 1
+    length = len(wanted) if image else wanted[-1] + 1
+    everyone = processes()
+    batch = min(batch, -(-len(prompts) // everyone.num_processes))
     batches = [slice(start, start + batch) for start in range(0, len(prompts), batch)]
+    mine = batches[everyone.process_index :: everyone.num_processes]
     recorded: list[list[Call]] = []
     with _scheduler(pipe, sampler):
         first = conditions(pipe, prompts[:1], seeds=seeds[:1], steps=steps)
-        for rows in batches:
+        for rows in mine:
 
             def tick(done: int) -> None:
-                watch("record", len(recorded) * length + done, len(batches) * length)
+                watch("record", len(recorded) * length + done, len(mine) * length)
 
-            recorded.append(_guided_calls(pipe, prompts[rows], seeds[rows], steps, length, guidance_scale, tick))
-    calls = [stack(same) for same in zip(*recorded, strict=True)]
+            some = (prompts[rows], seeds[rows], steps)
+            if image:
+                pairs = [_noised_calls(pipe, image, k, *some, guidance_scale, first) for k in wanted]
+                recorded.append([call for pair in pairs for call in pair])
+            else:
+                recorded.append(_guided_calls(pipe, *some, length, guidance_scale, tick))
+    calls = [stack(same) for same in zip(*_gathered(recorded), strict=True)]
     # Which of a step's two calls holds the prompt differs by family: it is the one that answers as an unguided run.
-    distance = [(call.output[:1] - first.output).abs().mean() for call in calls[:2]]
+    asked = replay(denoiser(pipe)[1], first, like=pick(calls[0], slice(0, 1)))
+    distance = [(call.output[:1] - asked).abs().mean() for call in calls[:2]]
     c = int(distance[1] < distance[0])
-    return [Step(concept=calls[2 * k + c], null=calls[2 * k + 1 - c]) for k in wanted]
+    return [Step(calls[2 * k + c], calls[2 * k + 1 - c]) for k in (range(length) if image else wanted)]
+
+
+def _gathered(parts: list[T]) -> list[T]:
+    """The parts that all processes made, when each has made every n-th of them, in their order."""
+    everyone = processes()
+    if everyone.num_processes == 1:
+        return parts
+    whole = gather_object(send_to_device([(everyone.process_index, k, part) for k, part in enumerate(parts)], "cpu"))
+    ordered = [part for _, _, part in sorted(whole, key=lambda item: (item[1], item[0]))]
+    here: list[T] = send_to_device(ordered, everyone.device)
+    return here
+
+
+def _noised_calls(
+    pipe: Any,
+    image: Image,
+    step: int,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    steps: int,
+    guidance_scale: float,
+    like: Call,
+) -> list[Call]:
+    """The two calls of one step at a picture with its noise: how the family's image-to-image pipeline begins."""
+    try:
+        twin: Any = AutoPipelineForImage2Image.from_pipe(pipe)
+    except ValueError as error:
+        raise InputError(f"{type(pipe).__name__} takes no image: diffusers has no image-to-image for it") from error
+    twin.set_progress_bar_config(disable=True)
+    latent = like.arguments[_names(type(denoiser(pipe)[1]))[0]]
+    if latent.ndim == 4:  # of the size that the pipeline draws
+        image = image.resize((latent.shape[3] * pipe.vae_scale_factor, latent.shape[2] * pipe.vae_scale_factor))
+    options = {"image": [image] * len(prompts), "strength": (steps - step) / steps}
+    return _guided_calls(twin, prompts, seeds, steps, 1, guidance_scale, lambda _: None, options)
 
 
 def _guided_calls(
@@ -110,20 +166,30 @@ def _guided_calls(
     length: int,
     guidance_scale: float,
     tick: Callable[[int], None],
+    options: Mapping[str, Any] | None = None,
 ) -> list[Call]:
     """The first `length` steps of a guided run, two calls a step, in the order in which the pipeline makes them."""
     calls: list[Call] = []
+    _, time = _names(type(denoiser(pipe)[1]))
+    unguided = InputError(
+        f"{type(pipe).__name__} does not predict once with the prompt and once without at each step: its guidance is "
+        "distilled into the network, is off, or has more terms; methods that draw no guided runs may serve"
+    )
 
     def listen(arguments: dict[str, Any], output: Tensor) -> None:
-        calls.extend(_split(Call(arguments, output), output.shape[0] // len(prompts)))
+        calls.extend(_split(Call(arguments, output), n := output.shape[0] // len(prompts)))
+        if n > 2:
+            raise unguided
         if len(calls) % 2 == 0:
+            if not torch.equal(calls[-2].arguments[time], calls[-1].arguments[time]):
+                raise unguided  # the second call is the next step's
             tick(len(calls) // 2)
         if len(calls) >= 2 * length:
             raise _Enough
 
-    _run(pipe, listen, prompts, seeds, steps, _guided(pipe, guidance_scale))
+    _run(pipe, listen, prompts, seeds, steps, {**_guided(pipe, guidance_scale, len(prompts)), **(options or {})})
     if len(calls) != 2 * length:
-        raise InputError(f"{type(pipe).__name__} gave no prediction without the prompt: it is not guided")
+        raise unguided
     return calls
 
 
@@ -193,6 +259,34 @@ def replay(denoiser: nn.Module, call: Call, like: Call | None = None) -> Tensor:
     return _output(denoiser(**arguments))
 
 
+@contextmanager
+def checkpointed(denoiser: nn.Module, call: Call) -> Iterator[None]:
+    """Within the context activations are computed again on the way back, not kept: less memory, more time.
+
+    call  any call; the denoiser must answer it as before
+    Raises InputError if it does not (Chroma in diffusers 0.42 then forgets a mask), or cannot checkpoint at all.
+    """
+    name = type(denoiser).__name__
+    if not getattr(denoiser, "_supports_gradient_checkpointing", False):
+        raise InputError(f"{name} has no gradient checkpointing")
+    before = bool(denoiser.is_gradient_checkpointing)
+    with torch.no_grad():
+        expected = replay(denoiser, call)
+    denoiser.enable_gradient_checkpointing()  # type: ignore[operator]
+    try:
+        with torch.enable_grad():
+            error = (replay(denoiser, call).detach() - expected).norm() / expected.norm()
+        if error > torch.finfo(expected.dtype).eps ** 0.5:
+            raise InputError(
+                f"{name} answers otherwise with gradient checkpointing (by {100 * error:.1f} %), which is a fault of "
+                "its own: do without"
+            )
+        yield
+    finally:
+        if not before:
+            denoiser.disable_gradient_checkpointing()  # type: ignore[operator]
+
+
 def again(denoiser: nn.Module, step: Step) -> Step:
     """A recorded step as the denoiser answers it now."""
     return Step(*(replace(call, output=replay(denoiser, call)) for call in (step.concept, step.null)))
@@ -220,21 +314,47 @@ def pick(call: Call, rows: slice) -> Call:
 
 
 def stack(calls: Sequence[Call]) -> Call:
-    """Calls of one kind as one call, rows below rows."""
+    """Calls of one kind as one call, rows below rows.
 
-    def joined(values: Sequence[Any], counts: Sequence[int]) -> Any:
+    Where a pipeline cuts its texts to the longest of each batch, shorter ones are padded, and masks say so. Raises
+    InputError where texts of different lengths have no mask.
+    """
+
+    def joined(name: str, values: Sequence[Any], counts: Sequence[int]) -> Any:
         first = values[0]
         if isinstance(first, dict):
-            return {key: joined([value[key] for value in values], counts) for key in first}
+            return {key: joined(key, [value[key] for value in values], counts) for key in first}
         if isinstance(first, Tensor) and first.ndim and first.shape[0] == counts[0]:
+            if len({value.shape[1:] for value in values}) > 1:
+                raise InputError(
+                    f"prompts of different lengths cannot be learned together here: {name} has no mask; use equal ones"
+                )
             return torch.cat(list(values))
         if isinstance(first, list) and len(first) == counts[0]:
             return [item for value in values for item in value]
         return first
 
     counts = [call.output.shape[0] for call in calls]
-    arguments = {name: joined([call.arguments[name] for call in calls], counts) for name in calls[0].arguments}
+    rows = _padded([call.arguments for call in calls])
+    arguments = {name: joined(name, [row[name] for row in rows], counts) for name in rows[0]}
     return Call(arguments, torch.cat([call.output for call in calls]))
+
+
+def _padded(calls: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Arguments in which each text (B, tokens, features) that has a mask (B, tokens) is as long as the longest."""
+    calls = [dict(call) for call in calls]
+    for name in [name for name in calls[0] if isinstance(calls[0].get(f"{name}_mask", 0), Tensor | None)]:
+        lengths = [call[name].shape[1] for call in calls]
+        masked = [call[f"{name}_mask"] is not None for call in calls]
+        if len(set(lengths)) == len(set(masked)) == 1:
+            continue
+        for call, length in zip(calls, lengths, strict=True):
+            text, mask = call[name], call[f"{name}_mask"]
+            mask = torch.ones(text.shape[:2], device=text.device, dtype=torch.bool) if mask is None else mask
+            more = max(lengths) - length
+            call[name] = nn.functional.pad(text, (0, 0, 0, more))
+            call[f"{name}_mask"] = nn.functional.pad(mask.bool(), (0, more))
+    return calls
 
 
 class _Enough(Exception):
@@ -270,10 +390,14 @@ def _run(
                 generator=[torch.Generator().manual_seed(seed) for seed in seeds],
                 num_inference_steps=steps,
                 output_type="latent",
-                **options,
+                **{**call_options(pipe), **options},
             )
     except _Enough:
         pass
+    except (TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{type(pipe).__name__} cannot be run so: {' '.join(str(error).split())[:300]}") from error
     finally:
         handle.remove()
 
@@ -296,17 +420,25 @@ class _scheduler:
         self.pipe.scheduler = self.before
 
 
-def _guided(pipe: Any, scale: float) -> dict[str, Any]:
-    """The options that turn a pipeline's classifier-free guidance on."""
-    accepted = inspect.signature(type(pipe).__call__).parameters
-    option = "true_cfg_scale" if "true_cfg_scale" in accepted else "guidance_scale"
-    return {option: scale, **({"negative_prompt": [""]} if option == "true_cfg_scale" else {})}
+def _guided(pipe: Any, scale: float, runs: int = 1) -> dict[str, Any]:
+    """The options that turn a pipeline's classifier-free guidance on: u + scale (c - u)."""
+    if "true_cfg_scale" in inspect.signature(type(pipe).__call__).parameters:
+        return {"true_cfg_scale": scale, "negative_prompt": [""] * runs}
+    return {"guidance_scale": scale - _off(pipe)}
 
 
 def _unguided(pipe: Any) -> dict[str, Any]:
-    """The options that turn it off. Not every family stops guiding at 1: some do at 0 only."""
-    accepted = inspect.signature(type(pipe).__call__).parameters
-    return {"true_cfg_scale": 1.0} if "true_cfg_scale" in accepted else {"guidance_scale": 0.0}
+    """The options that turn it off. Guidance that is distilled into the network stays as it is."""
+    if "true_cfg_scale" in inspect.signature(type(pipe).__call__).parameters:
+        return {"true_cfg_scale": 1.0}
+    distilled = getattr(denoiser(pipe)[1].config, "guidance_embeds", False)
+    return {} if distilled else {"guidance_scale": 1.0 - _off(pipe)}
+
+
+def _off(pipe: Any) -> float:
+    """1 for a pipeline that counts guidance from 0, as c + scale (c - u), and else 0."""
+    pipe._guidance_scale = 1.0  # what a call sets first; the pipeline then says whether it guides
+    return float(bool(getattr(pipe, "do_classifier_free_guidance", False)))
 
 
 def _output(result: Any) -> Tensor:

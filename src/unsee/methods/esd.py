@@ -5,11 +5,12 @@ Gandikota, Materzynska, Fiotto-Kaufman, Bau: "Erasing Concepts from Diffusion Mo
     e_theta(x_t, c, t)  <-  e(x_t, t) - eta [e(x_t, c, t) - e(x_t, t)]                                  (eq. 6)
 
 e is the frozen model, e_theta the edited one, c the concept's prompt; the loss is the mean squared error. The weights
-of the target sum to one, so it is right as it stands for eps, v, x0 and flow predictions. Three variants:
+of the target sum to one, so it is right as it stands for eps, v, x0 and flow predictions. Four variants:
 
     anchor a:      e(x_t, a) - eta [e(x_t, c) - e(x_t, a)]     eta = 0: concept ablation's target (Kumari et al., 2023)
     erase c from b, asked with the prompt b, at x_t of a run for b:
                    e(x_t, b) - eta [e(x_t, c) - e(x_t)]        from the authors' code; not in the paper
+    a memorised picture: at x_t = that picture with the noise of t                                  (Sec. 5.4)
     what must stay, asked with other prompts k and with none:
                    e(x_t, k), e(x_t)                           not in the paper; keep_weight = 0 leaves it out
 
@@ -39,6 +40,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from diffusers.optimization import SchedulerType
+from PIL.Image import Image
 from pydantic import ConfigDict, Field, field_validator
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
@@ -50,6 +52,9 @@ from unsee.edit import Edit
 from unsee.errors import unknown
 from unsee.fit import Examiner, Lesson, fit, sparing, trainable
 from unsee.layers import reads_text, select, swapped
+<<<<<<< HEAD
+from unsee.pipelines import denoiser, fingerprint, name, picture, vocabulary
+=======
 from unsee.methods.settings import (
     NEUTRAL,
     TEMPLATES,
@@ -62,12 +67,14 @@ from unsee.methods.settings import (
     random_words,
     staying,
 )
-from unsee.pipelines import denoiser, fingerprint, name
+from unsee.pipelines import denoiser, fingerprint, name, picture
+>>>>>>> refs/h/methods
 from unsee.recorder import (
     Call,
     Trajectory,
     Watch,
     again,
+    checkpointed,
     conditions,
     quiet,
     record,
@@ -118,6 +125,7 @@ class ESD:
     damping         how strictly: the smaller, the stricter; see fit.sparing
     guidance_scale  of the recorded runs
     steps, sampler  of the recorded runs: sampler steps; "pipeline" or the name of a diffusers scheduler
+    checkpointing   compute activations again instead of keeping them: less memory, more time
     rerecord        record again from the edited model after so many updates; 0 never
     held_out        runs of each concept, and words that must stay, whose rows only measure how far the fit is
     patience        stop once that has not fallen by a hundredth in so many looks, one every ten updates; 0: never
@@ -144,9 +152,16 @@ class ESD:
     guidance_scale: Annotated[float, Field(gt=1, allow_inf_nan=False)] = 3.0
     steps: Annotated[int, Field(ge=2)] = 20
     sampler: str = "pipeline"
+<<<<<<< HEAD
+    checkpointing: bool = False
+    rerecord: Annotated[int, Field(ge=0)] = 0
+    held_out: Annotated[int, Field(ge=0)] = 2
+    patience: Annotated[int, Field(ge=0)] = 0
+=======
     rerecord: Number = 0
     held_out: Number = 2
     patience: Number = 0
+>>>>>>> refs/h/methods
     budget: Positive | None = None
     templates: Templates = TEMPLATES
     neutral: tuple[str, ...] = NEUTRAL
@@ -203,9 +218,16 @@ class ESD:
         metric = self._metric(pipe, weights, kept, rng) if spared else {}
 
         out = self.held_out
+        asked = [concept.erase for concept in concepts[:1]]
+        memory = checkpointed(net, conditions(pipe, asked)) if self.checkpointing else nullcontext()
 
-        with self._learner(net, weights, metric, seed) as learner:
+<<<<<<< HEAD
+        with trainable(weights) as frozen, memory:
+            runs, most = 0 if self.rerecord else self.runs, max(self.keep_runs, len(named)) if self.keep_weight else 0
+=======
+        with self._learner(net, weights, metric, seed) as learner, memory:
             runs, most = 0 if self.rerecord else self.runs, max(self.keep_runs, named) if self.keep_weight else 0
+>>>>>>> refs/h/methods
             calls = [call for concept in concepts for call in self._erase(pipe, concept, runs + out, rng, watch)]
             erase, erase_exam = _apart(calls, out)
             with_word, without = self._keep(pipe, stay[: most + out], rng, watch)
@@ -268,7 +290,8 @@ class ESD:
         _, net = denoiser(pipe)
         ways = list(product(self.templates, concept.names))
         ways = [ways[k] for k in islice(cycle(torch.randperm(len(ways), generator=rng).tolist()), runs)]
-        trajectory = self._record(pipe, [way.format(concept.from_ or word) for way, word in ways], rng, watch, at)
+        prompts = [way.format(concept.from_ or word) for way, word in ways]
+        trajectory = self._record(pipe, prompts, rng, watch, at, picture(concept.image) if concept.image else None)
         named = conditions(pipe, [way.format(word) for way, word in ways]) if concept.from_ else None
         anchor = conditions(pipe, [way.format(concept.anchor) for way, _ in ways]) if concept.anchor else None
         calls = []
@@ -297,7 +320,13 @@ class ESD:
         return {f"{layer}.weight": sparing(moment, self.damping) for layer, moment in moments.items()}
 
     def _record(
-        self, pipe: Any, prompts: Sequence[str], rng: torch.Generator, watch: Watch, at: Sequence[int] | None = None
+        self,
+        pipe: Any,
+        prompts: Sequence[str],
+        rng: torch.Generator,
+        watch: Watch,
+        at: Sequence[int] | None = None,
+        image: Image | None = None,
     ) -> Trajectory:
         if not prompts:
             return []
@@ -309,6 +338,7 @@ class ESD:
             guidance_scale=self.guidance_scale,
             sampler=self.sampler,
             at=at,
+            image=image,
             batch=2 * self.batch,
             watch=watch,
         )

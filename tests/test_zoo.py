@@ -1,0 +1,316 @@
+"""Every method on every family: what holds for one pipeline holds for all."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import pytest
+import torch
+import zoo
+from torch import Tensor
+
+from unsee import Concept, Edit, InputError, methods
+from unsee.fit import trainable
+from unsee.layers import BLOCKS, SELECTIONS, reads_text, select
+from unsee.pipelines import calling, denoiser
+from unsee.recorder import Trajectory, _guided, _output, checkpointed, conditions, record, replay, second_moments, stack
+
+TWO_DENOISERS = {"wan-2.2"}
+FAMILIES = [family for family in zoo.ZOO if family not in TWO_DENOISERS]
+SMALL = {"steps": 3, "updates": 40, "batch": 4, "runs": 3, "keep_runs": 2, "spared": 6, "rank": 4, "preserve": 8}
+"""Settings of methods that keep a test short; a method takes those that it has."""
+GUIDANCE = 3.0
+
+
+@cache
+def built(family: str) -> Any:
+    return zoo.build(family)
+
+
+@cache
+def trajectory(family: str) -> Trajectory:
+    return record(built(family), ["a church", "a dog"], seeds=[7, 8], steps=3, guidance_scale=GUIDANCE)
+
+
+def state(pipe: Any) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in denoiser(pipe)[1].state_dict().items()}
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@torch.no_grad()
+def answers(pipe: Any, family: str) -> Tensor:
+    """What a pipeline's denoiser answers now to the recorded calls for the concept."""
+    return torch.stack([replay(denoiser(pipe)[1], step.concept) for step in trajectory(family)])
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A family; fails the test that leaves its pipeline other than it was."""
+    pipe = built(request.param)
+    before = state(pipe)
+    yield request.param
+    assert same(before, state(pipe)), "the base model was changed"
+    assert not any(weight.requires_grad for weight in denoiser(pipe)[1].parameters())
+    assert not denoiser(pipe)[1]._forward_hooks
+
+
+@dataclass(frozen=True)
+class Made:
+    """An edit and the pipeline, held-out runs and method that it belongs to."""
+
+    edit: Edit
+    family: str
+
+    @property
+    def pipe(self) -> Any:
+        return built(self.family)
+
+
+@cache
+def made(method: str, family: str) -> Made:
+    kind = methods.find(method)
+    taken = {setting.name for setting in fields(kind)}
+    return Made(
+        kind(**{name: value for name, value in SMALL.items() if name in taken})(built(family), Concept("church")),
+        family,
+    )
+
+
+@pytest.fixture(params=methods.names())
+def edited(request: pytest.FixtureRequest, family: str) -> Made:
+    return made(request.param, family)
+
+
+def test_replay_gives_what_was_recorded(family: str) -> None:
+    net = denoiser(built(family))[1]
+    for step in trajectory(family):
+        for call in (step.concept, step.null):
+            with torch.no_grad():
+                torch.testing.assert_close(replay(net, call), call.output, atol=2e-4, rtol=2e-4)
+
+
+def test_the_call_with_the_prompt_is_told_from_the_one_without(family: str) -> None:
+    pipe, asked = built(family), conditions(built(family), ["a church", "a dog"])
+    for step in trajectory(family):
+        with torch.no_grad():
+            answer = replay(denoiser(pipe)[1], asked, like=step.concept)
+        torch.testing.assert_close(answer, step.concept.output, atol=2e-4, rtol=2e-4)
+        assert (answer - step.null.output).abs().max() > 1e-2
+
+
+RESCALED = {"qwen-image", "lumina2"}
+"""Families that rescale each token's guided prediction afterwards."""
+
+
+def test_the_sampler_follows_the_guided_prediction(family: str) -> None:
+    """Flow samplers step along u + scale (c - u), either way: c, u and scale are what they are said to be."""
+    pipe = built(family)
+    if "FlowMatch" not in type(pipe.scheduler).__name__ or family in RESCALED:
+        pytest.skip("another sampler's step is no straight line")
+    latent = next(iter(trajectory(family)[0].concept.arguments))
+    for now, following in pairwise(trajectory(family)):
+        c, u = now.concept.output, now.null.output
+        before, after = (step.concept.arguments[latent] for step in (now, following))
+        if isinstance(before, list):
+            before, after = torch.stack(before), torch.stack(after)
+        along = torch.nn.functional.cosine_similarity(
+            (after - before).flatten(), (u + GUIDANCE * (c - u)).flatten(), dim=0
+        )
+        assert abs(along) > 0.9999
+
+
+def test_erasing_moves_the_answer_towards_the_target(edited: Made) -> None:
+    """On runs that the method was not shown."""
+    steps = trajectory(edited.family)
+    c, u = (torch.stack([getattr(step, kind).output[:1] for step in steps]) for kind in ("concept", "null"))
+    with edited.edit.applied(edited.pipe):
+        now = answers(edited.pipe, edited.family)[:, :1]
+    target = u - (c - u)
+    assert (now - target).square().mean() < 0.9 * (c - target).square().mean()
+
+
+def test_a_file_gives_the_same_model_in_a_fresh_build(edited: Made, tmp_path: Path) -> None:
+    again = Edit.load(edited.edit.save(tmp_path / "edit.safetensors"))
+    with edited.edit.applied(edited.pipe):
+        expected, weights = answers(edited.pipe, edited.family), state(edited.pipe)
+    fresh = zoo.build(edited.family)
+    with again.applied(fresh):
+        assert same(state(fresh), weights)
+        assert torch.equal(answers(fresh, edited.family), expected)
+
+
+def test_scale_zero_is_the_base_and_an_exception_restores_it(edited: Made) -> None:
+    base = state(edited.pipe)
+    with edited.edit.applied(edited.pipe, 0.0):
+        assert same(base, state(edited.pipe))
+    with pytest.raises(RuntimeError, match="stop"), edited.edit.applied(edited.pipe):
+        assert not same(base, state(edited.pipe))
+        raise RuntimeError("stop")
+    assert same(base, state(edited.pipe))
+
+
+def test_rows_of_all_prompts_are_learned_together(family: str) -> None:
+    """Also where a pipeline makes a text as long as the longest beside it."""
+    net, calls = (
+        denoiser(built(family))[1],
+        [conditions(built(family), [prompt]) for prompt in ("a", "a picture of a dog")],
+    )
+    together = stack(calls)
+    with torch.no_grad():
+        expected = torch.cat([replay(net, call) for call in calls])
+        torch.testing.assert_close(replay(net, together), expected, atol=2e-4, rtol=2e-4)
+
+
+def test_selections_fit_together(family: str) -> None:
+    net = denoiser(built(family))[1]
+    chosen = {selection: set(select(net, selection)) for selection in SELECTIONS}
+    assert chosen["cross"] | chosen["noncross"] == chosen["all"] == {name for name, _ in net.named_parameters()}
+    assert not chosen["cross"] & chosen["noncross"]
+    assert chosen["cross-kv"] <= chosen["cross"]
+    assert chosen["self"] < chosen["noncross"]
+    assert any(map(reads_text, chosen["cross-kv"]))
+
+
+@torch.no_grad()
+def inputs(pipe: Any, prompt: str, seed: int) -> dict[str, Tensor]:
+    """What each linear layer of a denoiser reads at the first step of an unguided run: (rows, features)."""
+    net, seen = denoiser(pipe)[1], {}
+    handles = [
+        layer.register_forward_pre_hook(lambda _, x, name=name: seen.setdefault(name, x[0].clone()))
+        for name, layer in net.named_modules()
+        if isinstance(layer, torch.nn.Linear)
+    ]
+    conditions(pipe, [prompt], seeds=[seed], steps=3)
+    for handle in handles:
+        handle.remove()
+    return {name: x.flatten(0, -2) for name, x in seen.items()}
+
+
+def test_layers_that_read_the_text_are_those_named(family: str) -> None:
+    """What a layer reads decides, not its name: tokens of the prompt alone, many of them."""
+    pipe = built(family)
+    one, other = inputs(pipe, "a church", 0), inputs(pipe, "a church", 1)
+    another = inputs(pipe, "a dog on a beach", 0)
+    named = {name for name in one if reads_text(f"{name}.weight")}
+    text_alone = {
+        name
+        for name in one
+        if len(one[name]) > 1 and torch.equal(one[name], other[name]) and not torch.equal(one[name], another[name])
+    }
+    # Later joint blocks read text tokens that have seen the picture: as many as the first reads.
+    assert text_alone <= named
+    tokens = {len(one[name]) for name in text_alone}
+    assert {len(one[name]) for name in named} <= tokens
+    metric = second_moments(pipe, ["a church", "a dog"], sorted(named))
+    assert all(moment.shape == (one[name].shape[1],) * 2 for name, moment in metric.items())
+
+
+@pytest.mark.parametrize("family_of_two", sorted(TWO_DENOISERS))
+def test_two_denoisers_are_refused(family_of_two: str) -> None:
+    pipe = zoo.build(family_of_two)
+    for method in methods.names():
+        with pytest.raises(InputError, match=r"two denoisers \(transformer, transformer_2\)"):
+            methods.find(method)()(pipe, Concept("church"))
+
+
+def test_guidance_that_is_distilled_is_refused() -> None:
+    pipe = zoo.build("flux2-klein")
+    pipe.register_to_config(is_distilled=True)
+    with pytest.raises(InputError, match="Flux2KleinPipeline does not predict once with the prompt and once without"):
+        record(pipe, ["a church"], seeds=[0], steps=4, at=[0])
+    conditions(pipe, ["a church"])  # what needs no guidance goes on
+
+
+def test_guidance_of_three_terms_is_refused() -> None:
+    parts = zoo.build("sd").components
+    pipe = diffusers.StableDiffusionPAGPipeline(**parts, requires_safety_checker=False, pag_applied_layers="mid")
+    with pytest.raises(InputError, match="or has more terms"):
+        record(pipe, ["a church", "a dog"], seeds=[0, 1], steps=3)
+
+
+def test_what_a_pipeline_says_of_its_options_is_one_line() -> None:
+    pipe = calling(zoo.build("sana"), height=20)
+    with pytest.raises(
+        InputError, match="SanaPipeline cannot be run so: `height` and `width` have to be divisible by 32"
+    ):
+        conditions(pipe, ["a church"])
+
+
+def kept_for_backward(pipe: Any, family: str) -> int:
+    """Bytes that are kept for the way back by an answer to one recorded call."""
+    sizes: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        sizes[tensor.data_ptr()] = tensor.nbytes
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        replay(denoiser(pipe)[1], trajectory(family)[0].concept).square().mean()
+    return sum(sizes.values())
+
+
+FORGETFUL = {"chroma"}
+"""Families whose denoiser, in diffusers 0.42, leaves an attention mask out when it checkpoints."""
+
+
+def test_checkpointing_keeps_less_and_gives_the_same_gradient(family: str) -> None:
+    pipe, net = built(family), denoiser(built(family))[1]
+    weights = select(net, "cross-kv")
+
+    def measure() -> tuple[int, dict[str, Tensor]]:
+        with trainable(weights):
+            kept = kept_for_backward(pipe, family)
+            replay(net, trajectory(family)[0].concept).square().mean().backward()
+            return kept, {name: weight.grad for name, weight in weights.items() if weight.grad is not None}
+
+    plain, expected = measure()
+    call = trajectory(family)[0].concept
+    if family in FORGETFUL:
+        with pytest.raises(InputError, match="answers otherwise with gradient checkpointing"), checkpointed(net, call):
+            pass
+        assert measure()[0] == plain
+        return
+    with checkpointed(net, call):
+        less, gradients = measure()
+    assert less < plain
+    assert gradients.keys() == expected.keys()
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(gradient, expected[name], atol=1e-5, rtol=1e-3)
+    assert measure()[0] == plain
+
+
+KINDS = ("cross-attention", "joint attention", "single stream")
+TABLE = Path(__file__).parents[1] / "docs" / "families.md"
+
+
+def row(family: str) -> str:
+    """A family's line in docs/families.md, from what its build does."""
+    pipe, net = built(family), denoiser(built(family))[1]
+    names = [name for name, _ in net.named_parameters()]
+    kind = next(k for k, blocks in zip(KINDS, BLOCKS, strict=True) if any(re.search(blocks.kv, n) for n in names))
+    outputs: list[Tensor] = []
+    handle = net.register_forward_hook(lambda *call: outputs.append(_output(call[-1])))
+    (step,) = record(pipe, ["a church"], seeds=[7], steps=3, at=[0])
+    handle.remove()
+    _, *guided = outputs  # the first is the unguided run's, by which the two are told apart
+    together = torch.cat(guided)
+    c_first = (together[:1] - step.concept.output).abs().max() < (together[1:] - step.concept.output).abs().max()
+    calls = f"{'one call' if len(guided) == 1 else 'two calls'}, {'c, u' if c_first else 'u, c'}"
+    option, scale = next((name, value) for name, value in _guided(pipe, 3.0).items() if name.endswith("scale"))
+    asked = f"`{option}`{' + 1' if scale == 2.0 else ''}"
+    memory = "refused" if family in FORGETFUL else "yes"
+    return f"| {family} | {type(pipe).__name__} | {type(net).__name__} | {kind} | {asked}: {calls} | {memory} |"
+
+
+def test_the_table_of_families_says_what_they_do(family: str) -> None:
+    assert row(family) in TABLE.read_text().splitlines()
