@@ -52,9 +52,6 @@ from unsee.edit import Edit
 from unsee.errors import unknown
 from unsee.fit import Examiner, Lesson, fit, sparing, trainable
 from unsee.layers import reads_text, select, swapped
-<<<<<<< HEAD
-from unsee.pipelines import denoiser, fingerprint, name, picture, vocabulary
-=======
 from unsee.methods.settings import (
     NEUTRAL,
     TEMPLATES,
@@ -68,7 +65,6 @@ from unsee.methods.settings import (
     staying,
 )
 from unsee.pipelines import denoiser, fingerprint, name, picture
->>>>>>> refs/h/methods
 from unsee.recorder import (
     Call,
     Trajectory,
@@ -152,16 +148,10 @@ class ESD:
     guidance_scale: Annotated[float, Field(gt=1, allow_inf_nan=False)] = 3.0
     steps: Annotated[int, Field(ge=2)] = 20
     sampler: str = "pipeline"
-<<<<<<< HEAD
     checkpointing: bool = False
-    rerecord: Annotated[int, Field(ge=0)] = 0
-    held_out: Annotated[int, Field(ge=0)] = 2
-    patience: Annotated[int, Field(ge=0)] = 0
-=======
     rerecord: Number = 0
     held_out: Number = 2
     patience: Number = 0
->>>>>>> refs/h/methods
     budget: Positive | None = None
     templates: Templates = TEMPLATES
     neutral: tuple[str, ...] = NEUTRAL
@@ -221,13 +211,8 @@ class ESD:
         asked = [concept.erase for concept in concepts[:1]]
         memory = checkpointed(net, conditions(pipe, asked)) if self.checkpointing else nullcontext()
 
-<<<<<<< HEAD
-        with trainable(weights) as frozen, memory:
-            runs, most = 0 if self.rerecord else self.runs, max(self.keep_runs, len(named)) if self.keep_weight else 0
-=======
         with self._learner(net, weights, metric, seed) as learner, memory:
             runs, most = 0 if self.rerecord else self.runs, max(self.keep_runs, named) if self.keep_weight else 0
->>>>>>> refs/h/methods
             calls = [call for concept in concepts for call in self._erase(pipe, concept, runs + out, rng, watch)]
             erase, erase_exam = _apart(calls, out)
             with_word, without = self._keep(pipe, stay[: most + out], rng, watch)
