@@ -57,10 +57,11 @@ Feed-forward and modulation layers are "noncross" everywhere.
 
 _ATTENTION = r"\b(attn\d?|attention)\."
 
+_EMBEDDER = r"\b((context_embedder|txt_in|text_proj)\.(linear_1\.)?|(cap_embedder|caption_embedder)\.1\.)weight"
+
 _READS_TEXT = re.compile(
     r"\battn2\.to_[kv]\.weight|\b(attn1?|attention)\.(add_[qkv]|txt_kv)_proj\.weight"
-    r"|\b(context_embedder|caption_projection|condition_embedder\.text_embedder|txt_in|text_proj)\.(linear_\d\.)?weight"
-    r"|\b(cap_embedder|caption_embedder)\.1\.weight"
+    rf"|{_EMBEDDER}|\b(caption_projection|condition_embedder\.text_embedder|txt_in)\.linear_\d\.weight"
     r"|\b(context_refiner|text_fusion)\.(?!.*norm).*weight"
 )
 
@@ -72,6 +73,20 @@ def reads_text(parameter: str) -> bool:
     a layer reads a summary of the prompt (pooled embeddings).
     """
     return _READS_TEXT.search(parameter) is not None
+
+
+def entrance(denoiser: nn.Module) -> dict[str, nn.Parameter]:
+    """The matrices through which a prompt enters a denoiser, none behind another: what closed forms may change at once.
+
+    Keys and values of cross-attention; where there is none, the embedder of the text. Of two in a row the second
+    would read what the first has moved already. Raises InputError if there are none.
+    """
+    names = [name for name, _ in denoiser.named_parameters()]
+    found = [name for name in _chosen(names, BLOCKS[0].kv) if name.endswith(".weight")]
+    found = found or [name for name in names if re.search(_EMBEDDER, name)]
+    if not found:
+        raise InputError(f"{type(denoiser).__name__} has no matrix known to read the prompt")
+    return {name: denoiser.get_parameter(name) for name in found}
 
 
 def select(denoiser: nn.Module, selection: str) -> dict[str, nn.Parameter]:
