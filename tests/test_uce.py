@@ -113,7 +113,9 @@ def test_inputs_are_what_the_text_encoder_says(pipe: Any) -> None:
 def test_what_it_cannot_do_is_refused(pipe: Any) -> None:
     with pytest.raises(InputError, match="uce cannot erase 'crown' from 'cowboy'"):
         UCE(**TINY)(pipe, unsee.Concept("crown", from_="cowboy"))
+    with pytest.raises(InputError, match="uce sees no picture"):
+        UCE(**TINY)(pipe, unsee.Concept("church", image="church.png"))
     with pytest.raises(InputError, match="reads the same in 'church' and in 'church'"):
         UCE(**TINY)(pipe, unsee.Concept("church", anchor="church"))
-    with pytest.raises(InputError, match="Linear has no matrix that reads the prompt"):
+    with pytest.raises(InputError, match="Linear has no matrix known to read the prompt"):
         UCE().weights(torch.nn.Linear(2, 2))

@@ -44,7 +44,7 @@ from unsee.concepts import Concept
 from unsee.edit import Edit, LowRank
 from unsee.errors import InputError
 from unsee.methods.esd import ESD, Learner, steer
-from unsee.methods.settings import Count
+from unsee.methods.settings import Count, Positive
 from unsee.recorder import Watch, quiet
 
 ADAPTER = "unsee"
@@ -56,16 +56,21 @@ class LoRA(ESD):
 
     rank    of each adapter
     action  erase, enhance, or swap, which needs the concept's anchor
+    lr      of both factors; None goes by their widths, which for the narrow `up` is more than suits it
 
-    All other settings are ESD's; of a selection, the linear and convolution layers are adapted.
+    All other settings are ESD's. The defaults were tried on the miniature and on nothing larger. Of a selection, the
+    linear and convolution layers are adapted.
     """
 
     rank: Count = 4
+    lr: Positive | None = 0.01
+    updates: Count = 60
     action: Literal["erase", "enhance", "swap"] = "erase"
 
     called: ClassVar[str] = "lora"
     presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "leco": {**ESD.presets["paper"], "updates": 500, "lr": 1e-4},
+        # Its layers are what its filter finds: all of the blocks in which attention sits.
+        "leco": {**ESD.presets["paper"], "select": r"\battentions\.", "updates": 500, "lr": 1e-4},
     }
 
     def weights(self, net: nn.Module) -> dict[str, nn.Parameter]:
@@ -115,8 +120,7 @@ class LoRA(ESD):
             down = {name: layers[name.removesuffix(".weight")].lora_A[ADAPTER].weight for name in weights}
             up = {name: layers[name.removesuffix(".weight")].lora_B[ADAPTER].weight for name in weights}
             for name, inverse in metric.items():
-                start = down[name].data @ inverse.to(down[name])
-                down[name].data.copy_(start * (down[name].data.norm() / start.norm()))
+                down[name].data.copy_(down[name].data @ (self.damping * inverse.to(down[name])))
 
             @contextmanager
             def teacher() -> Iterator[None]:

@@ -1,7 +1,7 @@
 r"""UCE: move what the model reads in the concept's name to what it reads without it; solved, not trained.
 
 Gandikota, Orgad, Belinkov, Materzynska, Bau: "Unified Concept Editing in Diffusion Models", WACV 2024,
-arXiv:2308.14761. For every matrix W0 that reads the prompt's tokens:
+arXiv:2308.14761. For every matrix W0 through which the prompt enters (layers.entrance):
 
     W  =  argmin  sum_i |W c_i - W0 a_i|^2  +  s E |W p - W0 p|^2  +  lambda |W - W0|^2                 (eq. 7)
 
@@ -43,7 +43,7 @@ from unsee.checkpoint import Checkpoint
 from unsee.concepts import Concept
 from unsee.edit import Delta, Edit, LowRank
 from unsee.errors import InputError
-from unsee.layers import reads_text
+from unsee.layers import entrance
 from unsee.methods.settings import (
     NEUTRAL,
     TEMPLATES,
@@ -100,11 +100,8 @@ class UCE:
     }
 
     def weights(self, net: nn.Module) -> dict[str, nn.Parameter]:
-        """The matrices that change: those that read the prompt's tokens. Raises InputError if there is none."""
-        chosen = {name: weight for name, weight in net.named_parameters() if reads_text(name)}
-        if not chosen:
-            raise InputError(f"{type(net).__name__} has no matrix that reads the prompt's tokens: uce cannot edit it")
-        return chosen
+        """The matrices that change: those through which the prompt enters. Raises InputError if there is none."""
+        return entrance(net)
 
     def __call__(
         self,
@@ -121,6 +118,8 @@ class UCE:
                 raise InputError(
                     f"uce cannot erase {concept.erase!r} from {concept.from_!r}, it only moves names: use esd or lora"
                 )
+            if concept.image:
+                raise InputError(f"uce sees no picture, it only moves names: use esd or lora to forget {concept.image}")
         key, net = denoiser(pipe)
         rng = torch.Generator().manual_seed(seed)
         weights = {name.removesuffix(".weight"): weight for name, weight in self.weights(net).items()}
