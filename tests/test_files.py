@@ -173,6 +173,9 @@ def test_formats_refuse_what_they_cannot_hold(pipe: Any, edit: unsee.Edit, tmp_p
     norm = "unet.mid_block.resnets.0.norm1.weight"
     with pytest.raises(InputError, match="changes no matrix"):
         low_rank(unsee.Edit({norm: torch.ones(128)}, edit.card), matrices(pipe))
+    (tmp_path / "home").mkdir()
+    with pytest.raises(InputError, match="something else"):
+        files.export(edit, pipe, "pipeline", tmp_path / "home", force=True)
     out.touch()
     with pytest.raises(InputError, match="exists already"):
         files.export(edit, pipe, "comfy", out)

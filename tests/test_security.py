@@ -238,11 +238,13 @@ def test_the_commit_of_a_hub_model_is_recorded(tmp_path: Path) -> None:
     (place / "refs" / "main").write_text(commit)
     code = (
         "from unsee import pipelines; pipe = pipelines.load('owner/model'); print(pipelines.name(pipe));"
-        "print(pipelines.name(pipelines.load(pipelines.name(pipe))))"
+        "print(pipelines.name(pipelines.load(pipelines.name(pipe))));"
+        "from unsee import api, config;"
+        "print(api.plan(config.build({'concepts': [{'erase': 'church'}], 'model': 'owner/model'})).config.revision)"
     )
     environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
-    assert done.stdout.split() == [f"owner/model@{commit}"] * 2
+    assert done.stdout.split() == [*[f"owner/model@{commit}"] * 2, commit]
 
 
 def test_every_reader_is_told_to_read_safetensors_only() -> None:

@@ -86,6 +86,8 @@ def export(
         raise InputError(f"{to} holds the model's own weights: load it in {dtype} for that")
     if path.exists() and not force:
         raise InputError(f"{path} exists already: give another --out, or --force to write over it")
+    if path.is_dir() and not (path / "model_index.json").is_file():
+        raise InputError(f"{path} is a folder of something else; it is not written over")
     held, loss = edit, None
     if form.low_rank:
         held, loss = low_rank(edit, matrices(pipe), rank=rank, energy=energy)
