@@ -367,6 +367,14 @@ def test_a_run_claims_and_its_claims_are_found_again(pipe: Any, edit: unsee.Edit
         files.verify(dataclasses.replace(idle, card=dataclasses.replace(idle.card, claims=wrong)), pipe, judges)
 
 
+def test_a_share_found_again_is_held_whatever_it_is() -> None:
+    for n in range(2, 60):
+        for hits in range(n + 1):
+            assert files._within(hits / n, hits / n, n)
+    assert not files._within(0.5, 0.0, 12)
+    assert files._within(0.2, 0.0, 12)  # Wilson's interval of 0 of 12 reaches to 24.2 %
+
+
 def test_the_hub_reads_what_would_be_pushed(edit: unsee.Edit, tmp_path: Path) -> None:
     claims = Claims(48, 0, 20, 7.5, {"objects": "objects"}, {"church": (1.0, 0.05)})
     card = dataclasses.replace(edit.card, base=f"owner/model@{'0' * 40}", claims=claims)

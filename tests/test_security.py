@@ -322,9 +322,8 @@ def test_adapters_are_checked_and_their_metadata_is_not_obeyed(pipe: Any, tmp_pa
         path = tmp_path / f"{name}.safetensors"
         said = metadata if isinstance(metadata, str) else json.dumps(metadata)
         both = {"lora_A": torch.ones(2, width[1]), "lora_B": torch.ones(width[0], 2), **tensors}
-        save_file(
-            {f"{layer}.{part}.weight": value for part, value in both.items()}, path, {"lora_adapter_metadata": said}
-        )
+        named = {f"{layer}.{part}" + (".weight" if part != "alpha" else ""): value for part, value in both.items()}
+        save_file(named, path, {"lora_adapter_metadata": said})
         return path
 
     good = adopt(write("good", {"unet.alpha_pattern": {"(a+)+$": 1}, "unet.megatron_core": "evil"}), pipe)
@@ -336,6 +335,8 @@ def test_adapters_are_checked_and_their_metadata_is_not_obeyed(pipe: Any, tmp_pa
         write("nan", {}, lora_A=torch.full((2, width[1]), float("nan"))),
         write("shape", {}, lora_A=torch.ones(3, width[1])),
         write("width", {}, lora_A=torch.ones(2, 3)),
+        write("rank", {}, lora_A=torch.ones(0, width[1]), lora_B=torch.ones(width[0], 0)),
+        write("alphas", {}, alpha=torch.ones(3)),
         write("types", {}, lora_A=torch.ones(2, width[1], dtype=torch.int64)),
     ):
         with pytest.raises(InputError):

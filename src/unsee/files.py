@@ -173,7 +173,7 @@ def _within(value: float, claim: float, n: int) -> bool:
     """Whether a share lies in the 95 % interval of a claimed share of n pictures."""
     hits = round(claim * n)
     interval = rate([True] * hits + [False] * (n - hits))
-    return interval.low <= value <= interval.high
+    return interval.low - 1e-9 <= value <= interval.high + 1e-9  # the ends of 0 and of 1 are rounded, too
 
 
 def _judged(
