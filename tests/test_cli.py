@@ -93,6 +93,10 @@ def test_a_run_leaves_what_it_promises(finished: Path) -> None:
     assert rows["church"]["question"]["gone"]
     assert rows["church"]["before"]["n"] == 2
     assert "everything else" in rows
+    claims = unsee.Edit.load(finished / "edit.safetensors").card.claims
+    assert claims
+    assert claims.rows["church"] == (rows["church"]["before"]["value"], rows["church"]["after"]["value"])
+    assert claims.judges["objects"] == "objects"
 
 
 def test_the_page_needs_nothing_beside_itself(finished: Path) -> None:

@@ -73,8 +73,9 @@ def test_importing_unsee_costs_no_torch() -> None:
     assert not {"torch", "diffusers", "transformers", "pydantic", "numpy"} & loaded_by("import unsee; dir(unsee)")
 
 
-def test_help_costs_nothing_heavy() -> None:
-    code = "import sys; from unsee.cli import app; app(['erase', '--help'], standalone_mode=False)"
+@pytest.mark.parametrize("command", ["erase", "export", "verify"])
+def test_help_costs_nothing_heavy(command: str) -> None:
+    code = f"import sys; from unsee.cli import app; app([{command!r}, '--help'], standalone_mode=False)"
     assert not {"torch", "diffusers", "transformers", "numpy", "rich"} & loaded_by(code)
 
 

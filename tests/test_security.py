@@ -238,11 +238,13 @@ def test_the_commit_of_a_hub_model_is_recorded(tmp_path: Path) -> None:
     (place / "refs" / "main").write_text(commit)
     code = (
         "from unsee import pipelines; pipe = pipelines.load('owner/model'); print(pipelines.name(pipe));"
-        "print(pipelines.name(pipelines.load(pipelines.name(pipe))))"
+        "print(pipelines.name(pipelines.load(pipelines.name(pipe))));"
+        "from unsee import api, config;"
+        "print(api.plan(config.build({'concepts': [{'erase': 'church'}], 'model': 'owner/model'})).config.revision)"
     )
     environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
-    assert done.stdout.split() == [f"owner/model@{commit}"] * 2
+    assert done.stdout.split() == [*[f"owner/model@{commit}"] * 2, commit]
 
 
 def test_every_reader_is_told_to_read_safetensors_only() -> None:
@@ -320,9 +322,8 @@ def test_adapters_are_checked_and_their_metadata_is_not_obeyed(pipe: Any, tmp_pa
         path = tmp_path / f"{name}.safetensors"
         said = metadata if isinstance(metadata, str) else json.dumps(metadata)
         both = {"lora_A": torch.ones(2, width[1]), "lora_B": torch.ones(width[0], 2), **tensors}
-        save_file(
-            {f"{layer}.{part}.weight": value for part, value in both.items()}, path, {"lora_adapter_metadata": said}
-        )
+        named = {f"{layer}.{part}" + (".weight" if part != "alpha" else ""): value for part, value in both.items()}
+        save_file(named, path, {"lora_adapter_metadata": said})
         return path
 
     good = adopt(write("good", {"unet.alpha_pattern": {"(a+)+$": 1}, "unet.megatron_core": "evil"}), pipe)
@@ -334,6 +335,8 @@ def test_adapters_are_checked_and_their_metadata_is_not_obeyed(pipe: Any, tmp_pa
         write("nan", {}, lora_A=torch.full((2, width[1]), float("nan"))),
         write("shape", {}, lora_A=torch.ones(3, width[1])),
         write("width", {}, lora_A=torch.ones(2, 3)),
+        write("rank", {}, lora_A=torch.ones(0, width[1]), lora_B=torch.ones(width[0], 0)),
+        write("alphas", {}, alpha=torch.ones(3)),
         write("types", {}, lora_A=torch.ones(2, width[1], dtype=torch.int64)),
     ):
         with pytest.raises(InputError):

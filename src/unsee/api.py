@@ -79,6 +79,7 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
     complete = config.model_copy(
         update={
             "settings": settings_of(method),
+            "revision": getattr(pipe, "unsee_revision", None) or config.revision,  # what a branch meant today
             "steps": sampling.steps,
             "guidance_scale": sampling.guidance_scale,
         }

@@ -74,7 +74,8 @@ def export(
     )
     size = sum(file.stat().st_size for file in [done.path, *done.path.rglob("*")] if file.is_file())
     print(f"{done.path}: {size / 1e6:.2f} MB")
-    print(f"read back: pictures differ by at most {done.difference:.2g} of 1; the edit itself, {done.effect:.2g}")
+    bits = ", the weights in no bit" if done.exact else ""
+    print(f"read back: pictures differ by at most {done.difference:.2g} of 1{bits}; the edit itself, {done.effect:.2g}")
     if done.loss:
         ranks = done.loss.ranks.values()
         print(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -22,6 +23,7 @@ from unsee.evaluate.render import Sampling, render
 from unsee.evaluate.statistics import rate
 from unsee.export.formats import FORMATS, matrices, rounded
 from unsee.export.lowrank import Loss, low_rank
+from unsee.pipelines import denoiser
 from unsee.recorder import Watch, quiet
 
 TOLERANCE = 1 / 255
@@ -37,6 +39,7 @@ class Exported:
     difference  largest difference of pictures drawn by the format's reader to those of what was exported, 0 to 1
     lost        largest difference of the latter to pictures of the whole edit
     effect      largest difference of pictures of the whole edit to the base's
+    exact       whether the reader's denoiser has the very bits that were exported; a LoRA's are never added up
     rows        what the judges see before the cut and after it
     """
 
@@ -45,6 +48,7 @@ class Exported:
     difference: float
     lost: float
     effect: float
+    exact: bool
     rows: tuple[Row, ...] = ()
 
 
@@ -82,6 +86,8 @@ def export(
         raise InputError(f"{to} holds the model's own weights: load it in {dtype} for that")
     if path.exists() and not force:
         raise InputError(f"{path} exists already: give another --out, or --force to write over it")
+    if path.is_dir() and not (path / "model_index.json").is_file():
+        raise InputError(f"{path} is a folder of something else; it is not written over")
     held, loss = edit, None
     if form.low_rank:
         held, loss = low_rank(edit, matrices(pipe), rank=rank, energy=energy)
@@ -92,13 +98,14 @@ def export(
     with edit.applied(pipe):
         whole = _draw(pipe, edit)
     with held.applied(pipe):
-        wanted = _draw(pipe, edit)
+        wanted, bits = _draw(pipe, edit), _bits(pipe)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".unsee-") as place:
         part = Path(place) / (path.name or "pipeline")
         form.write(held, pipe, part)
         with form.opened(pipe, part) as reader:
-            found = _draw(reader, edit)
+            found = _draw(reader, edit, like=pipe)
+            exact = not form.low_rank and _bits(reader) == bits
         difference = _far(found, wanted)
         if not difference <= tolerance:
             raise InputError(
@@ -111,7 +118,7 @@ def export(
     rows: tuple[Row, ...] = ()
     if judges and loss and (loss.kept < 1 or loss.out) and edit.card.concepts:
         rows = _judged(edit, held, pipe, judges, sampling or Sampling(), pictures)
-    return Exported(path, loss, difference, _far(wanted, whole), _far(whole, base), rows)
+    return Exported(path, loss, difference, _far(wanted, whole), _far(whole, base), exact, rows)
 
 
 @dataclass(frozen=True)
@@ -166,7 +173,7 @@ def _within(value: float, claim: float, n: int) -> bool:
     """Whether a share lies in the 95 % interval of a claimed share of n pictures."""
     hits = round(claim * n)
     interval = rate([True] * hits + [False] * (n - hits))
-    return interval.low <= value <= interval.high
+    return interval.low - 1e-9 <= value <= interval.high + 1e-9  # the ends of 0 and of 1 are rounded, too
 
 
 def _judged(
@@ -187,7 +194,9 @@ def _judged(
 
 
 @torch.no_grad()
-def _draw(pipe: Any, edit: Edit, steps: int = 4, seeds: Sequence[int] = (0, 1)) -> NDArray[np.float32]:
+def _draw(
+    pipe: Any, edit: Edit, *, like: Any = None, steps: int = 4, seeds: Sequence[int] = (0, 1)
+) -> NDArray[np.float32]:
     """Pictures of an edit's first concept and of nothing, on the same seeds, as numbers from 0 to 1."""
     words = [edit.card.concepts[0].erase if edit.card.concepts else "a picture", ""]
     prompts = [word for word in words for _ in seeds]
@@ -196,8 +205,18 @@ def _draw(pipe: Any, edit: Edit, steps: int = 4, seeds: Sequence[int] = (0, 1)) 
         generator=[torch.Generator().manual_seed(seed) for _ in words for seed in seeds],
         num_inference_steps=steps,
         output_type="np",
+        **getattr(like or pipe, "unsee_options", {}),  # what every call of this pipeline shall have
     )[0]
     return np.asarray(drawn, np.float32)
+
+
+def _bits(pipe: Any) -> str:
+    """A hash of the denoiser's weights as they are, to the last bit."""
+    digest = hashlib.sha256()
+    for name, value in sorted(denoiser(pipe)[1].state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _far(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:

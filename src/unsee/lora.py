@@ -40,7 +40,10 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     for name, (dtype, shape) in header.tensors.items():
         if not NAME.fullmatch(name):
             raise InputError(f"{path}: {name[:200]!r} is no name of a weight")
-        if dtype not in FLOATS and not (name.endswith(".alpha") and math.prod(shape) == 1):
+        alpha = name.endswith(".alpha")
+        if alpha and math.prod(shape) != 1:
+            raise InputError(f"{path} is broken: {name!r} should be one number and has shape {shape}")
+        if dtype not in FLOATS and not alpha:
             raise InputError(f"{path}: {name!r} has type {dtype}; weights are {', '.join(FLOATS)}")
     try:
         tensors = load_file(path)
@@ -75,7 +78,7 @@ def factors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) ->
         other = name
         for mark, counterpart in DOWN.items():
             other = other.replace(mark, counterpart)
-        if other not in tensors or up.ndim < 2 or up.shape[1] != tensors[other].shape[0]:
+        if other not in tensors or up.ndim < 2 or not 0 < up.shape[1] == tensors[other].shape[0]:
             raise InputError(f"{path} is broken: {name!r} has no counterpart that fits it")
         rank = up.shape[1]
         alpha = float(tensors[f"{layer}.alpha"]) if f"{layer}.alpha" in tensors else _alpha(said, layer, rank)

@@ -134,6 +134,7 @@ def load(
     except (OSError, ValueError, SingleFileComponentError) as error:
         raise InputError(f"cannot load {model!r}: {' '.join(str(error).split())[:300]}") from error
     at = commit(parts.base, revision) if path is None and file is None else None
+    pipe.unsee_revision = at
     if at or file or parts.loras:
         base = file.name if file else name(pipe)
         pipe.unsee_name = "+".join([f"{base}@{at}" if at else base, *(Path(lora).name for lora in parts.loras)])

@@ -77,11 +77,10 @@ def _open_pipeline(pipe: Any, path: Path) -> Iterator[Any]:
     _, net = denoiser(pipe)
     again: Any = DiffusionPipeline.from_pretrained(path, use_safetensors=True, dtype=net.dtype).to(pipe.device)  # type: ignore[no-untyped-call]
     again.set_progress_bar_config(disable=True)
-    # The layout in memory changes the order of sums; the comparison is of weights.
-    if next(net.parameters()).device.type == "cpu":
-        for part in again.components.values():
-            if isinstance(part, nn.Module) and any(isinstance(module, nn.Conv2d) for module in part.modules()):
-                part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for name, part in pipe.components.items():
+        # The layout in memory changes the order of sums, and the comparison is of weights.
+        if isinstance(part, nn.Module) and any(not weight.is_contiguous() for weight in part.parameters()):
+            getattr(again, name).to(memory_format=torch.channels_last)
     yield again
 
 

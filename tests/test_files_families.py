@@ -1,0 +1,61 @@
+"""Every family in small: what its formats hold is read back, and what it has no format for is said."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import unsee
+from unsee import files
+from unsee.card import Card
+from unsee.errors import InputError
+from unsee.export.foreign import adopt
+from unsee.export.formats import FORMATS
+from unsee.layers import select
+from unsee.pipelines import denoiser, fingerprint
+
+zoo = pytest.importorskip("zoo")
+
+
+def random_edit(pipe: Any, matrices_only: bool) -> unsee.Edit:
+    key, net = denoiser(pipe)
+    rng = torch.Generator().manual_seed(0)
+    deltas = {
+        f"{key}.{name}": 0.3 * weight.std() * torch.randn(weight.shape, generator=rng)
+        for name, weight in select(net, "cross-kv").items()
+        if weight.ndim > 1 or not matrices_only
+    }
+    return unsee.Edit(dict(deltas), Card("random", {}, (unsee.Concept("church"),), "zoo", fingerprint(net), 0, {}))
+
+
+@pytest.mark.parametrize("family", [family for family in zoo.ZOO if family != "wan-2.2"])
+def test_every_family_reads_back(family: str, tmp_path: Path) -> None:
+    pipe = zoo.build(family)
+    for to, form in FORMATS.items():
+        edit = random_edit(pipe, form.low_rank)
+        out = tmp_path / f"{to}.safetensors"
+        options: dict[str, Any] = {"energy": 1.0} if form.low_rank else {}
+        if (to == "kohya-lora" and not hasattr(pipe, "unet")) or (
+            form.low_rank and not hasattr(pipe, "load_lora_weights")
+        ):
+            with pytest.raises(InputError, match=r"are for UNets|no LoRA loader"):
+                files.export(edit, pipe, to, out, **options)
+            continue
+        done = files.export(edit, pipe, to, out, **options)
+        assert done.effect > 0.01
+        assert done.difference < 1e-3 * done.effect
+        assert done.exact is not form.low_rank
+        if to != "pipeline":
+            again = adopt(out, pipe)
+            with again.applied(pipe):
+                found = {name: pipe_weight(pipe, name).clone() for name in edit.deltas}
+            with edit.applied(pipe):
+                for name, value in found.items():
+                    torch.testing.assert_close(value, pipe_weight(pipe, name), rtol=0, atol=1e-5)
+
+
+def pipe_weight(pipe: Any, name: str) -> torch.Tensor:
+    key, net = denoiser(pipe)
+    weight: torch.Tensor = net.get_parameter(name.removeprefix(f"{key}.")).detach()
+    return weight
