@@ -210,6 +210,8 @@ def test_memorised(tmp_path: Path) -> None:
     assert found["mount fuji: distance to it"] == pytest.approx(80 / 3**0.5, abs=1e-4)
     assert found["the great wave: distance to it"] == 0
     assert (found["mount fuji: nearest to it"], found["the great wave: nearest to it"]) == (0, 1)
+    # Two titles of four pictures for both columns, and four more of each for the base alone, to know them by.
+    assert sum(where.pipe.calls) == 2 * 2 * 4 + 2 * 4
 
 
 def test_fidelity_of_an_edit_that_changes_nothing_else(tmp_path: Path) -> None:

@@ -166,7 +166,7 @@ def claimed(folder: Path, force: bool, result: str = "edit.safetensors") -> Iter
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".unsee"
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"cannot write into {folder}: {error.strerror or error}") from error
     try:

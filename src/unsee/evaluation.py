@@ -142,6 +142,7 @@ def evaluate(
         if picture := contact(outcome.asked, outcome.galleries):
             write_whole(folder / "pictures.png", lambda path: picture.save(path, format="PNG"))
         keep("index.html", page(evaluation, outcome.asked, outcome.galleries, outcome.figures))
+    PartialState().wait_for_everyone()
     return evaluation
 
 

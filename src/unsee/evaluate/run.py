@@ -60,7 +60,7 @@ def run(
             asked[suite.name] = suite.ask(world)
         except NotMeasured as reason:
             missing[suite.name] = str(reason)
-    shots = [shot for questions in asked.values() for question in questions for shot in question.shots]
+    every = [question for questions in asked.values() for question in questions]
     model = model_key(world.pipe)
 
     start = time.perf_counter()
@@ -72,7 +72,7 @@ def run(
 
         galleries[column.name] = store.draw(
             world.pipe,
-            shots,
+            [shot for q in every if column.kind == BASE or not q.reference for shot in q.shots],
             sampling,
             model=model,
             change=column.key,

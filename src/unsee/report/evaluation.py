@@ -114,7 +114,7 @@ def contact(
     groups = [
         (f"{suite}: {question.name}", spread(question.shots, SHOWN))
         for suite, questions in asked.items()
-        for question in spread(questions, GROUPS)
+        for question in spread([q for q in questions if not q.reference], GROUPS)
     ]
     return grid(groups, galleries, cell) if groups else None
 
@@ -126,7 +126,8 @@ def page(
     figures: Sequence[Figure] = (),
 ) -> str:
     """The HTML of an evaluation. All of its texts are escaped: prompts and cards come from anywhere."""
-    shots = [shot for questions in asked.values() for question in questions[:2] for shot in question.shots[:4]][:8]
+    drawn = [q for questions in asked.values() for q in [q for q in questions if not q.reference][:2]]
+    shots = [shot for question in drawn for shot in question.shots[:4]][:8]
     pairs = [
         (column.name, *(embedded(mosaic(shots, galleries[name])) for name in (BASE, column.name)))
         for column in evaluation.columns[1 : 1 + PAIRS]
