@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: demo test check bench mini clean
+.PHONY: demo test check bench evidence mini clean
 
 demo: .venv/demo            ## erase a church from the miniature, and look
 	$(BIN)/unsee erase church --force
@@ -18,6 +18,9 @@ check: .venv/test           ## style and types
 bench: .venv/demo           ## what erasing reaches and costs on the miniature
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.miniature
+
+evidence: .venv/demo        ## docs/evidence.md: every suite, every baseline; hours, resumes
+	$(BIN)/python -m benchmarks.evidence
 
 # torch first and by itself: pip then finds the build for a CPU, and everything else fits around it.
 .venv/demo: pyproject.toml constraints.txt

@@ -226,7 +226,7 @@ def judged(experiment: Experiment, found: Evaluation) -> Iterator[str]:
             value = goal.value(worst)
             where = f"{worst.row}, {worst.column}" if len(picked) > 1 else worst.row
             reached = "yes" if value <= goal.limit else "**no**"
-            cells = (f"{value:.1f} ({where})", str(worst.score.n), reached)
+            cells = (f"{value + 0.0:.1f} ({where})", str(worst.score.n), reached)
         else:
             cells = ("not measured", "", "")
         yield "| " + " | ".join((goal.text, goal.paper, f"<= {goal.limit:g}", *cells)) + " |"
@@ -311,7 +311,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"{experiment.name}: {found.seconds}", file=sys.stderr)
         if experiment.name == "object":
             picture = contact(options.model, options.concept, edits, names, cache, options.steps)
-            picture.save(options.out.with_suffix(".png"), optimize=True)
+            picture.quantize(256).save(options.out.with_suffix(".png"), optimize=True)
             text.insert(1, f"![Base, edits and guards on the same prompts and seeds]({options.out.stem}.png)")
         options.out.write_text("\n\n".join(text) + "\n", encoding="utf-8")  # what is finished is kept
 

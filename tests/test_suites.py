@@ -21,6 +21,7 @@ from unsee.evaluate.run import Outcome, base, run
 from unsee.evaluate.suites import Column, Suite, World
 from unsee.evaluate.suites import neighbours as neighbours_suite
 from unsee.evaluate.suites.table import from_csv
+from unsee.layers import swapped
 
 OBJECTS = ("church", "castle", "dog", "pizza", "fish")
 STYLES = ("ink", "neon")
@@ -51,8 +52,9 @@ class Pipe:
     """
 
     def __init__(self) -> None:
-        self.components = {"unet": nn.Linear(2, 2)}
-        self.unet = SimpleNamespace(config=SimpleNamespace(sample_size=8))
+        self.unet: Any = nn.Linear(2, 2)
+        self.unet.config = SimpleNamespace(sample_size=8)
+        self.components = {"unet": self.unet}
         self.scheduler = SimpleNamespace(config={})
         self.vae_scale_factor = 1
         self.gone: set[str] = set()
@@ -208,6 +210,8 @@ def test_memorised(tmp_path: Path) -> None:
     assert found["mount fuji: distance to it"] == pytest.approx(80 / 3**0.5, abs=1e-4)
     assert found["the great wave: distance to it"] == 0
     assert (found["mount fuji: nearest to it"], found["the great wave: nearest to it"]) == (0, 1)
+    # Two titles of four pictures for both columns, and four more of each for the base alone, to know them by.
+    assert sum(where.pipe.calls) == 2 * 2 * 4 + 2 * 4
 
 
 def test_fidelity_of_an_edit_that_changes_nothing_else(tmp_path: Path) -> None:
@@ -220,6 +224,30 @@ def test_fidelity_of_an_edit_that_changes_nothing_else(tmp_path: Path) -> None:
     (kid,) = [one for one in lost.measured if one.column == "edit" and one.row.startswith("KID")]
     assert kid.difference is not None
     assert kid.difference.differs
+
+
+def test_attention_reads_the_word(pipe: Any, tmp_path: Path) -> None:
+    """Cross-attention whose output is nulled adds nothing; what self-attention adds stays nearly what it was."""
+    block = pipe.unet.up_blocks[-1] if hasattr(pipe.unet.up_blocks[-1], "attentions") else pipe.unet.up_blocks[-2]
+    layer = block.attentions[0].transformer_blocks[0].attn2.to_out[0]
+
+    @contextmanager
+    def nulled(_: Any) -> Iterator[None]:
+        parts = {"weight": layer.weight, "bias": layer.bias}
+        with swapped(parts, {name: torch.zeros_like(part) for name, part in parts.items()}):
+            yield
+
+    where = World(pipe, {}, {}, (Concept("church"),), 2, 0)
+    columns = [base(where.concepts), Column("edit", "edit", "nulled", where.concepts, nulled)]
+    columns.append(Column("guard", "guard", "guard", where.concepts, nulled))
+    outcome = run(where, [suites.find("attention")], columns, Sampling(2, 2.0), tmp_path)
+    before, after = rows(outcome, "base"), rows(outcome)
+    assert before["cross-attention, church named"] > 0
+    assert after["cross-attention, church named"] == after["cross-attention, nothing named"] == 0
+    assert after["self-attention, nothing named"] > 0
+    assert not rows(outcome, "guard")
+    assert len(outcome.figures) == 2 * 2 * 2 * 2  # columns, kinds, prompts, seeds
+    assert outcome.figures[0].picture.size[0] == outcome.figures[0].picture.size[1] > 1
 
 
 @pytest.mark.parametrize("suite", ["paraphrase", "scenes", "memorised"])

@@ -198,19 +198,21 @@ def claimed(
     if not pipelines.processes().is_main_process:
         yield
         return
-    ours = not folder.exists()
+    ours, lock = not folder.exists(), FileLock(folder / LOCK)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / LOCK, timeout=0):
-            if not resume:
-                _clear([folder / name for name in results if (folder / name).exists()], force)
-            yield
-            (folder / LOCK).unlink(missing_ok=True)
+        lock.acquire(timeout=0)
     except Timeout as error:
         raise InputError(f"another run is writing into {folder}: wait for it, or give another --out") from error
     except OSError as error:
         raise InputError(f"cannot write into {folder}: {error.strerror or error}") from error
+    try:
+        if not resume:
+            _clear([folder / name for name in results if (folder / name).exists()], force)
+        yield
     finally:
+        lock.release()
+        (folder / LOCK).unlink(missing_ok=True)
         if ours and not any((folder / name).exists() for name in results):
             shutil.rmtree(folder, ignore_errors=True)
 

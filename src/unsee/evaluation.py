@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
 
 from unsee import guards, pipelines
 from unsee.api import sampling_for, write_whole
@@ -131,18 +130,18 @@ def evaluate(
         measured=outcome.measured,
         answers=outcome.answers,
     )
-    if PartialState().is_main_process:
-        picture = contact(outcome.asked, outcome.galleries)
-        texts = {
-            "evaluation.json": evaluation.to_json(),
-            "scores.csv": scores_csv(evaluation.measured),
-            "answers.csv": answers_csv(evaluation.answers),
-            "index.html": page(evaluation, outcome.asked, outcome.galleries),
-        }
-        if picture:
+    if processes().is_main_process:
+
+        def keep(name: str, text: str) -> None:
+            write_whole(folder / name, lambda path: path.write_text(text, encoding="utf-8"))
+
+        keep("evaluation.json", evaluation.to_json())
+        keep("scores.csv", scores_csv(evaluation.measured))
+        keep("answers.csv", answers_csv(evaluation.answers))
+        if picture := contact(outcome.asked, outcome.galleries):
             write_whole(folder / "pictures.png", lambda path: picture.save(path, format="PNG"))
-        for name, text in texts.items():
-            write_whole(folder / name, lambda path, text=text: path.write_text(text, encoding="utf-8"))  # type: ignore[misc]
+        keep("index.html", page(evaluation, outcome.asked, outcome.galleries, outcome.figures))
+    processes().wait_for_everyone()
     return evaluation
 
 

@@ -49,7 +49,8 @@ class SLD:
         nu    = beta nu + (1 - beta) gamma         nu_0 = 0; built up during the warm-up too
         c     <-  c - gamma                        from step `warmup` on
 
-    so that the pipeline follows u + g (c - u - gamma). The defaults are SLD-Medium.
+    so that the pipeline follows u + g (c - u - gamma). c, u and s are what the network predicts, noise in the paper.
+    The defaults are SLD-Medium.
 
     concept    words to keep out
     warmup     steps that are left alone, counted from the noisiest; a number of steps, not a timestep

@@ -251,6 +251,29 @@ def _overhear(
             handle.remove()
 
 
+def contributions(
+    pipe: Any, prompts: Sequence[str], layers: Sequence[str], *, seeds: Sequence[int], steps: int = 20
+) -> dict[str, Tensor]:
+    """How much modules of the denoiser add at each place: the root mean square over channels of what they return.
+
+    layers  names of modules that return (rows, places, channels), such as attention
+    Averaged over the steps of unguided runs, one for each prompt and seed: (B, places) for each layer.
+    """
+    _, net = denoiser(pipe)
+    sums: dict[str, list[Tensor]] = {name: [] for name in layers}
+
+    def add(name: str, output: Any) -> None:
+        sums[name].append(_stacked(output).float().square().mean(-1).sqrt())
+
+    handles = [net.get_submodule(n).register_forward_hook(lambda _, __, out, n=n: add(n, out)) for n in layers]
+    try:
+        _run(pipe, lambda arguments, output: None, prompts, seeds, steps, _unguided(pipe))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {name: torch.stack(found).mean(0) for name, found in sums.items()}
+
+
 @dataclass(frozen=True)
 class _Guidance:
     """How a pipeline asks for the two predictions that its guidance mixes.

@@ -37,6 +37,7 @@ class Question:
     shots   the pictures that it looks at
     judge   the kind of judge that answers; None if there is none
     labels  the answer that counts, for each shot
+    reference  drawn by the base model only, for others to be compared with
     """
 
     name: str
@@ -44,6 +45,7 @@ class Question:
     shots: tuple[Shot, ...]
     judge: str | None = None
     labels: tuple[str, ...] = ()
+    reference: bool = False
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from unsee.evaluate.cache import Cache, Gallery, model_key
 from unsee.evaluate.questions import Question
 from unsee.evaluate.records import Answer, Measured, SuiteRecord
 from unsee.evaluate.render import Sampling
-from unsee.evaluate.suites import BASE, Column, Look, NotMeasured, Suite, World
+from unsee.evaluate.suites import BASE, Column, Figure, Look, NotMeasured, Suite, World
 from unsee.recorder import Watch, quiet
 
 
@@ -29,6 +29,7 @@ class Outcome:
     suites: tuple[SuiteRecord, ...]
     measured: tuple[Measured, ...]
     answers: tuple[Answer, ...]
+    figures: tuple[Figure, ...]
     asked: dict[str, list[Question]]
     galleries: dict[str, Gallery]
     seconds: dict[str, float]
@@ -59,7 +60,7 @@ def run(
             asked[suite.name] = suite.ask(world)
         except NotMeasured as reason:
             missing[suite.name] = str(reason)
-    shots = [shot for questions in asked.values() for question in questions for shot in question.shots]
+    every = [question for questions in asked.values() for question in questions]
     model = model_key(world.pipe)
 
     start = time.perf_counter()
@@ -71,7 +72,7 @@ def run(
 
         galleries[column.name] = store.draw(
             world.pipe,
-            shots,
+            [shot for q in every if column.kind == BASE or not q.reference for shot in q.shots],
             sampling,
             model=model,
             change=column.key,
@@ -84,12 +85,15 @@ def run(
     look = Look(world, galleries)
     measured: list[Measured] = []
     answers: list[Answer] = []
+    figures: list[Figure] = []
     jobs = [(suite, column) for suite in suites if suite.name in asked for column in columns]
     for done, (suite, column) in enumerate(jobs, start=1):
         try:
             for found in suite.score(world, asked[suite.name], column, look):
                 if isinstance(found, Measured):
                     measured.append(found)
+                elif isinstance(found, Figure):
+                    figures.append(found)
                 else:
                     answers.append(found)
         except NotMeasured as reason:
@@ -97,7 +101,7 @@ def run(
         watch("score", done, len(jobs))
     seconds = {"render": drawn - start, "score": time.perf_counter() - drawn}
     records = tuple(SuiteRecord(suite.name, suite.about, missing.get(suite.name)) for suite in suites)
-    return Outcome(records, tuple(measured), tuple(answers), asked, galleries, seconds, model)
+    return Outcome(records, tuple(measured), tuple(answers), tuple(figures), asked, galleries, seconds, model)
 
 
 def base(concepts: Sequence[Concept]) -> Column:

@@ -11,6 +11,7 @@ from PIL import Image
 from unsee.evaluate.questions import Question, spread
 from unsee.evaluate.records import Evaluation, Measured
 from unsee.evaluate.render import Shot
+from unsee.evaluate.suites import Figure
 from unsee.report.grid import embedded, grid, mosaic
 from unsee.report.page import environment
 
@@ -113,7 +114,7 @@ def contact(
     groups = [
         (f"{suite}: {question.name}", spread(question.shots, SHOWN))
         for suite, questions in asked.items()
-        for question in spread(questions, GROUPS)
+        for question in spread([q for q in questions if not q.reference], GROUPS)
     ]
     return grid(groups, galleries, cell) if groups else None
 
@@ -122,9 +123,11 @@ def page(
     evaluation: Evaluation,
     asked: Mapping[str, Sequence[Question]],
     galleries: Mapping[str, Mapping[Shot, Image.Image]],
+    figures: Sequence[Figure] = (),
 ) -> str:
     """The HTML of an evaluation. All of its texts are escaped: prompts and cards come from anywhere."""
-    shots = [shot for questions in asked.values() for question in questions[:2] for shot in question.shots[:4]][:8]
+    drawn = [q for questions in asked.values() for q in [q for q in questions if not q.reference][:2]]
+    shots = [shot for question in drawn for shot in question.shots[:4]][:8]
     pairs = [
         (column.name, *(embedded(mosaic(shots, galleries[name])) for name in (BASE, column.name)))
         for column in evaluation.columns[1 : 1 + PAIRS]
@@ -140,6 +143,7 @@ def page(
             pictures=_fitting(asked, galleries),
             pairs=pairs,
             curves=curves(evaluation),
+            figures={suite: embedded(sheet) for suite, sheet in _figures(figures).items()},
         )
     )
 
@@ -155,6 +159,24 @@ def _fitting(
         if sum(len(picture["data"]) for picture in found.values()) <= room:
             break
     return found
+
+
+def _figures(figures: Sequence[Figure]) -> dict[str, Image.Image]:
+    """The pictures that suites made, as a sheet for each."""
+    made: dict[str, dict[str, dict[str, dict[Shot, Image.Image]]]] = {}
+    for one in figures:
+        made.setdefault(one.suite, {}).setdefault(one.row, {}).setdefault(one.column, {})[one.shot] = one.picture
+    sheets = {}
+    for suite, rows in made.items():
+        parts = []
+        for row, columns in rows.items():
+            shots = list(next(iter(columns.values())))
+            parts.append(grid([(row, spread(shots, SHOWN))], columns, 64))
+        sheet = Image.new("RGB", (max(part.width for part in parts), sum(part.height for part in parts)), "white")
+        for k, part in enumerate(parts):
+            sheet.paste(part, (0, sum(before.height for before in parts[:k])))
+        sheets[suite] = sheet
+    return sheets
 
 
 @dataclass(frozen=True)

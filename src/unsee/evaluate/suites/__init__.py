@@ -141,8 +141,19 @@ class Look:
         return [known[shot] for shot in shots]
 
 
+@dataclass(frozen=True)
+class Figure:
+    """A picture that a suite made, to be shown beside those that a model drew."""
+
+    suite: str
+    row: str
+    column: str
+    shot: Shot
+    picture: Image
+
+
 Asked = Sequence[Question]
-Found = Iterable[Measured | Answer]
+Found = Iterable[Measured | Answer | Figure]
 
 
 @dataclass(frozen=True)
@@ -245,4 +256,4 @@ def find(name: str) -> Suite:
     raise unknown("suite", name, names())
 
 
-__all__ = ["BASE", "Answer", "Column", "Look", "Measured", "NotMeasured", "Score", "Suite", "World"]
+__all__ = ["BASE", "Answer", "Column", "Figure", "Look", "Measured", "NotMeasured", "Score", "Suite", "World"]

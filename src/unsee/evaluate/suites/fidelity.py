@@ -35,7 +35,7 @@ def ask(world: World) -> list[Question]:
     stay = spread([name for name in known if name not in gone], count)
     here = world.question("neutral prompts", kind, [(article(name), name) for name in stay], count)
     there = tuple(replace(shot, seed=shot.seed + OTHER_SEEDS) for shot in here.shots)
-    return [here, replace(here, name="other seeds", shots=there)]
+    return [here, replace(here, name="other seeds", shots=there, reference=True)]
 
 
 def score(world: World, asked: Asked, column: Column, look: Look) -> Iterator[Measured]:

@@ -18,6 +18,7 @@ from unsee.evaluate.suites import BASE, Asked, Column, Look, Measured, NotMeasur
 
 NAME = "memorised"
 OTHER_SEEDS = 500_000
+KNOWN = 16
 Grey = NDArray[np.float32]
 
 
@@ -27,16 +28,16 @@ def ask(world: World) -> list[Question]:
         raise NotMeasured("the model's card names no pictures that it knows by heart")
     asked = []
     for title in titles:
-        shots = tuple(Shot(title, world.seed + k) for k in range(world.n))
-        asked.append(Question(title, False, shots))
-        asked.append(Question(title, True, tuple(replace(shot, seed=shot.seed + OTHER_SEEDS) for shot in shots[:16])))
+        here = Question(title, False, tuple(Shot(title, world.seed + k) for k in range(world.n)))
+        there = tuple(replace(shot, seed=shot.seed + OTHER_SEEDS) for shot in here.shots[:KNOWN])
+        asked += [here, replace(here, shots=there, reference=True)]
     return asked
 
 
 def score(world: World, asked: Asked, column: Column, look: Look) -> Iterator[Measured]:
     """For each title the distance to its picture, and how many pictures are nearer to it than to any other one."""
-    known = np.stack([np.median(_pixels(look, BASE, q.shots), axis=0) for q in asked if q.gone])
-    for k, question in enumerate(q for q in asked if not q.gone):
+    known = np.stack([np.median(_pixels(look, BASE, q.shots), axis=0) for q in asked if q.reference])
+    for k, question in enumerate(q for q in asked if not q.reference):
         names = {question.name, *world.words["memorised"][question.name]}
         gone = any(concept.erase in names for concept in column.concepts)
         far = [_distances(_pixels(look, c, question.shots), known) for c in (BASE, column.name)]

@@ -1,0 +1,91 @@
+"""Fig. 3 of Gandikota et al. (2023): what attention adds to a picture, with the concept's word and without it.
+
+There, cross-attention acts where the word is named and self-attention always: why a named thing is erased in the one
+and what appears unnamed in the other. Measured on the first attention modules of the last block that reads the text.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import partial
+
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from unsee.evaluate.questions import Question
+from unsee.evaluate.render import Shot
+from unsee.evaluate.suites import (
+    BASE,
+    Asked,
+    Column,
+    Figure,
+    Look,
+    Measured,
+    NotMeasured,
+    Suite,
+    World,
+    article,
+    average,
+)
+from unsee.pipelines import denoiser
+from unsee.recorder import contributions
+
+NAME = "attention"
+SEEDS = 8
+STEPS = 20
+
+
+def ask(world: World) -> list[Question]:
+    """Up to eight pictures with each concept's word, and as many without."""
+    _modules(world)
+    if not world.concepts:
+        raise NotMeasured("no concept is named: --concept WORD")
+    seeds = range(world.seed, world.seed + min(world.n, SEEDS))
+    prompts = {f"{c.erase} named": f"an image of {article(c.erase)}" for c in world.concepts}
+    return [
+        Question(row, False, tuple(Shot(prompt, seed) for seed in seeds))
+        for row, prompt in {**prompts, "nothing named": "an image"}.items()
+    ]
+
+
+def _modules(world: World) -> dict[str, str]:
+    """The names of the two modules by kind of attention."""
+    _, net = denoiser(world.pipe)
+    cross = [name for name, _ in net.named_modules() if name.endswith(".attn2")]
+    if not cross:
+        raise NotMeasured(f"{type(net).__name__} has no attention of its own for the text")
+    up = [name for name in cross if name.startswith("up_blocks.")] or cross  # a U-Net lists its middle last
+    first = next(name for name in up if name.startswith(up[-1].split("attentions")[0]))
+    return {"cross-attention": first, "self-attention": first.removesuffix("2") + "1"}
+
+
+def score(world: World, asked: Asked, column: Column, look: Look) -> Iterator[Measured | Figure]:
+    """A guard changes predictions, not attention: it has no row here."""
+    if column.kind == "guard":
+        return
+    modules = _modules(world)
+    for question in asked:
+        prompts, seeds = zip(*((shot.prompt, shot.seed) for shot in question.shots), strict=True)
+
+        look_at = partial(contributions, world.pipe, prompts, tuple(modules.values()), seeds=seeds, steps=STEPS)
+        base = look_at()
+        with column.applied(world.pipe):
+            now = base if column.kind == BASE else look_at()
+        for kind, module in modules.items():
+            row = f"{kind}, {question.name}"
+            means: list[list[float]] = [found[module].mean(1).tolist() for found in (base, now)]
+            yield average(NAME, row, column, "contribution", *means)
+            top = float(base[module].max())
+            for shot, places in zip(question.shots, now[module], strict=True):
+                yield Figure(NAME, row, column.name, shot, _heat(places, top))
+
+
+def _heat(places: Tensor, top: float) -> Image.Image:
+    """Places (N,) of a square as a picture: black is nothing, white the most that the base adds anywhere."""
+    side = math.isqrt(places.numel())
+    grey = (places[: side * side].view(side, side) / top * 255).clamp(0, 255).byte().cpu().numpy()
+    return ImageOps.colorize(Image.fromarray(grey), "black", "white", "orangered")
+
+
+SUITE = Suite(NAME, "How much attention adds to a picture (root mean square), and where; bright is much.", ask, score)
