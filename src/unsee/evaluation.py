@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-
 from unsee import guards, pipelines
 from unsee.api import sampling_for, write_whole
 from unsee.concepts import Concept
@@ -130,7 +129,7 @@ def evaluate(
         measured=outcome.measured,
         answers=outcome.answers,
     )
-    if processes().is_main_process:
+    if pipelines.processes().is_main_process:
 
         def keep(name: str, text: str) -> None:
             write_whole(folder / name, lambda path: path.write_text(text, encoding="utf-8"))
@@ -141,7 +140,7 @@ def evaluate(
         if picture := contact(outcome.asked, outcome.galleries):
             write_whole(folder / "pictures.png", lambda path: picture.save(path, format="PNG"))
         keep("index.html", page(evaluation, outcome.asked, outcome.galleries, outcome.figures))
-    processes().wait_for_everyone()
+    pipelines.processes().wait_for_everyone()
     return evaluation
 
 
