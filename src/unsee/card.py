@@ -114,7 +114,9 @@ def read_header(path: str | Path) -> Header:
         with path.open("rb") as raw:
             size = int.from_bytes(raw.read(8), "little")
         if size > MOST_HEADER:
-            raise InputError(f"{path} is broken or hostile: its header has {size:,} bytes, {MOST_HEADER:,} are read")
+            raise InputError(
+                f"{path} is broken or no safetensors file: its header has {size:,} bytes, {MOST_HEADER:,} are read"
+            )
         if path.stat().st_size > MOST_BYTES:
             raise InputError(f"{path} is larger than {MOST_BYTES:,} bytes, which is the most that is read")
         with safe_open(path, framework="np") as file:
