@@ -30,7 +30,7 @@ evidence: .venv/demo        ## docs/evidence.md: every suite, every baseline; ho
 	touch $@
 
 .venv/test: .venv/demo
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt pytest hypothesis ruff mypy types-PyYAML resvg-py tqdm
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt pytest pytest-xdist hypothesis ruff mypy types-PyYAML resvg-py tqdm
 	touch $@
 
 mini: .venv/test           ## the miniature from nothing; hours, resumes

@@ -1,6 +1,6 @@
 import os
 
-os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # a process for each core, a thread for each process
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 from collections.abc import Iterator

@@ -261,7 +261,7 @@ def test_every_reader_is_told_to_read_safetensors_only() -> None:
             owner = ast.unparse(node.func.value)
             if node.func.attr == "load" and owner != "torch":
                 continue
-            if owner in ("AutoImageProcessor", "AutoTokenizer", "AutoProcessor"):
+            if owner in ("AutoConfig", "AutoImageProcessor", "AutoTokenizer", "AutoProcessor"):
                 continue  # settings, no weights
             wanted = told[node.func.attr]
             values = [ast.unparse(keyword.value) for keyword in node.keywords if keyword.arg == wanted]

@@ -568,7 +568,7 @@ def _unguided(pipe: Any) -> dict[str, Any]:
     """The options that turn it off. Guidance that is distilled into the network stays as it is."""
     if "true_cfg_scale" in inspect.signature(type(pipe).__call__).parameters:
         return {"true_cfg_scale": 1.0}
-    distilled = getattr(denoiser(pipe)[1].config, "guidance_embeds", False)
+    distilled = getattr(getattr(denoiser(pipe)[1], "config", None), "guidance_embeds", False)
     return {} if distilled else {"guidance_scale": 1.0 - _off(pipe)}
 
 
