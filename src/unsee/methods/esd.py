@@ -135,7 +135,7 @@ class ESD:
 
     select: str = "cross-kv"
     eta: NotNegative = 1.0
-    updates: Count = 100
+    updates: Count = 140
     lr: Positive | None = None
     optimizer: Literal["matrix-adam", "adam"] = "matrix-adam"
     schedule: str = "linear"
@@ -144,7 +144,7 @@ class ESD:
     keep_runs: Count = 16
     keep_weight: NotNegative = 1.0
     spared: Number = 128
-    damping: Positive = 0.03
+    damping: Positive = 0.01
     guidance_scale: Annotated[float, Field(gt=1, allow_inf_nan=False)] = 3.0
     steps: Annotated[int, Field(ge=2)] = 20
     sampler: str = "pipeline"
