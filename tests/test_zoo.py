@@ -332,7 +332,7 @@ def row(family: str) -> str:
     handle = net.register_forward_hook(lambda *call: outputs.append(_output(call[-1])))
     (step,) = record(pipe, ["a church"], seeds=[7], steps=3, at=[0])
     handle.remove()
-    _, *guided, _ = outputs  # the first and the last tell the two apart
+    _, *guided = outputs  # the first is the unguided run's, by which the two are told apart
     together = torch.cat(guided)
     c_first = (together[:1] - step.concept.output).abs().max() < (together[1:] - step.concept.output).abs().max()
     calls = f"{'one call' if len(guided) == 1 else 'two calls'}, {'c, u' if c_first else 'u, c'}"

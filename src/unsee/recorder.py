@@ -105,22 +105,28 @@ def record(
     recorded: list[list[Call]] = []
     with _scheduler(pipe, sampler):
         first = conditions(pipe, prompts[:1], seeds=seeds[:1], steps=steps)
+        twin = _image_to_image(pipe) if image else None
+        image = _fitted(image, pipe, first) if image else None
         for rows in mine:
 
             def tick(done: int) -> None:
                 watch("record", len(recorded) * length + done, len(mine) * length)
 
             some = (prompts[rows], seeds[rows], steps)
-            if image:
-                pairs = [_noised_calls(pipe, image, k, *some, guidance_scale, first) for k in wanted]
-                recorded.append([call for pair in pairs for call in pair])
-            else:
+            if twin is None:
                 recorded.append(_guided_calls(pipe, *some, length, guidance_scale, tick))
+                continue
+            noised: list[Call] = []
+            for done, k in enumerate(wanted, start=1):
+                # It begins at the picture with the noise of this step; nothing more of it is drawn.
+                options = {"image": [image] * len(prompts[rows]), "strength": (steps - k) / steps}
+                noised += _guided_calls(twin, *some, 1, guidance_scale, lambda _: None, options)
+                tick(done)
+            recorded.append(noised)
     calls = [stack(same) for same in zip(*gathered(recorded), strict=True)]
     # Which of a step's two calls holds the prompt differs by family: it is the one that answers as an unguided run.
-    asked = replay(denoiser(pipe)[1], first, like=pick(calls[0], slice(0, 1)))
-    distance = [(call.output[:1] - asked).abs().mean() for call in calls[:2]]
-    c = int(distance[1] < distance[0])
+    asked = replay(denoiser(pipe)[1], first, like=pick(calls[0], slice(0, 1))) if image else first.output
+    c = _prompted(asked, calls[:2])
     return [Step(calls[2 * k + c], calls[2 * k + 1 - c]) for k in (range(length) if image else wanted)]
 
 
@@ -135,27 +141,28 @@ def gathered(parts: list[T]) -> list[T]:
     return here
 
 
-def _noised_calls(
-    pipe: Any,
-    image: Image,
-    step: int,
-    prompts: Sequence[str],
-    seeds: Sequence[int],
-    steps: int,
-    guidance_scale: float,
-    like: Call,
-) -> list[Call]:
-    """The two calls of one step at a picture with its noise: how the family's image-to-image pipeline begins."""
+def _prompted(asked: Tensor, calls: Sequence[Call]) -> int:
+    """Which of two calls holds the prompt, 0 or 1: that which answers most like `asked`, an unguided run (1, ...)."""
+    distance = [(call.output[:1] - asked).abs().mean() for call in calls]
+    return int(distance[1] < distance[0])
+
+
+def _image_to_image(pipe: Any) -> Any:
+    """The image-to-image pipeline of a pipeline's family, of the same parts."""
     try:
         twin: Any = AutoPipelineForImage2Image.from_pipe(pipe)
     except ValueError as error:
         raise InputError(f"{type(pipe).__name__} takes no image: diffusers has no image-to-image for it") from error
     twin.set_progress_bar_config(disable=True)
-    latent = like.arguments[_names(type(denoiser(pipe)[1]))[0]]
-    if latent.ndim == 4:  # of the size that the pipeline draws
-        image = image.resize((latent.shape[3] * pipe.vae_scale_factor, latent.shape[2] * pipe.vae_scale_factor))
-    options = {"image": [image] * len(prompts), "strength": (steps - step) / steps}
-    return _guided_calls(twin, prompts, seeds, steps, 1, guidance_scale, lambda _: None, options)
+    return twin
+
+
+def _fitted(image: Image, pipe: Any, call: Call) -> Image:
+    """A picture in the size that the pipeline draws, where its latents (B, channels, H, W) tell."""
+    latent = call.arguments[_names(type(denoiser(pipe)[1]))[0]]
+    if latent.ndim != 4:
+        return image
+    return image.resize((latent.shape[3] * pipe.vae_scale_factor, latent.shape[2] * pipe.vae_scale_factor))
 
 
 def _guided_calls(
@@ -305,7 +312,7 @@ def _guidance(pipe: Any, alone: Call, prompt: str) -> _Guidance:
     _run(pipe, listen, [prompt], [0], 50, _guided(pipe, 3.0, 1))
     if len(calls) != 2 or not _same_point(pipe, *calls):
         raise InputError(f"{type(pipe).__name__} has no classifier-free guidance for a guard to act on")
-    c = min((0, 1), key=lambda k: float((calls[k].output - alone.output).abs().mean()))
+    c = _prompted(alone.output, calls)
     return _Guidance(len(sizes), c, calls[1 - c])
 
 
