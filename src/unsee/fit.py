@@ -187,14 +187,10 @@ def fit(
         numbers = {"losses": torch.tensor(losses).double(), "curve": torch.tensor(curve).double()}
         return {**{f"weight.{name}": master for name, master in masters.items()}, **flat(steps), **numbers}
 
-    def write(values: Mapping[str, Tensor]) -> None:
-        with torch.no_grad():
-            for name, weight in weights.items():
-                masters[name].copy_(values[f"weight.{name}"])
-                weight.copy_(masters[name])
-
     if checkpoint and (kept := checkpoint.load()):
-        write(kept)
+        for name, parameter in weights.items():
+            masters[name].data.copy_(kept[f"weight.{name}"])
+            parameter.data.copy_(masters[name])
         restore(steps, kept)
         losses = kept["losses"].tolist()
         if examiner:
@@ -202,6 +198,10 @@ def fit(
     # Of N processes, each answers every N-th row, and gradients are summed.
     everyone = processes()
     share = slice(everyone.process_index, None, everyone.num_processes)
+
+    def summed(value: Tensor) -> Tensor:
+        return value if everyone.num_processes == 1 else reduce(value, "sum")
+
     first, started, last = len(losses), time.monotonic(), updates
     pace = _pace(schedule, last)
     for update in range(first, updates):
@@ -219,7 +219,7 @@ def fit(
         now = lesson(update)
         part, weight = pick(now.call, share), now.weight[share]
         loss = (weight * error(denoiser, part)).sum() if len(weight) else None
-        total = float(_sum(now.weight.new_zeros(()) if loss is None else loss.detach()))
+        total = float(summed(now.weight.new_zeros(()) if loss is None else loss.detach()))
         if not math.isfinite(total):
             raise FloatingPointError(f"the loss is {total} after {update} updates: try a lower lr than {max(groups):g}")
         losses.append(total)
@@ -227,7 +227,7 @@ def fit(
             (loss * scale).backward()  # type: ignore[no-untyped-call]
         for name, parameter in weights.items():
             grad = parameter.grad.float() / scale if parameter.grad is not None else torch.zeros_like(masters[name])
-            grad = _sum(grad)
+            grad = summed(grad)
             masters[name].grad = grad @ metric[name] if metric and name in metric else grad
         steps.step()
         for name, parameter in weights.items():
@@ -238,11 +238,6 @@ def fit(
     if examiner and examiner.curve[-1][0] != len(losses):
         examiner(denoiser, len(losses))
     return losses
-
-
-def _sum(value: Tensor) -> Tensor:
-    """The sum of a tensor over all processes."""
-    return value if processes().num_processes == 1 else reduce(value, "sum")
 
 
 def _pace(schedule: str, updates: int) -> Callable[[int], float]:
