@@ -1,9 +1,10 @@
 import os
+import sys
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # a process for each core, a thread for each process
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
 
 import unsee
+from unsee import cli
 from unsee.edit import Edit
 from unsee.methods.esd import ESD
 
@@ -52,3 +54,25 @@ def clip_folder(mini: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     images = CLIPImageProcessor(size={"height": 32, "width": 32}, do_center_crop=False)
     CLIPProcessor(images, mini.tokenizer).save_pretrained(folder)
     return folder
+
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    """Type a command in an empty folder; get exit code, output, errors."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("UNSEE_CACHE", str(tmp_path / "cache"))
+
+    def typed(*words: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["unsee", *map(str, words)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return typed

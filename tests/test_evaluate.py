@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from conftest import Run
 from PIL import Image
 
 import unsee
@@ -29,7 +29,6 @@ from unsee.evaluate.records import Evaluation, schema
 from unsee.evaluate.render import Sampling, Shot
 from unsee.report.evaluation import _fitting
 
-Run = Callable[..., tuple[int, str, str]]
 ROOT = Path(__file__).parents[1]
 
 
@@ -58,25 +57,6 @@ def worded(clip_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     said = {"judges": judges, "words": "words.json", "steps": 2, "guidance_scale": 3.0}
     (folder / "README.md").write_text(f"---\n{yaml.safe_dump({'unsee': said})}---\n")
     return folder
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    """Type a command in an empty folder; get exit code, output, errors."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("UNSEE_CACHE", str(tmp_path / "cache"))
-
-    def typed(*words: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["unsee", *map(str, words)])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return typed
 
 
 SUITES = ("attention", "objects", "implicit", "paraphrase", "scenes", "fidelity", "memorised", "partial")

@@ -3,19 +3,18 @@
 import dataclasses
 import json
 import re
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from conftest import Run
 from huggingface_hub import ModelCard
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import unsee
-from unsee import cli, files, pipelines
+from unsee import files, pipelines
 from unsee.card import Card, Claims
 from unsee.edit import LowRank
 from unsee.errors import InputError
@@ -480,27 +479,6 @@ def single_file(pipe: Any) -> dict[str, torch.Tensor]:
         whole = name if name.startswith("text_model.") else f"text_model.{name}"
         tensors[f"cond_stage_model.transformer.{whole}"] = value
     return {name: value.contiguous().clone() for name, value in tensors.items()}
-
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    """Type a command in an empty folder; get exit code, output, errors."""
-    monkeypatch.chdir(tmp_path)
-
-    def typed(*words: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["unsee", *map(str, words)])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return typed
 
 
 def test_commands_from_one_end_to_the_other(run: Run, edit: unsee.Edit, tmp_path: Path) -> None:
