@@ -14,8 +14,7 @@ from typing import Any
 import torch
 
 import unsee
-from unsee import api, pipelines
-from unsee.evaluate.detectors import load_detector
+from unsee import api
 from unsee.evaluate.questions import EVERYTHING_ELSE, Question, answer, questions
 from unsee.evaluate.render import Shot, render
 from unsee.methods.esd import ESD
@@ -41,7 +40,7 @@ def main() -> None:
     options = parser.parse_args()
 
     pipe = unsee.load("mini")
-    judges = {kind: load_detector(place) for kind, place in pipelines.card("mini")["judges"].items()}
+    judges = api.judges_for("mini", {})
     sampling = api.sampling_for("mini", None, None)
     concept = unsee.Concept(options.concept)
     kept = ESD(updates=1, runs=1, keep_runs=1)(pipe, concept).card.kept  # what the default, at this seed, is shown

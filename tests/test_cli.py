@@ -9,13 +9,13 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
+from conftest import Run
 from PIL import Image
 
 import unsee
@@ -42,26 +42,6 @@ QUICK = [
     ],
     *["--set", "neutral=[cat]"],
 ]
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    """Type a command in an empty folder; get exit code, output, errors."""
-    monkeypatch.chdir(tmp_path)
-
-    def typed(*words: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["unsee", *map(str, words)])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return typed
 
 
 @pytest.fixture(scope="session")
@@ -243,7 +223,7 @@ def test_stopping_keeps_what_is_finished(run: Run, monkeypatch: pytest.MonkeyPat
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(api, "render", stop)
+    monkeypatch.setattr(api, "render_pair", stop)
     code, _, err = run("erase", "church", *QUICK, "--out", tmp_path / "out")
     assert code == 130
     assert "stopped" in err

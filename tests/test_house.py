@@ -10,7 +10,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "unsee"
 
 LAYERS = [
-    {"errors", "versions"},
+    {"errors", "versions", "whole"},
     {"concepts", "checkpoint"},
     {"pipelines", "layers", "card", "config", "lora"},
     {"recorder"},

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -26,11 +25,12 @@ from unsee.edit import Edit
 from unsee.errors import InputError, invalid, unknown
 from unsee.evaluate.detectors import Judge, load_detector
 from unsee.evaluate.questions import Row, answer, questions
-from unsee.evaluate.render import Sampling, render
+from unsee.evaluate.render import Sampling, render_pair
 from unsee.recorder import Watch, quiet
 from unsee.report.grid import before_after
 from unsee.report.page import page
 from unsee.versions import versions
+from unsee.whole import write_whole
 
 SCHEMA = 1
 EDIT, STATE, RECORD, LOCK = "edit.safetensors", "state.safetensors", "run.json", ".lock"
@@ -74,7 +74,6 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
             pipelines.picture(concept.image)
     _, net = pipelines.denoiser(pipe)
     chosen = method.weights(net)
-    sources = {**pipelines.card(config.model).get("judges", {}), **config.judges}
     sampling = sampling_for(config.model, config.steps, config.guidance_scale)
     complete = config.model_copy(
         update={
@@ -89,7 +88,7 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
         complete,
         pipe,
         method,
-        {kind: load_detector(source) for kind, source in sources.items()},
+        judges_for(config.model, config.judges),
         (count, sum(weight.numel() for weight in net.parameters())),
     )
 
@@ -116,27 +115,21 @@ def erase(plan: Plan, folder: Path, *, command: str = "", every: float = 60.0, w
     config, pipe, judges = plan.config, plan.pipe, plan.judges
     seconds: dict[str, float] = {}
     start = {"schema": SCHEMA, "command": command, "config": config.model_dump(mode="json")}
-    write_whole(folder / RECORD, lambda path: path.write_text(json.dumps(start, indent=1), encoding="utf-8"))
+    _write(folder / RECORD, lambda path: path.write_text(json.dumps(start, indent=1), encoding="utf-8"))
     with _timed(seconds, "erase"):
         if (folder / EDIT).exists():
             edit = Edit.load(folder / EDIT)
         else:
             state = Checkpoint(folder / STATE, every=every)
             edit = plan.method(pipe, config.concepts, seed=config.seed, watch=watch, checkpoint=state)
-            write_whole(folder / EDIT, edit.save)
+            _save(edit, folder)
             state.path.unlink(missing_ok=True)
 
     asked = questions(pipe, config.concepts, judges, n=config.pictures, seed=config.seed, kept=edit.card.kept)
     shots = list(dict.fromkeys(shot for question in asked for shot in question.shots))
     sampling = sampling_for(config.model, config.steps, config.guidance_scale)
-
-    def half(offset: int) -> Watch:
-        return lambda stage, done, total: watch(stage, done + offset * total, 2 * total)
-
     with _timed(seconds, "render"):
-        before = render(pipe, shots, sampling, watch=half(0))
-        with edit.applied(pipe):
-            after = render(pipe, shots, sampling, watch=half(1))
+        before, after = render_pair(pipe, edit.applied(pipe), shots, sampling, watch=watch)
     with _timed(seconds, "score"):
         rows = []
         for question in asked:
@@ -144,7 +137,7 @@ def erase(plan: Plan, folder: Path, *, command: str = "", every: float = 60.0, w
             watch("score", len(rows), len(asked))
 
     edit = replace(edit, card=replace(edit.card, claims=claims(config, rows, judges, sampling)))
-    write_whole(folder / EDIT, edit.save)
+    _save(edit, folder)
     picture = before_after(rows, before, after)
     record = {
         **start,
@@ -158,10 +151,10 @@ def erase(plan: Plan, folder: Path, *, command: str = "", every: float = 60.0, w
         "judges": {kind: judge.source for kind, judge in judges.items()},
         "rows": [asdict(row) for row in rows],
     }
-    write_whole(folder / "before-after.png", lambda path: picture.save(path, format="PNG"))
+    _write(folder / "before-after.png", lambda path: picture.save(path, format="PNG"))
     html = page(rows, picture, record, before, after)
-    write_whole(folder / "index.html", lambda path: path.write_text(html, encoding="utf-8"))
-    write_whole(folder / RECORD, lambda path: path.write_text(json.dumps(record, indent=1), encoding="utf-8"))
+    _write(folder / "index.html", lambda path: path.write_text(html, encoding="utf-8"))
+    _write(folder / RECORD, lambda path: path.write_text(json.dumps(record, indent=1), encoding="utf-8"))
     return Report(edit, rows, record, folder)
 
 
@@ -171,6 +164,15 @@ def claims(config: RunConfig, rows: Sequence[Row], judges: Mapping[str, Any], sa
     names = {kind: Path(judge.source).name for kind, judge in judges.items()}
     settings = (config.pictures, config.seed, sampling.steps, sampling.guidance_scale)
     return Claims(*settings, names, counted) if counted else None
+
+
+def judges_for(model: str, given: Mapping[str, str], kinds: Collection[str] | None = None) -> dict[str, Judge]:
+    """Judges by kind: those that a model's card names, and the given ones in their place or beside them.
+
+    kinds  which to load; None is all
+    """
+    sources = {**pipelines.card(model).get("judges", {}), **given}
+    return {kind: load_detector(source) for kind, source in sources.items() if kinds is None or kind in kinds}
 
 
 def sampling_for(model: str, steps: int | None, guidance_scale: float | None) -> Sampling:
@@ -253,10 +255,12 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     seconds[stage] = time.perf_counter() - start
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+def _save(edit: Edit, folder: Path) -> None:
+    if pipelines.processes().is_main_process:
+        edit.save(folder / EDIT)
+
+
+def _write(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file whole or not at all; of many processes, one writes."""
-    if not pipelines.processes().is_main_process:
-        return
-    part = path.with_name(path.name + ".part")
-    write(part)
-    os.replace(part, path)
+    if pipelines.processes().is_main_process:
+        write_whole(path, write)

@@ -13,6 +13,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from unsee.errors import InputError
+from unsee.whole import write_whole
 
 State = dict[str, Tensor]
 
@@ -50,9 +51,8 @@ class Checkpoint:
         if time.monotonic() - self._saved < self.every:
             return
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state().items()}
-        part = self.path.with_name(self.path.name + ".part")
-        part.write_bytes(save(tensors, metadata={"run": self.run}))
-        part.replace(self.path)
+        data = save(tensors, metadata={"run": self.run})
+        write_whole(self.path, lambda part: part.write_bytes(data))
         self._saved = time.monotonic()
 
 

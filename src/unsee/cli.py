@@ -142,7 +142,7 @@ def generate(
 
     from unsee import api
     from unsee.edit import Edit
-    from unsee.evaluate.render import Shot, render
+    from unsee.evaluate.render import Shot, render_pair
     from unsee.pipelines import check_prompts, load
     from unsee.report.grid import grid
 
@@ -159,11 +159,7 @@ def generate(
     with loaded.applied(pipe, scale):
         pass  # refuse an edit for another model before anything is drawn
     with _bars() as watch:
-        base = render(pipe, shots, sampling, watch=lambda stage, done, total: watch(stage, done, 2 * total))
-        with loaded.applied(pipe, scale):
-            after = render(
-                pipe, shots, sampling, watch=lambda stage, done, total: watch(stage, done + total, 2 * total)
-            )
+        base, after = render_pair(pipe, loaded.applied(pipe, scale), shots, sampling, watch=watch)
     label = f"edit x {scale:g}{', forced' if loaded.card.forced_from else ''}"
     out = out or edit.with_name(f"{api.folder_name(prompts)}.png")
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from pathlib import Path
@@ -64,8 +63,6 @@ def evaluate(
         pictures = cache or user_cache_path("unsee") / "pictures"
         with _bars() as watch:
             found = evaluation.evaluate(bench, folder, pictures, command=command, batch=batch, watch=watch)
-    if os.environ.get("RANK", "0") != "0":
-        return  # under accelerate, one process speaks
     if json:
         print(found.to_json())
         return

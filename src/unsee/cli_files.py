@@ -44,7 +44,6 @@ def export(
     from unsee import api, files, pipelines
     from unsee.cli import _plain
     from unsee.edit import Edit
-    from unsee.evaluate.detectors import load_detector
     from unsee.export.formats import FORMATS
 
     kinds = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -58,7 +57,7 @@ def export(
     loading = number or torch.float32 if FORMATS[to].absolute else torch.float32
     pipe = pipelines.load(name, dtype=loading, trust_remote_code=trust_remote_code)
     loaded = loaded.forced(pipe) if force_base else loaded
-    judges = {kind: load_detector(place) for kind, place in pipelines.card(name).get("judges", {}).items()}
+    judges = api.judges_for(name, {})
     done = files.export(
         loaded,
         pipe,
@@ -144,10 +143,9 @@ def verify(
     debug: Debug = False,
 ) -> None:
     """Check an edit against its model, and measure what its card claims again, on the same seeds."""
-    from unsee import files, pipelines
+    from unsee import api, files, pipelines
     from unsee.cli import _bars, _pairs, _plain
     from unsee.edit import Edit
-    from unsee.evaluate.detectors import load_detector
 
     loaded = Edit.load(edit)
     name = model or loaded.card.base
@@ -156,10 +154,9 @@ def verify(
     print(
         _plain(f"{len(loaded.deltas)} weights: finite, of this model's shapes, made for {loaded.card.base_hash[:12]}")
     )
-    places = {**pipelines.card(name).get("judges", {}), **_pairs(judge, "--judge")}
     wanted = loaded.card.claims.judges if loaded.card.claims else {}
     with _bars() as watch:
-        judges = {kind: load_detector(place) for kind, place in places.items() if kind in wanted}
+        judges = api.judges_for(name, _pairs(judge, "--judge"), kinds=wanted)
         found = files.verify(loaded, pipe, judges, watch=watch)
     if not found:
         print("the card claims nothing that could be measured")

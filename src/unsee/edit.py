@@ -19,6 +19,7 @@ from unsee.errors import InputError
 from unsee.layers import swapped
 from unsee.pipelines import denoisers, fingerprint
 from unsee.pipelines import name as name_of
+from unsee.whole import write_whole
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,6 @@ class Edit:
         A dense delta is stored under its weight's name, a low-rank one under that name + ".up" and ".down".
         """
         path = Path(path)
-        part = path.with_name(path.name + ".part")
         tensors: dict[str, Tensor] = {}
         for name, delta in self.deltas.items():
             if isinstance(delta, Tensor):
@@ -127,8 +127,8 @@ class Edit:
             else:
                 tensors |= {f"{name}.up": delta.up, f"{name}.down": delta.down}
         tensors = {key: tensor.contiguous().cpu() for key, tensor in tensors.items()}
-        part.write_bytes(save(tensors, metadata={"unsee": self.card.to_json()}))
-        part.replace(path)
+        data = save(tensors, metadata={"unsee": self.card.to_json()})
+        write_whole(path, lambda part: part.write_bytes(data))
         return path
 
     @classmethod

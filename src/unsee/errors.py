@@ -16,7 +16,7 @@ class InputError(ValueError):
 
 def unknown(kind: str, name: str, allowed: Iterable[str]) -> InputError:
     """The error for a name outside a fixed set: the name, the nearest allowed one, and all of them."""
-    allowed, name = sorted(allowed), name if len(name) <= 200 else f"{name[:200]}..."
+    allowed, name = sorted(allowed), _cut(name)
     lower = {word.lower(): word for word in allowed}
     near = get_close_matches(name.lower(), lower, n=1)
     hint = f"did you mean {lower[near[0]]!r}? " if near else ""
@@ -31,8 +31,7 @@ def invalid(error: ValidationError, allowed: Iterable[str] = ()) -> InputError:
         return unknown("setting", field, allowed)
     if found["type"] == "value_error":  # one of ours, which says all
         return InputError(f"{field}: {found['ctx']['error']}")
-    field = field if len(field) <= 200 else f"{field[:200]}..."
-    return InputError(f"{field}: {found['msg'][0].lower()}{found['msg'][1:]}, got {_short(found['input'])}")
+    return InputError(f"{_cut(field)}: {found['msg'][0].lower()}{found['msg'][1:]}, got {_short(found['input'])}")
 
 
 def _short(value: object) -> str:
@@ -41,4 +40,8 @@ def _short(value: object) -> str:
         text = repr(value)
     except (ValueError, RecursionError):
         return f"a {type(value).__name__} that cannot be shown"
+    return _cut(text)
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= 200 else f"{text[:200]}..."

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from unsee import guards, pipelines
-from unsee.api import sampling_for, write_whole
+from unsee.api import EDIT, RECORD, judges_for, sampling_for
 from unsee.concepts import Concept
 from unsee.config import read
 from unsee.edit import Edit
 from unsee.errors import InputError
 from unsee.evaluate import suites
-from unsee.evaluate.detectors import load_detector
 from unsee.evaluate.records import ColumnRecord, Evaluation, answers_csv, scores_csv
 from unsee.evaluate.render import Sampling
 from unsee.evaluate.run import base, distinct, run
@@ -25,6 +24,7 @@ from unsee.evaluate.suites.table import from_csv
 from unsee.recorder import Watch, quiet
 from unsee.report.evaluation import contact, page
 from unsee.versions import versions
+from unsee.whole import write_whole
 
 FILES = ("index.html", "pictures.png", "evaluation.json", "scores.csv", "answers.csv")
 
@@ -75,9 +75,9 @@ def prepare(
         raise InputError(f"name what to measure with --suite or --csv; suites: {', '.join(suites.names())}")
     for name in guard:
         guards.named(name, "anything")  # a wrong name is told before a model is loaded
-    if (Path(model) / "run.json").is_file():
-        edits = [str(Path(model) / "edit.safetensors"), *edits]
-        model = read(Path(model) / "run.json")["model"]
+    if (Path(model) / RECORD).is_file():
+        edits = [str(Path(model) / EDIT), *edits]
+        model = read(Path(model) / RECORD)["model"]
     loaded = [_edit(text) for text in edits]
     pipe = pipelines.load(model, trust_remote_code=trust_remote_code)
     wanted = tuple(map(Concept, concepts)) or tuple(dict.fromkeys(c for edit in loaded for c in edit.concepts))
@@ -89,12 +89,11 @@ def prepare(
         with column.applied(pipe):
             pass  # refuse what does not fit this model before anything is drawn
     card = pipelines.card(model)
-    sources = {**card.get("judges", {}), **(judges or {})}
     if words is None:
         words = json.loads(Path(card["words"]).read_text(encoding="utf-8")) if "words" in card else {}
     world = World(
         pipe,
-        {kind: load_detector(source) for kind, source in sources.items()},
+        judges_for(model, judges or {}),
         words,
         wanted,
         n,

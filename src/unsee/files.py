@@ -19,11 +19,11 @@ from unsee.edit import Edit
 from unsee.errors import InputError, unknown
 from unsee.evaluate.detectors import Judge
 from unsee.evaluate.questions import EVERYTHING_ELSE, Row, answer, questions
-from unsee.evaluate.render import Sampling, render
+from unsee.evaluate.render import Sampling, render, render_pair
 from unsee.evaluate.statistics import rate
 from unsee.export.formats import FORMATS, matrices, rounded
 from unsee.export.lowrank import Loss, low_rank
-from unsee.pipelines import denoiser
+from unsee.pipelines import call_options, denoiser
 from unsee.recorder import Watch, quiet
 
 TOLERANCE = 1 / 255
@@ -154,9 +154,7 @@ def verify(edit: Edit, pipe: Any, judges: Mapping[str, Judge], *, watch: Watch =
         raise InputError(f"the card claims {min(unknown_rows)!r}, which these judges have no question for")
     shots = list(dict.fromkeys(shot for question in asked for shot in question.shots))
     sampling = Sampling(claims.steps, claims.guidance_scale)
-    before = render(pipe, shots, sampling, watch=watch)
-    with edit.applied(pipe):
-        after = render(pipe, shots, sampling, watch=watch)
+    before, after = render_pair(pipe, edit.applied(pipe), shots, sampling, watch=watch)
     found = []
     for question in asked:
         row = answer(question, before, after, judges)
@@ -205,7 +203,7 @@ def _draw(
         generator=[torch.Generator().manual_seed(seed) for _ in words for seed in seeds],
         num_inference_steps=steps,
         output_type="np",
-        **getattr(like or pipe, "unsee_options", {}),  # what every call of this pipeline shall have
+        **call_options(like or pipe),
     )[0]
     return np.asarray(drawn, np.float32)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +48,19 @@ def render(
         pictures.update(drawn)
         watch("render", len(pictures), len(mine))
     return dict(zip(todo, gathered([pictures[shot] for shot in mine]), strict=True))
+
+
+def render_pair(
+    pipe: Any, change: AbstractContextManager[None], shots: Sequence[Shot], sampling: Sampling, *, watch: Watch = quiet
+) -> tuple[dict[Shot, Image], dict[Shot, Image]]:
+    """Pictures of a model, and again within `change`, such as `edit.applied(pipe)`; one stage to `watch`."""
+
+    def half(offset: int) -> Watch:
+        return lambda stage, done, total: watch(stage, done + offset * total, 2 * total)
+
+    before = render(pipe, shots, sampling, watch=half(0))
+    with change:
+        return before, render(pipe, shots, sampling, watch=half(1))
 
 
 def batches(pipe: Any, shots: Sequence[Shot], sampling: Sampling, batch: int) -> Iterator[list[tuple[Shot, Image]]]:
