@@ -34,7 +34,7 @@ from unsee.evaluate.records import Evaluation, Measured
 from unsee.evaluate.render import Shot
 from unsee.evaluate.suites import Column, article
 from unsee.methods.esd import ESD
-from unsee.report.evaluation import tables
+from unsee.report.evaluation import idle, tables
 from unsee.report.grid import grid
 from unsee.versions import versions
 
@@ -235,6 +235,7 @@ def judged(experiment: Experiment, found: Evaluation) -> Iterator[str]:
 def markdown(experiment: Experiment, found: Evaluation) -> str:
     """A section: goals, then a table for each suite."""
     parts = [f"## {experiment.title}", f"`{found.command}`" if found.command else ""]
+    parts += idle(found)
     if experiment.goals:
         head = "| goal | the paper's figure | limit | measured, the worst | n | reached |\n|---|---|---|---|---|---|"
         parts.append("\n".join([head, *judged(experiment, found)]))

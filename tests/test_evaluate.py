@@ -126,6 +126,14 @@ def test_json_is_what_is_written(run: Run, worded: Path, tmp_path: Path) -> None
     assert Evaluation.from_json(out) == Evaluation.from_json((tmp_path / "out" / "evaluation.json").read_bytes())
 
 
+def test_a_guard_that_never_acts_is_said_so(run: Run, worded: Path) -> None:
+    words = ("--suite", "paraphrase", "--concept", "church", "-n", 2, "--guard", "sld-weak", "--guard", "sld-max")
+    code, out, err = run("evaluate", worded, *words)
+    assert code == 0, err
+    assert "sld-weak never acts here: its warm-up is 15 steps, a run has 2" in out
+    assert "sld-max never" not in out
+
+
 def test_a_run_is_measured_by_its_folder(run: Run, worded: Path, edit: unsee.Edit, tmp_path: Path) -> None:
     (tmp_path / "church").mkdir()
     edit.save(tmp_path / "church" / "edit.safetensors")

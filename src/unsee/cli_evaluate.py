@@ -128,7 +128,7 @@ def say(found: Evaluation) -> None:
     from rich.text import Text
 
     from unsee.cli import _plain
-    from unsee.report.evaluation import tables, verdict
+    from unsee.report.evaluation import idle, tables, verdict
 
     console = Console(width=None if sys.stdout.isatty() else 160)
     for table in tables(found):
@@ -143,6 +143,6 @@ def say(found: Evaluation) -> None:
             shown.add_row(*(Text(_plain(text), style="bold" if mark else "") for text, mark in zip(row, gone)))
         console.print(shown)
     print()
-    for sentence in verdict(found):
+    for sentence in verdict(found) + idle(found):
         print(_plain(sentence))
     print("≈ not distinguishable from the base on the same prompts and seeds")

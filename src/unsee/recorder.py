@@ -323,6 +323,35 @@ def _same_point(pipe: Any, one: Call, other: Call) -> bool:
     return all(torch.equal(_stacked(a), _stacked(b)) for a, b in pairs)
 
 
+def _told(call: Call, other: Call) -> Call:
+    """A call with those arguments only that differ from another prompt's: what the text says, no sizes or places."""
+
+    def differing(one: dict[str, Any], two: dict[str, Any]) -> dict[str, Any]:
+        found = {}
+        for name, value in one.items():
+            if isinstance(value, dict):
+                found[name] = differing(value, two.get(name) or {})
+            elif not _same(value, two.get(name)):
+                found[name] = value
+        return found
+
+    return Call(differing(call.arguments, other.arguments), call.output)
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return one.shape == other.shape and torch.equal(one, other)
+    return type(one) is type(other) and bool(one == other)
+
+
+def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Arguments with others in their place, also inside of dicts."""
+    inner = {name: _over(below[name], value) if isinstance(value, dict) else value for name, value in above.items()}
+    return {**below, **inner}
+
+
 @contextmanager
 def steered(
     pipe: Any,
@@ -339,12 +368,13 @@ def steered(
     prompted  (k, c, u, s) -> what stands for c in step k, counted from 0 in each run
 
     The pipeline's own guidance does the rest, whether it asks for c and u in one call or in two. Where it asks for c
-    first, u is computed once more, for the empty prompt. s costs one call of B rows a step; it is asked at the
-    pipeline's default size. Raises InputError for a pipeline, and in the context for a run, without guidance.
+    first, u is computed once more, for the empty prompt. s costs one call of B rows a step. Raises InputError for a
+    pipeline, and in the context for a run, without guidance.
     """
     _, net = denoiser(pipe)
     concept = conditions(pipe, [prompt], seeds=[0])
     way = _guidance(pipe, concept, prompt)
+    asked, empty = _told(concept, way.null), _told(way.null, concept)
     run: Any = None
     count = 0  # denoiser calls in this run
     known: dict[int, Call] = {}  # the two halves of this step, as far as they have been asked for
@@ -355,7 +385,7 @@ def steered(
         asking = True
         try:
             with torch.no_grad():
-                return replay(net, stack([about] * like.output.shape[0]), like)
+                return _output(net(**_over(like.arguments, stack([about] * like.output.shape[0]).arguments)))
         finally:
             asking = False
 
@@ -363,9 +393,9 @@ def steered(
         """What the pipeline gets for one of the two conditions."""
         call = known[half]
         if half == way.c and prompted:
-            u = known[1 - half].output if 1 - half in known else ask(way.null, call)
-            return prompted((count - 1) // way.calls, call.output, u, ask(concept, call))
-        return null(ask(concept, call)) if half != way.c and null else call.output
+            u = known[1 - half].output if 1 - half in known else ask(empty, call)
+            return prompted((count - 1) // way.calls, call.output, u, ask(asked, call))
+        return null(ask(asked, call)) if half != way.c and null else call.output
 
     def hook(module: nn.Module, args: Any, kwargs: Any, result: Any) -> Any:
         nonlocal run, count, known

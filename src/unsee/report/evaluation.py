@@ -99,6 +99,17 @@ def verdict(evaluation: Evaluation) -> list[str]:
     return said or ["Nothing was counted: no suite found what it needs."]
 
 
+def idle(evaluation: Evaluation) -> list[str]:
+    """What to know of guards whose warm-up is as long as a run: they never act."""
+    steps = evaluation.sampling["steps"]
+    waits = {column.name: column.settings.get("warmup", 0) for column in evaluation.columns if column.kind == "guard"}
+    return [
+        f"{name} never acts here: its warm-up is {wait} steps, a run has {steps} (--steps gives it more)."
+        for name, wait in waits.items()
+        if wait >= steps
+    ]
+
+
 def _sentence(one: Measured) -> str:
     text = f"{one.row} ({one.suite}) {number(one)}"
     if one.base and one.difference:
@@ -139,7 +150,7 @@ def page(
         .render(
             evaluation=evaluation,
             tables=tables(evaluation),
-            verdict=verdict(evaluation),
+            verdict=verdict(evaluation) + idle(evaluation),
             pictures=_fitting(asked, galleries),
             pairs=pairs,
             curves=curves(evaluation),
