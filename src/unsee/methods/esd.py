@@ -64,7 +64,7 @@ from unsee.methods.settings import (
     random_words,
     staying,
 )
-from unsee.pipelines import denoiser, fingerprint, name, picture
+from unsee.pipelines import denoiser, fingerprint, name, picture, said_options
 from unsee.recorder import (
     Call,
     Trajectory,
@@ -204,7 +204,8 @@ class ESD:
         stay, named = staying(concepts, self.neutral), sum(len(concept.keep) for concept in concepts)
         spared = random_words(pipe, self.spared, concepts, rng)
         kept = (*(stay if self.keep_weight or spared else ()), *spared)
-        card = Card(self.called, settings_of(self), concepts, name(pipe), fingerprint(net), seed, versions(), kept)
+        made = (self.called, settings_of(self), concepts, name(pipe), fingerprint(net), seed, versions(), kept)
+        card = Card(*made, call=said_options(pipe))
         metric = self._metric(pipe, weights, kept, rng) if spared else {}
 
         out = self.held_out
