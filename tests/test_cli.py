@@ -194,6 +194,7 @@ BAD = {
     "missing edit": (["show", "nothing.safetensors"], "there is no edit file"),
     "edit that is random": (["show", "random.safetensors"], "is broken"),
     "edit that is a pickle": (["show", "evil.pt"], "no .safetensors file"),
+    "a preset that is none": (["erase", "church", "--preset", "stile"], "did you mean 'style'?"),
     "an option of the pipeline that is none": (
         ["erase", "church", "--call", "guidance_rescal=1"],
         "did you mean 'guidance_rescale'?",

@@ -59,7 +59,7 @@ def erase(
     model: Model = None,
     revision: Annotated[str | None, typer.Option(help="Commit of the model on the hub.")] = None,
     method: Annotated[str | None, typer.Option(help="How to erase.")] = None,
-    preset: Annotated[str | None, typer.Option(help="Named settings of the method, such as 'paper'.")] = None,
+    preset: Annotated[str | None, typer.Option(help="object, style, explicit, person, memorised; or paper.")] = None,
     select: Annotated[
         str | None, typer.Option(help="cross, cross-kv, self, noncross, all, or a pattern of weights' names.")
     ] = None,

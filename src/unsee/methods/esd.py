@@ -54,6 +54,7 @@ from unsee.fit import Examiner, Lesson, fit, sparing, trainable
 from unsee.layers import reads_text, select, swapped
 from unsee.methods.settings import (
     NEUTRAL,
+    PRESETS,
     TEMPLATES,
     Count,
     NotNegative,
@@ -165,6 +166,7 @@ class ESD:
 
     called: ClassVar[str] = "esd"
     presets: ClassVar[dict[str, dict[str, Any]]] = {
+        **PRESETS,
         # Sec. 5 and the authors' first code; x_t by the edited model, under the concept's bare name.
         "paper": {
             "held_out": 0,
