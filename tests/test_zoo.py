@@ -18,7 +18,8 @@ from torch import Tensor
 
 from unsee import Concept, Edit, InputError, methods
 from unsee.evaluate.render import Sampling, Shot, render
-from unsee.fit import trainable
+from unsee.fit import error, trainable
+from unsee.guards import NegativePrompt
 from unsee.layers import BLOCKS, SELECTIONS, entrance, reads_text, select
 from unsee.pipelines import calling, denoiser, draw, for_pictures, guided
 from unsee.recorder import (
@@ -283,6 +284,37 @@ def test_layers_that_read_the_text_are_those_named(family: str) -> None:
     assert all(moment.shape == (one[name].shape[1],) * 2 for name, moment in metric.items())
 
 
+def test_a_learned_variance_is_no_part_of_a_prediction() -> None:
+    """PixArt answers with twice the channels of its latent; its sampler reads the first half."""
+    net = denoiser(built("pixart-sigma"))[1]
+    for step in trajectory("pixart-sigma"):
+        for call in (step.concept, step.null):
+            assert call.output.shape == call.arguments["hidden_states"].shape
+            with torch.no_grad():
+                whole = net(**call.arguments)[0]
+            assert whole.shape[1] == 2 * call.output.shape[1]
+            torch.testing.assert_close(whole[:, :4], call.output, atol=2e-4, rtol=2e-4)
+    with trainable({"proj_out": net.proj_out.weight}):
+        error(net, Call(step.null.arguments, step.null.output + 1)).sum().backward()
+        patches = net.proj_out.weight.grad.unflatten(0, (-1, 8))  # (pixels of a patch, channels, features)
+        assert patches[:, :4].abs().amin(dim=(0, 2)).min() > 1e-3
+        assert not patches[:, 4:].any()
+
+
+def test_a_guard_leaves_a_learned_variance_alone() -> None:
+    pipe = zoo.build("pixart-sigma")
+    options = {"output_type": "latent", **for_pictures(pipe, 4.0)}
+
+    def latents(**more: Any) -> Tensor:
+        return draw(pipe, ["a church", "a cat"], [0, 1], 3, **options, **more)[0]  # type: ignore[no-any-return]
+
+    plain = latents()
+    with NegativePrompt("a dog").applied(pipe):
+        guarded = latents()
+    torch.testing.assert_close(guarded, latents(negative_prompt="a dog"), atol=1e-4, rtol=1e-4)
+    assert (guarded - plain).abs().max() > 1e-2
+
+
 @pytest.mark.parametrize("family_of_two", sorted(TWO_DENOISERS))
 def test_two_denoisers_are_refused(family_of_two: str) -> None:
     pipe = zoo.build(family_of_two)
@@ -371,7 +403,7 @@ def row(family: str) -> str:
     (step,) = record(pipe, ["a church"], seeds=[7], steps=3, at=[0])
     handle.remove()
     _, *asked = outputs  # the first is the unguided run's, by which the two are told apart
-    together = torch.cat(asked)
+    together = torch.cat(asked)[:, : step.concept.output.shape[1]]
     c_first = (together[:1] - step.concept.output).abs().max() < (together[1:] - step.concept.output).abs().max()
     calls = f"{'one call' if len(asked) == 1 else 'two calls'}, {'c, u' if c_first else 'u, c'}"
     option, scale = next((name, value) for name, value in guided(pipe, 3.0).items() if name.endswith("scale"))

@@ -7,7 +7,8 @@ here knows a model: the pipeline encodes the prompt, prepares the latent and dra
     B     runs drawn side by side, one prompt and one seed each
     x     the latent as the denoiser gets it (B, ...), scaled by the sampler where it does so
     t     the time as the denoiser gets it: (B,)
-    c, u  its predictions with the prompt and without it, in the network's own output (eps, v, flow or x0)
+    c, u  its predictions with the prompt and without it, in the network's own output (eps, v, flow or x0), without the
+          channels of a learned variance that some networks put behind them
 """
 
 from __future__ import annotations
@@ -385,7 +386,8 @@ def steered(
         asking = True
         try:
             with torch.no_grad():
-                return _output(net(**_over(like.arguments, stack([about] * like.output.shape[0]).arguments)))
+                arguments = _over(like.arguments, stack([about] * like.output.shape[0]).arguments)
+            return _predicted(net(**arguments), like.arguments[_names(type(net))[0]])
         finally:
             asking = False
 
@@ -421,10 +423,10 @@ def steered(
 
 def replay(denoiser: nn.Module, call: Call, like: Call | None = None) -> Tensor:
     """The denoiser's answer now to a recorded call, (B, ...); at the latent and time of the call `like` if given."""
-    arguments = call.arguments
+    arguments, names = call.arguments, _names(type(denoiser))
     if like is not None:
-        arguments = {**arguments, **{name: like.arguments[name] for name in _names(type(denoiser))}}
-    return _output(denoiser(**arguments))
+        arguments = {**arguments, **{name: like.arguments[name] for name in names}}
+    return _predicted(denoiser(**arguments), arguments[names[0]])
 
 
 @contextmanager
@@ -559,10 +561,10 @@ def _run(
 def _bound(module: nn.Module, args: Any, kwargs: Any, result: Any) -> Call:
     """A denoiser's call with its arguments by name and a time for each row."""
     signature = inspect.signature(type(module).forward)
-    _, time = _names(type(module))
+    latent, time = _names(type(module))
     arguments = dict(signature.bind(module, *args, **kwargs).arguments)
     del arguments[next(iter(signature.parameters))]
-    output = _output(result)
+    output = _predicted(result, arguments[latent])
     # Some families pass one time for the whole batch; one for each row lets rows of different times be stacked.
     arguments[time] = torch.as_tensor(arguments[time], device=output.device).expand(output.shape[0])
     return Call({**arguments, "return_dict": False}, output)
@@ -590,15 +592,25 @@ def _output(result: Any) -> Tensor:
     return _stacked(result[0] if isinstance(result, tuple) else result.sample)
 
 
+def _predicted(result: Any, x: Any) -> Tensor:
+    """What a denoiser predicts for the latent x: of twice the channels, the first half.
+
+    The second is then the variance that it has learned. No pipeline guides it: PixArt's drops it, DeepFloyd's hands it
+    on as it is. So it is no part of eq. 6, and a fit that followed it would spend weights on what no picture shows.
+    """
+    output, x = _output(result), _stacked(x)
+    return output[:, : x.shape[1]] if x.ndim == 4 and output.shape[1] == 2 * x.shape[1] else output
+
+
 def _stacked(rows: Any) -> Tensor:
     """Some families pass a latent as a list of rows."""
     return torch.stack(list(rows)) if isinstance(rows, list) else rows
 
 
 def _like(result: Any, output: Tensor) -> Any:
-    """What a denoiser returned, with another output in its place."""
+    """What a denoiser returned, with another output in its place; behind it a learned variance as it was."""
     old = result[0] if isinstance(result, tuple) else result.sample
-    new = list(output) if isinstance(old, list) else output.to(old.dtype)
+    new = list(output) if isinstance(old, list) else torch.cat([output.to(old.dtype), old[:, output.shape[1] :]], 1)
     return (new, *result[1:]) if isinstance(result, tuple) else replace(result, sample=new)
 
 
