@@ -123,6 +123,30 @@ def test_generate_draws_base_and_edit(run: Run, finished: Path, tmp_path: Path) 
     assert full.tobytes() != none.tobytes()
 
 
+def test_options_of_the_pipeline_go_into_record_card_and_pictures(run: Run, finished: Path, tmp_path: Path) -> None:
+    drawn = {}
+    for name, call in (("plain", []), ("rescaled", ["--call", "guidance_rescale=1"])):
+        code, _, err = run("erase", "church", *QUICK, *call, "--out", name)
+        assert code == 0, err
+        drawn[name] = Image.open(tmp_path / name / "before-after.png").tobytes()
+    assert drawn["plain"] != drawn["rescaled"]
+    record = json.loads((tmp_path / "rescaled" / "run.json").read_text())
+    edit = tmp_path / "rescaled" / "edit.safetensors"
+    assert record["config"]["call"] == unsee.Edit.load(edit).card.call == {"guidance_rescale": 1}
+    code, _, err = run("verify", edit)  # on pictures that are drawn in the same way
+    assert code == 0, err
+    sheets = []
+    for call in ([], ["--call", "guidance_rescale=0"]):  # generate takes the card's options, or others
+        code, _, err = run("generate", "a church", "--edit", edit, "-n", 1, "--steps", 2, "--out", "a.png", *call)
+        assert code == 0, err
+        sheets.append(Image.open(tmp_path / "a.png").tobytes())
+    assert sheets[0] != sheets[1]
+    code, _, err = run("evaluate", tmp_path / "rescaled", "--suite", "partial", "-n", 2, "--steps", 1)
+    assert code == 0, err
+    found = json.loads((tmp_path / "runs" / "evaluation-rescaled" / "evaluation.json").read_text())
+    assert found["sampling"]["call"] == {"guidance_rescale": 1}
+
+
 def test_show_prints_the_card(run: Run, finished: Path) -> None:
     code, out, _ = run("show", finished / "edit.safetensors")
     assert code == 0
@@ -170,6 +194,11 @@ BAD = {
     "missing edit": (["show", "nothing.safetensors"], "there is no edit file"),
     "edit that is random": (["show", "random.safetensors"], "is broken"),
     "edit that is a pickle": (["show", "evil.pt"], "no .safetensors file"),
+    "a preset that is none": (["erase", "church", "--preset", "stile"], "did you mean 'style'?"),
+    "an option of the pipeline that is none": (
+        ["erase", "church", "--call", "guidance_rescal=1"],
+        "did you mean 'guidance_rescale'?",
+    ),
     "generate with a random edit": (["generate", "a church", "--edit", "random.safetensors"], "is broken"),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -61,6 +62,7 @@ class Card:
     curve      of a fit, on runs that it never trained on: (updates done, mean squared error where the concept is asked
                for, and where something else is)
     claims     what was measured of it, if anything was
+    call       other options of the pipeline's calls, in recorded runs and in pictures
     forced_from  the base_hash it was made for, if it was put on other weights by force
     """
 
@@ -74,6 +76,7 @@ class Card:
     kept: tuple[str, ...] = ()
     curve: tuple[tuple[float, float, float], ...] = ()
     claims: Claims | None = None
+    call: dict[str, Any] = field(default_factory=dict)
     forced_from: str | None = None
 
     def to_json(self) -> str:

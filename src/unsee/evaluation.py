@@ -54,6 +54,7 @@ def prepare(
     seed: int = 0,
     steps: int | None = None,
     guidance_scale: float | None = None,
+    call: dict[str, Any] | None = None,
     trust_remote_code: bool = False,
 ) -> Bench:
     """Load a model, or the model and edit of a run's folder, and whatever is to be measured beside it.
@@ -66,6 +67,7 @@ def prepare(
     judges    classifiers by kind, beside those that the model's card names
     words     what the model knows, instead of what its card says
     n, seed   pictures for each row, and the first one's seed
+    call      other options of the pipeline's calls, over those of a run's folder
     Raises InputError on anything that cannot work.
     """
     if n < 2:
@@ -77,9 +79,10 @@ def prepare(
         guards.named(name, "anything")  # a wrong name is told before a model is loaded
     if (Path(model) / RECORD).is_file():
         edits = [str(Path(model) / EDIT), *edits]
-        model = read(Path(model) / RECORD)["model"]
+        config = read(Path(model) / RECORD)
+        model, call = config["model"], {**config.get("call", {}), **(call or {})}
     loaded = [_edit(text) for text in edits]
-    pipe = pipelines.load(model, trust_remote_code=trust_remote_code)
+    pipe = pipelines.calling(pipelines.load(model, trust_remote_code=trust_remote_code), **(call or {}))
     wanted = tuple(map(Concept, concepts)) or tuple(dict.fromkeys(c for edit in loaded for c in edit.concepts))
     if guard and not wanted:
         raise InputError("name what the guard is against: --concept WORD")
@@ -113,7 +116,7 @@ def evaluate(
         schema=1,
         command=command,
         model={"name": pipelines.name(world.pipe), "hash": outcome.model},
-        sampling=asdict(bench.sampling),
+        sampling={**asdict(bench.sampling), "call": pipelines.said_options(world.pipe)},
         n=world.n,
         seed=world.seed,
         judges={kind: judge.source for kind, judge in world.judges.items()},

@@ -54,6 +54,7 @@ from unsee.fit import Examiner, Lesson, fit, sparing, trainable
 from unsee.layers import reads_text, select, swapped
 from unsee.methods.settings import (
     NEUTRAL,
+    PRESETS,
     TEMPLATES,
     Count,
     NotNegative,
@@ -64,7 +65,7 @@ from unsee.methods.settings import (
     random_words,
     staying,
 )
-from unsee.pipelines import denoiser, fingerprint, name, picture
+from unsee.pipelines import denoiser, fingerprint, name, picture, said_options
 from unsee.recorder import (
     Call,
     Trajectory,
@@ -165,6 +166,7 @@ class ESD:
 
     called: ClassVar[str] = "esd"
     presets: ClassVar[dict[str, dict[str, Any]]] = {
+        **PRESETS,
         # Sec. 5 and the authors' first code; x_t by the edited model, under the concept's bare name.
         "paper": {
             "held_out": 0,
@@ -204,7 +206,8 @@ class ESD:
         stay, named = staying(concepts, self.neutral), sum(len(concept.keep) for concept in concepts)
         spared = random_words(pipe, self.spared, concepts, rng)
         kept = (*(stay if self.keep_weight or spared else ()), *spared)
-        card = Card(self.called, settings_of(self), concepts, name(pipe), fingerprint(net), seed, versions(), kept)
+        made = (self.called, settings_of(self), concepts, name(pipe), fingerprint(net), seed, versions(), kept)
+        card = Card(*made, call=said_options(pipe))
         metric = self._metric(pipe, weights, kept, rng) if spared else {}
 
         out = self.held_out

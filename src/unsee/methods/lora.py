@@ -44,7 +44,7 @@ from unsee.concepts import Concept
 from unsee.edit import Edit, LowRank
 from unsee.errors import InputError
 from unsee.methods.esd import ESD, Learner, steer
-from unsee.methods.settings import Count, Positive
+from unsee.methods.settings import PRESETS, Count, Positive
 from unsee.recorder import Watch, quiet
 
 ADAPTER = "unsee"
@@ -69,6 +69,7 @@ class LoRA(ESD):
 
     called: ClassVar[str] = "lora"
     presets: ClassVar[dict[str, dict[str, Any]]] = {
+        **PRESETS,
         # Its layers are what its filter finds: all of the blocks in which attention sits.
         "leco": {**ESD.presets["paper"], "select": r"\battentions\.", "updates": 500, "lr": 1e-4},
     }

@@ -55,7 +55,7 @@ from unsee.methods.settings import (
     random_words,
     staying,
 )
-from unsee.pipelines import denoiser, fingerprint, name
+from unsee.pipelines import denoiser, fingerprint, name, said_options
 from unsee.recorder import Watch, inputs, quiet, second_moments
 from unsee.versions import versions
 
@@ -124,7 +124,8 @@ class UCE:
         rng = torch.Generator().manual_seed(seed)
         weights = {name.removesuffix(".weight"): weight for name, weight in self.weights(net).items()}
         kept = (*staying(concepts, self.neutral), *random_words(pipe, self.spared, concepts, rng))
-        card = Card("uce", settings_of(self), concepts, name(pipe), fingerprint(net), seed, versions(), kept)
+        made = ("uce", settings_of(self), concepts, name(pipe), fingerprint(net), seed, versions(), kept)
+        card = Card(*made, call=said_options(pipe))
 
         pairs = [(word, concept.anchor or "") for concept in concepts for word in concept.names]
         columns: dict[str, list[tuple[Tensor, Tensor]]] = {layer: [] for layer in weights}
