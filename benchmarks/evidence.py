@@ -136,7 +136,7 @@ def experiments(words: dict[str, Any], concept: str, style: str, thing: str) -> 
         Experiment("ten", "Ten objects, an edit each (the paper's Table 2)", ("objects",), ten, False, of_ten),
         Experiment("style", f"A style: {style}", ("styles",), ((style,),), True, of_style),
         Experiment("implicit", f"What nobody asked for: {thing}", ("implicit",), ((thing,),), True, of_thing),
-        Experiment("eta", f"{concept} at eta 1, 3, 10 (Sec. 5.5)", ("objects",), ((concept,),), False, (), etas),
+        Experiment("eta", f"{concept} at eta 1, 3, 10 (Sec. 5.5)", ("eta",), ((concept,),), False, (), etas),
         Experiment("memorised", by_heart, ("memorised",), counts, False, of_titles),
     ]
     return [experiment for experiment in found if experiment.erase]

@@ -22,6 +22,7 @@ from unsee.evaluate.suites import Column, Suite, World
 from unsee.evaluate.suites import neighbours as neighbours_suite
 from unsee.evaluate.suites.table import from_csv
 from unsee.layers import swapped
+from unsee.report.evaluation import curves
 
 OBJECTS = ("church", "castle", "dog", "pizza", "fish")
 STYLES = ("ink", "neon")
@@ -212,6 +213,37 @@ def test_memorised(tmp_path: Path) -> None:
     assert (found["mount fuji: nearest to it"], found["the great wave: nearest to it"]) == (0, 1)
     # Two titles of four pictures for both columns, and four more of each for the base alone, to know them by.
     assert sum(where.pipe.calls) == 2 * 2 * 4 + 2 * 4
+
+
+def test_eta(tmp_path: Path) -> None:
+    """Eta 1 leaves the church, eta 3 erases it, eta 10 the fish too; what has no eta has no row."""
+    where = world()
+    ways: list[tuple[str, tuple[str, ...], dict[str, Any]]] = [
+        ("weak", (), {"eta": 1.0}),
+        ("medium", ("church",), {"eta": 3.0}),
+        ("strong", ("church", "fish"), {"eta": 10}),
+        ("other", (), {}),
+    ]
+    columns = [
+        Column(name, "edit", name, where.concepts, lambda pipe, gone=gone: pipe.without(*gone), settings)
+        for name, gone, settings in ways
+    ]
+    outcome = run(where, [suites.find("eta")], [base(where.concepts), *columns], Sampling(1, 2.0), tmp_path)
+    found = {name: rows(outcome, name) for name in ("base", "weak", "medium", "strong", "other")}
+    assert found["base"] == found["weak"] == {"erased": 1, "kept": 1, "church": 1, "kept: fish": 1}
+    assert found["medium"] == {"erased": 0, "kept": 1, "church": 0, "kept: fish": 1}
+    assert found["strong"] == {"erased": 0, "kept": 0, "church": 0, "kept: fish": 0}
+    assert not found["other"]
+    assert "strong has eta 10" in {one.note for one in outcome.measured}
+    (curve,) = curves(SimpleNamespace(suites=outcome.suites, columns=columns, measured=outcome.measured))  # type: ignore[arg-type]
+    assert curve.points == (("weak", 100, 100), ("medium", 0, 100), ("strong", 0, 0))
+
+
+@pytest.mark.parametrize(("concept", "words"), [("neon", "a church in neon style"), ("stamp", "a church")])
+def test_eta_of_what_is_no_object(tmp_path: Path, concept: str, words: str) -> None:
+    """A style is asked for by name, what appears unasked is not."""
+    outcome = measure("eta", tmp_path, world(concepts=(concept,)))
+    assert outcome.asked["eta"][0].shots[0].prompt == words
 
 
 def test_fidelity_of_an_edit_that_changes_nothing_else(tmp_path: Path) -> None:
