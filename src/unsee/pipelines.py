@@ -224,8 +224,8 @@ def denoiser(pipe: Any) -> tuple[str, nn.Module]:
     modules = denoisers(pipe)
     if len(modules) > 1:
         raise InputError(
-            f"{type(pipe).__name__} has two denoisers ({', '.join(modules)}): noisy steps run on one and the rest on the "
-            "other, while a recorded run, an update and an edit's fingerprint are of one network"
+            f"{type(pipe).__name__} has two denoisers ({', '.join(modules)}): noisy steps run on one and the rest on "
+            "the other, while a recorded run, an update and an edit's fingerprint are of one network"
         )
     key, net = next(iter(modules.items()))
     if how := _moved_by(net):
