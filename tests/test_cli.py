@@ -23,6 +23,7 @@ import unsee
 from unsee import cli
 from unsee.checkpoint import Checkpoint
 from unsee.methods.esd import ESD
+from unsee.report.page import panels
 
 QUICK = [
     *[
@@ -91,6 +92,26 @@ def test_the_page_needs_nothing_beside_itself(finished: Path) -> None:
 @pytest.mark.skipif(browser.CHROMIUM is None, reason=browser.MISSING)
 def test_the_page_opens_in_a_browser(finished: Path, tmp_path: Path) -> None:
     browser.check(finished / "index.html", browser.kept(tmp_path))
+
+
+def test_the_page_draws_how_the_fit_went(finished: Path) -> None:
+    curve = json.loads((finished / "run.json").read_text())["curve"]
+    assert [updates for updates, *_ in curve] == [0, 2]
+    html = (finished / "index.html").read_text()
+    assert html.count("<polyline") == 2
+    assert "stopped early" not in html
+    one, other = panels([(0, 4.0, 0.0), (10, 1.0, 2.0)], 20)
+    assert (one.top, one.last, one.points, one.stop) == (4, 1, "0.0,0.0 130.0,90.0", 130)
+    assert (other.top, other.points) == (2, "0.0,120.0 130.0,0.0")
+    assert panels([(0, 4.0, 0.0), (20, 1.0, 2.0)], 20)[0].stop is None
+    assert panels([], 20) == []
+
+
+def test_an_early_stop_is_marked(run: Run, tmp_path: Path) -> None:
+    stopping = [*QUICK, "--updates", 40, "--lr", "1e-9", "--set", "patience=1", "--out", "out"]
+    code, _, err = run("erase", "church", *stopping)
+    assert code == 0, err
+    assert (tmp_path / "out" / "index.html").read_text().count("stopped early") == 2
 
 
 def test_the_page_escapes_what_it_shows(run: Run, tmp_path: Path) -> None:

@@ -150,6 +150,7 @@ def erase(plan: Plan, folder: Path, *, command: str = "", every: float = 60.0, w
         "seconds": {stage: round(value, 2) for stage, value in seconds.items()},
         "peak_memory_bytes": peak_memory(),
         "judges": {kind: judge.source for kind, judge in judges.items()},
+        "curve": edit.card.curve,
         "rows": [asdict(row) for row in rows],
     }
     _write(folder / "before-after.png", lambda path: picture.save(path, format="PNG"))

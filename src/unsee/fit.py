@@ -19,12 +19,12 @@ from unsee.layers import swapped
 from unsee.pipelines import processes
 from unsee.recorder import Call, Watch, pick, quiet, replay
 
-WIDTH_RATE = 2.5
+WIDTH_RATE = 1.25
 """Step size times fan-in times the root of how many tensors move, when no step size is given. The best step for a
 matrix falls with its width (muP: Yang et al., arXiv:2203.03466), and what many tensors change in the output adds up
 as independent parts do. So one number serves small models and large ones, narrow selections and wide ones."""
 
-NEAR = 0.125
+NEAR = 0.5
 """Times the step, for weights that start near where they lead: larger steps would first lead away from there."""
 
 

@@ -142,14 +142,14 @@ class ESD:
 
     select: str = "cross-kv"
     eta: NotNegative = 1.0
-    updates: Count = 40
+    updates: Count = 30
     lr: Positive | None = None
     start: Literal["closed-form", "base"] = "closed-form"
     optimizer: Literal["matrix-adam", "adam"] = "matrix-adam"
     schedule: str = "linear"
     batch: Count = 8
-    runs: Count = 16
-    keep_runs: Count = 16
+    runs: Count = 8
+    keep_runs: Count = 8
     keep_weight: NotNegative = 1.0
     spared: Number = 128
     damping: Positive = 0.01

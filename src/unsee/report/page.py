@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +54,38 @@ def page(
             pair=(embedded(mosaic(shots, before)), embedded(mosaic(shots, after))),
             record=record,
             settings=record["config"]["settings"],
+            panels=panels(record["curve"], record["config"]["settings"].get("updates", 0)),
             config=json.dumps(record["config"], indent=1),
         )
     )
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One line of a fit's curve, drawn 260 wide and 120 high.
+
+    top    the error at the upper edge
+    last   the error at the end
+    points "x,y x,y ..." from the upper left
+    stop   where the fit ended before all of its updates; None if it made them all
+    """
+
+    name: str
+    top: float
+    last: float
+    points: str
+    stop: float | None
+
+
+def panels(curve: Sequence[tuple[float, float, float]], updates: int) -> list[Panel]:
+    """Errors on held-out runs, where the concept is asked for and where something else is, each to its own scale."""
+    found = []
+    for k, name in ((1, "asked for the concept"), (2, "asked for what must stay")) if curve else ():
+        top = max(point[k] for point in curve) or 1.0
+        places = [(260 * point[0] / max(updates, 1), 120 * (1 - point[k] / top)) for point in curve]
+        stop = places[-1][0] if curve[-1][0] < updates else None
+        found.append(Panel(name, top, curve[-1][k], " ".join(f"{x:.1f},{y:.1f}" for x, y in places), stop))
+    return found
 
 
 HEADER = ("", "before", "after", "n", "95 % interval after", "picture change")
