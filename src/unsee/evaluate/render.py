@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from PIL.Image import Image
 
+from unsee.errors import InputError
 from unsee.pipelines import processes
 from unsee.recorder import Watch, gathered, quiet
 
@@ -18,12 +19,14 @@ from unsee.recorder import Watch, gathered, quiet
 class Shot:
     """One picture that is asked for.
 
-    size  width and height in pixels; None is the pipeline's own
+    size      width and height in pixels; None is the pipeline's own
+    guidance  scale; None is that of the sampling
     """
 
     prompt: str
     seed: int
     size: tuple[int, int] | None = None
+    guidance: float | None = None
 
 
 @dataclass(frozen=True)
@@ -64,16 +67,22 @@ def render_pair(
 
 
 def batches(pipe: Any, shots: Sequence[Shot], sampling: Sampling, batch: int) -> Iterator[list[tuple[Shot, Image]]]:
-    """Shots with their pictures, up to `batch` of one size at a time."""
-    for size in dict.fromkeys(shot.size for shot in shots):
-        same = [shot for shot in shots if shot.size == size]
+    """Shots with their pictures, up to `batch` of one size and guidance at a time."""
+    for size, guidance in dict.fromkeys((shot.size, shot.guidance) for shot in shots):
+        same = [shot for shot in shots if (shot.size, shot.guidance) == (size, guidance)]
         for start in range(0, len(same), batch):
             now = same[start : start + batch]
-            drawn = pipe(
-                prompt=[shot.prompt for shot in now],
-                generator=[torch.Generator().manual_seed(shot.seed) for shot in now],
-                num_inference_steps=sampling.steps,
-                guidance_scale=sampling.guidance_scale,
-                **({"width": size[0], "height": size[1]} if size else {}),
-            ).images
+            try:
+                drawn = pipe(
+                    prompt=[shot.prompt for shot in now],
+                    generator=[torch.Generator().manual_seed(shot.seed) for shot in now],
+                    num_inference_steps=sampling.steps,
+                    guidance_scale=sampling.guidance_scale if guidance is None else guidance,
+                    **({"width": size[0], "height": size[1]} if size else {}),
+                ).images
+            except ValueError as error:
+                if isinstance(error, InputError):
+                    raise
+                what = f"{now[0].prompt[:60]!r}" + (f" in {size[0]} x {size[1]} pixels" if size else "")
+                raise InputError(f"cannot draw {what}: {' '.join(str(error).split())[:300]}") from error
             yield list(zip(now, drawn, strict=True))
