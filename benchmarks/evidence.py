@@ -5,7 +5,7 @@
 Each experiment erases something, measures the base model, every guard and every method on the same prompts and seeds,
 and becomes a section. How many pictures that takes, and how long, is said first: a picture that several suites or
 experiments look at is drawn once. Edits and pictures are kept in `--work`: an interrupted run goes on where it stopped.
-`python -m torch.distributed.run --standalone --nproc-per-node 2 -m benchmarks.evidence` shares the work among processes.
+`python -m torch.distributed.run --standalone --nproc-per-node 2 -m benchmarks.evidence` shares drawing and fitting.
 `--only` takes names of experiments and of suites. `--twin` is a model that was trained without `--twin-concept`: a
 folder of a pipeline, or one that holds its denoiser alone (`python -m recipes.mini denoiser --without church`).
 """
@@ -204,9 +204,8 @@ class Workshop:
 
     def edit(self, label: str, make: Make, words: Sequence[str]) -> Path | None:
         """The file of an edit; None, said on stderr, if the method cannot make it."""
-        settings = hashlib.sha256(repr(make).encode()).hexdigest()[
-            :8
-        ]  # one edit may be a column of several experiments
+        # One edit may be a column of several experiments: it goes by its settings, not by the column's name.
+        settings = hashlib.sha256(repr(make).encode()).hexdigest()[:8]
         path = self.work / "edits" / f"{folder_name([type(make).__name__, *words])}-{settings}.safetensors"
         _, net = pipelines.denoiser(self.pipe)
         if path.is_file():
