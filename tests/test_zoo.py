@@ -17,13 +17,14 @@ import zoo
 from torch import Tensor
 
 from unsee import Concept, Edit, InputError, methods
-from unsee.fit import trainable
+from unsee.evaluate.render import Sampling, Shot, render
+from unsee.fit import error, trainable
+from unsee.guards import NegativePrompt
 from unsee.layers import BLOCKS, SELECTIONS, entrance, reads_text, select
-from unsee.pipelines import calling, denoiser
+from unsee.pipelines import calling, denoiser, draw, for_pictures, guided
 from unsee.recorder import (
     Call,
     Trajectory,
-    _guided,
     _output,
     checkpointed,
     conditions,
@@ -139,6 +140,44 @@ def test_the_sampler_follows_the_guided_prediction(family: str) -> None:
         assert abs(along) > 0.9999
 
 
+def rows_asked(pipe: Any, **options: Any) -> int:
+    """How many rows a denoiser answers in one step of a picture's run."""
+    rows: list[int] = []
+    handle = denoiser(pipe)[1].register_forward_hook(lambda *call: rows.append(len(_output(call[-1]))))
+    try:
+        draw(pipe, ["a church"], [0], 1, output_type="latent", **options)
+    finally:
+        handle.remove()
+    return sum(rows)
+
+
+DISTILLED = {"flux-dev", "flux-schnell"}
+"""Families whose pictures are guided by a number that the network reads, unless they are asked otherwise."""
+
+
+def test_pictures_are_drawn_with_guidance(family: str) -> None:
+    pipe = built(family)
+    assert rows_asked(pipe, **for_pictures(pipe, 1.0)) == 1
+    assert rows_asked(pipe, **for_pictures(pipe, 3.0)) == (1 if family in DISTILLED else 2)
+
+
+def test_guidance_and_a_negative_prompt_are_options_of_pictures() -> None:
+    pipe = zoo.build("flux-dev")
+    alone = conditions(pipe, ["a church"])
+    plain = record(pipe, ["a church"], seeds=[0], steps=2)
+    calling(pipe, true_cfg_scale=2.0)
+    assert rows_asked(pipe, **for_pictures(pipe, 3.0)) == 2
+    calling(pipe, negative_prompt="a dog")
+    shots = [Shot("a church", 0), Shot("a cat", 1)]
+    with_dog = render(pipe, shots, Sampling(2, 3.0))
+    without = render(calling(pipe, negative_prompt=""), shots, Sampling(2, 3.0))
+    assert all(with_dog[shot].tobytes() != without[shot].tobytes() for shot in shots)
+    calling(pipe, negative_prompt="a dog")  # recorded runs have nothing of both: their guidance is the method's
+    assert torch.equal(conditions(pipe, ["a church"]).output, alone.output)
+    for step, other in zip(record(pipe, ["a church"], seeds=[0], steps=2), plain, strict=True):
+        assert torch.equal(step.null.output, other.null.output)
+
+
 @torch.no_grad()
 def unsaid(family: str) -> Tensor:
     """What a denoiser answers to the recorded calls for the concept when the tokens of the prompt are those of none."""
@@ -245,6 +284,37 @@ def test_layers_that_read_the_text_are_those_named(family: str) -> None:
     assert all(moment.shape == (one[name].shape[1],) * 2 for name, moment in metric.items())
 
 
+def test_a_learned_variance_is_no_part_of_a_prediction() -> None:
+    """PixArt answers with twice the channels of its latent; its sampler reads the first half."""
+    net = denoiser(built("pixart-sigma"))[1]
+    for step in trajectory("pixart-sigma"):
+        for call in (step.concept, step.null):
+            assert call.output.shape == call.arguments["hidden_states"].shape
+            with torch.no_grad():
+                whole = net(**call.arguments)[0]
+            assert whole.shape[1] == 2 * call.output.shape[1]
+            torch.testing.assert_close(whole[:, :4], call.output, atol=2e-4, rtol=2e-4)
+    with trainable({"proj_out": net.proj_out.weight}):
+        error(net, Call(step.null.arguments, step.null.output + 1)).sum().backward()
+        patches = net.proj_out.weight.grad.unflatten(0, (-1, 8))  # (pixels of a patch, channels, features)
+        assert patches[:, :4].abs().amin(dim=(0, 2)).min() > 1e-3
+        assert not patches[:, 4:].any()
+
+
+def test_a_guard_leaves_a_learned_variance_alone() -> None:
+    pipe = zoo.build("pixart-sigma")
+    options = {"output_type": "latent", **for_pictures(pipe, 4.0)}
+
+    def latents(**more: Any) -> Tensor:
+        return draw(pipe, ["a church", "a cat"], [0, 1], 3, **options, **more)[0]  # type: ignore[no-any-return]
+
+    plain = latents()
+    with NegativePrompt("a dog").applied(pipe):
+        guarded = latents()
+    torch.testing.assert_close(guarded, latents(negative_prompt="a dog"), atol=1e-4, rtol=1e-4)
+    assert (guarded - plain).abs().max() > 1e-2
+
+
 @pytest.mark.parametrize("family_of_two", sorted(TWO_DENOISERS))
 def test_two_denoisers_are_refused(family_of_two: str) -> None:
     pipe = zoo.build(family_of_two)
@@ -332,11 +402,11 @@ def row(family: str) -> str:
     handle = net.register_forward_hook(lambda *call: outputs.append(_output(call[-1])))
     (step,) = record(pipe, ["a church"], seeds=[7], steps=3, at=[0])
     handle.remove()
-    _, *guided = outputs  # the first is the unguided run's, by which the two are told apart
-    together = torch.cat(guided)
+    _, *asked = outputs  # the first is the unguided run's, by which the two are told apart
+    together = torch.cat(asked)[:, : step.concept.output.shape[1]]
     c_first = (together[:1] - step.concept.output).abs().max() < (together[1:] - step.concept.output).abs().max()
-    calls = f"{'one call' if len(guided) == 1 else 'two calls'}, {'c, u' if c_first else 'u, c'}"
-    option, scale = next((name, value) for name, value in _guided(pipe, 3.0).items() if name.endswith("scale"))
+    calls = f"{'one call' if len(asked) == 1 else 'two calls'}, {'c, u' if c_first else 'u, c'}"
+    option, scale = next((name, value) for name, value in guided(pipe, 3.0).items() if name.endswith("scale"))
     asked = f"`{option}`{' + 1' if scale == 2.0 else ''}"
     memory = "refused" if family in FORGETFUL else "yes"
     return f"| {family} | {type(pipe).__name__} | {type(net).__name__} | {kind} | {asked}: {calls} | {memory} |"

@@ -68,7 +68,7 @@ def psnr(vae: AutoencoderKL, pictures: NDArray[np.uint8], batch: int = 64) -> fl
 
 @torch.no_grad()
 def encode(vae: AutoencoderKL, x: Tensor) -> Tensor:
-    """The posterior's mean and deviation, (B, 32, H / 8, W / 8) in half precision, for the denoiser to sample from."""
+    """The posterior's mean and deviation, (B, 32, H / 8, W / 8) in half precision."""
     q = vae.encode(x).latent_dist
     return torch.cat([q.mean, q.std], 1).half()
 
@@ -78,7 +78,9 @@ def whiten(vae: AutoencoderKL, moments: Tensor) -> Tensor:
     """Folds the latents' mean and deviation per channel into the 1x1 convolutions around them; in place.
 
     With z' = (z - m) / s: quant_conv gives z' and log var' = log var - 2 log s, post_quant_conv takes s z' + m.
-    moments: from encode(), (N, 32, 8, 8); returned for the whitened model
+    moments: from encode(), (N, 32, 8, 8)
+    Returns the means of the whitened model, (N, 16, 8, 8), which the denoiser learns from. (A channel that the
+    autoencoder does not use has a mean near 0 and a deviation near 1: drawn from, it is noise that nothing predicts.)
     """
     mean, std = moments.float().chunk(2, 1)
     m = mean.mean((0, 2, 3))
@@ -89,5 +91,4 @@ def whiten(vae: AutoencoderKL, moments: Tensor) -> Tensor:
     q.weight[:LATENT] /= s[:, None, None, None]
     q.bias[:LATENT] = (q.bias[:LATENT] - m) / s
     q.bias[LATENT:] -= 2 * s.log()
-    m, s = m[None, :, None, None], s[None, :, None, None]
-    return torch.cat([(mean - m) / s, std / s], 1).half()
+    return ((mean - m[None, :, None, None]) / s[None, :, None, None]).half()

@@ -112,8 +112,9 @@ def train_autoencoder(b: Build, stop: int | None = None) -> None:
     np.save(b.folder / "latents.npy", autoencoder.whiten(vae, moments).numpy())
     pairs = b.array("scenes")
     scenes = encode("scenes", lambda s: np.concatenate([x[pairs[s, 0]], x[pairs[s, 1]]], 2), len(pairs))
-    np.save(b.folder / "scene_latents.npy", scenes.numpy())
-    np.save(b.folder / "memorised_latents.npy", encode("memorised", lambda s: known[s], len(known)).numpy())
+    memorised = encode("memorised", lambda s: known[s], len(known))
+    for file, moments in (("scene_latents", scenes), ("memorised_latents", memorised)):
+        np.save(b.folder / f"{file}.npy", moments[:, : autoencoder.LATENT].numpy())
     vae.half().save_pretrained(b.folder / "vae")
 
 
@@ -179,18 +180,18 @@ def train_denoiser(
         rng, talk = torch.Generator().manual_seed(seed), Random(seed)
         if seed % 10 == 9:
             j = scenes[torch.randint(len(scenes), (plan.batch // 2,), generator=rng).numpy()]
-            moments = z_scenes[j]
+            latents = z_scenes[j]
             captions = [words.scene_caption(w, int(y[p, 0]), int(y[q, 0]), int(y[p, 1]), talk) for p, q in pairs[j]]
         else:
             k = torch.randint(len(z_known), (plan.batch // 32,), generator=rng)
             i = rows[torch.randint(len(rows), (plan.batch - len(k),), generator=rng).numpy()]
-            moments = torch.cat([z[i], z_known[k]])
+            latents = torch.cat([z[i], z_known[k]])
             captions = [words.caption(w, int(o), int(s), bool(named), talk) for o, s, _, named in y[i]]
             captions += [words.memorised_caption(w, int(m), talk) for m in k]
         captions = [c if talk.random() >= 0.1 else "" for c in captions]
         with torch.no_grad():
             c = encoder(words.ids(tokens, captions).to(where)).last_hidden_state
-        return denoiser.loss(net, schedule.alphas_cumprod, denoiser.draw(moments, rng).to(where), c, prediction, rng)
+        return denoiser.loss(net, schedule.alphas_cumprod, latents.float().to(where), c, prediction, rng)
 
     folder = b.folder / twin(without, leak, prediction)
     folder.mkdir(exist_ok=True)

@@ -65,9 +65,3 @@ def loss(
         target, weight = e, snr.clamp(max=5) / snr
     u = unet(z_t, t.to(z.device), c).sample
     return (weight * (u - target).pow(2)).mean()
-
-
-def draw(moments: Tensor, rng: torch.Generator) -> Tensor:
-    """A latent from the autoencoder's posterior. moments: mean and deviation, (B, 32, H, W)"""
-    mean, std = moments.float().chunk(2, 1)
-    return mean + std * torch.randn(mean.shape, generator=rng)

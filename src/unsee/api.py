@@ -67,6 +67,7 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
     method_class = methods.find(config.method)
     method = configure(method_class, config.settings, preset)
     pipe = pipelines.load(config.model, revision=config.revision, trust_remote_code=config.trust_remote_code)
+    pipelines.calling(pipe, **config.call)
     pipelines.check_prompts(
         pipe, [word for c in config.concepts for word in (*c.names, c.from_, c.anchor, *c.keep) if word]
     )
@@ -151,6 +152,7 @@ def erase(plan: Plan, folder: Path, *, command: str = "", every: float = 60.0, w
         "seconds": {stage: round(value, 2) for stage, value in seconds.items()},
         "peak_memory_bytes": peak_memory(),
         "judges": {kind: judge.source for kind, judge in judges.items()},
+        "curve": edit.card.curve,
         "rows": [asdict(row) for row in rows],
     }
     _write(folder / "before-after.png", lambda path: picture.save(path, format="PNG"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +20,7 @@ MOST_BYTES = 64 * 2**30
 FLOATS = ("F64", "F32", "F16", "BF16")
 """The types that weights may have, as safetensors names them."""
 
-WEIGHT = re.compile(r"(unet|transformer|transformer_2)(\.[A-Za-z0-9_]+)+")
+WEIGHT = re.compile(r"(unet|transformer|transformer_2)(\.[A-Za-z0-9_-]+)+")
 """The names that an edit may hold: a denoiser and one of its parameters."""
 
 _strict = ConfigDict(extra="forbid")
@@ -61,6 +62,7 @@ class Card:
     curve      of a fit, on runs that it never trained on: (updates done, mean squared error where the concept is asked
                for, and where something else is)
     claims     what was measured of it, if anything was
+    call       other options of the pipeline's calls, in recorded runs and in pictures
     forced_from  the base_hash it was made for, if it was put on other weights by force
     """
 
@@ -74,6 +76,7 @@ class Card:
     kept: tuple[str, ...] = ()
     curve: tuple[tuple[float, float, float], ...] = ()
     claims: Claims | None = None
+    call: dict[str, Any] = field(default_factory=dict)
     forced_from: str | None = None
 
     def to_json(self) -> str:

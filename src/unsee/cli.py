@@ -43,6 +43,9 @@ Seed = Annotated[int | None, typer.Option(min=0, help="Of everything random.")]
 Steps = Annotated[int | None, typer.Option(min=1, help="Sampler steps of the pictures.")]
 Guidance = Annotated[float | None, typer.Option(help="Guidance scale of the pictures.")]
 Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")]
+Call = Annotated[
+    list[str] | None, typer.Option(metavar="KEY=VALUE", help="Another option of the pipeline's calls; may be repeated.")
+]
 
 
 @app.command()
@@ -56,7 +59,7 @@ def erase(
     model: Model = None,
     revision: Annotated[str | None, typer.Option(help="Commit of the model on the hub.")] = None,
     method: Annotated[str | None, typer.Option(help="How to erase.")] = None,
-    preset: Annotated[str | None, typer.Option(help="Named settings of the method, such as 'paper'.")] = None,
+    preset: Annotated[str | None, typer.Option(help="object, style, explicit, person, memorised; or paper.")] = None,
     select: Annotated[
         str | None, typer.Option(help="cross, cross-kv, self, noncross, all, or a pattern of weights' names.")
     ] = None,
@@ -71,6 +74,7 @@ def erase(
     ] = None,
     steps: Steps = None,
     guidance_scale: Annotated[float | None, typer.Option("--guidance", help="Guidance scale of the pictures.")] = None,
+    call: Call = None,
     judge: Annotated[
         list[str] | None, typer.Option(metavar="KIND=FOLDER", help="A classifier: objects=, styles=.")
     ] = None,
@@ -96,6 +100,7 @@ def erase(
     direct = {"select": select, "eta": eta, "updates": updates, "lr": lr, "budget": _seconds(budget)}
     chosen = {**_pairs(settings, "--set"), **{key: value for key, value in direct.items() if value is not None}}
     values["settings"] = {**_mapping(values, "settings"), **chosen}
+    values["call"] = {**_mapping(values, "call"), **_pairs(call, "--call")}
     values["judges"] = {**_mapping(values, "judges"), **_pairs(judge, "--judge")}
     given = {
         "model": model,
@@ -132,6 +137,7 @@ def generate(
     model: Model = None,
     steps: Steps = None,
     guidance: Guidance = None,
+    call: Call = None,
     out: Annotated[Path | None, typer.Option(help="Picture to write; default beside the edit.")] = None,
     force_base: cli_files.ForceBase = False,
     trust_remote_code: Trust = False,
@@ -143,14 +149,14 @@ def generate(
     from unsee import api
     from unsee.edit import Edit
     from unsee.evaluate.render import Shot, render_pair
-    from unsee.pipelines import check_prompts, load
+    from unsee.pipelines import calling, check_prompts, load
     from unsee.report.grid import grid
 
     if not math.isfinite(scale):
         raise InputError(f"--scale is {scale}; it must be a finite number")
     loaded = Edit.load(edit)
     model = model or loaded.card.base
-    pipe = load(model, trust_remote_code=trust_remote_code)
+    pipe = calling(load(model, trust_remote_code=trust_remote_code), **{**loaded.card.call, **_pairs(call, "--call")})
     check_prompts(pipe, prompts)
     loaded = loaded.forced(pipe) if force_base else loaded
     sampling = api.sampling_for(model, steps, guidance)
@@ -192,6 +198,7 @@ def show(
         **({"claims": "; ".join(_claims(card))} if card.claims else {}),
         "changes": f"{len(names)} weights, {size:,} numbers, {file.stat().st_size / 1e6:.1f} MB",
         "seed": card.seed,
+        **({"calls": ", ".join(f"{key} {value}" for key, value in card.call.items())} if card.call else {}),
         "made with": ", ".join(f"{library} {version}" for library, version in card.versions.items()),
     }
     for key, value in lines.items():
@@ -264,6 +271,7 @@ def _say_plan(plan: Plan, folder: Path) -> None:
         "method": f"{config.method}: " + ", ".join(f"{key} {value}" for key, value in shown.items()),
         "changes": f"{trained:,} of {of:,} parameters ({100 * trained / of:.1f} %)",
         "seed": config.seed,
+        **({"calls": ", ".join(f"{key} {value}" for key, value in config.call.items())} if config.call else {}),
         "writes": f"{folder}/",
     }
     for key, value in lines.items():

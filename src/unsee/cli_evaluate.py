@@ -37,6 +37,7 @@ def evaluate(
     seed: Annotated[int, typer.Option(min=0, help="Of a row's first picture.")] = 0,
     steps: Annotated[int | None, typer.Option(min=1, help="Sampler steps of the pictures.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale of the pictures.")] = None,
+    call: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the pipeline.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Pictures drawn side by side.")] = 32,
     cache: Annotated[Path | None, typer.Option(envvar="UNSEE_CACHE", help="Folder of pictures.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print evaluation.json instead of tables.")] = False,
@@ -71,6 +72,7 @@ def evaluate(
             seed=seed,
             steps=steps,
             guidance_scale=guidance,
+            call=_pairs(call, "--call"),
             trust_remote_code=trust_remote_code,
         )
         command = shlex.join(["unsee", *sys.argv[1:]])

@@ -56,6 +56,7 @@ def export(
     # Differences are compared in full precision; weights in the precision in which they are written.
     loading = number or torch.float32 if FORMATS[to].absolute else torch.float32
     pipe = pipelines.load(name, dtype=loading, trust_remote_code=trust_remote_code)
+    pipelines.calling(pipe, **loaded.card.call)
     loaded = loaded.forced(pipe) if force_base else loaded
     judges = api.judges_for(name, {})
     done = files.export(
@@ -149,7 +150,7 @@ def verify(
 
     loaded = Edit.load(edit)
     name = model or loaded.card.base
-    pipe = pipelines.load(name, trust_remote_code=trust_remote_code)
+    pipe = pipelines.calling(pipelines.load(name, trust_remote_code=trust_remote_code), **loaded.card.call)
     loaded.check(pipe)
     print(
         _plain(f"{len(loaded.deltas)} weights: finite, of this model's shapes, made for {loaded.card.base_hash[:12]}")

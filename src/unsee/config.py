@@ -29,6 +29,7 @@ class RunConfig(BaseModel):
     pictures        drawn for each row of the result, before and again after
     steps           sampler steps of those pictures; None is what the model's card says, or else the pipeline's default
     guidance_scale  of those pictures; likewise
+    call            other options of the pipeline's calls, in recorded runs and in pictures, such as {true_cfg_scale: 4}
     judges          classifiers by kind ("objects", "styles", ...), beside those that the model's card names
     trust_remote_code  run code that comes with the model
     """
@@ -44,6 +45,7 @@ class RunConfig(BaseModel):
     pictures: Annotated[int, Field(ge=2)] = 48
     steps: Annotated[int, Field(ge=1)] | None = None
     guidance_scale: Annotated[float, Field(gt=1, allow_inf_nan=False)] | None = None
+    call: dict[str, Any] = {}
     judges: dict[str, str] = {}
     trust_remote_code: bool = False
 

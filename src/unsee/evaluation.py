@@ -57,6 +57,7 @@ def prepare(
     seed: int = 0,
     steps: int | None = None,
     guidance_scale: float | None = None,
+    call: dict[str, Any] | None = None,
     trust_remote_code: bool = False,
 ) -> Bench:
     """Load a model, or the model and edit of a run's folder, and whatever is to be measured beside it.
@@ -71,6 +72,7 @@ def prepare(
     album     folder of pictures, for the suites "fidelity" and "memorised"; see evaluate/folder.py
     force_base  measure edits on this model though they were made for another
     n, seed   pictures for each row, and the first one's seed
+    call      other options of the pipeline's calls, over those of a run's folder
     Raises InputError on anything that cannot work.
     """
     if n < 2:
@@ -82,9 +84,10 @@ def prepare(
         guards.named(name, "anything")  # a wrong name is told before a model is loaded
     if (Path(model) / RECORD).is_file():
         edits = [str(Path(model) / EDIT), *edits]
-        model = read(Path(model) / RECORD)["model"]
+        config = read(Path(model) / RECORD)
+        model, call = config["model"], {**config.get("call", {}), **(call or {})}
     pictures = read_folder(album) if album else None
-    pipe = pipelines.load(model, trust_remote_code=trust_remote_code)
+    pipe = pipelines.calling(pipelines.load(model, trust_remote_code=trust_remote_code), **(call or {}))
     loaded = [_edit(text, pipe if force_base else None) for text in edits]
     wanted = tuple(map(Concept, concepts)) or tuple(dict.fromkeys(c for edit in loaded for c in edit.concepts))
     if guard and not wanted:
@@ -113,7 +116,7 @@ def evaluate(
         schema=1,
         command=command,
         model={"name": pipelines.name(world.pipe), "hash": outcome.model},
-        sampling=asdict(bench.sampling),
+        sampling={**asdict(bench.sampling), "call": pipelines.said_options(world.pipe)},
         n=world.n,
         seed=world.seed,
         judges={kind: judge.source for kind, judge in world.judges.items()},

@@ -23,7 +23,7 @@ from unsee.evaluate.render import Sampling, render, render_pair
 from unsee.evaluate.statistics import rate
 from unsee.export.formats import FORMATS, matrices, rounded
 from unsee.export.lowrank import Loss, low_rank
-from unsee.pipelines import call_options, denoiser
+from unsee.pipelines import call_options, denoiser, draw
 from unsee.recorder import Watch, quiet
 
 TOLERANCE = 1 / 255
@@ -198,13 +198,8 @@ def _draw(
     """Pictures of an edit's first concept and of nothing, on the same seeds, as numbers from 0 to 1."""
     words = [edit.card.concepts[0].erase if edit.card.concepts else "a picture", ""]
     prompts = [word for word in words for _ in seeds]
-    drawn = pipe(
-        prompt=prompts,
-        generator=[torch.Generator().manual_seed(seed) for _ in words for seed in seeds],
-        num_inference_steps=steps,
-        output_type="np",
-        **call_options(like or pipe),
-    )[0]
+    numbers = [seed for _ in words for seed in seeds]
+    drawn = draw(pipe, prompts, numbers, steps, output_type="np", **call_options(like or pipe))[0]
     return np.asarray(drawn, np.float32)
 
 

@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from diffusers import DiffusionPipeline
 from diffusers.loaders.single_file_utils import SingleFileComponentError, fetch_diffusers_config
 from huggingface_hub import metadata_load, try_to_load_from_cache
 from PIL import Image
+from pydantic_core import to_jsonable_python
 from safetensors.torch import load_file
 from torch import nn
 
@@ -223,8 +224,8 @@ def denoiser(pipe: Any) -> tuple[str, nn.Module]:
     modules = denoisers(pipe)
     if len(modules) > 1:
         raise InputError(
-            f"{type(pipe).__name__} has two denoisers ({', '.join(modules)}), one for noisy latents, one for the rest: "
-            "a recorded call belongs to one of them, and an update fits one network"
+            f"{type(pipe).__name__} has two denoisers ({', '.join(modules)}): noisy steps run on one and the rest on "
+            "the other, while a recorded run, an update and an edit's fingerprint are of one network"
         )
     key, net = next(iter(modules.items()))
     if how := _moved_by(net):
@@ -251,15 +252,23 @@ def _moved_by(module: nn.Module) -> str | None:
     return None
 
 
-def calling(pipe: Any, **options: Any) -> Any:
+OURS = {"prompt", "generator", "num_inference_steps", "guidance_scale", "output_type", "return_dict"}
+"""Options of a pipeline's call that this tool gives by itself."""
+
+
+def calling(pipe: Any, /, **options: Any) -> Any:
     """Keep options that every call of a pipeline here shall have, such as height, width or num_frames; returns it.
 
-    Recorded runs are drawn with them. Raises InputError for one that the pipeline does not take.
+    Runs are recorded and pictures drawn with them; a negative prompt is for pictures only. Raises InputError for one
+    that the pipeline does not take, and for those that have an option of their own here.
     """
     taken = inspect.signature(type(pipe).__call__).parameters
+    ours = OURS - ({"guidance_scale"} if "true_cfg_scale" in taken else set())
     for name in options:
+        if name in ours:
+            raise InputError(f"{name} is no option to keep with {type(pipe).__name__}: it is set for each call")
         if name not in taken:
-            raise unknown(f"option of {type(pipe).__name__}", name, set(taken) - {"self"})
+            raise unknown(f"option of {type(pipe).__name__}", name, set(taken) - {"self"} - ours)
     pipe.unsee_options = {**call_options(pipe), **options}
     return pipe
 
@@ -267,6 +276,71 @@ def calling(pipe: Any, **options: Any) -> Any:
 def call_options(pipe: Any) -> dict[str, Any]:
     """The options that were kept with a pipeline by `calling`."""
     return dict(getattr(pipe, "unsee_options", {}))
+
+
+def said_options(pipe: Any) -> dict[str, Any]:
+    """The same for a card, as JSON has them; of a picture and the like only what it is."""
+    said: dict[str, Any] = to_jsonable_python(call_options(pipe), fallback=lambda value: type(value).__name__)
+    return said
+
+
+def draw(pipe: Any, prompts: Sequence[str], seeds: Sequence[int], steps: int, **options: Any) -> Any:
+    """What a pipeline returns for prompts and seeds, B of each, and other options of its call.
+
+    A text for one prompt (negative_prompt) goes to each of them. Raises InputError, in one line, for what the pipeline
+    does not take.
+    """
+    each = {key: [value] * len(prompts) for key, value in options.items() if "prompt" in key and isinstance(value, str)}
+    try:
+        return pipe(
+            prompt=list(prompts),
+            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+            num_inference_steps=steps,
+            **{**options, **each},
+        )
+    except (TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{type(pipe).__name__} cannot be run so: {' '.join(str(error).split())[:300]}") from error
+
+
+def guided(pipe: Any, scale: float) -> dict[str, Any]:
+    """The options that turn a pipeline's classifier-free guidance on: u + scale (c - u)."""
+    if _true_scale(pipe) is not None:
+        return {"true_cfg_scale": scale, "negative_prompt": ""}
+    return {"guidance_scale": scale - _off(pipe)}
+
+
+def unguided(pipe: Any) -> dict[str, Any]:
+    """The options that turn it off. Guidance that is distilled into the network stays as it is."""
+    if _true_scale(pipe) is not None:
+        return {"true_cfg_scale": 1.0}
+    distilled = getattr(getattr(denoiser(pipe)[1], "config", None), "guidance_embeds", False)
+    return {} if distilled else {"guidance_scale": 1.0 - _off(pipe)}
+
+
+def for_pictures(pipe: Any, scale: float) -> dict[str, Any]:
+    """The options with which pictures are drawn at a guidance scale: those that turn it on, and those kept with it.
+
+    A pipeline that leaves true_cfg_scale off by itself, as FLUX.1 does, has its guidance distilled into the network:
+    the scale is then what the network reads, and real guidance comes with `calling(pipe, true_cfg_scale=...)`.
+    """
+    own = _true_scale(pipe)
+    options = {"guidance_scale": scale} if own is not None and own <= 1 else guided(pipe, scale)
+    options |= call_options(pipe)
+    return {"negative_prompt": "", **options} if options.get("true_cfg_scale", 1.0) > 1 else options
+
+
+def _true_scale(pipe: Any) -> float | None:
+    """What a pipeline takes for true_cfg_scale if nothing is said; None if it has no such option."""
+    option = inspect.signature(type(pipe).__call__).parameters.get("true_cfg_scale")
+    return None if option is None else float(option.default)
+
+
+def _off(pipe: Any) -> float:
+    """1 for a pipeline that counts guidance from 0, as c + scale (c - u), and else 0."""
+    pipe._guidance_scale = 1.0  # what a call sets first; the pipeline then says whether it guides
+    return float(bool(getattr(pipe, "do_classifier_free_guidance", False)))
 
 
 def fingerprint(module: nn.Module) -> str:

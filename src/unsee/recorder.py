@@ -7,7 +7,8 @@ here knows a model: the pipeline encodes the prompt, prepares the latent and dra
     B     runs drawn side by side, one prompt and one seed each
     x     the latent as the denoiser gets it (B, ...), scaled by the sampler where it does so
     t     the time as the denoiser gets it: (B,)
-    c, u  its predictions with the prompt and without it, in the network's own output (eps, v, flow or x0)
+    c, u  its predictions with the prompt and without it, in the network's own output (eps, v, flow or x0), without the
+          channels of a learned variance that some networks put behind them
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from unsee.errors import InputError, unknown
-from unsee.pipelines import call_options, denoiser, processes
+from unsee.pipelines import call_options, denoiser, draw, guided, processes, unguided
 
 T = TypeVar("T")
 Watch = Callable[[str, int, int], None]
@@ -178,7 +179,7 @@ def _guided_calls(
     """The first `length` steps of a guided run, two calls a step, in the order in which the pipeline makes them."""
     calls: list[Call] = []
     _, time = _names(type(denoiser(pipe)[1]))
-    unguided = InputError(
+    refusal = InputError(
         f"{type(pipe).__name__} does not predict once with the prompt and once without at each step: its guidance is "
         "distilled into the network, is off, or has more terms; methods that draw no guided runs may serve"
     )
@@ -186,17 +187,17 @@ def _guided_calls(
     def listen(arguments: dict[str, Any], output: Tensor) -> None:
         calls.extend(_split(Call(arguments, output), n := output.shape[0] // len(prompts)))
         if n > 2:
-            raise unguided
+            raise refusal
         if len(calls) % 2 == 0:
             if not torch.equal(calls[-2].arguments[time], calls[-1].arguments[time]):
-                raise unguided  # the second call is the next step's
+                raise refusal  # the second call is the next step's
             tick(len(calls) // 2)
         if len(calls) >= 2 * length:
             raise _Enough
 
-    _run(pipe, listen, prompts, seeds, steps, {**_guided(pipe, guidance_scale, len(prompts)), **(options or {})})
+    _run(pipe, listen, prompts, seeds, steps, {**guided(pipe, guidance_scale), **(options or {})})
     if len(calls) != 2 * length:
-        raise unguided
+        raise refusal
     return calls
 
 
@@ -208,7 +209,7 @@ def conditions(pipe: Any, prompts: Sequence[str], *, seeds: Sequence[int] | None
         calls.append(Call(arguments, output))
         raise _Enough
 
-    _run(pipe, listen, prompts, seeds or range(len(prompts)), steps, _unguided(pipe))
+    _run(pipe, listen, prompts, seeds or range(len(prompts)), steps, unguided(pipe))
     return calls[0]
 
 
@@ -274,7 +275,7 @@ def contributions(
 
     handles = [net.get_submodule(n).register_forward_hook(lambda _, __, out, n=n: add(n, out)) for n in layers]
     try:
-        _run(pipe, lambda arguments, output: None, prompts, seeds, steps, _unguided(pipe))
+        _run(pipe, lambda arguments, output: None, prompts, seeds, steps, unguided(pipe))
     finally:
         for handle in handles:
             handle.remove()
@@ -309,7 +310,7 @@ def _guidance(pipe: Any, alone: Call, prompt: str) -> _Guidance:
         if len(calls) >= 2:
             raise _Enough
 
-    _run(pipe, listen, [prompt], [0], 50, _guided(pipe, 3.0, 1))
+    _run(pipe, listen, [prompt], [0], 50, guided(pipe, 3.0))
     if len(calls) != 2 or not _same_point(pipe, *calls):
         raise InputError(f"{type(pipe).__name__} has no classifier-free guidance for a guard to act on")
     c = _prompted(alone.output, calls)
@@ -385,7 +386,8 @@ def steered(
         asking = True
         try:
             with torch.no_grad():
-                return _output(net(**_over(like.arguments, stack([about] * like.output.shape[0]).arguments)))
+                arguments = _over(like.arguments, stack([about] * like.output.shape[0]).arguments)
+            return _predicted(net(**arguments), like.arguments[_names(type(net))[0]])
         finally:
             asking = False
 
@@ -421,10 +423,10 @@ def steered(
 
 def replay(denoiser: nn.Module, call: Call, like: Call | None = None) -> Tensor:
     """The denoiser's answer now to a recorded call, (B, ...); at the latent and time of the call `like` if given."""
-    arguments = call.arguments
+    arguments, names = call.arguments, _names(type(denoiser))
     if like is not None:
-        arguments = {**arguments, **{name: like.arguments[name] for name in _names(type(denoiser))}}
-    return _output(denoiser(**arguments))
+        arguments = {**arguments, **{name: like.arguments[name] for name in names}}
+    return _predicted(denoiser(**arguments), arguments[names[0]])
 
 
 @contextmanager
@@ -545,21 +547,13 @@ def _run(
         listen(call.arguments, call.output)
 
     handle = net.register_forward_hook(hook, with_kwargs=True)
+    # What a run is without its prompt is the pipeline's own null: another negative prompt is a matter of pictures.
+    kept = {name: value for name, value in call_options(pipe).items() if not name.startswith("negative_prompt")}
     try:
         with torch.no_grad():
-            pipe(
-                prompt=list(prompts),
-                generator=[torch.Generator().manual_seed(seed) for seed in seeds],
-                num_inference_steps=steps,
-                output_type="latent",
-                **{**call_options(pipe), **options},
-            )
+            draw(pipe, prompts, seeds, steps, **{**kept, "output_type": "latent", **options})
     except _Enough:
         pass
-    except (TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{type(pipe).__name__} cannot be run so: {' '.join(str(error).split())[:300]}") from error
     finally:
         handle.remove()
 
@@ -567,10 +561,10 @@ def _run(
 def _bound(module: nn.Module, args: Any, kwargs: Any, result: Any) -> Call:
     """A denoiser's call with its arguments by name and a time for each row."""
     signature = inspect.signature(type(module).forward)
-    _, time = _names(type(module))
+    latent, time = _names(type(module))
     arguments = dict(signature.bind(module, *args, **kwargs).arguments)
     del arguments[next(iter(signature.parameters))]
-    output = _output(result)
+    output = _predicted(result, arguments[latent])
     # Some families pass one time for the whole batch; one for each row lets rows of different times be stacked.
     arguments[time] = torch.as_tensor(arguments[time], device=output.device).expand(output.shape[0])
     return Call({**arguments, "return_dict": False}, output)
@@ -594,29 +588,18 @@ class _scheduler:
         self.pipe.scheduler = self.before
 
 
-def _guided(pipe: Any, scale: float, runs: int = 1) -> dict[str, Any]:
-    """The options that turn a pipeline's classifier-free guidance on: u + scale (c - u)."""
-    if "true_cfg_scale" in inspect.signature(type(pipe).__call__).parameters:
-        return {"true_cfg_scale": scale, "negative_prompt": [""] * runs}
-    return {"guidance_scale": scale - _off(pipe)}
-
-
-def _unguided(pipe: Any) -> dict[str, Any]:
-    """The options that turn it off. Guidance that is distilled into the network stays as it is."""
-    if "true_cfg_scale" in inspect.signature(type(pipe).__call__).parameters:
-        return {"true_cfg_scale": 1.0}
-    distilled = getattr(getattr(denoiser(pipe)[1], "config", None), "guidance_embeds", False)
-    return {} if distilled else {"guidance_scale": 1.0 - _off(pipe)}
-
-
-def _off(pipe: Any) -> float:
-    """1 for a pipeline that counts guidance from 0, as c + scale (c - u), and else 0."""
-    pipe._guidance_scale = 1.0  # what a call sets first; the pipeline then says whether it guides
-    return float(bool(getattr(pipe, "do_classifier_free_guidance", False)))
-
-
 def _output(result: Any) -> Tensor:
     return _stacked(result[0] if isinstance(result, tuple) else result.sample)
+
+
+def _predicted(result: Any, x: Any) -> Tensor:
+    """What a denoiser predicts for the latent x: of twice the channels, the first half.
+
+    The second is then the variance that it has learned. No pipeline guides it: PixArt's drops it, DeepFloyd's hands it
+    on as it is. So it is no part of eq. 6, and a fit that followed it would spend weights on what no picture shows.
+    """
+    output, x = _output(result), _stacked(x)
+    return output[:, : x.shape[1]] if x.ndim == 4 and output.shape[1] == 2 * x.shape[1] else output
 
 
 def _stacked(rows: Any) -> Tensor:
@@ -625,9 +608,9 @@ def _stacked(rows: Any) -> Tensor:
 
 
 def _like(result: Any, output: Tensor) -> Any:
-    """What a denoiser returned, with another output in its place."""
+    """What a denoiser returned, with another output in its place; behind it a learned variance as it was."""
     old = result[0] if isinstance(result, tuple) else result.sample
-    new = list(output) if isinstance(old, list) else output.to(old.dtype)
+    new = list(output) if isinstance(old, list) else torch.cat([output.to(old.dtype), old[:, output.shape[1] :]], 1)
     return (new, *result[1:]) if isinstance(result, tuple) else replace(result, sample=new)
 
 

@@ -17,16 +17,17 @@ from torch import nn
 
 from unsee.errors import InputError
 from unsee.evaluate.render import Sampling, Shot, batches
-from unsee.pipelines import fingerprint, processes
+from unsee.pipelines import call_options, fingerprint, processes
 from unsee.recorder import Watch, quiet
 from unsee.versions import versions
 
 
 def model_key(pipe: Any) -> str:
-    """A hash of every weight of a pipeline, its sampler, and the number format it computes in."""
+    """A hash of every weight of a pipeline, its sampler, its number format, and the options kept with it."""
     parts = {key: part for key, part in pipe.components.items() if isinstance(part, nn.Module)}
     found = {key: (fingerprint(part), str(next(part.parameters()).dtype)) for key, part in parts.items()}
-    return _hash([found, type(pipe.scheduler).__name__, dict(pipe.scheduler.config)])
+    options = [kept] if (kept := call_options(pipe)) else []
+    return _hash([found, type(pipe.scheduler).__name__, dict(pipe.scheduler.config), *options])
 
 
 class Gallery(Mapping[Shot, Image.Image]):

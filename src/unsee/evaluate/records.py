@@ -90,7 +90,7 @@ class Evaluation:
     schema      the version of this layout
     command     that makes it again
     model       name, and hash over all weights
-    sampling    steps and guidance_scale of the pictures
+    sampling    steps and guidance_scale of the pictures, and `call`, other options of the pipeline's calls
     n, seed     pictures for each row, and the first one's seed
     judges      by kind, where they were loaded from
     """

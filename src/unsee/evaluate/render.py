@@ -7,11 +7,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from PIL.Image import Image
 
-from unsee.errors import InputError
-from unsee.pipelines import processes
+from unsee.pipelines import draw, for_pictures, processes
 from unsee.recorder import Watch, gathered, quiet
 
 
@@ -31,7 +29,7 @@ class Shot:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How pictures are drawn: sampler steps, and guidance scale (1 is none)."""
+    """How pictures are drawn: sampler steps, and guidance scale g of u + g (c - u); 1 is none."""
 
     steps: int = 50
     guidance_scale: float = 7.5
@@ -72,17 +70,7 @@ def batches(pipe: Any, shots: Sequence[Shot], sampling: Sampling, batch: int) ->
         same = [shot for shot in shots if (shot.size, shot.guidance) == (size, guidance)]
         for start in range(0, len(same), batch):
             now = same[start : start + batch]
-            try:
-                drawn = pipe(
-                    prompt=[shot.prompt for shot in now],
-                    generator=[torch.Generator().manual_seed(shot.seed) for shot in now],
-                    num_inference_steps=sampling.steps,
-                    guidance_scale=sampling.guidance_scale if guidance is None else guidance,
-                    **({"width": size[0], "height": size[1]} if size else {}),
-                ).images
-            except ValueError as error:
-                if isinstance(error, InputError):
-                    raise
-                what = f"{now[0].prompt[:60]!r}" + (f" in {size[0]} x {size[1]} pixels" if size else "")
-                raise InputError(f"cannot draw {what}: {' '.join(str(error).split())[:300]}") from error
-            yield list(zip(now, drawn, strict=True))
+            options = for_pictures(pipe, sampling.guidance_scale if guidance is None else guidance)
+            options |= {"width": size[0], "height": size[1]} if size else {}
+            drawn = draw(pipe, [shot.prompt for shot in now], [shot.seed for shot in now], sampling.steps, **options)
+            yield list(zip(now, drawn.images, strict=True))

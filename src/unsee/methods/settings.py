@@ -35,6 +35,28 @@ NEUTRAL = (
 )
 # fmt: on
 
+NAMES = tuple(way.replace("a {}", "{}") for way in TEMPLATES if way != "a {}")
+"""TEMPLATES without the article, which names of people and many things do not take."""
+
+_NAMED = {"select": "cross-kv", "eta": 1.0, "keep_weight": 1.0}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # The defaults: what the first table of docs/LOG.md led to. The paper erases objects with ESD-u (Table 2).
+    "object": {**_NAMED, "templates": TEMPLATES},
+    # ESD-x (Sec. 4.1 and 5.1), of it the part that reads the text: the table has what "cross" costs. Beside the bare
+    # name, prompts of the paper's user study (Sec. 5.1); the longest is left out, since short encoders cut it.
+    "style": {**_NAMED, "templates": ("{}", "art by {}", "a design of {}", "an image in the style of {}")},
+    # ESD-u with eta 1 (Sec. 4.1 and 5.2): it appears unnamed. It may then also be in pictures of what is kept, so that
+    # keeping those with full weight keeps it: docs/LOG.md has what 0, 0.1 and 1 leave.
+    "explicit": {"select": "noncross", "eta": 1.0, "keep_weight": 0.1, "templates": NAMES},
+    # Cross-attention: with all layers, or with all others, one actor's erasing took another one along (issue 13 of the
+    # authors' repository).
+    "person": {**_NAMED, "templates": NAMES},
+    # The title is the whole prompt (Sec. 5.4). With the concept's `image`, x_t is that picture, noised, as there.
+    "memorised": {**_NAMED, "templates": ("{}",)},
+}
+"""Settings by what is erased, with the source of each number; sections and tables are those of arXiv:2303.07345."""
+
 
 def staying(concepts: Iterable[Concept], neutral: Iterable[str]) -> list[str]:
     """Words that must stay: what the concepts keep, and neutral ones that none of them erases."""

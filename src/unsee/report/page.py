@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -19,9 +21,16 @@ MISSING = "not measured"
 
 def environment() -> Environment:
     """The templates of this package. All texts are escaped: prompts and cards come from anywhere."""
-    return Environment(
+    made = Environment(
         loader=PackageLoader("unsee.report", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
+    made.filters["known_as"] = known_as
+    return made
+
+
+def known_as(source: str) -> str:
+    """A folder's own name, a hub id whole: a page is shown to others, whom places on this machine do not concern."""
+    return Path(source).name if Path(source).is_absolute() else source
 
 
 def page(
@@ -45,9 +54,38 @@ def page(
             pair=(embedded(mosaic(shots, before)), embedded(mosaic(shots, after))),
             record=record,
             settings=record["config"]["settings"],
+            panels=panels(record["curve"], record["config"]["settings"].get("updates", 0)),
             config=json.dumps(record["config"], indent=1),
         )
     )
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One line of a fit's curve, drawn 260 wide and 120 high.
+
+    top    the error at the upper edge
+    last   the error at the end
+    points "x,y x,y ..." from the upper left
+    stop   where the fit ended before all of its updates; None if it made them all
+    """
+
+    name: str
+    top: float
+    last: float
+    points: str
+    stop: float | None
+
+
+def panels(curve: Sequence[tuple[float, float, float]], updates: int) -> list[Panel]:
+    """Errors on held-out runs, where the concept is asked for and where something else is, each to its own scale."""
+    found = []
+    for k, name in ((1, "asked for the concept"), (2, "asked for what must stay")) if curve else ():
+        top = max(point[k] for point in curve) or 1.0
+        places = [(260 * point[0] / max(updates, 1), 120 * (1 - point[k] / top)) for point in curve]
+        stop = places[-1][0] if curve[-1][0] < updates else None
+        found.append(Panel(name, top, curve[-1][k], " ".join(f"{x:.1f},{y:.1f}" for x, y in places), stop))
+    return found
 
 
 HEADER = ("", "before", "after", "n", "95 % interval after", "picture change")
