@@ -1,5 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
+WORKERS := OMP_NUM_THREADS=1 ACCELERATE_USE_CPU=1 $(BIN)/python -m torch.distributed.run --standalone --nproc-per-node $(shell nproc)
 TORCH := $(shell grep '^torch==' constraints.txt)
 
 .PHONY: demo test check browser bench evidence mini clean
@@ -20,10 +21,11 @@ browser:                    ## a Chromium, with which `make test` opens the page
 
 bench: .venv/demo           ## what erasing reaches and costs on the miniature
 	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.rendering
 	$(BIN)/python -m benchmarks.miniature
 
-evidence: .venv/demo        ## docs/evidence.md: every suite, every baseline; hours, resumes
-	$(BIN)/python -m benchmarks.evidence
+evidence: .venv/demo        ## docs/evidence.md: every suite, every baseline; two hours, resumes; TWIN=FOLDER
+	$(WORKERS) -m benchmarks.evidence $(if $(TWIN),--twin $(TWIN))
 
 # torch first and by itself: pip then finds the build for a CPU, and everything else fits around it.
 .venv/demo: pyproject.toml constraints.txt

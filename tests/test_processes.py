@@ -5,22 +5,24 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import unsee
 
 SETTINGS = {"steps": 3, "batch": 3, "runs": 3, "keep_runs": 2, "spared": 8}
 QUICK = ["--steps", "2", "--updates", "4", "-n", "2", *[f"--set={key}={value}" for key, value in SETTINGS.items()]]
+LAUNCH = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
 ON_POLICY = ["--set=rerecord=1", "--set=held_out=0", "--set=runs=1"]
 
 
 @pytest.mark.parametrize("more", [[], ON_POLICY], ids=["once", "on-policy"])
 def test_two_processes_make_the_edit_that_one_makes(tmp_path: Path, more: list[str]) -> None:
     erase = ["-m", "unsee.cli", "erase", "church", *QUICK, *more, "--out"]
-    launch = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"}
-    for name, command in (("one", []), ("two", launch)):
+    for name, command in (("one", []), ("two", LAUNCH)):
         words = [sys.executable, *command, *erase, str(tmp_path / name)]
         done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=200)
         assert done.returncode == 0, done.stderr[-2000:]
@@ -30,3 +32,22 @@ def test_two_processes_make_the_edit_that_one_makes(tmp_path: Path, more: list[s
     assert largest > 0
     for name, delta in one.deltas.items():
         torch.testing.assert_close(two.deltas[name], delta, atol=1e-3 * largest, rtol=1e-3)
+
+
+def test_two_processes_draw_what_one_draws(tmp_path: Path) -> None:
+    """Each draws its share, in other batches than one process would; a picture does not tell of it."""
+    words = ["-m", "unsee.cli", "evaluate", "mini", "--suite", "pictures", "--concept", "church"]
+    words += ["-n", "3", "--steps", "2", "--batch", "4", "--guard", "sld-max"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"}
+    for name, command in (("one", []), ("two", LAUNCH)):
+        more = ["--cache", str(tmp_path / name), "--out", str(tmp_path / f"{name}-out")]
+        done = subprocess.run(
+            [sys.executable, *command, *words, *more], env=environment, capture_output=True, text=True, timeout=400
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+    one, two = ({path.name: path for path in (tmp_path / name).rglob("*.png")} for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    assert len(one) == 2 * 2 * 3  # base and guard, two rows
+    for name in one:
+        first, second = (np.asarray(Image.open(path), int) for path in (one[name], two[name]))
+        assert abs(first - second).max() <= 1

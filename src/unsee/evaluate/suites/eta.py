@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from unsee.evaluate.questions import STYLED, Question, spread
+from unsee.evaluate.questions import Question, spread
 from unsee.evaluate.suites import (
     BASE,
     Answer,
@@ -26,6 +26,7 @@ from unsee.evaluate.suites import (
 
 NAME = "eta"
 CLASSES = 10
+PART = 4
 KEPT = "kept: {}"
 
 
@@ -36,7 +37,7 @@ def ask(world: World) -> list[Question]:
     some = spread([name for name in known if name not in gone], world.n)
     ways = {
         "objects": lambda name: [(f"an image of {article(name)}", name)],
-        "styles": lambda name: [(STYLED.format(article(thing), name), name) for thing in some],
+        "styles": lambda name: [(world.styled(thing, name), name) for thing in some],
     }
     asked = []
     for name in gone:
@@ -49,7 +50,7 @@ def ask(world: World) -> list[Question]:
         raise NotMeasured("no judge has a word for what is erased")
     ten = [name for name in world.words.get("imagenette", {}).values() if name in known and name not in gone]
     for name in ten or spread(some, CLASSES):
-        asked.append(world.question(KEPT.format(name), "objects", [(f"an image of {article(name)}", name)]))
+        asked.append(world.question(KEPT.format(name), "objects", [(f"an image of {article(name)}", name)], PART))
     return asked
 
 
