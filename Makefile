@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: demo test check bench evidence mini clean
+.PHONY: demo test check bench evidence methods mini clean
 
 demo: .venv/demo            ## erase a church from the miniature, and look
 	$(BIN)/unsee erase church --force
@@ -21,6 +21,9 @@ bench: .venv/demo           ## what erasing reaches and costs on the miniature
 
 evidence: .venv/demo        ## docs/evidence.md: every suite, every baseline; hours, resumes
 	$(BIN)/python -m benchmarks.evidence
+
+methods: .venv/demo         ## docs/methods.md: every variant with pictures and numbers; hours, resumes
+	$(BIN)/python -m benchmarks.methods
 
 # torch first and by itself: pip then finds the build for a CPU, and everything else fits around it.
 .venv/demo: pyproject.toml constraints.txt

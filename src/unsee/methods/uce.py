@@ -55,7 +55,7 @@ from unsee.methods.settings import (
     random_words,
     staying,
 )
-from unsee.pipelines import denoiser, fingerprint, name, said_options
+from unsee.pipelines import denoiser, fingerprint, full, name, said_options
 from unsee.recorder import Watch, inputs, quiet, second_moments
 from unsee.versions import versions
 
@@ -140,7 +140,7 @@ class UCE:
         for done, (layer, weight) in enumerate(weights.items()):
             C, A = (torch.stack(side, dim=1) for side in zip(*columns[layer], strict=True))
             P = moments.get(layer, torch.zeros(len(C), len(C)))
-            deltas[f"{key}.{layer}.weight"] = solve(weight, C, A, P, self.keep_weight, self.ridge)
+            deltas[f"{key}.{layer}.weight"] = solve(full(weight), C, A, P, self.keep_weight, self.ridge)
             watch("solve", done + 1, len(weights))
         return Edit(deltas, card)
 
