@@ -13,8 +13,10 @@ import torch
 from accelerate.utils import reduce
 from diffusers.optimization import get_scheduler
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from unsee.checkpoint import Checkpoint, flat, restore
+from unsee.errors import InputError
 from unsee.layers import swapped
 from unsee.pipelines import processes
 from unsee.recorder import Call, Watch, pick, quiet, replay
@@ -98,7 +100,12 @@ class Lesson:
 
 @contextmanager
 def trainable(weights: Mapping[str, nn.Parameter]) -> Iterator[dict[str, Tensor]]:
-    """Within the context the weights are copies that take gradients; yields the originals, which it puts back."""
+    """Within the context the weights are copies that take gradients; yields the originals, which it puts back.
+
+    Raises InputError for weights that are spread over processes.
+    """
+    if any(isinstance(weight, DTensor) for weight in weights.values()):
+        raise InputError("weights that are spread over processes (FSDP) are not trained themselves: use --method lora")
     originals = {name: weight.data for name, weight in weights.items()}
     with swapped(weights, {name: value.clone() for name, value in originals.items()}):
         for weight in weights.values():
