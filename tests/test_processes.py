@@ -47,7 +47,7 @@ def test_two_processes_draw_what_one_draws(tmp_path: Path) -> None:
     for name, command in (("one", []), ("two", LAUNCH)):
         more = ["--cache", str(tmp_path / name), "--out", str(tmp_path / f"{name}-out")]
         done = subprocess.run(
-            [sys.executable, *command, *words, *more], env=ENVIRONMENT, capture_output=True, text=True, timeout=400
+            [sys.executable, *command, *words, *more], env=ENVIRONMENT, capture_output=True, text=True, timeout=600
         )
         assert done.returncode == 0, done.stderr[-2000:]
     one, two = ({path.name: path for path in (tmp_path / name).rglob("*.png")} for name in ("one", "two"))

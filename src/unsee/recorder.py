@@ -399,6 +399,14 @@ def steered(
             with torch.no_grad():
                 arguments = _over(like.arguments, stack([about] * like.output.shape[0]).arguments)
             return _predicted(net(**arguments), like.arguments[_names(type(net))[0]])
+        except RuntimeError as error:
+            x = _names(type(net))[0]
+            if like.arguments[x].shape[1:] == concept.arguments[x].shape[1:]:
+                raise
+            raise InputError(
+                f"{type(pipe).__name__} ties its texts to the picture's size: a guard works at one size there, its own "
+                "or what unsee.pipelines.calling(pipe, height=..., width=...) keeps with it"
+            ) from error
         finally:
             asking = False
 

@@ -40,14 +40,20 @@ class Distance:
 
 
 def lpips(net: str) -> Distance:
-    """LPIPS of Zhang et al. (CVPR 2018), by its authors' package. Raises InputError where that is not installed."""
+    """LPIPS of Zhang et al. (CVPR 2018), by its authors' package, which fetches and reads its own weights.
+
+    Raises InputError where that is not installed, or cannot.
+    """
     if net not in NETS:
         raise unknown("network of LPIPS", net, NETS)
     try:
         from lpips import LPIPS
     except ImportError as error:
         raise InputError("LPIPS needs a package of its own: pip install 'unsee[lpips]'") from error
-    model = LPIPS(net=net, verbose=False).eval()
+    try:
+        model = LPIPS(net=net, verbose=False).eval()
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"LPIPS cannot fetch the weights of its network {net}: {error}") from error
 
     def far(one: Sequence[Image], two: Sequence[Image]) -> Tensor:
         return model(_scaled(one), _scaled(two)).flatten()  # type: ignore[no-any-return]
