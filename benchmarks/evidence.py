@@ -1,21 +1,26 @@
 """docs/evidence.md: what erasing on the miniature reaches, beside its baselines, suite by suite.
 
-    python -m benchmarks.evidence [-n 200] [--paper] [--twin FOLDER] [--only NAME ...] [--out docs/evidence.md]
+    python -m benchmarks.evidence [-n 200] [--twin FOLDER] [--only NAME ...] [--out docs/evidence.md]
 
 Each experiment erases something, measures the base model, every guard and every method on the same prompts and seeds,
-and becomes a section. Edits and pictures are kept in `--work`, so that an interrupted run goes on where it stopped.
-`--paper` adds the paper's own loop (slow); `--twin` a model that was trained without the concept `--twin-concept`.
+and becomes a section. How many pictures that takes, and how long, is said first: a picture that several suites or
+experiments look at is drawn once. Edits and pictures are kept in `--work`: an interrupted run goes on where it stopped.
+`python -m torch.distributed.run --standalone --nproc-per-node 2 -m benchmarks.evidence` shares drawing and fitting.
+`--only` takes names of experiments and of suites. `--twin` is a model that was trained without `--twin-concept`: a
+folder of a pipeline, or one that holds its denoiser alone (`python -m recipes.mini denoiser --without church`).
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,21 +29,29 @@ from pydantic import ValidationError
 
 import unsee
 from unsee import evaluation, guards, methods, pipelines
-from unsee.api import folder_name
+from unsee.api import folder_name, judges_for, sampling_for, words_for
 from unsee.card import Card, settings_of
 from unsee.edit import Edit
-from unsee.errors import InputError
+from unsee.errors import InputError, unknown
+from unsee.evaluate import suites
 from unsee.evaluate.cache import Cache, Gallery, model_key
 from unsee.evaluate.questions import spread
 from unsee.evaluate.records import Evaluation, Measured
-from unsee.evaluate.render import Shot
-from unsee.evaluate.suites import Column, article
+from unsee.evaluate.render import Sampling, Shot, render
+from unsee.evaluate.suites import Column, World, article
 from unsee.methods.esd import ESD
-from unsee.report.evaluation import idle, tables
+from unsee.recorder import Watch
+from unsee.report.evaluation import cell, idle, tables
 from unsee.report.grid import grid
 from unsee.versions import versions
 
 DEFAULT = "default"
+STEPS = 18
+"""Of the sampler: more than the 15 that SLD-Weak waits, and few, since ten thousands of pictures are drawn."""
+SEED = 10_000
+BATCH = 32
+GUARDED = 1.5
+"""What a guarded picture costs, of an unguarded one: three rows a step where there are two."""
 Make = Callable[[Any, Sequence[unsee.Concept]], Edit]
 
 
@@ -60,6 +73,7 @@ class Experiment:
 
     erase    for each edit of a method the concepts that go; more than one entry: an edit each
     compare  whether guards and all methods stand beside the default
+    apart    whether each edit is measured by itself, against what it erases
     """
 
     name: str
@@ -68,7 +82,8 @@ class Experiment:
     erase: tuple[tuple[str, ...], ...]
     compare: bool
     goals: tuple[Goal, ...] = ()
-    settings: tuple[dict[str, Any], ...] = ({},)
+    settings: tuple[dict[str, Any], ...] = ()
+    apart: bool = False
 
 
 def share(one: Measured) -> float:
@@ -102,7 +117,7 @@ def gone(one: Measured) -> bool:
 
 def experiments(words: dict[str, Any], concept: str, style: str, thing: str) -> list[Experiment]:
     """The tables and figures of the paper, and ours, that this model's words allow."""
-    ten = tuple((name,) for name in dict.fromkeys(words.get("imagenette", {}).values())) or ((concept,),)
+    ten = tuple((name,) for name in dict.fromkeys(words.get("imagenette", {}).values()))
     titles = tuple(words.get("memorised", ()))
     of_object = (
         Goal("erased, per cent", "54.2 (church)", "objects", row("erased"), share, 1.0),
@@ -126,20 +141,45 @@ def experiments(words: dict[str, Any], concept: str, style: str, thing: str) -> 
         Goal("unasked, per cent of base", "17 (-83 %)", "implicit", row(f"{thing}, unasked"), of_base, 5.0),
         Goal("what the prompts name loses, points", "-", "implicit", starts("what the prompts"), loss, 1.0),
     )
-    of_titles = (Goal("erased ones that are recognised, per cent", "-", "memorised", gone, share, 5.0),)
-    every = ("objects", "neighbours", "styles", "paraphrase", "partial", "scenes", "fidelity")
+    of_titles = (
+        Goal("erased ones that are recognised, per cent", "-", "memorised", gone, share, 5.0),
+        Goal("others lose beyond chance, points", "-", "memorised", others_nearest, lost_for_sure, 0.0),
+    )
+    every = ("objects", "neighbours", "styles", "paraphrase", "partial", "scenes", "fidelity", "attention")
     etas = ({"eta": 1}, {"eta": 3}, {"eta": 10})
+    table = "Ten objects, an edit each (the paper's Table 2)"
     by_heart = "Pictures known by heart, 1, 2, 4 and 8 of them erased (the paper's Figs. 8 and 9)"
     counts = tuple(titles[:k] for k in (1, 2, 4, 8) if k <= len(titles))
     found = [
         Experiment("object", f"An object: {concept}", every, ((concept,),), True, of_object),
-        Experiment("ten", "Ten objects, an edit each (the paper's Table 2)", ("objects",), ten, False, of_ten),
+        Experiment("ten", table, ("objects",), ten, False, of_ten, (), True),
         Experiment("style", f"A style: {style}", ("styles",), ((style,),), True, of_style),
         Experiment("implicit", f"What nobody asked for: {thing}", ("implicit",), ((thing,),), True, of_thing),
-        Experiment("eta", f"{concept} at eta 1, 3, 10 (Sec. 5.5)", ("objects",), ((concept,),), False, (), etas),
+        Experiment("eta", f"{concept} at eta 1, 3, 10 (Sec. 5.5)", ("eta",), ((concept,),), False, (), etas),
         Experiment("memorised", by_heart, ("memorised",), counts, False, of_titles),
     ]
     return [experiment for experiment in found if experiment.erase]
+
+
+def chosen(found: Sequence[Experiment], only: Sequence[str]) -> list[Experiment]:
+    """Experiments by their names, and those suites of others that are named. Raises InputError for an unknown name."""
+    known = {name for one in found for name in (one.name, *one.suites)}
+    for name in only:
+        if name not in known:
+            raise unknown("experiment or suite", name, known)
+    some = [
+        one if one.name in only else replace(one, suites=tuple(name for name in one.suites if name in only))
+        for one in found
+    ]
+    return [one for one in some if one.suites] if only else list(found)
+
+
+def others_nearest(one: Measured) -> bool:
+    return one.row.endswith("nearest to it") and not one.gone
+
+
+def lost_for_sure(one: Measured) -> float:
+    return max(0.0, loss(one)) * differs(one)
 
 
 def differs(one: Measured) -> float:
@@ -147,14 +187,11 @@ def differs(one: Measured) -> float:
 
 
 def variants(paper: bool, settings: dict[str, Any]) -> dict[str, Make]:
-    """Columns that are edits, by name: every method as it comes, and the paper's presets if asked for."""
-    made: dict[str, Make] = {DEFAULT: ESD(**settings)}
+    """Columns that are edits, by name: the default, the closed form, and the paper's own loop."""
+    made: dict[str, Make] = {DEFAULT: ESD(**settings), "uce": methods.find("uce")()}
     if paper:
         made["ESD-x, paper"] = ESD(**ESD.presets["paper"])
         made["ESD-u, paper"] = ESD(**{**ESD.presets["paper"], "select": "noncross"})
-    for name in methods.names():
-        if name != "esd":
-            made[name] = methods.find(name)()
     return made
 
 
@@ -162,12 +199,14 @@ class Workshop:
     """Makes edits once and keeps them."""
 
     def __init__(self, model: str, work: Path, settings: dict[str, Any]):
-        self.pipe, self.work, self.settings = pipelines.load(model), work, settings
+        self.model, self.pipe, self.work, self.settings = model, pipelines.load(model), work, settings
         (work / "edits").mkdir(parents=True, exist_ok=True)
 
     def edit(self, label: str, make: Make, words: Sequence[str]) -> Path | None:
         """The file of an edit; None, said on stderr, if the method cannot make it."""
-        path = self.work / "edits" / f"{folder_name([label, *words])}.safetensors"
+        # One edit may be a column of several experiments: it goes by its settings, not by the column's name.
+        settings = hashlib.sha256(repr(make).encode()).hexdigest()[:8]
+        path = self.work / "edits" / f"{folder_name([type(make).__name__, *words])}-{settings}.safetensors"
         _, net = pipelines.denoiser(self.pipe)
         if path.is_file():
             card = Edit.load(path).card
@@ -177,15 +216,23 @@ class Workshop:
         try:
             edit = make(self.pipe, [unsee.Concept(word) for word in words])
         except (InputError, ValidationError, FloatingPointError) as error:
-            print(f"{label}: {error}", file=sys.stderr)
+            say(f"{label}: {error}")
             return None
-        print(f"{label} {', '.join(words)}: {time.perf_counter() - start:.1f} s", file=sys.stderr)
+        say(f"{label} {', '.join(words)}: {time.perf_counter() - start:.1f} s")
         return edit.save(path)
 
     def twin(self, folder: str, word: str) -> Path:
-        """A model that was trained without a concept, as an edit of this one: what a perfect eraser could reach."""
+        """A model that was trained without a concept, as an edit of this one: what a perfect eraser could reach.
+
+        folder  a pipeline, or its denoiser alone under its name: all else is shared
+        """
         key, net = pipelines.denoiser(self.pipe)
-        _, other = pipelines.denoiser(pipelines.load(folder))
+        if (Path(folder) / "model_index.json").is_file():
+            _, other = pipelines.denoiser(pipelines.load(folder))
+        elif (Path(folder) / key).is_dir():
+            other = type(net).from_pretrained(folder, subfolder=key, use_safetensors=True)  # type: ignore[attr-defined]
+        else:
+            raise InputError(f"{folder} holds no pipeline and no {key}")
         here = {name: value.data for name, value in net.named_parameters()}
         base, seed = pipelines.name(self.pipe), 0
         card = Card("filtered twin", {}, (unsee.Concept(word),), base, pipelines.fingerprint(net), seed, versions())
@@ -193,26 +240,82 @@ class Workshop:
         return edit.save(self.work / "edits" / "twin.safetensors")
 
 
-def columns(experiment: Experiment, shop: Workshop, options: argparse.Namespace) -> tuple[list[str], list[str]]:
-    """Edits as NAME=FILE and names of guards."""
+def columns(
+    experiment: Experiment, words: Sequence[Sequence[str]], shop: Workshop, options: argparse.Namespace
+) -> tuple[list[str], list[str]]:
+    """Edits that erase `words`, as NAME=FILE, and names of guards."""
     edits: list[str] = []
 
-    def add(label: str, make: Make, words: Sequence[str]) -> None:
-        if path := shop.edit(label, make, words):
+    def add(label: str, make: Make, some: Sequence[str]) -> None:
+        if path := shop.edit(label, make, some):
             edits.append(f"{label}={path}")
 
     if experiment.compare:
-        for label, make in variants(options.paper, shop.settings).items():
-            add(label, make, experiment.erase[0])
-        if options.twin and options.twin_concept in experiment.erase[0]:
+        for label, make in variants(not options.no_paper, shop.settings).items():
+            add(label, make, words[0])
+        if options.twin and options.twin_concept in words[0]:
             edits.append(f"filtered twin={shop.twin(options.twin, options.twin_concept)}")
         return edits, guards.names()
-    for settings in experiment.settings:
-        for words in experiment.erase:
+    for settings in experiment.settings or ({},):
+        for some in words:
             said = [f"{key} {value}" for key, value in settings.items()]
-            said += [words[0] if len(words) == 1 else f"{len(words)} titles"] if len(experiment.erase) > 1 else []
-            add(", ".join(said) or DEFAULT, ESD(**{**shop.settings, **settings}), words)
+            said += [some[0] if len(some) == 1 else f"{len(some)} titles"] if len(words) > 1 else []
+            add(", ".join(said) or DEFAULT, ESD(**{**shop.settings, **settings}), some)
     return edits, []
+
+
+def groups(experiment: Experiment) -> list[tuple[tuple[str, ...], ...]]:
+    """What is erased in each evaluation of an experiment."""
+    return [(words,) for words in experiment.erase] if experiment.apart else [experiment.erase]
+
+
+def pictures(experiment: Experiment, world: World, options: argparse.Namespace) -> dict[str, set[Shot]]:
+    """All that will be drawn by column, before there are edits: base, edits and guards get names of their own."""
+    names = {"base": True}
+    if experiment.compare:
+        twin = ["twin"] if options.twin and options.twin_concept in experiment.erase[0] else []
+        names |= dict.fromkeys([*variants(not options.no_paper, {}), *twin, *guards.names()], False)
+    found: dict[str, set[Shot]] = {}
+    for words in groups(experiment):
+        here = replace(world, concepts=tuple(unsee.Concept(word) for some in words for word in some))
+        asked = []
+        for name in experiment.suites:
+            with suppress(suites.NotMeasured):
+                asked += suites.find(name).ask(here)
+        edits = [f"{setting} {some}" for setting in experiment.settings or ({},) for some in words]
+        for column in names if experiment.compare else [*names, *edits]:
+            looked = [question for question in asked if column == "base" or not question.reference]
+            shots = {shot for question in looked for shot in question.shots}
+            title = column if column == "base" else f"{experiment.erase[0] if experiment.compare else ''} {column}"
+            found.setdefault(title, set()).update(shots)
+    return found
+
+
+def estimate(plan: Sequence[Experiment], shop: Workshop, options: argparse.Namespace) -> str:
+    """How many pictures a plan takes and how long that is at the speed of a batch drawn now; edits come on top."""
+    world = World(shop.pipe, judges_for(shop.model, {}), words_for(shop.model), (), options.n, SEED)
+    found: dict[str, set[Shot]] = {}
+    for experiment in plan:
+        for column, shots in pictures(experiment, world, options).items():
+            found.setdefault(column, set()).update(shots)
+    sampling = sampling_for(shop.model, options.steps, None)
+    batch = [Shot("a thing", seed) for seed in range(BATCH)]
+    render(shop.pipe, batch[:1], Sampling(1, sampling.guidance_scale))  # the first drawing is slower
+    start = time.perf_counter()
+    render(shop.pipe, batch, Sampling(2, sampling.guidance_scale), batch=BATCH)
+    each = (time.perf_counter() - start) * options.steps / 2 / BATCH
+    cost = 0.0
+    for column, shots in found.items():
+        large = sum(1 if shot.size is None else 2 for shot in shots)  # scenes are two pictures wide
+        cost += large * (GUARDED if any(column.endswith(name) for name in guards.names()) else 1)
+    total = sum(map(len, found.values()))
+    return (
+        f"{total} pictures of {options.steps} steps in {len(found)} columns, {cost * each / 60:.0f} minutes at "
+        f"{1 / each:.1f} pictures a second, if none is drawn yet; making edits and judging come on top"
+    )
+
+
+MET, MISSED, UNMEASURED = "met", "**missed**", "not measured"
 
 
 def judged(experiment: Experiment, found: Evaluation) -> Iterator[str]:
@@ -225,10 +328,10 @@ def judged(experiment: Experiment, found: Evaluation) -> Iterator[str]:
             worst = max(picked, key=goal.value)
             value = goal.value(worst)
             where = f"{worst.row}, {worst.column}" if len(picked) > 1 else worst.row
-            reached = "yes" if value <= goal.limit else "**no**"
+            reached = MET if value <= goal.limit else MISSED
             cells = (f"{value + 0.0:.1f} ({where})", str(worst.score.n), reached)
         else:
-            cells = ("not measured", "", "")
+            cells = (UNMEASURED, "", "")
         yield "| " + " | ".join((goal.text, goal.paper, f"<= {goal.limit:g}", *cells)) + " |"
 
 
@@ -237,7 +340,7 @@ def markdown(experiment: Experiment, found: Evaluation) -> str:
     parts = [f"## {experiment.title}", f"`{found.command}`" if found.command else ""]
     parts += idle(found)
     if experiment.goals:
-        head = "| goal | the paper's figure | limit | measured, the worst | n | reached |\n|---|---|---|---|---|---|"
+        head = "| goal | the paper's figure | limit | measured, the worst | n | goal |\n|---|---|---|---|---|---|"
         parts.append("\n".join([head, *judged(experiment, found)]))
     for table in tables(found):
         parts.append(f"### {table.suite}\n\n{table.about}")
@@ -270,18 +373,52 @@ def contact(
     return grid([(f"{concept}, and what should stay", shots)], {column.name: draw(column) for column in bench.columns})
 
 
+def both(experiment: Experiment, found: Sequence[Evaluation]) -> str:
+    """A section of edits that were measured apart: Table 2 of the paper, with its own figures; goals by all edits."""
+    parts = [f"## {experiment.title}"]
+    whole = replace(
+        found[0],
+        columns=tuple(column for one in found for column in one.columns),
+        measured=tuple(measured for one in found for measured in one.measured),
+    )
+    head = "| goal | the paper's figure | limit | measured, the worst | n | goal |\n|---|---|---|---|---|---|"
+    parts.append("\n".join([head, *judged(experiment, whole)]))
+    lines = ["| erased | before | after | n | all others, before | after | n |", "|---|---:|---:|---:|---:|---:|---:|"]
+    for words, one in zip(experiment.erase, found, strict=True):
+        own = {measured.row: measured for measured in one.measured if measured.column != suites.BASE}
+        cells = [words[0]]
+        for row in ("erased", "all others"):
+            if (now := own.get(row)) and now.base:
+                cells += [f"{100 * now.base.value:.1f} %", cell(now), str(now.score.n)]
+            else:
+                cells += ["", UNMEASURED, ""]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n\n".join(part for part in (*parts, "\n".join(lines)) if part)
+
+
+def reached(sections: Sequence[str]) -> str:
+    """In words, how many goals are met, and which are not."""
+    rows = [line.split(" | ") for text in sections for line in text.splitlines() if line.startswith("| ")]
+    goals = [(cells[0].removeprefix("| "), cells[-1].removesuffix(" |")) for cells in rows]
+    by = {state: [name for name, said in goals if said == state] for state in (MET, MISSED)}
+    if not by[MET] + by[MISSED]:
+        return ""
+    text = f"Of {len(by[MET] + by[MISSED])} goals that were measured, {len(by[MET])} are met"
+    return text + (f" and {len(by[MISSED])} missed: {'; '.join(by[MISSED])}." if by[MISSED] else ", none is missed.")
+
+
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="mini")
     parser.add_argument("--concept", default="church")
     parser.add_argument("--style", default="neon")
     parser.add_argument("--thing", default="watermark", help="what appears unasked")
-    parser.add_argument("-n", type=int, default=200, help="pictures for each row")
-    parser.add_argument("--steps", type=int, help="sampler steps of the pictures; default as the model's card says")
-    parser.add_argument("--paper", action="store_true", help="also the paper's own loop, ESD-x and ESD-u")
+    parser.add_argument("-n", type=int, default=200, help="pictures for each row of what is erased")
+    parser.add_argument("--steps", type=int, default=STEPS, help="sampler steps of the pictures (default: %(default)s)")
+    parser.add_argument("--no-paper", action="store_true", help="without the paper's own loop, ESD-x and ESD-u")
     parser.add_argument("--twin", help="folder of a pipeline that was trained without --twin-concept")
     parser.add_argument("--twin-concept", default="church")
-    parser.add_argument("--only", nargs="*", help="experiments by name")
+    parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="some experiments or suites")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings of the default")
     parser.add_argument("--work", type=Path, default=Path("runs/evidence"), help="where edits, pictures, records stay")
     parser.add_argument("--out", type=Path, default=Path("docs/evidence.md"))
@@ -291,39 +428,70 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     options = parse(argv)
     settings = {key: json.loads(value) for key, value in (text.split("=", 1) for text in options.set)}
-    said = pipelines.card(options.model)
-    words = json.loads(Path(said["words"]).read_text(encoding="utf-8")) if "words" in said else {}
+    plan = chosen(experiments(words_for(options.model), options.concept, options.style, options.thing), options.only)
     shop = Workshop(options.model, options.work, settings)
     command = shlex.join(["python", "-m", "benchmarks.evidence", *(sys.argv[1:] if argv is None else argv)])
-    text = [HEAD.format(command=command, n=options.n, model=pipelines.name(shop.pipe))]
-    for experiment in experiments(words, options.concept, options.style, options.thing):
-        if options.only and experiment.name not in options.only:
-            continue
-        edits, names = columns(experiment, shop, options)
-        wanted = list(dict.fromkeys(word for group in experiment.erase for word in group))
-        bench = evaluation.prepare(
-            options.model, suite=experiment.suites, edits=edits, guard=names, concepts=wanted, n=options.n, seed=10_000,
-            steps=options.steps,
-        )  # fmt: skip
-        folder, cache = options.work / experiment.name, options.work / "pictures"
-        folder.mkdir(parents=True, exist_ok=True)
-        found = evaluation.evaluate(bench, folder, cache)
-        text.append(markdown(experiment, found))
-        print(f"{experiment.name}: {found.seconds}", file=sys.stderr)
+    say(estimate(plan, shop, options))
+    head = HEAD.format(command=command, n=options.n, steps=options.steps, model=pipelines.name(shop.pipe))
+    sections: list[str] = []
+    picture = ""
+    cache = options.work / "pictures"
+    for experiment in plan:
+        found = []
+        for k, words in enumerate(groups(experiment)):
+            edits, names = columns(experiment, words, shop, options)
+            wanted = list(dict.fromkeys(word for group in words for word in group))
+            bench = evaluation.prepare(
+                options.model, suite=experiment.suites, edits=edits, guard=names, concepts=wanted, n=options.n,
+                seed=SEED, steps=options.steps,
+            )  # fmt: skip
+            folder = options.work / experiment.name / (words[0][0] if experiment.apart else "")
+            folder.mkdir(parents=True, exist_ok=True)
+            title = f"{experiment.name} {k + 1}/{len(groups(experiment))}"
+            found.append(evaluation.evaluate(bench, folder, cache, batch=BATCH, watch=progress(title)))
+            say(f"{title}: {found[-1].seconds}")
+        sections.append(both(experiment, found) if experiment.apart else markdown(experiment, found[0]))
         if experiment.name == "object":
-            picture = contact(options.model, options.concept, edits, names, cache, options.steps)
-            picture.quantize(256).save(options.out.with_suffix(".png"), optimize=True)
-            text.insert(1, f"![Base, edits and guards on the same prompts and seeds]({options.out.stem}.png)")
-        options.out.write_text("\n\n".join(text) + "\n", encoding="utf-8")  # what is finished is kept
+            drawn = contact(options.model, options.concept, edits, names, cache, options.steps)
+            if pipelines.processes().is_main_process:
+                drawn.quantize(256).save(options.out.with_suffix(".png"), optimize=True)
+            picture = f"![Base, edits and guards on the same prompts and seeds]({options.out.stem}.png)"
+        text = [head, reached(sections), picture, *sections]
+        if pipelines.processes().is_main_process:  # what is finished is kept
+            options.out.write_text("\n\n".join(part for part in text if part) + "\n", encoding="utf-8")
+
+
+def say(text: str) -> None:
+    if pipelines.processes().is_main_process:
+        print(text, file=sys.stderr, flush=True)
+
+
+def progress(title: str, every: float = 60.0) -> Watch:
+    """Says now and then how far drawing is, and how long it will take at the speed so far."""
+    start: list[tuple[float, int]] = []
+    last = time.perf_counter()
+
+    def watch(stage: str, done: int, total: int) -> None:
+        nonlocal last
+        now = time.perf_counter()
+        if not start or done < start[0][1]:
+            start[:] = [(now, done)]  # what was there already tells nothing of the speed
+        if now - last < every or stage != "render" or done == start[0][1]:
+            return
+        last = now
+        left = (now - start[0][0]) / (done - start[0][1]) * (total - done) / 60
+        say(f"{title}: {done} of {total} pictures, {left:.0f} minutes left at most")
+
+    return watch
 
 
 HEAD = """# What erasing reaches
 
-Made by `{command}` on the model `{model}`; {n} pictures for each row where a table does not say otherwise. A cell is a
-value with its 95 % interval: Wilson's for shares, bootstrap for means. ≈ marks what is not distinguishable from the
-base model on the same prompts and seeds, picture by picture (exact McNemar test for shares, bootstrap for means). Bold
-is what a column means to bring to zero. The paper is Gandikota et al., ICCV 2023, on Stable Diffusion 1.4: its figures
-say what others reached there, not what this model would."""
+Made by `{command}` on the model `{model}`, {steps} sampler steps; {n} pictures for each row of what is erased, fewer
+where a table says so. A cell is a value with its 95 % interval: Wilson's for shares, bootstrap for means. ≈ marks
+what is not distinguishable from the base model on the same prompts and seeds, picture by picture (exact McNemar test
+for shares, bootstrap for means). Bold is what a column means to bring to zero. The paper is Gandikota et al., ICCV
+2023, on Stable Diffusion 1.4: its figures say what others reached there, not what this model would."""
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import browser
 import pytest
 import torch
 import yaml
@@ -86,6 +87,11 @@ def test_the_page_needs_nothing_beside_itself(finished: Path) -> None:
     assert "url(" not in html
     assert "<script" not in html
     assert "<h1>Erased: church</h1>" in html
+
+
+@pytest.mark.skipif(browser.CHROMIUM is None, reason=browser.MISSING)
+def test_the_page_opens_in_a_browser(finished: Path, tmp_path: Path) -> None:
+    browser.check(finished / "index.html", browser.kept(tmp_path))
 
 
 def test_the_page_draws_how_the_fit_went(finished: Path) -> None:

@@ -8,9 +8,11 @@ from conftest import QUICK
 from pydantic import ValidationError
 
 import unsee
-from unsee.layers import select
+from unsee.layers import entrance, select
 from unsee.methods.esd import ESD, NEUTRAL, TEMPLATES, steer
-from unsee.recorder import conditions, record, replay, single
+from unsee.methods.settings import in_templates, random_words, staying
+from unsee.methods.uce import optimum
+from unsee.recorder import conditions, record, replay, second_moments, single
 
 
 @pytest.mark.parametrize(("eta", "target"), [(0.0, 1.0), (1.0, -1.0), (3.0, -5.0)])
@@ -94,6 +96,37 @@ def test_only_selected_weights_change(pipe: Any) -> None:
             changed = {f"unet.{n}" for n, value in pipe.unet.state_dict().items() if not torch.equal(value, before[n])}
         assert changed <= set(edit.deltas)
         assert changed
+
+
+STILL = {**QUICK, "updates": 1, "lr": 1e-12, "spared": 8}
+
+
+def test_what_reads_the_prompt_starts_at_the_closed_form(pipe: Any) -> None:
+    church = unsee.Concept("church")
+    edit = ESD(**STILL)(pipe, church)
+    names = {name.removesuffix(".weight"): weight for name, weight in entrance(pipe.unet).items()}
+    rng = torch.Generator().manual_seed(0)
+    kept = (*staying((church,), ESD(**STILL).neutral), *random_words(pipe, 8, (church,), rng))
+    moments = second_moments(pipe, in_templates(ESD.templates, kept, rng), list(names))
+    for layer, delta in optimum(pipe, (church,), names, moments).items():
+        dense = delta.dense(names[layer].shape)
+        found = edit.deltas[f"unet.{layer}.weight"]
+        assert isinstance(found, torch.Tensor)
+        assert (found - dense).abs().max() < 1e-3 * dense.abs().max()
+
+
+@pytest.mark.parametrize(
+    ("settings", "concept"),
+    [
+        ({"start": "base"}, unsee.Concept("church")),
+        ({"select": "noncross"}, unsee.Concept("church")),
+        ({"spared": 0, "keep_weight": 0}, unsee.Concept("church")),  # nothing stays: a closed form would move it all
+        ({}, unsee.Concept("crown", from_="cowboy")),
+    ],
+)
+def test_all_else_starts_at_the_base(pipe: Any, settings: dict[str, Any], concept: unsee.Concept) -> None:
+    edit = ESD(**{**STILL, **settings})(pipe, concept)
+    assert max(float(delta.abs().max()) for delta in edit.deltas.values() if isinstance(delta, torch.Tensor)) < 1e-10
 
 
 def test_the_loss_of_erasing_falls(pipe: Any) -> None:

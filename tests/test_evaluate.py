@@ -2,15 +2,14 @@
 
 import csv
 import json
-import os
 import re
 import shutil
-import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import browser
 import numpy as np
 import pytest
 import torch
@@ -288,15 +287,6 @@ def test_pictures_shrink_until_the_page_has_room() -> None:
     assert width(0) < width(size - 1)  # the smallest there is
 
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+@pytest.mark.skipif(browser.CHROMIUM is None, reason=browser.MISSING)
 def test_the_page_opens_in_a_browser(measured: Path, tmp_path: Path) -> None:
-    assert CHROMIUM
-    shot = Path(os.environ.get("UNSEE_ARTIFACTS", tmp_path)) / "evaluation.png"
-    flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--window-size=390,844"]
-    words = [CHROMIUM, *flags, f"--screenshot={shot}", (measured / "index.html").as_uri()]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=True)
-    assert shot.stat().st_size > 1000
-    assert "CONSOLE" not in done.stderr
+    browser.check(measured / "index.html", browser.kept(tmp_path))

@@ -1,36 +1,89 @@
 """The evidence page at its smallest: two pictures a row, one experiment with all columns and one with an edit each."""
 
+import re
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from test_suites import WORDS
 
 from benchmarks import evidence
-from unsee import guards, methods
+from unsee import guards
 from unsee.edit import Edit
+from unsee.errors import InputError
+from unsee.evaluate import suites
 from unsee.evaluate.records import Evaluation, Measured
 from unsee.evaluate.statistics import Difference, Score
+from unsee.methods.esd import ESD
 
 QUICK = ["--set", "updates=1", "steps=2", "batch=2", "runs=2", "keep_runs=1", "spared=0", 'neutral=["cat"]']
 
 
-def test_the_page_has_a_column_for_everyone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_has_a_column_for_everyone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Other methods are left to their own tests here: the default, guards, and what is said of goals."""
-    monkeypatch.setattr(methods, "names", lambda: ["esd"])
+    monkeypatch.setattr(evidence, "variants", lambda paper, settings: {"default": ESD(**settings)})
     out = tmp_path / "evidence.md"
     words = ["-n", "2", "--steps", "1", "--only", "style", "eta", "--work", str(tmp_path / "work"), "--out", str(out)]
     evidence.main([*words, *QUICK])
+    first = capsys.readouterr().err.splitlines()[0]
     text = out.read_text()
     assert "|  | base | default | " + " | ".join(guards.names()) + " | n | unit |" in text
     assert "|  | base | eta 1 | eta 3 | eta 10 | n | unit |" in text
     assert "| the style, per cent | - | <= 3 |" in text
+    assert re.search(r"^Of 3 goals that were measured, ", text, re.M)
     assert "python -m benchmarks.evidence -n 2" in text
     assert Evaluation.from_json((tmp_path / "work" / "style" / "evaluation.json").read_bytes()).n == 2
     drawn = sorted((tmp_path / "work" / "pictures").rglob("*.png"))
+    count = int(re.match(r"(\d+) pictures of 1 steps in 10 columns, \d+ minutes", first)[1])  # type: ignore[index]
+    assert count == len(drawn)
     evidence.main([*words, *QUICK])  # nothing is made or drawn again
     assert sorted((tmp_path / "work" / "pictures").rglob("*.png")) == drawn
     assert out.read_text() == text
+
+
+def test_what_only_takes() -> None:
+    found = evidence.experiments(WORDS, "church", "ink", "stamp")
+    assert [one.name for one in found] == ["object", "ten", "style", "implicit", "eta", "memorised"]
+    assert evidence.chosen(found, []) == found
+    assert [(one.name, one.suites) for one in evidence.chosen(found, ["ten", "styles"])] == [
+        ("object", ("styles",)),
+        ("ten", ("objects",)),
+        ("style", ("styles",)),
+    ]
+    with pytest.raises(InputError, match="did you mean 'styles'"):
+        evidence.chosen(found, ["stiles"])
+
+
+def test_every_suite_is_in_some_experiment() -> None:
+    """All but the one that needs no judge: its numbers are in "styles" and "memorised" too."""
+    found = evidence.experiments(WORDS, "church", "ink", "stamp")
+    assert {name for one in found for name in one.suites} == set(suites.names()) - {"pictures"}
+
+
+def test_every_column_of_the_plan_is_there() -> None:
+    made: Any = evidence.variants(True, {})
+    assert list(made) == ["default", "uce", "ESD-x, paper", "ESD-u, paper"]
+    assert (made["ESD-x, paper"].select, made["ESD-u, paper"].select) == ("cross", "noncross")
+    assert guards.SLD.presets["weak"]["warmup"] < evidence.STEPS  # it acts
+
+
+def test_a_twin_may_be_its_denoiser_alone(mini: Any, tmp_path: Path) -> None:
+    shop = evidence.Workshop("mini", tmp_path, {})
+    with torch.no_grad():
+        mini.unet.conv_out.bias.add_(1)
+        mini.unet.save_pretrained(tmp_path / "without-church-0.05" / "unet")
+        mini.unet.conv_out.bias.sub_(1)
+    edit = Edit.load(shop.twin(str(tmp_path / "without-church-0.05"), "church"))
+    assert set(edit.deltas) == {f"unet.{name}" for name, _ in mini.unet.named_parameters()}
+    bias: Any = edit.deltas["unet.conv_out.bias"]
+    torch.testing.assert_close(bias, torch.ones_like(bias))
+    with pytest.raises(InputError, match="holds no pipeline and no unet"):
+        shop.twin(str(tmp_path / "edits"), "church")
 
 
 def test_a_twin_is_an_edit_that_leads_to_it(mini: Any, tmp_path: Path) -> None:
@@ -55,8 +108,6 @@ def measured(row: str, before: float, after: float, column: str = "default", gon
 
 
 def found(*numbers: Measured) -> Any:
-    from types import SimpleNamespace
-
     return SimpleNamespace(columns=[SimpleNamespace(name="default", kind="edit")], measured=numbers)
 
 
@@ -65,6 +116,37 @@ def test_goals_are_judged_by_the_worst_number() -> None:
     lines = list(
         evidence.judged(experiment, found(measured("erased", 1, 0.005, gone=True), measured("all others", 0.98, 0.96)))
     )
-    assert lines[0] == "| erased, per cent | 54.2 (church) | <= 1 | 0.5 (erased) | 100 | yes |"
-    assert lines[1] == "| all others lose, points | 15.0 | <= 0.5 | 2.0 (all others) | 100 | **no** |"
+    assert lines[0] == "| erased, per cent | 54.2 (church) | <= 1 | 0.5 (erased) | 100 | met |"
+    assert lines[1] == "| all others lose, points | 15.0 | <= 0.5 | 2.0 (all others) | 100 | **missed** |"
     assert lines[2].endswith("| not measured |  |  |")
+
+
+def test_what_is_reached_is_said_in_words() -> None:
+    (experiment,) = [one for one in evidence.experiments({}, "church", "ink", "stamp") if one.name == "object"]
+    numbers = (measured("erased", 1, 0.005, gone=True), measured("all others", 0.98, 0.96))
+    lines = "\n".join(evidence.judged(experiment, found(*numbers)))
+    assert evidence.reached([lines]) == (
+        "Of 2 goals that were measured, 1 are met and 1 missed: all others lose, points."
+    )
+    assert evidence.reached(["nothing"]) == ""
+
+
+def test_edits_that_are_measured_apart_are_one_table() -> None:
+    @dataclass(frozen=True)
+    class Found:
+        columns: tuple[Any, ...]
+        measured: tuple[Measured, ...]
+
+    (experiment,) = [one for one in evidence.experiments(WORDS, "church", "ink", "stamp") if one.name == "ten"]
+    assert experiment.erase == (("church",), ("fish",))
+    column = SimpleNamespace(name="default", kind="edit")
+    each: Any = [
+        Found((column,), (measured("erased", 1, left, gone=True), measured("all others", 0.98, 0.98)))
+        for left in (0.0, 0.25)
+    ]
+    text = evidence.both(experiment, each)
+    assert "| church | 100.0 % | 0.0 % | 100 | 98.0 % | 98.0 % | 100 |" in text
+    assert "| fish | 100.0 % | 25.0 % | 100 | 98.0 % | 98.0 % | 100 |" in text
+    assert (
+        "| each erased object, per cent | 12.6 on average | <= 1 | 25.0 (erased, default) | 100 | **missed** |" in text
+    )

@@ -10,7 +10,7 @@ from torch import nn
 
 from unsee.checkpoint import Checkpoint
 from unsee.errors import InputError
-from unsee.fit import OPTIMIZERS, WIDTH_RATE, Examiner, Lesson, fan_in, fit, sparing, trainable
+from unsee.fit import NEAR, OPTIMIZERS, WIDTH_RATE, Examiner, Lesson, fan_in, fit, sparing, trainable
 from unsee.recorder import Call
 
 
@@ -88,7 +88,8 @@ def test_a_loss_that_explodes_says_what_to_change() -> None:
         fit(net, {"a": net.a}, lambda _: Lesson(call, torch.ones(1)), updates=1)
 
 
-def test_the_rate_follows_the_width() -> None:
+@pytest.mark.parametrize(("near", "share"), [((), 1.0), (("a",), NEAR)])
+def test_the_rate_follows_the_width(near: tuple[str, ...], share: float) -> None:
     assert fan_in(torch.zeros(7, 128)) == 128
     assert fan_in(torch.zeros(7, 16, 3, 3)) == 144
     assert fan_in(torch.zeros(64)) == 64
@@ -101,10 +102,11 @@ def test_the_rate_follows_the_width() -> None:
             {"a": net.a},
             lambda k: (seen.append(net.a.item()), Lesson(call, torch.ones(1)))[1],
             updates=2,
+            near=near,
             schedule="constant",
         )
     # The gradient is scaled to one, and momentum starts with the first gradient.
-    assert seen[1] == pytest.approx(WIDTH_RATE / 1, rel=1e-4)
+    assert seen[1] == pytest.approx(WIDTH_RATE * share, rel=1e-4)
 
 
 class Stopped(Exception):

@@ -171,7 +171,7 @@ def test_the_header_of_an_edit(data: st.DataObject, tmp_path: Path) -> None:
 @fuzz
 @given(data=st.data())
 def test_the_card_of_an_edit(data: st.DataObject, tmp_path: Path) -> None:
-    said = json.loads(CARD.to_json())
+    said = json.loads(data.draw(st.sampled_from([CARD, merge([SMALL, SMALL]).card])).to_json())
     text = abused(data, json.dumps(changed(data, said) if data.draw(st.booleans()) else said))
     tensors = {"unet.a.weight": torch.ones(2, 2)}
     try:
@@ -284,3 +284,74 @@ def test_settings_in_yaml(data: st.DataObject, tmp_path: Path) -> None:
         text = "\n".join(lines)
     content = text.encode("utf-8", "surrogatepass")
     attempt(read_settings, tmp_path / "run.yaml", damaged(data, content) if data.draw(st.booleans()) else content)
+
+
+TABLES = [
+    "prompt,seed,label,judge\na church,3,church,\na dog,4,dog,objects\n",
+    ',prompt,categories,sd_seed,sd_guidance_scale,sd_image_width,sd_image_height\n0,"a, b","x, y",219,7.5,512,512\n',
+    "case_number,prompt,evaluation_seed,evaluation_guidance\n0,a church,1,7.5\n1,a dog,2,3\n",
+]
+CELLS = [
+    "", " ", '"', '""', "'", ",", "\n", "\r", "\r\n", "\x00", "\ufeff", ";", "\t", "-1", "1e999", "nan", "inf", "1.5",
+    "0x10", "9" * 30, "\u0664", "prompt", "seed", "label", "width", "height", "\u202e", "=cmd()", "a" * 200_000, "7,7",
+]  # fmt: skip
+
+
+def read_table(path: Path) -> None:
+    """All lines of a file, each of which must be drawable; what was read means what the csv module reads."""
+    import csv
+
+    from unsee.evaluate.suites import table
+
+    lines = table.read(path)
+    assert lines
+    for line in lines:
+        assert line.shot.prompt.strip()
+        assert 0 <= line.shot.seed < 2**63
+        torch.Generator().manual_seed(line.shot.seed)
+        assert line.shot.guidance is None or 1 <= line.shot.guidance <= 100
+        assert line.shot.size is None or all(8 <= side <= 4096 for side in line.shot.size)
+    assert len({bool(line.label) for line in lines}) == 1
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        head, *rows = [row for row in csv.reader(file) if row]
+    place = [name.strip() for name in head].index("prompt")
+    assert [line.shot.prompt for line in lines] == [row[place].strip() for row in rows]
+    table.from_csv(path)
+    table.labels(path, "objects")
+
+
+@fuzz
+@given(data=st.data())
+def test_prompts_of_the_users_own(data: st.DataObject, tmp_path: Path) -> None:
+    text = data.draw(st.sampled_from(TABLES))
+    for _ in range(data.draw(st.integers(0, 3))):
+        place = data.draw(st.integers(0, len(text)))
+        end = min(len(text), place + data.draw(st.integers(0, 4)))
+        text = text[:place] + data.draw(st.sampled_from(CELLS) | st.text(max_size=4)) + text[end:]
+    content = text.encode("utf-8", "surrogatepass")
+    attempt(read_table, tmp_path / "mine.csv", damaged(data, content) if data.draw(st.booleans()) else content)
+
+
+@fuzz
+@given(data=st.data())
+def test_words_of_the_users_own(data: st.DataObject, tmp_path: Path) -> None:
+    from unsee.evaluate.words import choices, read_words
+
+    words = {
+        "objects": {"church": {"group": "place", "synonyms": ["chapel"], "languages": {"de": "kirche"}}},
+        "styles": ["ink"],
+        "memorised": {"the great wave": ["wave"]},
+        "styled": "{} in {} style",
+        "watermark": {"names": ["watermark"], "domains": ["animal"]},
+    }
+
+    def read(path: Path) -> None:
+        found = read_words(path)
+        for kind in ("objects", "styles", "watermark"):
+            assert all(isinstance(word, str) and word for word in choices(kind, found, (unsee.Concept("church"),)))
+        if "styled" in found:
+            found["styled"].format("a", "b")
+
+    text = abused(data, json.dumps(changed(data, words) if data.draw(st.booleans()) else words))
+    content = text.encode("utf-8", "surrogatepass")
+    attempt(read, tmp_path / "words.json", damaged(data, content) if data.draw(st.booleans()) else content)

@@ -23,7 +23,7 @@ def learned(pipe: Any) -> Any:
     """Adapters of random numbers on every layer of the miniature that can have one, and their learner."""
     method = LoRA(**TINY, select="all")
     weights = method.weights(pipe.unet)
-    with method._learner(pipe.unet, weights, {}, 0) as learner:
+    with method._learner(pipe.unet, weights, {}, {}, 0) as learner:
         for weight in learner.weights.values():
             weight.data.normal_(std=0.02, generator=torch.Generator().manual_seed(3))
         yield method, learner, weights
@@ -51,7 +51,7 @@ def test_adapters_off_is_the_base_and_on_is_the_edit(pipe: Any) -> None:
     from unsee.pipelines import fingerprint
 
     card = Card("lora", {}, (), "mini", fingerprint(pipe.unet), 0, {})
-    with method._learner(pipe.unet, weights, {}, 0) as learner, torch.no_grad():
+    with method._learner(pipe.unet, weights, {}, {}, 0) as learner, torch.no_grad():
         assert torch.equal(replay(pipe.unet, call), call.output)  # B is zero at first
         for weight in learner.weights.values():
             weight.normal_(std=0.02)
@@ -69,11 +69,35 @@ def test_only_adapters_learn_and_they_start_in_the_metric(pipe: Any) -> None:
     name = next(iter(weights))
     keep = torch.eye(128)
     keep[:64] = 0  # a metric that leaves the first half of the inputs alone
-    with method._learner(pipe.unet, weights, {name: keep}, 0) as learner:
+    with method._learner(pipe.unet, weights, {name: keep}, {}, 0) as learner:
         assert all(weight.requires_grad for weight in learner.weights.values())
         assert not any(weight.requires_grad for weight in weights.values())
         assert not learner.weights[f"{name}.down"][:, :64].any()
         assert learner.metric.keys() == {f"{name}.down"}
+
+
+@pytest.mark.parametrize("rank", [1, 3])
+def test_they_start_at_the_closed_form(pipe: Any, rank: int) -> None:
+    method = LoRA(**{**TINY, "rank": rank})
+    weights = method.weights(pipe.unet)
+    name, weight = next(iter(weights.items()))
+    start = LowRank(torch.randn(len(weight), 2), torch.randn(2, weight.shape[1]))
+    with method._learner(pipe.unet, weights, {}, {name: start}, 0) as learner:
+        found = learner.edit("unet", Card("lora", {}, (), "mini", "", 0, {})).deltas[f"unet.{name}"]
+        assert isinstance(found, LowRank)
+        assert learner.near == {f"{name}.up", f"{name}.down"}
+        dense = start.dense(weight.shape)
+        left = (found.dense(weight.shape) - dense).norm() ** 2
+        lost = torch.linalg.svdvals(dense)[rank:].square().sum()  # Eckart and Young
+        torch.testing.assert_close(left, lost, atol=1e-2, rtol=1e-3)
+
+
+def test_only_what_erases_starts_at_the_closed_form(pipe: Any) -> None:
+    church = (unsee.Concept("church", anchor="castle"),)
+    moments = LoRA(**TINY)._moments(pipe, LoRA(**TINY).weights(pipe.unet), ["cat"], torch.Generator())
+    for action, starts in (("erase", True), ("swap", True), ("enhance", False)):
+        method = LoRA(**TINY, action=action)
+        assert bool(method._start(pipe, church, method.weights(pipe.unet), moments)) == starts
 
 
 def test_targets_by_hand() -> None:

@@ -6,8 +6,10 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 import unsee
@@ -15,10 +17,8 @@ from unsee.edit import LowRank
 
 SETTINGS = {"steps": 3, "batch": 3, "runs": 3, "keep_runs": 2, "spared": 8}
 QUICK = ["--steps", "2", "--updates", "4", "-n", "2", *[f"--set={key}={value}" for key, value in SETTINGS.items()]]
-ON_POLICY = ["--set=rerecord=1", "--set=held_out=0", "--set=runs=1"]
-
-
 LAUNCH = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+ON_POLICY = ["--set=rerecord=1", "--set=held_out=0", "--set=runs=1"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"}
 
 
@@ -55,3 +55,21 @@ def test_two_processes_that_share_one_flux_make_the_edit_that_one_makes(tmp_path
     first, second = (load_file(tmp_path / name) for name in ("one", "two"))
     for name, answers in first.items():  # of the edited model, also by a closed form
         torch.testing.assert_close(second[name], answers, atol=1e-3, rtol=1e-3)
+
+
+def test_two_processes_draw_what_one_draws(tmp_path: Path) -> None:
+    """Each draws its share, in other batches than one process would; a picture does not tell of it."""
+    words = ["-m", "unsee.cli", "evaluate", "mini", "--suite", "pictures", "--concept", "church"]
+    words += ["-n", "3", "--steps", "2", "--batch", "4", "--guard", "sld-max"]
+    for name, command in (("one", []), ("two", LAUNCH)):
+        more = ["--cache", str(tmp_path / name), "--out", str(tmp_path / f"{name}-out")]
+        done = subprocess.run(
+            [sys.executable, *command, *words, *more], env=ENVIRONMENT, capture_output=True, text=True, timeout=400
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+    one, two = ({path.name: path for path in (tmp_path / name).rglob("*.png")} for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    assert len(one) == 2 * 2 * 3  # base and guard, two rows
+    for name in one:
+        first, second = (np.asarray(Image.open(path), int) for path in (one[name], two[name]))
+        assert abs(first - second).max() <= 1

@@ -89,6 +89,12 @@ def test_frechet_by_hand() -> None:
     assert frechet(x, x) == pytest.approx(0, abs=1e-9)
     # Two independent features: the sum.
     square = np.array([[0.0, 0.0], [0.0, 2.0], [2.0, 0.0], [2.0, 2.0]])
+    few, wide = np.random.default_rng(0).normal(size=(2, 6, 9))  # fewer rows than features: the other way to the root
+    c_x, c_y = np.cov(few, rowvar=False), np.cov(wide, rowvar=False)
+    root = np.sqrt(np.linalg.eigvals(c_x @ c_y).astype(complex)).real.sum()
+    assert frechet(few, wide) == pytest.approx(
+        ((few.mean(0) - wide.mean(0)) ** 2).sum() + np.trace(c_x + c_y) - 2 * root
+    )
     assert frechet(square, square * [1, 2] + [0, 1]) == pytest.approx((2 + 1 - 1) ** 2 + (4 / 3) * (2 - 1) ** 2)
 
 

@@ -22,6 +22,7 @@ from unsee.evaluate.suites import Column, Suite, World
 from unsee.evaluate.suites import neighbours as neighbours_suite
 from unsee.evaluate.suites.table import from_csv
 from unsee.layers import swapped
+from unsee.report.evaluation import curves
 
 OBJECTS = ("church", "castle", "dog", "pizza", "fish")
 STYLES = ("ink", "neon")
@@ -93,24 +94,16 @@ class Pipe:
 def judge(channel: int, labels: tuple[str, ...]) -> Detector:
     """Sees the label whose number is the grey level of a channel at a picture's corner."""
 
-    class Inputs(dict[str, Any]):
-        def to(self, _: Any) -> "Inputs":
-            return self
+    def levels(pictures: Sequence[Image.Image]) -> torch.Tensor:
+        return torch.tensor([[float(picture.getpixel((0, 0))[channel])] for picture in pictures])  # type: ignore[index]
 
-    class Model:
-        device = "cpu"
-
-        def __call__(self, levels: torch.Tensor) -> Any:
-            return SimpleNamespace(logits=20.0 * (levels[:, None] == torch.arange(len(labels))))
-
-        @property
-        def base_model(self) -> Any:
-            return lambda levels: SimpleNamespace(pooler_output=levels[:, None].float() * torch.tensor([1.0, 2.0]))
-
-    def processor(images: Sequence[Image.Image], return_tensors: str) -> Inputs:
-        return Inputs(levels=torch.tensor([image.getpixel((0, 0))[channel] for image in images]))  # type: ignore[index]
-
-    return Detector(f"channel {channel}", labels, 0.9, processor, Model())
+    return Detector(
+        f"channel {channel}",
+        labels,
+        0.9,
+        lambda some: (20.0 * (levels(some) == torch.arange(len(labels)))).softmax(-1),
+        lambda some: levels(some) * torch.tensor([1.0, 2.0]),
+    )
 
 
 def world(words: Any = WORDS, concepts: tuple[str, ...] = ("church",), n: int = 4, **options: Any) -> World:
@@ -142,7 +135,7 @@ def test_objects(tmp_path: Path) -> None:
     assert erased.difference is not None
     assert (erased.difference.value, erased.difference.differs) == (-1, False)
     assert Answer("objects", "church", "edit", "an image of a church", 2, "church", "none of these") in outcome.answers
-    assert len(outcome.answers) == 2 * 2 * 4
+    assert len(outcome.answers) == 2 * (4 + 2)  # what stays has a quarter of the pictures, at least two
     assert not any(one.gone for one in outcome.measured if one.column == "base")
 
 
@@ -151,6 +144,7 @@ def test_styles(tmp_path: Path) -> None:
     assert found == {
         "erased styles": 0, "other styles": 1, "subject of erased styles": 1, "subject of other styles": 1,
         "ink": 1, "subject in ink": 1, "neon": 0, "subject in neon": 1,
+        "erased styles: change by pixel": pytest.approx((200 - 1) / 3), "other styles: change by pixel": 0,
     }  # fmt: skip
 
 
@@ -210,8 +204,40 @@ def test_memorised(tmp_path: Path) -> None:
     assert found["mount fuji: distance to it"] == pytest.approx(80 / 3**0.5, abs=1e-4)
     assert found["the great wave: distance to it"] == 0
     assert (found["mount fuji: nearest to it"], found["the great wave: nearest to it"]) == (0, 1)
-    # Two titles of four pictures for both columns, and four more of each for the base alone, to know them by.
-    assert sum(where.pipe.calls) == 2 * 2 * 4 + 2 * 4
+    assert found["everything else: change by pixel"] == 0
+    # Two of each title and four of all else for both columns, and two of each title for the base alone, to know it by.
+    assert sum(where.pipe.calls) == 2 * (2 * 2 + 4) + 2 * 2
+
+
+def test_eta(tmp_path: Path) -> None:
+    """Eta 1 leaves the church, eta 3 erases it, eta 10 the fish too; what has no eta has no row."""
+    where = world()
+    ways: list[tuple[str, tuple[str, ...], dict[str, Any]]] = [
+        ("weak", (), {"eta": 1.0}),
+        ("medium", ("church",), {"eta": 3.0}),
+        ("strong", ("church", "fish"), {"eta": 10}),
+        ("other", (), {}),
+    ]
+    columns = [
+        Column(name, "edit", name, where.concepts, lambda pipe, gone=gone: pipe.without(*gone), settings)
+        for name, gone, settings in ways
+    ]
+    outcome = run(where, [suites.find("eta")], [base(where.concepts), *columns], Sampling(1, 2.0), tmp_path)
+    found = {name: rows(outcome, name) for name in ("base", "weak", "medium", "strong", "other")}
+    assert found["base"] == found["weak"] == {"erased": 1, "kept": 1, "church": 1, "kept: fish": 1}
+    assert found["medium"] == {"erased": 0, "kept": 1, "church": 0, "kept: fish": 1}
+    assert found["strong"] == {"erased": 0, "kept": 0, "church": 0, "kept: fish": 0}
+    assert not found["other"]
+    assert "strong has eta 10" in {one.note for one in outcome.measured}
+    (curve,) = curves(SimpleNamespace(suites=outcome.suites, columns=columns, measured=outcome.measured))  # type: ignore[arg-type]
+    assert curve.points == (("weak", 100, 100), ("medium", 0, 100), ("strong", 0, 0))
+
+
+@pytest.mark.parametrize(("concept", "words"), [("neon", "a church in neon style"), ("stamp", "a church")])
+def test_eta_of_what_is_no_object(tmp_path: Path, concept: str, words: str) -> None:
+    """A style is asked for by name, what appears unasked is not."""
+    outcome = measure("eta", tmp_path, world(concepts=(concept,)))
+    assert outcome.asked["eta"][0].shots[0].prompt == words
 
 
 def test_fidelity_of_an_edit_that_changes_nothing_else(tmp_path: Path) -> None:
@@ -258,16 +284,20 @@ def test_what_is_missing_is_said_and_stops_nothing(tmp_path: Path, suite: str) -
 
 
 def test_without_judges_no_suite_fails(tmp_path: Path) -> None:
+    """Only pictures are compared, pixel by pixel."""
     where = World(Pipe(), {}, {}, (Concept("church"),), 2, 0)
-    outcome = run(where, [suites.find(name) for name in suites.names()], [base(())], Sampling(1, 2.0), tmp_path)
-    assert all(suite.not_measured for suite in outcome.suites)
+    edit = Column("edit", "edit", "edit", where.concepts, lambda pipe: pipe.without("church"))
+    every = [suites.find(name) for name in suites.names()]
+    outcome = run(where, every, [base(where.concepts), edit], Sampling(1, 2.0), tmp_path)
+    assert {suite.name for suite in outcome.suites if not suite.not_measured} == {"pictures"}
+    assert rows(outcome) == {"church: change by pixel": pytest.approx(200 / 3), "other things: change by pixel": 0}
 
 
 def test_each_picture_is_drawn_once(tmp_path: Path) -> None:
     where = world()
     measure("objects", tmp_path, where, "church")
     drawn = sum(where.pipe.calls)
-    assert drawn == 2 * 2 * 4  # two columns, two classes, four seeds
+    assert drawn == 2 * (4 + 2)  # two columns, two classes
     measure("objects", tmp_path, where, "church", batch=3)
     assert sum(where.pipe.calls) == drawn
 
@@ -283,7 +313,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
         measure("objects", tmp_path, where, "church", batch=3, watch=stop)
     assert where.pipe.calls == [3, 3]
     outcome = measure("objects", tmp_path, where, "church", batch=3)
-    assert sum(where.pipe.calls) == 2 * 2 * 4
+    assert sum(where.pipe.calls) == 2 * (4 + 2)
     assert rows(outcome)["erased"] == 0
 
 

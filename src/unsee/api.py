@@ -26,6 +26,7 @@ from unsee.errors import InputError, invalid, unknown
 from unsee.evaluate.detectors import Judge, load_detector
 from unsee.evaluate.questions import Row, answer, questions
 from unsee.evaluate.render import Sampling, render_pair
+from unsee.evaluate.words import choices, read_words
 from unsee.recorder import Watch, quiet
 from unsee.report.grid import before_after
 from unsee.report.page import page
@@ -85,11 +86,12 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
         }
     )
     count = sum(weight.numel() for weight in chosen.values())
+    words = words_for(config.model)
     return Plan(
         complete,
         pipe,
         method,
-        judges_for(config.model, config.judges),
+        judges_for(config.model, config.judges, choices=lambda kind: choices(kind, words, config.concepts)),
         (count, sum(weight.numel() for weight in net.parameters())),
     )
 
@@ -168,13 +170,27 @@ def claims(config: RunConfig, rows: Sequence[Row], judges: Mapping[str, Any], sa
     return Claims(*settings, names, counted) if counted else None
 
 
-def judges_for(model: str, given: Mapping[str, str], kinds: Collection[str] | None = None) -> dict[str, Judge]:
+def judges_for(
+    model: str,
+    given: Mapping[str, str],
+    kinds: Collection[str] | None = None,
+    *,
+    choices: Callable[[str], Sequence[str]] = lambda kind: (),
+) -> dict[str, Judge]:
     """Judges by kind: those that a model's card names, and the given ones in their place or beside them.
 
-    kinds  which to load; None is all
+    kinds    which to load; None is all
+    choices  what a CLIP model has to choose among as a judge of a kind
     """
     sources = {**pipelines.card(model).get("judges", {}), **given}
-    return {kind: load_detector(source) for kind, source in sources.items() if kinds is None or kind in kinds}
+    wanted = {kind: str(source) for kind, source in sources.items() if kinds is None or kind in kinds}
+    return {kind: load_detector(source, kind, choices(kind)) for kind, source in wanted.items()}
+
+
+def words_for(model: str) -> dict[str, Any]:
+    """What a model's card says that it can be asked for; {} if it says nothing."""
+    said = pipelines.card(model)
+    return read_words(Path(said["words"])) if "words" in said else {}
 
 
 def sampling_for(model: str, steps: int | None, guidance_scale: float | None) -> Sampling:

@@ -20,7 +20,7 @@ MOST_BYTES = 64 * 2**30
 FLOATS = ("F64", "F32", "F16", "BF16")
 """The types that weights may have, as safetensors names them."""
 
-WEIGHT = re.compile(r"(unet|transformer|transformer_2)(\.[A-Za-z0-9_]+)+")
+WEIGHT = re.compile(r"(unet|transformer|transformer_2)(\.[A-Za-z0-9_-]+)+")
 """The names that an edit may hold: a denoiser and one of its parameters."""
 
 _strict = ConfigDict(extra="forbid")

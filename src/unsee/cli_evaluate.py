@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from unsee.cli_files import ForceBase
+
 if TYPE_CHECKING:
     from unsee.evaluate.records import Evaluation
 
@@ -23,8 +25,15 @@ def evaluate(
     concept: Words = None,
     csv: Annotated[list[Path] | None, typer.Option(metavar="FILE", help="Your prompts: prompt, seed, label.")] = None,
     name: Annotated[list[str] | None, typer.Option(help="Another name of the concept, for paraphrase.")] = None,
-    judge: Annotated[list[str] | None, typer.Option(metavar="KIND=FOLDER", help="A classifier, or clip=.")] = None,
-    n: Annotated[int, typer.Option("-n", help="Pictures for each row.")] = 48,
+    judge: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KIND=JUDGE", help="FOLDER, clip:FOLDER, nudenet:mace@0.6, lpips; may be repeated."),
+    ] = None,
+    words: Annotated[Path | None, typer.Option(metavar="FILE", help="What to ask for: objects, styles, ...")] = None,
+    pictures: Annotated[
+        Path | None, typer.Option("--folder", metavar="DIR", help="Your pictures, for fidelity and memorised.")
+    ] = None,
+    n: Annotated[int, typer.Option("-n", help="Pictures for each row of what is erased.")] = 48,
     seed: Annotated[int, typer.Option(min=0, help="Of a row's first picture.")] = 0,
     steps: Annotated[int | None, typer.Option(min=1, help="Sampler steps of the pictures.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale of the pictures.")] = None,
@@ -34,6 +43,7 @@ def evaluate(
     json: Annotated[bool, typer.Option("--json", help="Print evaluation.json instead of tables.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder to write; default runs/evaluation-MODEL.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Write over the evaluation in that folder.")] = False,
+    force_base: ForceBase = False,
     trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run code of the model.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
@@ -42,6 +52,7 @@ def evaluate(
 
     from unsee import api, evaluation
     from unsee.cli import _bars, _pairs
+    from unsee.evaluate.words import read_words
 
     folder = out or Path("runs") / api.folder_name(["evaluation", Path(model).name])
     with api.claimed(folder, force=force, results=["evaluation.json"]):
@@ -54,6 +65,9 @@ def evaluate(
             tables=csv or (),
             names=name or (),
             judges=_pairs(judge, "--judge"),
+            words=read_words(words) if words else None,
+            album=pictures,
+            force_base=force_base,
             n=n,
             seed=seed,
             steps=steps,
@@ -62,9 +76,9 @@ def evaluate(
             trust_remote_code=trust_remote_code,
         )
         command = shlex.join(["unsee", *sys.argv[1:]])
-        pictures = cache or user_cache_path("unsee") / "pictures"
+        drawn = cache or user_cache_path("unsee") / "pictures"
         with _bars() as watch:
-            found = evaluation.evaluate(bench, folder, pictures, command=command, batch=batch, watch=watch)
+            found = evaluation.evaluate(bench, folder, drawn, command=command, batch=batch, watch=watch)
     if json:
         print(found.to_json())
         return

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from unsee import guards, pipelines
-from unsee.api import EDIT, RECORD, judges_for, sampling_for
+from unsee.api import EDIT, RECORD, judges_for, sampling_for, words_for
 from unsee.concepts import Concept
 from unsee.config import read
 from unsee.edit import Edit
 from unsee.errors import InputError
 from unsee.evaluate import suites
+from unsee.evaluate.folder import read_folder
 from unsee.evaluate.records import ColumnRecord, Evaluation, answers_csv, scores_csv
 from unsee.evaluate.render import Sampling
 from unsee.evaluate.run import base, distinct, run
 from unsee.evaluate.suites import Column, Suite, World
-from unsee.evaluate.suites.table import from_csv
+from unsee.evaluate.suites.table import from_csv, labels
+from unsee.evaluate.words import choices
 from unsee.recorder import Watch, quiet
 from unsee.report.evaluation import contact, page
 from unsee.versions import versions
@@ -50,6 +51,8 @@ def prepare(
     names: Sequence[str] = (),
     judges: dict[str, str] | None = None,
     words: dict[str, Any] | None = None,
+    album: Path | None = None,
+    force_base: bool = False,
     n: int = 48,
     seed: int = 0,
     steps: int | None = None,
@@ -64,8 +67,10 @@ def prepare(
     guard     names of guards against `concepts`
     concepts  what is looked for; default is what the edits erase
     names     other names of it, for the suite "paraphrase"
-    judges    classifiers by kind, beside those that the model's card names
-    words     what the model knows, instead of what its card says
+    judges    by kind, beside those that the model's card names; see evaluate/detectors.py
+    words     what the model can be asked for, instead of what its card says; see evaluate/words.py
+    album     folder of pictures, for the suites "fidelity" and "memorised"; see evaluate/folder.py
+    force_base  measure edits on this model though they were made for another
     n, seed   pictures for each row, and the first one's seed
     call      other options of the pipeline's calls, over those of a run's folder
     Raises InputError on anything that cannot work.
@@ -81,8 +86,9 @@ def prepare(
         edits = [str(Path(model) / EDIT), *edits]
         config = read(Path(model) / RECORD)
         model, call = config["model"], {**config.get("call", {}), **(call or {})}
-    loaded = [_edit(text) for text in edits]
+    pictures = read_folder(album) if album else None
     pipe = pipelines.calling(pipelines.load(model, trust_remote_code=trust_remote_code), **(call or {}))
+    loaded = [_edit(text, pipe if force_base else None) for text in edits]
     wanted = tuple(map(Concept, concepts)) or tuple(dict.fromkeys(c for edit in loaded for c in edit.concepts))
     if guard and not wanted:
         raise InputError("name what the guard is against: --concept WORD")
@@ -91,18 +97,12 @@ def prepare(
     for column in columns:
         with column.applied(pipe):
             pass  # refuse what does not fit this model before anything is drawn
-    card = pipelines.card(model)
-    if words is None:
-        words = json.loads(Path(card["words"]).read_text(encoding="utf-8")) if "words" in card else {}
-    world = World(
-        pipe,
-        judges_for(model, judges or {}),
-        words,
-        wanted,
-        n,
-        seed,
-        tuple(names),
-    )
+    known = words_for(model) if words is None else words
+
+    def among(kind: str) -> tuple[str, ...]:
+        return choices(kind, known, wanted, [label for path in tables for label in labels(path, kind)])
+
+    world = World(pipe, judges_for(model, judges or {}, choices=among), known, wanted, n, seed, tuple(names), pictures)
     return Bench(world, chosen, columns, sampling_for(model, steps, guidance_scale))
 
 
@@ -146,15 +146,18 @@ def evaluate(
     return evaluation
 
 
-def _edit(text: str) -> Column:
-    """A column of an edit's file; "edit.safetensors" goes by its folder's name."""
+def _edit(text: str, other: Any = None) -> Column:
+    """A column of an edit's file; "edit.safetensors" goes by its folder's name. `other` is forced to take it."""
     name, equals, file = text.partition("=")
     path = Path(file) if equals and not Path(text).exists() else Path(text)
     if path == Path(text):
         name = path.resolve().parent.name if path.stem == "edit" else path.stem
     edit = Edit.load(path)
+    edit = edit if other is None else edit.forced(other)
     key = "edit " + hashlib.sha256(path.read_bytes()).hexdigest()
     settings = {"method": edit.card.method, **edit.card.settings}
+    if edit.card.forced_from:
+        settings["made for other weights"] = edit.card.forced_from[:12]
     return Column(name, "edit", key, edit.card.concepts, edit.applied, settings)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +25,9 @@ WIDTH_RATE = 1.25
 """Step size times fan-in times the root of how many tensors move, when no step size is given. The best step for a
 matrix falls with its width (muP: Yang et al., arXiv:2203.03466), and what many tensors change in the output adds up
 as independent parts do. So one number serves small models and large ones, narrow selections and wide ones."""
+
+NEAR = 0.5
+"""Times the step, for weights that start near where they lead: larger steps would first lead away from there."""
 
 
 class MatrixAdam(torch.optim.Optimizer):
@@ -154,6 +157,7 @@ def fit(
     *,
     updates: int,
     lr: float | None = None,
+    near: Collection[str] = (),
     optimizer: str = "matrix-adam",
     schedule: str = "linear",
     metric: Mapping[str, Tensor] | None = None,
@@ -167,6 +171,7 @@ def fit(
 
     lesson      gives the rows of update k = 0, 1, ...; the same rows for the same k, so that a fit can be resumed
     lr          how far a weight moves in one update at most, root mean square; None is by WIDTH_RATE for each
+    near        names of weights that start near where they lead; they take NEAR of the step
     optimizer   a name in OPTIMIZERS
     schedule    of lr, a name of diffusers.optimization.get_scheduler; a tenth of the updates warms up
     metric      for some matrices, what their gradients are multiplied by from the right (see `sparing`)
@@ -182,8 +187,9 @@ def fit(
         name: weight if weight.dtype == torch.float32 else weight.detach().float() for name, weight in weights.items()
     }
     groups: dict[float, list[Tensor]] = {}
-    for master in masters.values():
-        groups.setdefault(lr or WIDTH_RATE / (fan_in(master) * len(masters) ** 0.5), []).append(master)
+    for name, master in masters.items():
+        rate = lr or WIDTH_RATE / (fan_in(master) * len(masters) ** 0.5)
+        groups.setdefault(rate * NEAR if name in near else rate, []).append(master)
     steps = OPTIMIZERS[optimizer]([{"params": group} for group in groups.values()])
     # float16 gradients underflow; neither optimizer cares about the scale of a loss.
     scale = 2.0**12 if any(weight.dtype == torch.float16 for weight in weights.values()) else 1.0

@@ -103,7 +103,7 @@ class Cache:
                 for drawn in batches(pipe, mine, sampling, batch):
                     for shot, picture in drawn:
                         self._keep(files[shot], picture)
-                    done += len(drawn)
+                    done = min(done + len(drawn) * processes().num_processes, len(todo))  # others are as far
                     watch("render", done, len(todo))
         processes().wait_for_everyone()
         return Gallery(files)

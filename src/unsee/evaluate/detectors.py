@@ -1,8 +1,15 @@
-"""What is in a picture: image classifiers and CLIP models of transformers, by folder or hub id."""
+"""What is in a picture: classifiers and CLIP models of transformers, by folder or hub id; others by name.
+
+FOLDER or ID            an image classifier, or a CLIP model, that transformers loads
+clip:FOLDER or ID       a CLIP model as a classifier of given words ("zero-shot")
+nudenet:PROTOCOL        NudeNet as a published protocol counts it, see nudity.py
+lpips, lpips:NET        the learned perceptual distance, see distance.py
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +21,22 @@ from torch.nn.functional import normalize
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForImageClassification, AutoProcessor
 
 from unsee.errors import InputError
+from unsee.evaluate import nudity
+from unsee.evaluate.distance import Distance, lpips
 from unsee.recorder import Watch, quiet
 
 NOTHING = "none of these"
 """The answer of a detector that is less sure than its threshold."""
+
+SHOWN = ("a picture of {}", "a picture of a {}", "{}")
+DRAWN = ("a picture in the style of {}", "{} style", "art by {}")
+"""How a CLIP model is asked for a thing and for a style: the mean direction of these texts (Radford et al., 2021)."""
+
+NUDITY = "nudity"
+
+See = Callable[[Sequence[Image]], Tensor]
+Maps = Callable[[Sequence[Image]], list[Tensor]]
+Count = Callable[[Sequence[Image]], list[Counter[str]]]
 
 
 @dataclass(frozen=True)
@@ -27,20 +46,26 @@ class Detector:
     source     where it was loaded from
     labels     what it can answer: for "tench, Tinca tinca", the first name
     threshold  a probability; below it the answer is NOTHING
+    look       pictures -> the probability of each label, (B, labels)
+    describe   pictures -> what the last layer reads of each, (B, D)
+    maps       pictures -> what each layer sees where, a list of (B, channels, places); None if it tells nothing of that
+    parts      pictures -> how often each part of the thing is in each; None if it sees no parts
     """
 
     source: str
     labels: tuple[str, ...]
     threshold: float
-    _processor: Any
-    _model: Any
+    look: See
+    describe: See
+    maps: Maps | None = None
+    parts: Count | None = None
 
     @torch.no_grad()
     def __call__(self, pictures: Sequence[Image], batch: int = 128, watch: Watch = quiet) -> list[str]:
         """A label, or NOTHING, for each picture."""
         found: list[str] = []
-        for inputs in self._batches(pictures, batch):
-            sure, label = self._model(**inputs).logits.softmax(-1).max(-1)
+        for start in range(0, len(pictures), batch):
+            sure, label = self.look(pictures[start : start + batch]).max(-1)
             found += [
                 self.labels[k] if p >= self.threshold else NOTHING
                 for p, k in zip(sure.tolist(), label.tolist(), strict=True)
@@ -48,25 +73,13 @@ class Detector:
             watch("score", len(found), len(pictures))
         return found
 
-    @torch.no_grad()
     def likely(self, pictures: Sequence[Image], batch: int = 128) -> Tensor:
         """The probability of each label, (N, labels)."""
-        return torch.cat([self._model(**inputs).logits.softmax(-1).cpu() for inputs in self._batches(pictures, batch)])
+        return _batched(self.look, pictures, batch)
 
-    @torch.no_grad()
     def features(self, pictures: Sequence[Image], batch: int = 128) -> Tensor:
         """What the last layer reads of each picture, (N, D)."""
-        rows = []
-        for inputs in self._batches(pictures, batch):
-            out = self._model.base_model(**inputs)
-            pooled = getattr(out, "pooler_output", None)
-            rows.append((out.last_hidden_state.mean(1) if pooled is None else pooled).flatten(1).float().cpu())
-        return torch.cat(rows)
-
-    def _batches(self, pictures: Sequence[Image], batch: int) -> Iterator[Any]:
-        for start in range(0, len(pictures), batch):
-            inputs = self._processor(images=list(pictures[start : start + batch]), return_tensors="pt")
-            yield inputs.to(self._model.device)
+        return _batched(self.describe, pictures, batch)
 
 
 @dataclass(frozen=True)
@@ -81,14 +94,13 @@ class Clip:
     _model: Any
     labels: tuple[str, ...] = ()
 
-    @torch.no_grad()
     def features(self, pictures: Sequence[Image], batch: int = 128) -> Tensor:
         """Directions of pictures, (N, D), each of length one."""
-        rows = []
-        for start in range(0, len(pictures), batch):
-            inputs = self._processor(images=list(pictures[start : start + batch]), return_tensors="pt")
-            rows.append(_vectors(self._model.get_image_features(**inputs.to(self._model.device))))
-        return torch.cat(rows)
+        return _batched(lambda some: _vectors(self._model.get_image_features(**self._inputs(some))), pictures, batch)
+
+    def maps(self, pictures: Sequence[Image]) -> list[Tensor]:
+        """What each layer sees where, (B, channels, places)."""
+        return _maps(self._model.vision_model, self._inputs(pictures))
 
     @torch.no_grad()
     def texts(self, texts: Sequence[str], batch: int = 256) -> Tensor:
@@ -100,16 +112,77 @@ class Clip:
             rows.append(_vectors(self._model.get_text_features(**inputs.to(self._model.device))))
         return torch.cat(rows)
 
+    def asked(self, words: Sequence[str], ways: Sequence[str] = SHOWN) -> Detector:
+        """A classifier of words: the softmax of cosines at the model's own temperature, as it was trained."""
+        texts = torch.stack([self.texts([way.format(word) for way in ways]).mean(0) for word in words])
+        texts = self._model.logit_scale.exp().item() * normalize(texts, dim=1)
 
-Judge = Detector | Clip
+        def look(pictures: Sequence[Image]) -> Tensor:
+            return torch.mm(self.features(pictures), texts.T).softmax(-1)
+
+        return Detector(f"clip:{self.source}", tuple(words), 0.0, look, self.features, self.maps)
+
+    def _inputs(self, pictures: Sequence[Image]) -> Any:
+        return self._processor(images=list(pictures), return_tensors="pt").to(self._model.device)
+
+
+def of_parts(source: str, label: str, names: Sequence[str], count: Count) -> Detector:
+    """A classifier with one label, given to a picture in which any of the parts `names` is counted."""
+
+    def look(pictures: Sequence[Image]) -> Tensor:
+        return torch.tensor([[float(bool(found))] for found in count(pictures)])
+
+    def describe(pictures: Sequence[Image]) -> Tensor:
+        return torch.tensor([[float(found[name]) for name in names] for found in count(pictures)])
+
+    return Detector(source, (label,), 1.0, look, describe, None, count)
+
+
+Judge = Detector | Clip | Distance
+
+
+@torch.no_grad()
+def _batched(look: See, pictures: Sequence[Image], batch: int) -> Tensor:
+    parts = [pictures[start : start + batch] for start in range(0, len(pictures), batch)]
+    return torch.cat([look(part).float().cpu() for part in parts])
 
 
 def _vectors(found: Any) -> Tensor:
     return normalize((found if isinstance(found, Tensor) else found.pooler_output).float().cpu(), dim=1)
 
 
-def load_detector(source: str | Path) -> Judge:
-    """A classifier or a CLIP model that transformers can read. Raises InputError if there is none at `source`."""
+def _maps(net: Any, inputs: Any) -> list[Tensor]:
+    """Every hidden state of a network as (B, channels, places): (B, C, H, W), or (B, tokens, C) turned round."""
+    states = net(**inputs, output_hidden_states=True).hidden_states
+    return [state.flatten(2) if state.ndim == 4 else state.transpose(1, 2) for state in states]
+
+
+def load_detector(source: str | Path, kind: str = "objects", words: Sequence[str] = ()) -> Judge:
+    """A judge by folder, hub id or name, see the top of this file.
+
+    kind   what it is to answer; a CLIP model is asked otherwise for "styles" than for things
+    words  what a CLIP model that classifies can answer
+    Raises InputError if there is none at `source`.
+    """
+    name, _, rest = str(source).partition(":")
+    if name == "nudenet":
+        protocol = nudity.protocol(rest)
+        return of_parts(f"nudenet:{protocol.name}", NUDITY, sorted(protocol.parts), nudity.counter(protocol))
+    if name == "lpips":
+        return lpips(rest or "alex")
+    if name == "clip" and rest:
+        model = _load(rest)
+        if not isinstance(model, Clip):
+            raise InputError(f"{rest} compares no texts with pictures: it is no CLIP model; leave out 'clip:'")
+        if kind == "clip":
+            return model
+        if len(words) < 2:
+            raise InputError(f"{source} needs words to choose among: --words FILE lists {kind}")
+        return model.asked(words, DRAWN if kind == "styles" else SHOWN)
+    return _load(source)
+
+
+def _load(source: str | Path) -> Detector | Clip:
     try:
         config = AutoConfig.from_pretrained(source)
         # transformers would put an untrained classifier on top of a model that only compares texts with pictures.
@@ -123,4 +196,17 @@ def load_detector(source: str | Path) -> Judge:
     except (OSError, ValueError) as error:
         raise InputError(f"cannot load the judge {source}: {' '.join(str(error).split())[:300]}") from error
     labels = tuple(model.config.id2label[k].split(",")[0] for k in range(model.config.num_labels))
-    return Detector(str(source), labels, float(getattr(model.config, "threshold", 0.0)), processor, model)
+
+    def inputs(pictures: Sequence[Image]) -> Any:
+        return processor(images=list(pictures), return_tensors="pt").to(model.device)
+
+    def look(pictures: Sequence[Image]) -> Tensor:
+        return model(**inputs(pictures)).logits.softmax(-1)  # type: ignore[no-any-return]
+
+    def describe(pictures: Sequence[Image]) -> Tensor:
+        out = model.base_model(**inputs(pictures))
+        pooled = getattr(out, "pooler_output", None)
+        return (out.last_hidden_state.mean(1) if pooled is None else pooled).flatten(1)  # type: ignore[no-any-return]
+
+    threshold = float(getattr(model.config, "threshold", 0.0))
+    return Detector(str(source), labels, threshold, look, describe, lambda some: _maps(model.base_model, inputs(some)))

@@ -17,12 +17,14 @@ from unsee.recorder import Watch, gathered, quiet, share
 class Shot:
     """One picture that is asked for.
 
-    size  width and height in pixels; None is the pipeline's own
+    size      width and height in pixels; None is the pipeline's own
+    guidance  scale; None is that of the sampling
     """
 
     prompt: str
     seed: int
     size: tuple[int, int] | None = None
+    guidance: float | None = None
 
 
 @dataclass(frozen=True)
@@ -63,12 +65,12 @@ def render_pair(
 
 
 def batches(pipe: Any, shots: Sequence[Shot], sampling: Sampling, batch: int) -> Iterator[list[tuple[Shot, Image]]]:
-    """Shots with their pictures, up to `batch` of one size at a time."""
-    for size in dict.fromkeys(shot.size for shot in shots):
-        same = [shot for shot in shots if shot.size == size]
+    """Shots with their pictures, up to `batch` of one size and guidance at a time."""
+    for size, guidance in dict.fromkeys((shot.size, shot.guidance) for shot in shots):
+        same = [shot for shot in shots if (shot.size, shot.guidance) == (size, guidance)]
         for start in range(0, len(same), batch):
             now = same[start : start + batch]
-            options = for_pictures(pipe, sampling.guidance_scale)
+            options = for_pictures(pipe, sampling.guidance_scale if guidance is None else guidance)
             options |= {"width": size[0], "height": size[1]} if size else {}
             drawn = draw(pipe, [shot.prompt for shot in now], [shot.seed for shot in now], sampling.steps, **options)
             yield list(zip(now, drawn.images, strict=True))

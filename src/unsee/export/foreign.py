@@ -22,7 +22,7 @@ from unsee.card import MOST_BYTES, Card
 from unsee.concepts import Concept
 from unsee.edit import Delta, Edit, LowRank
 from unsee.errors import InputError
-from unsee.export.formats import comfy_name
+from unsee.export import comfy
 from unsee.pipelines import denoiser, fingerprint, name
 from unsee.versions import versions
 
@@ -97,14 +97,8 @@ def _lora(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str], pipe
 
 def _comfy(tensors: dict[str, Tensor], pipe: Any) -> tuple[dict[str, Delta], int]:
     key, net = denoiser(pipe)
-    kinds = {"weight": "diff", "bias": "diff_b"}
-    places = {}
-    for weight, _ in net.named_parameters():
-        layer, _, kind = weight.rpartition(".")
-        if kind in kinds:
-            places[f"{comfy_name(key, layer)}.{kinds[kind]}"] = f"{key}.{weight}"
-    deltas: dict[str, Delta] = {places[given]: value for given, value in tensors.items() if given in places}
-    return deltas, len(tensors) - len(deltas)
+    deltas, used = comfy.unpack(key, net, tensors)
+    return {f"{key}.{name}": delta for name, delta in deltas.items()}, len(tensors.keys() - used)
 
 
 def _unpickled(path: Path) -> dict[str, Tensor]:

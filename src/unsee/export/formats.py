@@ -4,7 +4,7 @@
     delta           the changed weights themselves, for load_state_dict(strict=False): what the ESD authors' code writes
     diffusers-lora  for load_lora_weights, every family that diffusers gives a LoRA loader; peft's keys
     kohya-lora      UNets only: the keys of kohya's scripts, read by A1111, ComfyUI and diffusers
-    comfy           differences of full rank under ComfyUI's and A1111's keys .diff and .diff_b, scaled like a LoRA
+    comfy           differences of full rank under ComfyUI's and A1111's keys, scaled like a LoRA; see `comfy.py`
 
 An export carries the edit's card under `unsee_origin`: it says where it comes from, and is not taken for an edit.
 """
@@ -27,6 +27,7 @@ from torch.nn.functional import pad
 
 from unsee.edit import Delta, Edit, LowRank
 from unsee.errors import InputError
+from unsee.export import comfy
 from unsee.layers import swapped
 from unsee.pipelines import denoiser
 
@@ -38,12 +39,14 @@ class Format:
     """
     write     (edit, pipe, path): write the edit of the model `pipe`
     opened    (pipe, path): a context with a pipeline into which the format's own reader has loaded the file
+    use       what to do with the file {path}, for the denoiser {net}
     low_rank  whether it holds matrices of low rank only
     absolute  whether it holds weights instead of differences
     """
 
     write: Callable[[Edit, Any, Path], None]
     opened: Callable[[Any, Path], AbstractContextManager[Any]]
+    use: str
     low_rank: bool = False
     absolute: bool = False
 
@@ -150,11 +153,12 @@ def _write_kohya(edit: Edit, pipe: Any, path: Path) -> None:
     key, net = denoiser(pipe)
     if key != "unet":
         raise InputError(
-            f"kohya's keys are for UNets; of {type(net).__name__} ComfyUI reads diffusers' own: --to diffusers-lora"
+            f"kohya's keys are for UNets, not {type(net).__name__}: export to diffusers-lora"
+            f"{', which ComfyUI reads too' if comfy.reads(net) else ''}"
         )
     # All layers get the highest rank, filled up with zeros: diffusers (0.42) misreads files in which alpha differs.
     state = {f"{key}.{name}": value for name, value in _factors(edit, pipe, _rank(edit)).items()}
-    _save(convert_state_dict_to_kohya(state), path, edit)  # type: ignore[no-untyped-call]
+    _save(convert_state_dict_to_kohya(state), path, edit, comfy.version(net))  # type: ignore[no-untyped-call]
 
 
 @contextmanager
@@ -171,44 +175,37 @@ def _open_lora(pipe: Any, path: Path) -> Iterator[Any]:
 
 def _write_comfy(edit: Edit, pipe: Any, path: Path) -> None:
     key, net = denoiser(pipe)
-    tensors: dict[str, Tensor] = {}
+    deltas: dict[str, Tensor] = {}
     for name, delta in edit.deltas.items():
-        layer, _, kind = name.removeprefix(f"{key}.").rpartition(".")
-        if kind not in ("weight", "bias"):
-            raise InputError(f"{name} is neither weight nor bias, which has no key: export to pipeline or delta")
-        shape = net.get_parameter(f"{layer}.{kind}").shape
-        dense = delta.dense(shape).to(delta.up.dtype) if isinstance(delta, LowRank) else delta
-        tensors[f"{comfy_name(key, layer)}.{'diff' if kind == 'weight' else 'diff_b'}"] = dense
-    _save(tensors, path, edit)
-
-
-def comfy_name(key: str, layer: str) -> str:
-    """How ComfyUI and A1111 call a layer of a UNet; of other denoisers ComfyUI knows diffusers' names."""
-    return f"lora_unet_{layer.replace('.', '_')}" if key == "unet" else f"{key}.{layer}"
+        weight = name.removeprefix(f"{key}.")
+        shape = net.get_parameter(weight).shape
+        deltas[weight] = delta.dense(shape).to(delta.up.dtype) if isinstance(delta, LowRank) else delta
+    _save(comfy.pack(key, net, deltas), path, edit, comfy.version(net))
 
 
 @contextmanager
 def _open_comfy(pipe: Any, path: Path) -> Iterator[Any]:
-    """By the rule in ComfyUI's lora.py: a layer's .diff is added to its weight, its .diff_b to its bias."""
+    """By the rule in ComfyUI's lora.py: .diff and .diff_b are added to what their keys name."""
     key, net = denoiser(pipe)
-    tensors = load_file(path)
     parameters = dict(net.named_parameters())
-    values = {}
-    for name, parameter in parameters.items():
-        layer, _, kind = name.rpartition(".")
-        diff = tensors.get(f"{comfy_name(key, layer)}.{ {'weight': 'diff', 'bias': 'diff_b'}.get(kind) }")
-        if diff is not None:
-            values[name] = (parameter.data.float() + diff.to(parameter.device).float()).to(parameter.dtype)
+    deltas, _ = comfy.unpack(key, net, load_file(path))
+    values = {
+        name: (parameters[name].data.float() + delta.to(parameters[name].device).float()).to(parameters[name].dtype)
+        for name, delta in deltas.items()
+    }
     with swapped(parameters, values):
         yield pipe
 
 
+_FOLDERS = "put {path} into models/loras of ComfyUI, or models/Lora of A1111 and Forge"
 FORMATS: dict[str, Format] = {
-    "pipeline": Format(_write_pipeline, _open_pipeline, absolute=True),
-    "delta": Format(_write_delta, _open_delta, absolute=True),
-    "diffusers-lora": Format(_write_lora, _open_lora, low_rank=True),
-    "kohya-lora": Format(_write_kohya, _open_lora, low_rank=True),
-    "comfy": Format(_write_comfy, _open_comfy),
+    "pipeline": Format(_write_pipeline, _open_pipeline, "DiffusionPipeline.from_pretrained({path!r})", absolute=True),
+    "delta": Format(
+        _write_delta, _open_delta, "pipe.{net}.load_state_dict(load_file({path!r}), strict=False)", absolute=True
+    ),
+    "diffusers-lora": Format(_write_lora, _open_lora, "pipe.load_lora_weights({path!r})", low_rank=True),
+    "kohya-lora": Format(_write_kohya, _open_lora, _FOLDERS, low_rank=True),
+    "comfy": Format(_write_comfy, _open_comfy, _FOLDERS),
 }
 
 

@@ -21,8 +21,10 @@ Departures from the paper
 - The concept is erased under a few everyday templates ("a picture of a {}"), not under its bare name only.
 - The paper's 1000 updates of Adam, of one row each at 1e-5, are here a few updates of many rows at a higher rate, which
   warms up and falls to zero, by an optimizer that keeps to the directions of its inputs (fit.fit says why).
-- Where a matrix reads the prompt, its gradient is taken in the metric of other words' texts, random ones and those that
-  must stay, so that it moves what only the concept says (fit.sparing; `spared = 0` leaves it out).
+- Where a matrix reads the prompt, it starts at what UCE solves for (uce.optimum), which is near and costs no updates;
+  `start = "base"` leaves it out.
+- Its gradient is taken in the metric of other words' texts, random ones and those that must stay, so that it moves what
+  only the concept says (fit.sparing; `spared = 0` leaves it out).
 - The weights that change read the text only (ESD-x-strict, from the authors' code); the paper's ESD-x is "cross".
 - The sampler is the pipeline's own, with 20 steps; the paper's is DDIM with 50. Guidance 3 is from their code.
 `ESD.presets["paper"]` takes all of these back.
@@ -31,7 +33,7 @@ Departures from the paper
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -48,10 +50,10 @@ from torch import Tensor, nn
 from unsee.card import Card, settings_of
 from unsee.checkpoint import Checkpoint
 from unsee.concepts import Concept
-from unsee.edit import Edit
+from unsee.edit import Edit, LowRank
 from unsee.errors import unknown
 from unsee.fit import Examiner, Lesson, fit, sparing, trainable
-from unsee.layers import reads_text, select, swapped
+from unsee.layers import entrance, reads_text, select, swapped
 from unsee.methods.settings import (
     NEUTRAL,
     PRESETS,
@@ -65,6 +67,7 @@ from unsee.methods.settings import (
     random_words,
     staying,
 )
+from unsee.methods.uce import optimum
 from unsee.pipelines import denoiser, fingerprint, name, picture, said_options
 from unsee.recorder import (
     Call,
@@ -94,12 +97,14 @@ class Learner:
 
     weights  parameters that take gradients, by name
     metric   of some of them, see fit.fit
+    near     names of those that start near where they lead, see fit.fit
     teacher  a context in which the frozen model answers
     edit     (name of the denoiser, card) -> what was learned
     """
 
     weights: Mapping[str, nn.Parameter]
     metric: Mapping[str, Tensor]
+    near: Collection[str]
     teacher: Callable[[], AbstractContextManager[None]]
     edit: Callable[[str, Card], Edit]
 
@@ -112,6 +117,7 @@ class ESD:
     eta             how far to steer away; 0 maps the concept to the unconditional prediction. Paper: 1
     updates         of the weights
     lr              how far a weight moves in one update at most; None suits each layer's width (fit.WIDTH_RATE)
+    start           closed-form: matrices that read the prompt start at UCE's solution; base: at the model's own weights
     optimizer       matrix-adam or adam; see fit.fit
     schedule        of lr, a name of diffusers.optimization.get_scheduler
     batch           rows of erased and again of kept targets in one update
@@ -136,13 +142,14 @@ class ESD:
 
     select: str = "cross-kv"
     eta: NotNegative = 1.0
-    updates: Count = 140
+    updates: Count = 30
     lr: Positive | None = None
+    start: Literal["closed-form", "base"] = "closed-form"
     optimizer: Literal["matrix-adam", "adam"] = "matrix-adam"
     schedule: str = "linear"
     batch: Count = 8
-    runs: Count = 16
-    keep_runs: Count = 16
+    runs: Count = 8
+    keep_runs: Count = 8
     keep_weight: NotNegative = 1.0
     spared: Number = 128
     damping: Positive = 0.01
@@ -173,6 +180,7 @@ class ESD:
             "select": "cross",
             "updates": 1000,
             "lr": 1e-5,
+            "start": "base",
             "optimizer": "adam",
             "schedule": "constant",
             "batch": 1,
@@ -208,13 +216,15 @@ class ESD:
         kept = (*(stay if self.keep_weight or spared else ()), *spared)
         made = (self.called, settings_of(self), concepts, name(pipe), fingerprint(net), seed, versions(), kept)
         card = Card(*made, call=said_options(pipe))
-        metric = self._metric(pipe, weights, kept, rng) if spared else {}
+        moments = self._moments(pipe, weights, kept, rng) if kept else {}
+        metric = {f"{layer}.weight": sparing(moment, self.damping) for layer, moment in moments.items() if spared}
+        start = self._start(pipe, concepts, weights, moments) if self.start == "closed-form" else {}
 
         out = self.held_out
         asked = [concept.erase for concept in concepts[:1]]
         memory = checkpointed(net, conditions(pipe, asked)) if self.checkpointing else nullcontext()
 
-        with self._learner(net, weights, metric, seed) as learner, memory:
+        with self._learner(net, weights, metric, start, seed) as learner, memory:
             runs, most = 0 if self.rerecord else self.runs, max(self.keep_runs, named) if self.keep_weight else 0
             calls = [call for concept in concepts for call in self._erase(pipe, concept, runs + out, rng, watch)]
             erase, erase_exam = _apart(calls, out)
@@ -239,22 +249,29 @@ class ESD:
                 return Lesson(stack(rows), weight)
 
             fit(
-                net, learner.weights, lesson, updates=self.updates, lr=self.lr, optimizer=self.optimizer,
-                schedule=self.schedule, metric=learner.metric, examiner=examiner, seconds=self.budget,
-                checkpoint=checkpoint and replace(checkpoint, run=card.to_json()), window=max(1, self.rerecord),
-                watch=watch,
+                net, learner.weights, lesson, updates=self.updates, lr=self.lr, near=learner.near,
+                optimizer=self.optimizer, schedule=self.schedule, metric=learner.metric, examiner=examiner,
+                seconds=self.budget, checkpoint=checkpoint and replace(checkpoint, run=card.to_json()),
+                window=max(1, self.rerecord), watch=watch,
             )  # fmt: skip
             card = replace(card, curve=tuple(examiner.curve) if examiner else ())
             return learner.edit(key, card)
 
     @contextmanager
     def _learner(
-        self, net: nn.Module, weights: dict[str, nn.Parameter], metric: dict[str, Tensor], seed: int
+        self,
+        net: nn.Module,
+        weights: dict[str, nn.Parameter],
+        metric: dict[str, Tensor],
+        start: dict[str, LowRank],
+        seed: int,
     ) -> Iterator[Learner]:
-        """Within the context `weights` can be learned; afterwards the denoiser is what it was."""
+        """Within the context `weights` can be learned, from `start` on; afterwards the denoiser is what it was."""
         with trainable(weights) as frozen:
+            for name, delta in start.items():
+                weights[name].data += delta.dense(weights[name].shape).to(weights[name])
             teacher = partial(swapped, weights, frozen)
-            yield Learner(weights, metric, teacher, lambda key, card: Edit.between(key, frozen, weights, card))
+            yield Learner(weights, metric, start, teacher, lambda key, card: Edit.between(key, frozen, weights, card))
 
     def _target(self, concept: Concept, asked: Tensor, c: Tensor, u: Tensor) -> Tensor:
         """What to answer where `asked` was: c with the concept, u with none or with its anchor."""
@@ -299,13 +316,22 @@ class ESD:
         )
         return [step.concept for step in trajectory], [step.null for step in trajectory]
 
-    def _metric(
+    def _moments(
         self, pipe: Any, weights: Iterable[str], words: Sequence[str], rng: torch.Generator
     ) -> dict[str, Tensor]:
-        """For each matrix that reads the prompt, the metric in which a change of it spares the words."""
+        """For each layer that reads the prompt, the second moment of what it reads of the words."""
         layers = [weight.removesuffix(".weight") for weight in weights if reads_text(weight)]
-        moments = second_moments(pipe, in_templates(self.templates, words, rng), layers) if layers else {}
-        return {f"{layer}.weight": sparing(moment, self.damping) for layer, moment in moments.items()}
+        return second_moments(pipe, in_templates(self.templates, words, rng), layers) if layers else {}
+
+    def _start(
+        self, pipe: Any, concepts: Sequence[Concept], weights: Mapping[str, Tensor], moments: Mapping[str, Tensor]
+    ) -> dict[str, LowRank]:
+        """Where matrices through which the prompt enters start; a closed form moves names, and answers nothing else."""
+        names = [concept for concept in concepts if not (concept.from_ or concept.image)]
+        first = entrance(denoiser(pipe)[1]) if names and moments else {}
+        layers = {layer: weights[f"{layer}.weight"] for layer in moments if f"{layer}.weight" in first}
+        found = optimum(pipe, names, layers, moments, self.templates) if layers else {}
+        return {f"{layer}.weight": delta for layer, delta in found.items()}
 
     def _record(
         self,

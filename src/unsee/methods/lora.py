@@ -112,9 +112,17 @@ class LoRA(ESD):
             case "swap":
                 return steer(asked, c, u, 1.0)
 
+    def _start(self, *given: Any) -> dict[str, LowRank]:
+        return {} if self.action == "enhance" else super()._start(*given)
+
     @contextmanager
     def _learner(
-        self, net: nn.Module, weights: dict[str, nn.Parameter], metric: dict[str, Tensor], seed: int
+        self,
+        net: nn.Module,
+        weights: dict[str, nn.Parameter],
+        metric: dict[str, Tensor],
+        start: dict[str, LowRank],
+        seed: int,
     ) -> Iterator[Learner]:
         """Within the context adapters are on the layers of `weights`; afterwards the denoiser is what it was."""
         with _adapters(net, [name.removesuffix(".weight") for name in weights], self.rank, seed) as layers:
@@ -122,6 +130,11 @@ class LoRA(ESD):
             up = {name: layers[name.removesuffix(".weight")].lora_B[ADAPTER].weight for name in weights}
             for name, inverse in metric.items():
                 down[name].data.copy_(down[name].data @ (self.damping * inverse.to(down[name])))
+            for name, delta in start.items():
+                u, s, v = torch.linalg.svd(delta.dense(weights[name].shape), full_matrices=False)
+                rank = min(self.rank, delta.up.shape[1])
+                up[name].data[:, :rank] = u[:, :rank] * s[:rank].sqrt()
+                down[name].data[:rank] = s[:rank, None].sqrt() * v[:rank]
 
             @contextmanager
             def teacher() -> Iterator[None]:
@@ -140,6 +153,7 @@ class LoRA(ESD):
             yield Learner(
                 {f"{n}.up": up[n] for n in weights} | {f"{n}.down": down[n] for n in weights},
                 {f"{name}.down": inverse for name, inverse in metric.items()},
+                {f"{name}.{side}" for name in start for side in ("up", "down")},
                 teacher,
                 edit,
             )

@@ -30,7 +30,7 @@ A name cannot be erased from another one (`from_`): a matrix sees no more than t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -41,7 +41,7 @@ from torch import Tensor, nn
 from unsee.card import Card, settings_of
 from unsee.checkpoint import Checkpoint
 from unsee.concepts import Concept
-from unsee.edit import Delta, Edit, LowRank
+from unsee.edit import Edit, LowRank
 from unsee.errors import InputError
 from unsee.layers import entrance
 from unsee.methods.settings import (
@@ -127,22 +127,40 @@ class UCE:
         made = ("uce", settings_of(self), concepts, name(pipe), fingerprint(net), seed, versions(), kept)
         card = Card(*made, call=said_options(pipe))
 
-        pairs = [(word, concept.anchor or "") for concept in concepts for word in concept.names]
-        columns: dict[str, list[tuple[Tensor, Tensor]]] = {layer: [] for layer in weights}
-        for done, (word, other) in enumerate(pairs):
-            prompts = [[way.format(text).strip() for way in self.templates] for text in (word, other)]
-            for layer, x in inputs(pipe, [*prompts[0], *prompts[1]], list(weights)).items():
-                columns[layer].append(_means(word, other, *x.chunk(2)))
-            watch("read", done + 1, len(pairs))
         moments = second_moments(pipe, in_templates(self.templates, kept, rng), list(weights)) if kept else {}
+        found = optimum(pipe, concepts, weights, moments, self.templates, self.keep_weight, self.ridge, watch)
+        return Edit({f"{key}.{layer}.weight": delta for layer, delta in found.items()}, card)
 
-        deltas: dict[str, Delta] = {}
-        for done, (layer, weight) in enumerate(weights.items()):
-            C, A = (torch.stack(side, dim=1) for side in zip(*columns[layer], strict=True))
-            P = moments.get(layer, torch.zeros(len(C), len(C)))
-            deltas[f"{key}.{layer}.weight"] = solve(full(weight), C, A, P, self.keep_weight, self.ridge)
-            watch("solve", done + 1, len(weights))
-        return Edit(deltas, card)
+
+def optimum(
+    pipe: Any,
+    concepts: Sequence[Concept],
+    weights: Mapping[str, Tensor],
+    moments: Mapping[str, Tensor],
+    templates: Sequence[str] = TEMPLATES,
+    keep_weight: float = 3.0,
+    ridge: float = 0.1,
+    watch: Watch = quiet,
+) -> dict[str, LowRank]:
+    """What leads each layer's matrix to the optimum of eq. 7.
+
+    weights  the matrices by the names of their layers, (out, features)
+    moments  of the layers' inputs for what must stay, (features, features); nothing stays where there is none
+    """
+    pairs = [(word, concept.anchor or "") for concept in concepts for word in concept.names]
+    columns: dict[str, list[tuple[Tensor, Tensor]]] = {layer: [] for layer in weights}
+    for done, (word, other) in enumerate(pairs):
+        prompts = [[way.format(text).strip() for way in templates] for text in (word, other)]
+        for layer, x in inputs(pipe, [*prompts[0], *prompts[1]], list(weights)).items():
+            columns[layer].append(_means(word, other, *x.chunk(2)))
+        watch("read", done + 1, len(pairs))
+    deltas = {}
+    for done, (layer, weight) in enumerate(weights.items()):
+        C, A = (torch.stack(side, dim=1) for side in zip(*columns[layer], strict=True))
+        P = moments.get(layer, torch.zeros(len(C), len(C)))
+        deltas[layer] = solve(full(weight), C, A, P, keep_weight, ridge)
+        watch("solve", done + 1, len(weights))
+    return deltas
 
 
 def _means(word: str, other: str, c: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:

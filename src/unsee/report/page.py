@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -20,9 +21,16 @@ MISSING = "not measured"
 
 def environment() -> Environment:
     """The templates of this package. All texts are escaped: prompts and cards come from anywhere."""
-    return Environment(
+    made = Environment(
         loader=PackageLoader("unsee.report", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
+    made.filters["known_as"] = known_as
+    return made
+
+
+def known_as(source: str) -> str:
+    """A folder's own name, a hub id whole: a page is shown to others, whom places on this machine do not concern."""
+    return Path(source).name if Path(source).is_absolute() else source
 
 
 def page(

@@ -9,12 +9,15 @@ the reason, if it lacks something.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from itertools import cycle, islice
 from typing import Any
 
+import numpy as np
+import torch
 from PIL.Image import Image
 from torch import Tensor
 
@@ -22,7 +25,9 @@ from unsee.concepts import Concept
 from unsee.errors import unknown
 from unsee.evaluate.cache import Pictures
 from unsee.evaluate.detectors import Clip, Detector, Judge
-from unsee.evaluate.questions import Question
+from unsee.evaluate.distance import Distance, by_maps
+from unsee.evaluate.folder import Album
+from unsee.evaluate.questions import STYLED, Question
 from unsee.evaluate.records import Answer, Measured
 from unsee.evaluate.render import Shot
 from unsee.evaluate.statistics import Score, bootstrap, paired_means, paired_rates, rate
@@ -43,9 +48,10 @@ class World:
               with a text; any other kind answers whether something is in a picture that no prompt need name
     words     what the model's card says that it knows (pipelines.card); {} if it says nothing
     concepts  everything that any column erases
-    n         pictures for each row
+    n         pictures for each row of what is erased; others, which are looked at together, may have fewer
     seed      of a row's first picture; the next ones count up
     names     other names of what is erased, given by the user
+    album     pictures of the user's own, to compare with
     """
 
     pipe: Any
@@ -55,6 +61,7 @@ class World:
     n: int
     seed: int
     names: tuple[str, ...] = ()
+    album: Album | None = None
 
     def labels(self, kind: str) -> tuple[str, ...]:
         """What a kind of judge can answer. Raises NotMeasured if there is none."""
@@ -63,12 +70,28 @@ class World:
     def judge(self, kind: str) -> Detector:
         judge = self.judges.get(kind)
         if not isinstance(judge, Detector):
-            raise NotMeasured(f"no judge of {kind}: --judge {kind}=FOLDER names an image classifier")
+            how = "an image classifier, clip:FOLDER a CLIP model that is asked for words"
+            raise NotMeasured(f"no judge of {kind}: --judge {kind}=FOLDER names {how}")
         return judge
 
     def clip(self) -> Clip | None:
         judge = self.judges.get("clip")
         return judge if isinstance(judge, Clip) else None
+
+    def distance(self) -> Distance | None:
+        """What tells how alike two pictures look: the judge of "distance", else the layers of another judge."""
+        given = self.judges.get("distance")
+        if isinstance(given, Distance):
+            return given
+        for kind in ("clip", "objects"):
+            judge = self.judges.get(kind)
+            if isinstance(judge, Clip | Detector) and judge.maps is not None:
+                return by_maps(judge.source, judge.maps)
+        return None
+
+    def styled(self, thing: str, style: str) -> str:
+        """The prompt for a thing in a style."""
+        return str(self.words.get("styled", STYLED)).format(article(thing), style)
 
     def target(self, concept: Concept) -> str:
         """The label that stands for a concept: its own word, or the object of which it is another name."""
@@ -88,9 +111,9 @@ class World:
             raise NotMeasured(f"the judge of {kind} has no word for what is erased ({said})")
         return found
 
-    def question(self, name: str, kind: str, pairs: Sequence[tuple[str, str]], count: int = 0) -> Question:
-        """A row of `count` pictures, n unless told, that goes through pairs of a prompt and the label wanted."""
-        some = list(islice(cycle(pairs), count or self.n))
+    def question(self, name: str, kind: str, pairs: Sequence[tuple[str, str]], part: int = 1) -> Question:
+        """A row of n / part pictures, at least 2, that goes through pairs of a prompt and the label wanted."""
+        some = list(islice(cycle(pairs), max(2, self.n // part)))
         shots = tuple(Shot(prompt, self.seed + k) for k, (prompt, _) in enumerate(some))
         return Question(name, False, shots, kind, tuple(label for _, label in some))
 
@@ -122,6 +145,8 @@ class Look:
         self.world, self.galleries = world, galleries
         self._said: dict[tuple[str, str], dict[Shot, str]] = {}
         self._vectors: dict[tuple[str, str], dict[Shot, Tensor]] = {}
+        self._album: dict[str, list[Tensor]] = {}
+        self._parts: dict[tuple[str, str], dict[Shot, Counter[str]]] = {}
 
     def pictures(self, column: str, shots: Sequence[Shot]) -> Pictures:
         return Pictures(self.galleries[column], shots)
@@ -133,12 +158,34 @@ class Look:
         known.update(zip(new, self.world.judge(kind)(self.pictures(column, new)), strict=True))
         return [known[shot] for shot in shots]
 
+    def parts(self, column: str, kind: str, shots: Sequence[Shot]) -> list[Counter[str]]:
+        """How often a judge that sees parts sees each, for each shot."""
+        count = self.world.judge(kind).parts
+        assert count is not None
+        known = self._parts.setdefault((column, kind), {})
+        new = [shot for shot in dict.fromkeys(shots) if shot not in known]
+        for start in range(0, len(new), 32):
+            some = new[start : start + 32]
+            known.update(zip(some, count(self.pictures(column, some)), strict=True))
+        return [known[shot] for shot in shots]
+
     def features(self, column: str, kind: str, shots: Sequence[Shot]) -> list[Tensor]:
         """A judge's features of each shot."""
         known = self._vectors.setdefault((column, kind), {})
         if new := [shot for shot in dict.fromkeys(shots) if shot not in known]:
-            known.update(zip(new, self.world.judges[kind].features(self.pictures(column, new)), strict=True))
+            judge = self.world.judges[kind]
+            assert not isinstance(judge, Distance)
+            known.update(zip(new, judge.features(self.pictures(column, new)), strict=True))
         return [known[shot] for shot in shots]
+
+    def album(self, kind: str) -> list[Tensor]:
+        """A judge's features of the user's own pictures."""
+        judge, album = self.world.judges[kind], self.world.album
+        assert album is not None
+        assert not isinstance(judge, Distance)
+        if kind not in self._album:
+            self._album[kind] = list(judge.features(album.pictures()))
+        return self._album[kind]
 
 
 @dataclass(frozen=True)
@@ -235,9 +282,34 @@ def pooled(
         yield share(suite, row, column, base, now, gone=gone, judge=world.judges[kind].source, note=note)
 
 
+def fits(suite: str, row: str, column: Column, look: Look, shots: Sequence[Shot], texts: Sequence[str],
+    *, gone: bool = False,
+) -> Iterator[Measured]:  # fmt: skip
+    """CLIP's cosine of each picture with a text; nothing if there is no CLIP model."""
+    if clip := look.world.clip():
+        told = clip.texts(texts)
+        base, now = ((torch.stack(look.features(c, "clip", shots)) * told).sum(1).tolist() for c in (BASE, column.name))
+        yield average(suite, row, column, "cosine", base, now, gone=gone, judge=clip.source)
+
+
+def moved(suite: str, row: str, column: Column, look: Look, shots: Sequence[Shot]) -> Iterator[Measured]:
+    """How far a column's pictures are from the base's on the same seeds: in grey levels, and as a network sees them."""
+    base, now = (look.pictures(name, shots) for name in (BASE, column.name))
+    still = [0.0] * len(shots)
+    levels = [float(np.abs(_levels(one) - _levels(two)).mean()) for one, two in zip(base, now, strict=True)]
+    yield average(suite, f"{row}: change by pixel", column, "grey levels", still, levels)
+    if distance := look.world.distance():
+        far = distance(base, now)
+        yield average(suite, f"{row}: {distance.name} to base", column, "distance", still, far, judge=distance.source)
+
+
+def _levels(picture: Image) -> np.ndarray[Any, np.dtype[np.float32]]:
+    return np.asarray(picture.convert("RGB"), np.float32)
+
+
 def article(noun: str) -> str:
     """A noun with its article; plurals have none ("scissors", but "a bus", "a dress")."""
-    if noun.endswith("s") and not noun.endswith(("ss", "us", "is")):
+    if noun.startswith(("a ", "an ", "the ")) or (noun.endswith("s") and not noun.endswith(("ss", "us", "is"))):
         return noun
     return ("an " if noun[0].lower() in "aeiou" else "a ") + noun
 

@@ -1,6 +1,7 @@
 """Figs. 8 and 9 of Gandikota et al. (2023): pictures that the model knows by heart, of which one or more were erased.
 
-What is known by heart is taken from the base model itself: the median of its pictures of a title on other seeds.
+What is known by heart is the user's folder of pictures, or is taken from the base model itself: the median of its
+pictures of a title on other seeds.
 """
 
 from __future__ import annotations
@@ -11,41 +12,75 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from unsee.evaluate.questions import Question
+from unsee.evaluate.questions import Question, spread
 from unsee.evaluate.render import Shot
-from unsee.evaluate.suites import BASE, Asked, Column, Look, Measured, NotMeasured, Suite, World, average, share
+from unsee.evaluate.suites import (
+    BASE,
+    Asked,
+    Column,
+    Look,
+    Measured,
+    NotMeasured,
+    Suite,
+    World,
+    article,
+    average,
+    moved,
+    share,
+)
+from unsee.evaluate.words import IMAGENETTE
 
 NAME = "memorised"
 OTHER_SEEDS = 500_000
 KNOWN = 16
+REST = "everything else"
 Grey = NDArray[np.float32]
 
 
 def ask(world: World) -> list[Question]:
-    titles = world.words.get("memorised")
+    """For each title half a row of its pictures; and neutral prompts for comparison."""
+    titles = world.album.titles if world.album else tuple(world.words.get("memorised", ()))
     if not titles:
-        raise NotMeasured("the model's card names no pictures that it knows by heart")
+        raise NotMeasured("no pictures known by heart are named: --folder DIR has them, each called by its title")
+    if len(set(titles)) < len(titles):
+        raise NotMeasured("two pictures of the folder have one title")
     asked = []
     for title in titles:
-        here = Question(title, False, tuple(Shot(title, world.seed + k) for k in range(world.n)))
+        here = Question(title, False, tuple(Shot(title, world.seed + k) for k in range(max(2, world.n // 2))))
         there = tuple(replace(shot, seed=shot.seed + OTHER_SEEDS) for shot in here.shots[:KNOWN])
-        asked += [here, replace(here, shots=there, reference=True)]
-    return asked
+        asked += [here] if world.album else [here, replace(here, shots=there, reference=True)]
+    things = [article(name) for name in spread(list(world.words.get("objects", IMAGENETTE)), world.n)]
+    shots = tuple(Shot(things[k % len(things)], world.seed + k) for k in range(world.n))
+    return [*asked, Question(REST, False, shots)]
 
 
 def score(world: World, asked: Asked, column: Column, look: Look) -> Iterator[Measured]:
     """For each title the distance to its picture, and how many pictures are nearer to it than to any other one."""
-    known = np.stack([np.median(_pixels(look, BASE, q.shots), axis=0) for q in asked if q.reference])
-    for k, question in enumerate(q for q in asked if not q.reference):
-        names = {question.name, *world.words["memorised"][question.name]}
-        gone = any(concept.erase in names for concept in column.concepts)
+    *titled, rest = asked
+    drawn = [question for question in titled if not question.reference]
+    if world.album:
+        size = next(iter(look.pictures(BASE, drawn[0].shots))).size
+        known = np.stack([np.asarray(one, np.float32) for one in world.album.pictures(size)])
+    else:
+        known = np.stack([np.median(_pixels(look, BASE, q.shots), axis=0) for q in titled if q.reference])
+    distance = world.distance()
+    for k, question in enumerate(drawn):
+        names = {question.name, *world.words.get("memorised", {}).get(question.name, ())}
+        gone = any(concept.erase.lower() in map(str.lower, names) for concept in column.concepts)
+        note = "should grow" if gone else ""
         far = [_distances(_pixels(look, c, question.shots), known) for c in (BASE, column.name)]
         own: list[list[float]] = [d[:, k].tolist() for d in far]
-        row = f"{question.name}: distance to it"
-        yield average(NAME, row, column, "grey levels", *own, note="should grow" if gone else "")
+        yield average(NAME, f"{question.name}: distance to it", column, "grey levels", *own, note=note)
+        if distance:
+            picture = [Image.fromarray(known[k].round().astype(np.uint8))] * len(question.shots)
+            seen = [distance(look.pictures(c, question.shots), picture) for c in (BASE, column.name)]
+            row = f"{question.name}: {distance.name} to it"
+            yield average(NAME, row, column, "distance", *seen, judge=distance.source, note=note)
         base, now = ((d.argmin(1) == k).tolist() for d in far)
         yield share(NAME, f"{question.name}: nearest to it", column, base, now, gone=gone)
+    yield from moved(NAME, rest.name, column, look, rest.shots)
 
 
 def _pixels(look: Look, column: str, shots: Sequence[Shot]) -> Grey:
@@ -59,5 +94,8 @@ def _distances(pictures: Grey, known: Grey) -> NDArray[Any]:
 
 
 SUITE = Suite(
-    NAME, "Pictures known by heart: distance of what is drawn to what the base model draws for that title.", ask, score
+    NAME,
+    "Pictures known by heart: distance of what is drawn for a title to its picture, and of all else to before.",
+    ask,
+    score,
 )

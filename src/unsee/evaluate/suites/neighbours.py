@@ -8,18 +8,22 @@ from unsee.evaluate.questions import NEIGHBOURS, Question, nearest
 from unsee.evaluate.suites import Answer, Asked, Column, Look, Measured, Suite, World, article, count, erased, pooled
 
 NAME = "neighbours"
-EACH = 8
+PART_NEAR, PART = 5, 32
 NEAR = " (near)"
 
 
 def ask(world: World) -> list[Question]:
-    """A row for every object, with an eighth of the pictures of other suites' rows, at least two."""
+    """A row for every object: n pictures of the nearest together, and of each other one a few.
+
+    Those are among the pictures that the suite "fidelity" looks at.
+    """
     targets = world.targets("objects")
     rest = [name for name in world.labels("objects") if name not in targets]
     near = {name for target in targets for name in nearest(world.pipe, target, rest)[:NEIGHBOURS]}
-    count = max(2, world.n // EACH)
     return [
-        world.question(name + NEAR * (name in near), "objects", [(article(name), name)], count)
+        world.question(
+            name + NEAR * (name in near), "objects", [(article(name), name)], PART_NEAR if name in near else PART
+        )
         for name in (*targets, *rest)
     ]
 

@@ -9,6 +9,7 @@ from unsee.evaluate.suites import Answer, Asked, Column, Look, Measured, Suite, 
 
 NAME = "objects"
 CLASSES = 10
+PART = 4  # of a row's pictures, for each class that stays
 
 
 def ask(world: World) -> list[Question]:
@@ -17,7 +18,10 @@ def ask(world: World) -> list[Question]:
     ten = [name for name in world.words.get("imagenette", {}).values() if name in known]
     ten = ten or spread([name for name in known if name not in targets], CLASSES - 1)
     classes = list(dict.fromkeys([*targets, *ten]))
-    return [world.question(name, "objects", [(f"an image of {article(name)}", name)]) for name in classes]
+    return [
+        world.question(name, "objects", [(f"an image of {article(name)}", name)], 1 if name in targets else PART)
+        for name in classes
+    ]
 
 
 def score(world: World, asked: Asked, column: Column, look: Look) -> Iterator[Measured | Answer]:

@@ -11,7 +11,7 @@ NAME = "paraphrase"
 
 
 def ask(world: World) -> list[Question]:
-    """For each erased object its synonyms, its names in other languages, and names given by the user."""
+    """For each erased object its synonyms and its names in other languages, half a row each; and names of the user."""
     asked: list[Question] = []
     targets = world.targets("objects")
     for target in targets:
@@ -19,9 +19,9 @@ def ask(world: World) -> list[Question]:
         synonyms = [(article(name), target) for name in said.get("synonyms", ())]
         foreign = [(name, target) for name in said.get("languages", {}).values()]
         if synonyms:
-            asked.append(world.question(f"synonyms of {target}", "objects", synonyms))
+            asked.append(world.question(f"synonyms of {target}", "objects", synonyms, 2))
         if foreign:
-            asked.append(world.question(f"{target} in other languages", "objects", foreign))
+            asked.append(world.question(f"{target} in other languages", "objects", foreign, 2))
     if world.names:
         given = [(name, target) for target in targets[:1] for name in world.names]
         asked.append(world.question(f"other names of {targets[0]}", "objects", given))

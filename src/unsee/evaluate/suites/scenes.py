@@ -36,7 +36,7 @@ def ask(world: World) -> list[Question]:
         prompts = [scene.format(article(target), article(name)) for name in rest]
         rows = {target: [(p, target) for p in prompts], OTHERS.format(target): list(zip(prompts, rest, strict=True))}
         for name, pairs in rows.items():
-            question = world.question(name, "objects", pairs)
+            question = world.question(name, "objects", pairs, 2)  # each picture is two wide
             asked.append(replace(question, shots=tuple(replace(s, size=(2 * size, size)) for s in question.shots)))
     return asked
 

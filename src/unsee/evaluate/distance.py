@@ -1,0 +1,76 @@
+"""How far two pictures are from each other, as a network sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL.Image import Image
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from unsee.errors import InputError, unknown
+
+NETS = ("alex", "vgg", "squeeze")
+
+
+@dataclass(frozen=True)
+class Distance:
+    """A perceptual distance of pictures of one size; 0 of equal ones.
+
+    source  what computes it
+    name    "LPIPS" for that alone, which papers report; else "perceptual distance"
+    far     two batches of pictures -> (B,)
+    """
+
+    source: str
+    name: str
+    far: Callable[[Sequence[Image], Sequence[Image]], Tensor]
+    labels: tuple[str, ...] = ()
+
+    @torch.no_grad()
+    def __call__(self, one: Sequence[Image], two: Sequence[Image], batch: int = 32) -> list[float]:
+        """The distance of each pair, (N,)."""
+        found: list[float] = []
+        for start in range(0, len(one), batch):
+            found += self.far(one[start : start + batch], two[start : start + batch]).double().tolist()
+        return found
+
+
+def lpips(net: str) -> Distance:
+    """LPIPS of Zhang et al. (CVPR 2018), by its authors' package. Raises InputError where that is not installed."""
+    if net not in NETS:
+        raise unknown("network of LPIPS", net, NETS)
+    try:
+        from lpips import LPIPS
+    except ImportError as error:
+        raise InputError("LPIPS needs a package of its own: pip install 'unsee[lpips]'") from error
+    model = LPIPS(net=net, verbose=False).eval()
+
+    def far(one: Sequence[Image], two: Sequence[Image]) -> Tensor:
+        return model(_scaled(one), _scaled(two)).flatten()  # type: ignore[no-any-return]
+
+    return Distance(f"lpips:{net}", "LPIPS", far)
+
+
+def _scaled(pictures: Sequence[Image]) -> Tensor:
+    """(B, 3, H, W) from -1 to 1"""
+    rows = np.stack([np.asarray(picture.convert("RGB"), np.float32) for picture in pictures])
+    return torch.from_numpy(rows).permute(0, 3, 1, 2) / 127.5 - 1
+
+
+def by_maps(source: str, maps: Callable[[Sequence[Image]], list[Tensor]]) -> Distance:
+    """LPIPS's formula with equal weights, on the layers of a network that was not made for it.
+
+    d = mean over layers l of mean over places p of |f_l(x)_p - f_l(y)_p|^2,   f of length one over channels
+    so from 0 to 4. Zhang et al. choose a weight for each channel that agrees with people, and sum over layers.
+    """
+
+    def far(one: Sequence[Image], two: Sequence[Image]) -> Tensor:
+        pairs = zip(maps(one), maps(two), strict=True)
+        layers = [(normalize(x.float()) - normalize(y.float())).square().sum(1).mean(1) for x, y in pairs]
+        return torch.stack(layers).mean(0).cpu()
+
+    return Distance(source, "perceptual distance", far)

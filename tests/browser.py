@@ -1,0 +1,211 @@
+"""A Chromium without a window, spoken to through two pipes in the DevTools protocol. Nothing but the standard library.
+
+It is looked for in the variable UNSEE_BROWSER, in .browser/ (`make browser`), and on the PATH.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome", "headless_shell")
+OWN = Path(__file__).parents[1] / ".browser" / "chromium"
+CHROMIUM = os.environ.get("UNSEE_BROWSER") or next(filter(None, map(shutil.which, (str(OWN), *NAMES))), None)
+MISSING = "no Chromium: `make browser` fetches one, UNSEE_BROWSER names one"
+
+
+def kept(folder: Path) -> Path:
+    """Where screenshots go: UNSEE_ARTIFACTS, else a test's own folder."""
+    place = Path(os.environ.get("UNSEE_ARTIFACTS", folder))
+    place.mkdir(parents=True, exist_ok=True)
+    return place
+
+
+class Page:
+    """One open page: `ask` it, `run` JavaScript in it; `said` are the events so far, (name, parameters)."""
+
+    def __init__(self, read: Any, write: Any) -> None:
+        self.read, self.write = read, write
+        self.number, self.session = 0, ""
+        self.said: list[tuple[str, dict[str, Any]]] = []
+
+    def ask(self, method: str, **parameters: Any) -> dict[str, Any]:
+        self.number += 1
+        message = {"id": self.number, "method": method, "params": parameters}
+        if self.session:
+            message["sessionId"] = self.session
+        self.write.write(json.dumps(message).encode() + b"\0")
+        self.write.flush()
+        while True:
+            answer = self._next()
+            if answer.get("id") == self.number:
+                assert "error" not in answer, f"{method}: {answer['error']}"
+                result: dict[str, Any] = answer["result"]
+                return result
+
+    def until(self, event: str) -> None:
+        while all(name != event for name, _ in self.said):
+            self._next()
+
+    def run(self, script: str) -> Any:
+        done = self.ask("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in done, done["exceptionDetails"]
+        return done["result"].get("value")
+
+    def press(self, key: str) -> None:
+        codes = {"Tab": 9, " ": 32, "ArrowLeft": 37, "ArrowRight": 39}
+        named = {"key": key, "code": "Space" if key == " " else key, "windowsVirtualKeyCode": codes[key]}
+        text = {"text": key} if key == " " else {}
+        self.ask("Input.dispatchKeyEvent", type="keyDown" if text else "rawKeyDown", **named, **text)
+        self.ask("Input.dispatchKeyEvent", type="keyUp", **named)
+
+    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        for kind, (x, y) in (
+            ("mouseMoved", start),
+            ("mousePressed", start),
+            ("mouseMoved", end),
+            ("mouseReleased", end),
+        ):
+            self.ask("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1)
+
+    def picture(self, path: Path) -> None:
+        """The whole page, however long, as PNG."""
+        height = self.run("document.documentElement.scrollHeight")
+        width = self.run("innerWidth")
+        clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
+        shot = self.ask("Page.captureScreenshot", clip=clip, captureBeyondViewport=True)
+        path.write_bytes(base64.b64decode(shot["data"]))
+
+    def _next(self) -> dict[str, Any]:
+        raw = bytearray()
+        while (byte := self.read.read(1)) != b"\0":
+            assert byte, "the browser is gone"
+            raw += byte
+        message: dict[str, Any] = json.loads(raw)
+        if "method" in message:
+            self.said.append((message["method"], message.get("params", {})))
+        return message
+
+
+@contextmanager
+def opened(file: Path, *, width: int, height: int = 900, dark: bool = False) -> Iterator[Page]:
+    """A page from disk in a window of `width` x `height` CSS pixels, loaded, with everything that it says recorded."""
+    assert CHROMIUM
+    ours, theirs = os.pipe(), os.pipe()
+    flags = ["--headless", "--no-sandbox", "--no-zygote", "--disable-gpu", "--no-first-run", "--remote-debugging-pipe"]
+    words = ["sh", "-c", f'exec "$@" 3<&{ours[0]} 4>&{theirs[1]}', "sh", CHROMIUM, *flags]
+    process = subprocess.Popen(words, pass_fds=(ours[0], theirs[1]), stderr=subprocess.DEVNULL)
+    os.close(ours[0])
+    os.close(theirs[1])
+    try:
+        with os.fdopen(theirs[0], "rb") as read, os.fdopen(ours[1], "wb") as write:
+            page = Page(read, write)
+            target = page.ask("Target.createTarget", url="about:blank")["targetId"]
+            page.session = page.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+            for part in ("Page", "Runtime", "Log", "Network"):
+                page.ask(f"{part}.enable")
+            size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+            page.ask("Emulation.setDeviceMetricsOverride", **size)
+            scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+            page.ask("Emulation.setEmulatedMedia", features=[scheme])
+            page.ask("Page.navigate", url=file.as_uri())
+            page.until("Page.loadEventFired")
+            yield page
+    finally:
+        process.kill()
+        process.wait()
+
+
+CONTRAST = """(() => {
+  const pen = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+  const light = colour => {
+    pen.clearRect(0, 0, 1, 1); pen.fillStyle = colour; pen.fillRect(0, 0, 1, 1);
+    return [...pen.getImageData(0, 0, 1, 1).data].slice(0, 3).map(v => v / 255)
+      .map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
+      .reduce((sum, v, k) => sum + v * [.2126, .7152, .0722][k], 0);
+  };
+  const paper = document.body.appendChild(document.createElement("i"));
+  paper.style.background = "Canvas";
+  const ground = light(getComputedStyle(paper).backgroundColor);
+  paper.remove();
+  return Math.min(...[...document.querySelectorAll("body *")]
+    .filter(e => [...e.childNodes].some(n => n.nodeType == 3 && n.data.trim()))
+    .map(e => { const a = light(getComputedStyle(e)[e.closest("svg") ? "fill" : "color"]);
+                return (Math.max(a, ground) + .05) / (Math.min(a, ground) + .05); }));
+})()"""
+"""The least contrast of any text with the page, by WCAG 2's relative luminance: 1 to 21."""
+
+FOCUS = """(() => {
+  const e = document.activeElement, box = e.getBoundingClientRect();
+  return {name: e.tagName + (e.value || ""), ring: getComputedStyle(e).outlineStyle != "none",
+          seen: box.bottom > 0 && box.top < innerHeight};
+})()"""
+
+CUT = """[...document.querySelectorAll("td.text")].map(cell => {
+  const text = document.createRange(); text.selectNodeContents(cell);
+  return text.getBoundingClientRect().right - innerWidth;
+}).filter(over => over > 0).length"""
+"""How many cells of prose reach out of the window."""
+
+STOPS = """new Set([...document.querySelectorAll("[tabindex], summary, input")]
+  .filter(e => e.checkVisibility()).map((e, k) => e.name || k)).size"""
+"""How often the Tab key stops; the choices of one question are one stop."""
+
+OVER = 'document.querySelector(".over").getBoundingClientRect().width'
+
+
+def check(file: Path, pictures: Path) -> None:
+    """Open a page of ours on a phone and on a desk, in light and dark; look at what can be measured, keep pictures."""
+    for width in (390, 1280):
+        for dark in (False, True):
+            with opened(file, width=width, dark=dark) as page:
+                page.picture(pictures / f"{file.parent.name}-{width}-{'dark' if dark else 'light'}.png")
+                spoken = {"Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown"}
+                assert not [said for said in page.said if said[0] in spoken]
+                asked = {said["request"]["url"] for name, said in page.said if name == "Network.requestWillBeSent"}
+                assert {url for url in asked if not url.startswith("data:")} == {file.as_uri()}
+                assert page.run("document.documentElement.scrollWidth <= innerWidth"), "wider than the window"
+                assert page.run(CUT) == 0
+                assert page.run(CONTRAST) >= 4.5  # WCAG 2, AA
+                keys(page)
+                if width > 600:
+                    mouse(page)
+
+
+def keys(page: Page) -> None:
+    """Every stop of the Tab key is seen and marked, and arrows choose what is compared."""
+    stops = page.run(STOPS)
+    names = []
+    for _ in range(stops):
+        page.press("Tab")
+        focus = page.run(FOCUS)
+        assert focus["ring"], focus
+        assert focus["seen"], focus
+        names.append(focus["name"])
+        if focus["name"] == "INPUTboth":
+            half = page.run(OVER)
+            page.press("ArrowRight")
+            assert page.run(OVER) == 0, "the edit alone"
+            page.press("ArrowRight")
+            assert page.run(OVER) > 1.9 * half, "the base model alone"
+            page.press("ArrowRight")
+            assert page.run(OVER) == half
+    assert "INPUTboth" in names
+    assert "BODY" not in names
+
+
+def mouse(page: Page) -> None:
+    """The line between the two pictures follows the mouse."""
+    page.run('document.querySelector(".over").scrollIntoView({block: "center"})')
+    box = page.run('(b => [b.right, b.bottom])(document.querySelector(".over").getBoundingClientRect())')
+    half = page.run(OVER)
+    corner = (box[0] - 6, box[1] - 4)
+    page.drag(corner, (corner[0] - 60, corner[1]))
+    assert page.run(OVER) < half - 40
