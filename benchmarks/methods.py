@@ -164,8 +164,8 @@ HEAD = """# Every variant
 
 Written by `{command}`: each row is one run of the command in its section on the miniature, at one seed. Per cent of
 pictures in which a judge sees what the prompt asked for, before -> after (Wilson's 95 % interval of after); "must go"
-is the worst row if several concepts go. "changes": share of the denoiser's parameters. "seconds": until the edit exists,
-on the machine that wrote this.
+is the worst row if several concepts go. "changes": share of the denoiser's parameters. "seconds": until the edit
+exists, on the machine that wrote this.
 
 | variant | must go | in every style | neighbours | everything else | styles | changes | seconds |
 |---|---|---|---|---|---|---|---|
