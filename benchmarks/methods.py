@@ -162,10 +162,10 @@ def line(variant: Variant, record: dict[str, Any], rows: Sequence[Row]) -> str:
 
 HEAD = """# Every variant
 
-Written by `python -m benchmarks.methods{words}` on the miniature: each row is one run of the command in its section, at
-one seed. Per cent of pictures in which a judge sees what the prompt asked for, before -> after (Wilson's 95 % interval
-of after); "must go" is the worst row if several concepts go. "changes": share of the denoiser's parameters. "seconds":
-until the edit exists, on the machine that wrote this.
+Written by `{command}`: each row is one run of the command in its section on the miniature, at one seed. Per cent of
+pictures in which a judge sees what the prompt asked for, before -> after (Wilson's 95 % interval of after); "must go"
+is the worst row if several concepts go. "changes": share of the denoiser's parameters. "seconds": until the edit
+exists, on the machine that wrote this.
 
 | variant | must go | in every style | neighbours | everything else | styles | changes | seconds |
 |---|---|---|---|---|---|---|---|
@@ -193,6 +193,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         drawn = render(sheet.pipe, [shot], api.sampling_for("mini", None, None))[shot]
         write_whole(known, lambda path: drawn.save(path, format="PNG"))
     chosen = [one for one in variants(title, known) if not options.only or one.name in options.only]
+    given = shlex.join(["python", "-m", "benchmarks.methods", *(sys.argv[1:] if argv is None else argv)])
     spent = worked = 0.0
     lines, sections = [], []
     for k, variant in enumerate(chosen):
@@ -215,8 +216,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         image = f"![Before and after]({pictures.name}/{name})"
         parts = [f"## {variant.name}", variant.about, f"```sh\n{command}\n```", image]
         sections.append("\n\n".join(filter(None, parts)))
-        given = "".join(f" {word}" for word in (sys.argv[1:] if argv is None else argv))
-        text = HEAD.format(words=given) + "\n".join(lines) + "\n\n" + "\n\n".join(sections) + "\n"
+        text = HEAD.format(command=given) + "\n".join(lines) + "\n\n" + "\n\n".join(sections) + "\n"
         write_whole(options.out, lambda path, text=text: path.write_text(text, encoding="utf-8"))
 
 

@@ -1,16 +1,20 @@
 """What every method that is installed keeps to, whatever it does."""
 
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from conftest import QUICK
+from typer.main import get_command
 
 import unsee
+from benchmarks.methods import slug, variants
 from unsee import api, methods
 from unsee.card import settings_of
+from unsee.cli import _pairs, app
 from unsee.config import build, read
 from unsee.edit import Edit, LowRank
 from unsee.errors import InputError
@@ -140,3 +144,19 @@ def test_presets_by_what_is_erased(pipe: Any, name: str, preset: str) -> None:
 def test_a_preset_is_below_what_is_set() -> None:
     method = api.configure(methods.find("esd"), {"select": "self"}, "explicit")
     assert (method.select, method.keep_weight) == ("self", 0.1)
+
+
+def test_every_variant_of_the_page_is_a_command() -> None:
+    """What benchmarks.methods runs for docs/methods.md, as far as its words go."""
+    found = variants("church", Path("known.png"))
+    assert len({slug(variant.name) for variant in found}) == len(found)
+    for variant in found:
+        command = get_command(app).commands["erase"]  # type: ignore[attr-defined]
+        given = command.make_context("erase", shlex.split(variant.words)).params
+        chosen = {key: given[key] for key in ("select", "eta") if given[key] is not None}
+        kind = methods.find(given["method"] or "esd")
+        api.configure(kind, {**_pairs(given["settings"], "--set"), **chosen}, given["preset"])
+    offered = {variant.words.partition("--preset ")[2].split(" ")[0] for variant in found}
+    assert {*PRESETS, *(name for kind in methods.names() for name in methods.find(kind).presets)} - {
+        "object"
+    } <= offered

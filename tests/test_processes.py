@@ -19,9 +19,6 @@ SETTINGS = {"steps": 3, "batch": 3, "runs": 3, "keep_runs": 2, "spared": 8}
 QUICK = ["--steps", "2", "--updates", "4", "-n", "2", *[f"--set={key}={value}" for key, value in SETTINGS.items()]]
 LAUNCH = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
 ON_POLICY = ["--set=rerecord=1", "--set=held_out=0", "--set=runs=1"]
-
-
-LAUNCH = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"}
 
 
