@@ -3,7 +3,7 @@ BIN := .venv/bin
 WORKERS := OMP_NUM_THREADS=1 ACCELERATE_USE_CPU=1 $(BIN)/python -m torch.distributed.run --standalone --nproc-per-node $(shell nproc)
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: demo test check browser bench evidence mini clean
+.PHONY: demo test check browser bench evidence methods mini clean
 
 demo: .venv/demo            ## erase a church from the miniature, and look
 	$(BIN)/unsee erase church --force
@@ -26,6 +26,9 @@ bench: .venv/demo           ## what erasing reaches and costs on the miniature
 
 evidence: .venv/demo        ## docs/evidence.md: every suite, every baseline; two hours, resumes; TWIN=FOLDER
 	$(WORKERS) -m benchmarks.evidence $(if $(TWIN),--twin $(TWIN))
+
+methods: .venv/demo         ## docs/methods.md: every variant with pictures and numbers; hours, resumes
+	$(BIN)/python -m benchmarks.methods
 
 # torch first and by itself: pip then finds the build for a CPU, and everything else fits around it.
 .venv/demo: pyproject.toml constraints.txt

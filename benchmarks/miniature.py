@@ -18,16 +18,22 @@ import unsee
 from unsee import api
 from unsee.evaluate.questions import EVERYTHING_ELSE, Question, answer, questions
 from unsee.evaluate.render import Shot, render
+from unsee.methods import Method
 from unsee.methods.esd import ESD
+from unsee.methods.lora import LoRA
+from unsee.methods.uce import UCE
 
-VARIANTS: dict[str, dict[str, Any]] = {
-    "default": {},
-    "nothing kept (keep_weight 0)": {"keep_weight": 0},
-    "no words spared (spared 0)": {"spared": 0},
-    "neither, Adam": {"keep_weight": 0, "spared": 0, "optimizer": "adam"},
-    "eta 3": {"eta": 3},
-    "cross (ESD-x)": {"select": "cross"},
-    "noncross (ESD-u)": {"select": "noncross"},
+VARIANTS: dict[str, Method] = {
+    "default": ESD(),
+    "closed form alone (UCE)": UCE(),
+    "from the base, 140 updates of 16 runs": ESD(start="base", updates=140, runs=16, keep_runs=16),
+    "nothing kept (keep_weight 0)": ESD(keep_weight=0),
+    "no words spared (spared 0)": ESD(spared=0),
+    "neither, from the base, Adam": ESD(keep_weight=0, spared=0, start="base", optimizer="adam"),
+    "eta 3": ESD(eta=3),
+    "cross (ESD-x)": ESD(select="cross"),
+    "noncross (ESD-u), 100 updates": ESD(select="noncross", updates=100),
+    "LoRA": LoRA(),
 }
 
 
@@ -52,18 +58,18 @@ def main() -> None:
     ]
     shots = [shot for question in asked for shot in question.shots]
     before = render(pipe, shots, sampling)
-    variants = VARIANTS | ({"paper": ESD.presets["paper"]} if options.paper else {})
-    own = {text: yaml.safe_load(f"{{{text}}}") for text in options.also}
+    variants = VARIANTS | ({"paper": ESD(**ESD.presets["paper"])} if options.paper else {})
+    own = {text: ESD(**yaml.safe_load(f"{{{text}}}")) for text in options.also}
     print(
         f"{options.concept} | seconds | "
         + " | ".join(f"{q.name} (n = {len(q.shots)})" for q in asked)
         + " | worst object"
     )
     print("--- | " * (len(asked) + 2) + "---")
-    chosen = {name: settings for name, settings in variants.items() if not options.only or name in options.only}
-    for name, settings in (chosen | own).items():
+    chosen = {name: method for name, method in variants.items() if not options.only or name in options.only}
+    for name, method in (chosen | own).items():
         start = time.perf_counter()
-        edit = ESD(**settings)(pipe, concept)
+        edit = method(pipe, concept)
         seconds = time.perf_counter() - start
         with edit.applied(pipe):
             after = render(pipe, shots, sampling)

@@ -487,10 +487,16 @@ def test_commands_from_one_end_to_the_other(run: Run, edit: unsee.Edit, tmp_path
     assert code == 0, err
     code, out, err = run("diff", "a.safetensors", "b.safetensors")
     assert code == 0, err
-    assert "cosine       -1.000000" in out
+    assert re.search(r"cosine +-1\.000000", out)
+    assert "method                   esd  |  merge" in out
+    assert max(map(len, out.splitlines())) < 160
+    code, out, err = run("show", "b.safetensors")
+    assert "-1.0 x church, by esd" in out
+    assert max(map(len, out.splitlines())) < 250
     code, out, err = run("export", "a.safetensors", "--to", "delta")
     assert code == 0, err
-    assert "the weights in no bit" in out
+    assert "every weight is the same to the bit" in out
+    assert "next: pipe.unet.load_state_dict" in out
     words = ["--model", "mini", "--out", "c.safetensors", "--concept", "church"]
     code, out, err = run("import", "a-delta.safetensors", *words)
     assert code == 0, err
@@ -499,8 +505,10 @@ def test_commands_from_one_end_to_the_other(run: Run, edit: unsee.Edit, tmp_path
     assert "claims nothing" in out
     code, out, err = run("push", "c.safetensors", "me/church", "--dry-run")
     assert code == 0, err
-    assert "nothing was uploaded" in out
-    assert (tmp_path / "c-hub" / "README.md").exists()
+    assert "nothing was uploaded; next: unsee push c.safetensors me/church" in out
+    (tmp_path / "c-hub" / "README.md").write_text("mine")
+    assert run("push", "c.safetensors", "--hub", "me/church", "--dry-run")[0] == 0
+    assert (tmp_path / "c-hub" / "README.md").read_text() == "mine"  # what one wrote into it is what goes up
     code, out, err = run("merge", "a.safetensors", "--undo", "--out", "undo.safetensors")
     assert code == 0, err
     assert unsee.Edit.load(tmp_path / "undo.safetensors").card.base_hash != edit.card.base_hash
@@ -516,6 +524,9 @@ BAD = {
     "import of an edit": (["import", "a.safetensors", "--model", "mini", "--out", "b.safetensors"], "already"),
     "import of nothing": (["import", "n.safetensors", "--model", "mini", "--out", "b.safetensors"], "there is no"),
     "push to nowhere": (["push", "a.safetensors", "church", "--dry-run"], "names no repository"),
+    "push to two": (["push", "a.safetensors", "a/b", "--hub", "a/b", "--dry-run"], "name one repository"),
+    "push to none": (["push", "a.safetensors", "--dry-run"], "name one repository"),
+    "carry to nowhere": (["merge", "a.safetensors", "--force-base", "--out", "b.safetensors"], "name it with --model"),
     "diff with nothing": (["diff", "a.safetensors", "n.safetensors"], "there is no"),
 }
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from unsee.checkpoint import Checkpoint
 from unsee.errors import InputError
-from unsee.fit import NEAR, OPTIMIZERS, WIDTH_RATE, Examiner, Lesson, fan_in, fit, sparing, trainable
+from unsee.fit import OPTIMIZERS, SPARING_RATE, WIDTH_RATE, Examiner, Lesson, fan_in, fit, sparing, trainable
 from unsee.recorder import Call
 
 
@@ -88,8 +88,8 @@ def test_a_loss_that_explodes_says_what_to_change() -> None:
         fit(net, {"a": net.a}, lambda _: Lesson(call, torch.ones(1)), updates=1)
 
 
-@pytest.mark.parametrize(("near", "share"), [((), 1.0), (("a",), NEAR)])
-def test_the_rate_follows_the_width(near: tuple[str, ...], share: float) -> None:
+@pytest.mark.parametrize(("metric", "share"), [({}, 1.0), ({"a": torch.ones(1, 1)}, SPARING_RATE)])
+def test_the_rate_follows_the_width(metric: dict[str, torch.Tensor], share: float) -> None:
     assert fan_in(torch.zeros(7, 128)) == 128
     assert fan_in(torch.zeros(7, 16, 3, 3)) == 144
     assert fan_in(torch.zeros(64)) == 64
@@ -102,7 +102,7 @@ def test_the_rate_follows_the_width(near: tuple[str, ...], share: float) -> None
             {"a": net.a},
             lambda k: (seen.append(net.a.item()), Lesson(call, torch.ones(1)))[1],
             updates=2,
-            near=near,
+            metric=metric,
             schedule="constant",
         )
     # The gradient is scaled to one, and momentum starts with the first gradient.

@@ -171,7 +171,7 @@ def test_the_header_of_an_edit(data: st.DataObject, tmp_path: Path) -> None:
 @fuzz
 @given(data=st.data())
 def test_the_card_of_an_edit(data: st.DataObject, tmp_path: Path) -> None:
-    said = json.loads(CARD.to_json())
+    said = json.loads(data.draw(st.sampled_from([CARD, merge([SMALL, SMALL]).card])).to_json())
     text = abused(data, json.dumps(changed(data, said) if data.draw(st.booleans()) else said))
     tensors = {"unet.a.weight": torch.ones(2, 2)}
     try:

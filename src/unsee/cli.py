@@ -192,7 +192,7 @@ def show(
     lines = {
         "erased": "; ".join(_describe(concept) for concept in card.concepts),
         "method": card.method,
-        **{f"  {key}": value for key, value in card.settings.items()},
+        **{f"  {key}": _brief(value) for key, value in _settings(card).items()},
         "base": f"{card.base}, weights {card.base_hash[:12]}",
         **({"forced": f"made for weights {card.forced_from[:12]}"} if card.forced_from else {}),
         **({"claims": "; ".join(_claims(card))} if card.claims else {}),
@@ -203,6 +203,25 @@ def show(
     }
     for key, value in lines.items():
         print(_plain(f"{key:<16} {value}"))
+
+
+def _settings(card: Card) -> dict[str, Any]:
+    """A method's settings; of a merge, a line for each edit in it."""
+    lines = {}
+    for key, value in card.settings.items():
+        edits = value if card.method == "merge" and key == "edits" and isinstance(value, list) else []
+        if not edits or not all(isinstance(edit, dict) and isinstance(edit.get("concepts"), list) for edit in edits):
+            lines[key] = value
+            continue
+        for k, edit in enumerate(edits):
+            names = [str(concept.get("erase")) for concept in edit["concepts"] if isinstance(concept, dict)]
+            lines[f"edit {k + 1}"] = f"{edit.get('weight')} x {', '.join(names)}, by {edit.get('method')}"
+    return lines
+
+
+def _brief(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 160 else f"{text[:157]}..."
 
 
 def _claims(card: Card) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -74,13 +75,13 @@ def export(
     )
     size = sum(file.stat().st_size for file in [done.path, *done.path.rglob("*")] if file.is_file())
     print(f"{done.path}: {size / 1e6:.2f} MB")
-    bits = ", the weights in no bit" if done.exact else ""
-    print(f"read back: pictures differ by at most {done.difference:.2g} of 1{bits}; the edit itself, {done.effect:.2g}")
+    bits = "every weight is the same to the bit; " if done.exact else ""
+    print(f"read back: {bits}pictures differ by at most {_grey(done.difference)}; the edit, by {_grey(done.effect)}")
     if done.loss:
         ranks = done.loss.ranks.values()
         print(
             f"low rank: {len(ranks)} matrices of rank {min(ranks)} to {max(ranks)} hold {100 * done.loss.kept:.3f} % of"
-            f" the edit's squares; pictures differ by at most {done.lost:.2g} from the whole edit's"
+            f" the edit's squares; pictures differ by at most {_grey(done.lost)} from the whole edit's"
         )
         if done.loss.out:
             print(f"left out: {len(done.loss.out)} weights that are no matrices, such as {done.loss.out[0]}")
@@ -88,6 +89,13 @@ def export(
         if row.before and row.after:
             shares = f"{100 * row.before.value:.1f} % with the whole edit, {100 * row.after.value:.1f} % as exported"
             print(_plain(f"judge: {row.question.name}: {shares} (n = {row.after.n})"))
+    use = FORMATS[to].use.format(path=str(done.path), net=pipelines.denoiser(pipe)[0])
+    print(_plain(f"next: {use}"))
+
+
+def _grey(difference: float) -> str:
+    """A difference of pixels, 0 to 1, in the grey levels of a picture."""
+    return f"{255 * difference:.2g} of 255 grey levels"
 
 
 @app.command()
@@ -97,11 +105,15 @@ def merge(
     weight: Annotated[list[float] | None, typer.Option(help="Of each edit in turn; default 1, -1 negates.")] = None,
     undo: Annotated[bool, typer.Option("--undo", help="Write what leads from the edited model back.")] = False,
     model: Model = None,
+    force_base: ForceBase = False,
     force: Force = False,
     trust_remote_code: Trust = False,
     debug: Debug = False,
 ) -> None:
-    """Add edits up, with weights; one edit with a weight is scaled, one with --undo is turned around."""
+    """Add edits up, with weights; one edit with a weight is scaled, one with --undo is turned around.
+
+    With --model SIBLING --force-base the result is an edit of that model, say a finetune of the one they were made for.
+    """
     from unsee import merge as algebra
     from unsee import pipelines
     from unsee.edit import Edit
@@ -110,12 +122,20 @@ def merge(
     loaded = [Edit.load(path) for path in edits]
     chain = len({edit.card.base_hash for edit in loaded}) > 1
     pipe = None
-    if undo or (chain and model):
+    if force_base and not model:
+        raise InputError("--force-base carries edits over to another model: name it with --model")
+    if undo or force_base or (chain and model):
         pipe = pipelines.load(model or loaded[0].card.base, trust_remote_code=trust_remote_code)
+    if force_base:
+        loaded = [edit.forced(pipe) for edit in loaded]
     result = algebra.merge(loaded, weight, pipe)
     if undo:
         result = algebra.undo(result, pipe)
     _said(result.save(out), result)
+    if undo:
+        print("next: use it with the edited model, as `unsee export --to pipeline` writes it")
+    else:
+        print(f"next: {_command('verify', out, *(['--model', model] if model else []))}")
 
 
 @app.command()
@@ -127,10 +147,20 @@ def diff(a: EditFile, b: EditFile, debug: Debug = False) -> None:
 
     found = difference(Edit.load(a), Edit.load(b))
     for field, (one, other) in found.fields.items():
-        print(_plain(f"{field:<12} {str(one)[:200]}  |  {str(other)[:200]}"))
-    print(f"weights      {found.only[0]} in the first only, {found.only[1]} in the second only")
-    print(f"size         {found.sizes[0]:.6g}  |  {found.sizes[1]:.6g}; of their difference {found.sizes[2]:.6g}")
-    print(f"cosine       {found.cosine:.6f}")
+        pairs = {field: (one, other)}
+        if isinstance(one, dict) and isinstance(other, dict):
+            keys = [key for key in one | other if one.get(key) != other.get(key)]
+            pairs = {f"{field}.{key}": (one.get(key, ""), other.get(key, "")) for key in keys}
+        for name, values in pairs.items():
+            print(_plain(f"{name:<24} {'  |  '.join(_brief(value) for value in values)}"))
+    print(f"{'weights':<24} {found.only[0]} in the first only, {found.only[1]} in the second only")
+    print(f"{'size':<24} {found.sizes[0]:.6g}  |  {found.sizes[1]:.6g}; of their difference {found.sizes[2]:.6g}")
+    print(f"{'cosine':<24} {found.cosine:.6f}")
+
+
+def _brief(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 @app.command()
@@ -161,7 +191,7 @@ def verify(
         judges = api.judges_for(name, _pairs(judge, "--judge"), kinds=wanted, choices=among)
         found = files.verify(loaded, pipe, judges, watch=watch)
     if not found:
-        print("the card claims nothing that could be measured")
+        print("the card claims nothing; unsee evaluate measures")
     for claim in found:
         said, now = (f"{100 * before:.1f} -> {100 * after:.1f} %" for before, after in (claim.claimed, claim.found))
         print(_plain(f"{'holds' if claim.held else 'FAILS'}  {claim.name}: claimed {said}, found {now}"))
@@ -196,26 +226,35 @@ def import_(
     pipe = pipelines.load(model, trust_remote_code=trust_remote_code)
     found = adopt(file, pipe, concepts=concepts, unpickle=unpickle)
     _said(found.save(out), found)
+    print(f"next: {_command('verify', out, '--model', model)}")
     if left := found.card.settings["left_out"]:
         print(f"left out: {left} parts that are not the denoiser's, such as a text encoder's")
 
 
-@app.command()
-def push(
+@app.command(name="push")
+def push_(
     edit: EditFile,
-    repo: Annotated[str, typer.Argument(metavar="REPO", help="owner/name on the hub.")],
+    repo: Annotated[str | None, typer.Argument(metavar="REPO", help="owner/name on the hub.")] = None,
+    hub: Annotated[str | None, typer.Option("--hub", metavar="REPO", help="The same.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Write the folder, upload nothing.")] = False,
     private: Annotated[bool, typer.Option("--private", help="Make the repository private.")] = False,
     out: Annotated[Path | None, typer.Option(help="The folder; default beside the edit.")] = None,
     debug: Debug = False,
 ) -> None:
     """Put an edit on the hub, with a card that the hub reads."""
-    from unsee.export import hub
+    from unsee.cli import _plain
+    from unsee.export.hub import push, repository
 
-    folder = hub.repository(edit, repo, out or edit.with_name(f"{edit.stem}-hub"))
+    target = repo or hub
+    if target is None or (repo and hub):
+        raise InputError("name one repository of the hub, such as: unsee push edit.safetensors owner/name")
+    folder = repository(edit, target, out or edit.with_name(f"{edit.stem}-hub"))
     for path in sorted(folder.iterdir()):
-        print(f"  {path}")
-    print("nothing was uploaded" if dry_run else hub.push(folder, repo, private=private))
+        print(_plain(f"  {path}"))
+    if dry_run:
+        print(f"nothing was uploaded; next: {_command('push', edit, target)}")
+    else:
+        print(push(folder, target, private=private))
 
 
 def _free(out: Path, force: bool) -> None:
@@ -233,6 +272,13 @@ def _said(path: Path, edit: Edit) -> None:
 
     size = path.stat().st_size / 1e6
     print(f"{path}: {len(edit.deltas)} weights, {size:.2f} MB, for weights {_plain(edit.card.base_hash[:12])}")
+
+
+def _command(*words: str | Path) -> str:
+    """A command to type."""
+    from unsee.cli import _plain
+
+    return _plain(shlex.join(["unsee", *map(str, words)]))
 
 
 def _unknown(kind: str, name: str, known: object) -> InputError:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from unsee.card import Card, read_card
 from unsee.errors import InputError
 from unsee.layers import swapped
-from unsee.pipelines import denoisers, fingerprint
+from unsee.pipelines import denoisers, fingerprint, full, spread_like
 from unsee.pipelines import name as name_of
 from unsee.whole import write_whole
 
@@ -70,8 +70,8 @@ class Edit:
         edited = {name: parameters[name].data.clone() for name in self.deltas}
         for name, delta in self.deltas.items():
             dense = delta.dense(edited[name].shape) if isinstance(delta, LowRank) else delta
-            edited[name].copy_(edited[name].float().add_(dense.to(edited[name].device), alpha=scale))
-            if not torch.isfinite(edited[name]).all():
+            edited[name].copy_(edited[name].float().add_(spread_like(dense, edited[name]), alpha=scale))
+            if not full(torch.isfinite(edited[name]).all()):
                 raise InputError(f"with this edit {name!r} holds numbers too large for {edited[name].dtype}")
         with swapped(parameters, edited):
             yield
@@ -97,7 +97,7 @@ class Edit:
         if found != self.card.base_hash:
             raise InputError(
                 f"this edit was made for {self.card.base!r} with weights {self.card.base_hash[:12]}; "
-                f"the weights here are {found[:12]}"
+                f"the weights here are {found[:12]}; export, generate and merge take --force-base"
             )
         return parameters
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,19 +13,21 @@ import torch
 from accelerate.utils import reduce
 from diffusers.optimization import get_scheduler
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from unsee.checkpoint import Checkpoint, flat, restore
+from unsee.errors import InputError
 from unsee.layers import swapped
 from unsee.pipelines import processes
 from unsee.recorder import Call, Watch, pick, quiet, replay
 
-WIDTH_RATE = 1.25
+WIDTH_RATE = 0.3
 """Step size times fan-in times the root of how many tensors move, when no step size is given. The best step for a
 matrix falls with its width (muP: Yang et al., arXiv:2203.03466), and what many tensors change in the output adds up
 as independent parts do. So one number serves small models and large ones, narrow selections and wide ones."""
 
-NEAR = 0.5
-"""Times the step, for weights that start near where they lead: larger steps would first lead away from there."""
+SPARING_RATE = 2.0
+"""Times that step, for a matrix with a metric: most of its step lies in directions that other inputs do not use."""
 
 
 class MatrixAdam(torch.optim.Optimizer):
@@ -98,7 +100,12 @@ class Lesson:
 
 @contextmanager
 def trainable(weights: Mapping[str, nn.Parameter]) -> Iterator[dict[str, Tensor]]:
-    """Within the context the weights are copies that take gradients; yields the originals, which it puts back."""
+    """Within the context the weights are copies that take gradients; yields the originals, which it puts back.
+
+    Raises InputError for weights that are spread over processes.
+    """
+    if any(isinstance(weight, DTensor) for weight in weights.values()):
+        raise InputError("weights that are spread over processes (FSDP) are not trained themselves: use --method lora")
     originals = {name: weight.data for name, weight in weights.items()}
     with swapped(weights, {name: value.clone() for name, value in originals.items()}):
         for weight in weights.values():
@@ -150,7 +157,6 @@ def fit(
     *,
     updates: int,
     lr: float | None = None,
-    near: Collection[str] = (),
     optimizer: str = "matrix-adam",
     schedule: str = "linear",
     metric: Mapping[str, Tensor] | None = None,
@@ -163,8 +169,7 @@ def fit(
     """Minimise sum_n w_n mean |e_theta(call_n) - call_n.output|^2 over the weights; returns each update's loss.
 
     lesson      gives the rows of update k = 0, 1, ...; the same rows for the same k, so that a fit can be resumed
-    lr          how far a weight moves in one update at most, root mean square; None is by WIDTH_RATE for each
-    near        names of weights that start near where they lead; they take NEAR of the step
+    lr          how far a weight moves in one update at most, root mean square; None is by WIDTH_RATE and SPARING_RATE
     optimizer   a name in OPTIMIZERS
     schedule    of lr, a name of diffusers.optimization.get_scheduler; a tenth of the updates warms up
     metric      for some matrices, what their gradients are multiplied by from the right (see `sparing`)
@@ -181,8 +186,8 @@ def fit(
     }
     groups: dict[float, list[Tensor]] = {}
     for name, master in masters.items():
-        rate = lr or WIDTH_RATE / (fan_in(master) * len(masters) ** 0.5)
-        groups.setdefault(rate * NEAR if name in near else rate, []).append(master)
+        rate = WIDTH_RATE * (SPARING_RATE if metric and name in metric else 1) / (fan_in(master) * len(masters) ** 0.5)
+        groups.setdefault(lr or rate, []).append(master)
     steps = OPTIMIZERS[optimizer]([{"params": group} for group in groups.values()])
     # float16 gradients underflow; neither optimizer cares about the scale of a loss.
     scale = 2.0**12 if any(weight.dtype == torch.float16 for weight in weights.values()) else 1.0

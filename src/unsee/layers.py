@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from unsee.errors import InputError, unknown
 
@@ -146,14 +147,22 @@ def swapped(parameters: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]
                 f"{name} is quantised or stored in less than 16 bits ({parameters[name].dtype}): a change of such a "
                 "weight is lost in rounding; load the model in bfloat16, or use a method that adds low-rank adapters"
             )
-    before = {name: parameters[name].data for name in values}
+    # What is spread over processes is gathered from a storage of FSDP's own, so numbers are put there and back.
+    spread = {name for name in values if isinstance(parameters[name], DTensor)}
+    before = {name: parameters[name].data.clone() if name in spread else parameters[name].data for name in values}
+
+    def put(chosen: Mapping[str, Tensor]) -> None:
+        for name, value in chosen.items():
+            if name in spread:
+                parameters[name].data.copy_(value)
+            else:
+                parameters[name].data = value
+
     try:
-        for name, value in values.items():
-            parameters[name].data = value
+        put(values)
         yield
     finally:
-        for name, value in before.items():
-            parameters[name].data = value
+        put(before)
 
 
 def _plain(weight: nn.Parameter) -> bool:

@@ -23,7 +23,10 @@ from huggingface_hub import metadata_load, try_to_load_from_cache
 from PIL import Image
 from pydantic_core import to_jsonable_python
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from unsee.errors import InputError, unknown
 from unsee.lora import factors, loaded, read_tensors
@@ -103,6 +106,7 @@ def load(
     device   default is accelerate's choice (ACCELERATE_USE_CPU and the like are obeyed)
 
     Only safetensors are read. On a CPU, convolutions are laid out channels-last, which is several times faster there.
+    Under `accelerate launch --use_fsdp` the denoiser is spread over all processes.
     Raises InputError when the model cannot be found or is no pipeline.
     """
     path, parts = folder(model), source(model)
@@ -139,14 +143,47 @@ def load(
     if at or file or parts.loras:
         base = file.name if file else name(pipe)
         pipe.unsee_name = "+".join([f"{base}@{at}" if at else base, *(Path(lora).name for lora in parts.loras)])
+    spread = processes().num_processes > 1 and parse_flag_from_env("ACCELERATE_USE_FSDP")
+    if spread:
+        shard(pipe)
     pipe.to(device)
     pipe.set_progress_bar_config(disable=True)
     for part in pipe.components.values():
         if isinstance(part, nn.Module):
             part.eval().requires_grad_(False)
-            if device.type == "cpu" and any(isinstance(module, nn.Conv2d) for module in part.modules()):
+            convolves = any(isinstance(module, nn.Conv2d) for module in part.modules())
+            if device.type == "cpu" and convolves and not isinstance(part, FSDPModule):
                 part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return pipe
+
+
+def shard(pipe: Any) -> Any:
+    """Spread the denoisers' weights over all processes (FSDP), and return the pipeline.
+
+    Each process holds a part of every weight, and a block has its whole weights only while it runs. What changes a
+    weight by training is then refused; adapters and closed forms work, and edits can be applied.
+    """
+    everyone = processes()
+    mesh = init_device_mesh(everyone.device.type, (everyone.num_processes,))
+    for net in denoisers(pipe).values():
+        blocks = getattr(net, "_no_split_modules", None) or ()
+        for module in reversed(list(net.modules())):  # what lies inside another comes first
+            if module is net or type(module).__name__ in blocks:
+                fully_shard(module, mesh=mesh, reshard_after_forward=True)
+    return pipe
+
+
+def full(tensor: Tensor) -> Tensor:
+    """A tensor that may be spread over processes, in one piece; all of them must ask."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def spread_like(tensor: Tensor, other: Tensor) -> Tensor:
+    """A tensor on the device of another one, and spread over processes if that is."""
+    tensor = tensor.to(other.device)
+    if isinstance(other, DTensor):
+        return distribute_tensor(tensor, other.device_mesh, other.placements)
+    return tensor
 
 
 def _from_file(file: Path, layout: str | None, dtype: torch.dtype) -> Any:
@@ -351,7 +388,7 @@ def fingerprint(module: nn.Module) -> str:
     digest = hashlib.sha256()
     for key, value in sorted(module.state_dict().items()):
         digest.update(f"{key}{tuple(value.shape)}".encode())
-        digest.update(value.detach().to(torch.bfloat16).cpu().flatten().view(torch.uint8).numpy().tobytes())
+        digest.update(full(value.detach()).to(torch.bfloat16).cpu().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -102,7 +102,7 @@ def record(
     everyone = processes()
     batch = min(batch, -(-len(prompts) // everyone.num_processes))
     batches = [slice(start, start + batch) for start in range(0, len(prompts), batch)]
-    mine = batches[everyone.process_index :: everyone.num_processes]
+    mine = share(batches)
     recorded: list[list[Call]] = []
     with _scheduler(pipe, sampler):
         first = conditions(pipe, prompts[:1], seeds=seeds[:1], steps=steps)
@@ -124,21 +124,32 @@ def record(
                 noised += _guided_calls(twin, *some, 1, guidance_scale, lambda _: None, options)
                 tick(done)
             recorded.append(noised)
-    calls = [stack(same) for same in zip(*gathered(recorded), strict=True)]
+    calls = [stack(same) for same in zip(*gathered(recorded, len(batches)), strict=True)]
     # Which of a step's two calls holds the prompt differs by family: it is the one that answers as an unguided run.
     asked = replay(denoiser(pipe)[1], first, like=pick(calls[0], slice(0, 1))) if image else first.output
     c = _prompted(asked, calls[:2])
     return [Step(calls[2 * k + c], calls[2 * k + 1 - c]) for k in (range(length) if image else wanted)]
 
 
-def gathered(parts: list[T]) -> list[T]:
-    """The parts that all processes made, when each has made every n-th of them, in their order."""
+def share(items: Sequence[T]) -> list[T]:
+    """What of some items this process makes: every n-th of n processes.
+
+    All have equally many: who would have less makes the first one too. Where weights are spread over processes (FSDP),
+    each call of the denoiser is one of all of them.
+    """
+    everyone = processes()
+    mine = list(items[everyone.process_index :: everyone.num_processes])
+    return mine if len(mine) * everyone.num_processes >= len(items) else [*mine, items[0]]
+
+
+def gathered(parts: list[T], count: int) -> list[T]:
+    """The first `count` of the parts that all processes made, each its `share`, in their order."""
     everyone = processes()
     if everyone.num_processes == 1:
         return parts
     whole = gather_object(send_to_device([(everyone.process_index, k, part) for k, part in enumerate(parts)], "cpu"))
     ordered = [part for _, _, part in sorted(whole, key=lambda item: (item[1], item[0]))]
-    here: list[T] = send_to_device(ordered, everyone.device)
+    here: list[T] = send_to_device(ordered[:count], everyone.device)
     return here
 
 

@@ -18,7 +18,7 @@ from torch import nn
 from unsee.errors import InputError
 from unsee.evaluate.render import Sampling, Shot, batches
 from unsee.pipelines import call_options, fingerprint, processes
-from unsee.recorder import Watch, quiet
+from unsee.recorder import Watch, quiet, share
 from unsee.versions import versions
 
 
@@ -96,18 +96,16 @@ class Cache:
         todo = list(dict.fromkeys(shots))
         files = {shot: self.path(model, change, shot, sampling) for shot in todo}
         missing = [shot for shot in todo if not _readable(files[shot])]
-        state = processes()
         done = len(todo) - len(missing)
         watch("render", done, len(todo))
-        mine = missing[state.process_index :: state.num_processes]
-        if mine:
+        if mine := share(missing):
             with applied():
                 for drawn in batches(pipe, mine, sampling, batch):
                     for shot, picture in drawn:
                         self._keep(files[shot], picture)
-                    done = min(done + len(drawn) * state.num_processes, len(todo))  # others are as far
+                    done = min(done + len(drawn) * processes().num_processes, len(todo))  # others are as far
                     watch("render", done, len(todo))
-        state.wait_for_everyone()
+        processes().wait_for_everyone()
         return Gallery(files)
 
     def path(self, model: str, change: str, shot: Shot, sampling: Sampling) -> Path:

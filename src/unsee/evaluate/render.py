@@ -9,8 +9,8 @@ from typing import Any
 
 from PIL.Image import Image
 
-from unsee.pipelines import draw, for_pictures, processes
-from unsee.recorder import Watch, gathered, quiet
+from unsee.pipelines import draw, for_pictures
+from unsee.recorder import Watch, gathered, quiet, share
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,12 @@ def render(
     Of many processes, each draws its share, and all return the whole.
     """
     todo = list(dict.fromkeys(shots))
-    mine = todo[processes().process_index :: processes().num_processes]
+    mine = share(todo)
     pictures: dict[Shot, Image] = {}
     for drawn in batches(pipe, mine, sampling, batch):
         pictures.update(drawn)
         watch("render", len(pictures), len(mine))
-    return dict(zip(todo, gathered([pictures[shot] for shot in mine]), strict=True))
+    return dict(zip(todo, gathered([pictures[shot] for shot in mine], len(todo)), strict=True))
 
 
 def render_pair(

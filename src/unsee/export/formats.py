@@ -39,12 +39,14 @@ class Format:
     """
     write     (edit, pipe, path): write the edit of the model `pipe`
     opened    (pipe, path): a context with a pipeline into which the format's own reader has loaded the file
+    use       what to do with the file {path}, for the denoiser {net}
     low_rank  whether it holds matrices of low rank only
     absolute  whether it holds weights instead of differences
     """
 
     write: Callable[[Edit, Any, Path], None]
     opened: Callable[[Any, Path], AbstractContextManager[Any]]
+    use: str
     low_rank: bool = False
     absolute: bool = False
 
@@ -195,12 +197,15 @@ def _open_comfy(pipe: Any, path: Path) -> Iterator[Any]:
         yield pipe
 
 
+_FOLDERS = "put {path} into models/loras of ComfyUI, or models/Lora of A1111 and Forge"
 FORMATS: dict[str, Format] = {
-    "pipeline": Format(_write_pipeline, _open_pipeline, absolute=True),
-    "delta": Format(_write_delta, _open_delta, absolute=True),
-    "diffusers-lora": Format(_write_lora, _open_lora, low_rank=True),
-    "kohya-lora": Format(_write_kohya, _open_lora, low_rank=True),
-    "comfy": Format(_write_comfy, _open_comfy),
+    "pipeline": Format(_write_pipeline, _open_pipeline, "DiffusionPipeline.from_pretrained({path!r})", absolute=True),
+    "delta": Format(
+        _write_delta, _open_delta, "pipe.{net}.load_state_dict(load_file({path!r}), strict=False)", absolute=True
+    ),
+    "diffusers-lora": Format(_write_lora, _open_lora, "pipe.load_lora_weights({path!r})", low_rank=True),
+    "kohya-lora": Format(_write_kohya, _open_lora, _FOLDERS, low_rank=True),
+    "comfy": Format(_write_comfy, _open_comfy, _FOLDERS),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import re
 import shutil
 from pathlib import Path
@@ -12,6 +13,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from unsee.card import Card, read_card
 from unsee.errors import InputError
 
+FILE = "edit.safetensors"
 PICTURE = "before-after.png"
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 HUB_ID = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@[0-9a-f]{40})?")
@@ -21,15 +23,22 @@ def repository(edit: Path, repo: str, folder: Path) -> Path:
     """Write the folder that `push` uploads: README.md, edit.safetensors, and the run's pictures.
 
     repo  owner/name
-    Raises InputError for another kind of name, a file that is no edit, or a folder that exists.
+    A folder that holds this edit already is taken as it is, with whatever was written into its README.
+    Raises InputError for another kind of name, a file that is no edit, or a folder of something else.
     """
     if not REPOSITORY.fullmatch(repo):
         raise InputError(f"{repo!r} names no repository: it should be like 'owner/name'")
     card = read_card(edit)
+    if (
+        (folder / "README.md").is_file()
+        and (folder / FILE).is_file()
+        and filecmp.cmp(folder / FILE, edit, shallow=False)
+    ):
+        return folder
     if folder.exists():
-        raise InputError(f"{folder} exists already: give another --out, or take it away")
+        raise InputError(f"{folder} exists already and holds something else: give another --out, or take it away")
     folder.mkdir(parents=True)
-    shutil.copyfile(edit, folder / "edit.safetensors")
+    shutil.copyfile(edit, folder / FILE)
     # The run's page and record stay here: they may name places on this machine.
     if picture := (edit.parent / PICTURE).is_file():
         shutil.copyfile(edit.parent / PICTURE, folder / PICTURE)

@@ -33,7 +33,7 @@ Departures from the paper
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -97,14 +97,12 @@ class Learner:
 
     weights  parameters that take gradients, by name
     metric   of some of them, see fit.fit
-    near     names of those that start near where they lead, see fit.fit
     teacher  a context in which the frozen model answers
     edit     (name of the denoiser, card) -> what was learned
     """
 
     weights: Mapping[str, nn.Parameter]
     metric: Mapping[str, Tensor]
-    near: Collection[str]
     teacher: Callable[[], AbstractContextManager[None]]
     edit: Callable[[str, Card], Edit]
 
@@ -249,8 +247,8 @@ class ESD:
                 return Lesson(stack(rows), weight)
 
             fit(
-                net, learner.weights, lesson, updates=self.updates, lr=self.lr, near=learner.near,
-                optimizer=self.optimizer, schedule=self.schedule, metric=learner.metric, examiner=examiner,
+                net, learner.weights, lesson, updates=self.updates, lr=self.lr, optimizer=self.optimizer,
+                schedule=self.schedule, metric=learner.metric, examiner=examiner,
                 seconds=self.budget, checkpoint=checkpoint and replace(checkpoint, run=card.to_json()),
                 window=max(1, self.rerecord), watch=watch,
             )  # fmt: skip
@@ -271,7 +269,7 @@ class ESD:
             for name, delta in start.items():
                 weights[name].data += delta.dense(weights[name].shape).to(weights[name])
             teacher = partial(swapped, weights, frozen)
-            yield Learner(weights, metric, start, teacher, lambda key, card: Edit.between(key, frozen, weights, card))
+            yield Learner(weights, metric, teacher, lambda key, card: Edit.between(key, frozen, weights, card))
 
     def _target(self, concept: Concept, asked: Tensor, c: Tensor, u: Tensor) -> Tensor:
         """What to answer where `asked` was: c with the concept, u with none or with its anchor."""

@@ -63,8 +63,7 @@ class LoRA(ESD):
     """
 
     rank: Count = 4
-    lr: Positive | None = 0.01
-    updates: Count = 60
+    lr: Positive | None = 0.005
     action: Literal["erase", "enhance", "swap"] = "erase"
 
     called: ClassVar[str] = "lora"
@@ -153,7 +152,6 @@ class LoRA(ESD):
             yield Learner(
                 {f"{n}.up": up[n] for n in weights} | {f"{n}.down": down[n] for n in weights},
                 {f"{name}.down": inverse for name, inverse in metric.items()},
-                {f"{name}.{side}" for name in start for side in ("up", "down")},
                 teacher,
                 edit,
             )

@@ -55,7 +55,7 @@ from unsee.methods.settings import (
     random_words,
     staying,
 )
-from unsee.pipelines import denoiser, fingerprint, name, said_options
+from unsee.pipelines import denoiser, fingerprint, full, name, said_options
 from unsee.recorder import Watch, inputs, quiet, second_moments
 from unsee.versions import versions
 
@@ -158,7 +158,7 @@ def optimum(
     for done, (layer, weight) in enumerate(weights.items()):
         C, A = (torch.stack(side, dim=1) for side in zip(*columns[layer], strict=True))
         P = moments.get(layer, torch.zeros(len(C), len(C)))
-        deltas[layer] = solve(weight, C, A, P, keep_weight, ridge)
+        deltas[layer] = solve(full(weight), C, A, P, keep_weight, ridge)
         watch("solve", done + 1, len(weights))
     return deltas
 

@@ -1,0 +1,224 @@
+"""docs/methods.md: every variant of every method on the miniature, with its command, pictures and numbers.
+
+    python -m benchmarks.methods [-n 48] [--only NAME ...] [--work runs/methods] [--out docs/methods.md]
+
+Each variant is a run of `unsee erase` in a folder of its own under `--work`. What is finished there is not done again,
+and what was interrupted goes on; the page is written anew after each one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL.Image import Image
+from pydantic import TypeAdapter
+
+import unsee
+from unsee import api
+from unsee.edit import Edit
+from unsee.evaluate.questions import EVERYTHING_ELSE, Row, spread
+from unsee.evaluate.render import Sampling, Shot, render
+from unsee.pipelines import card
+from unsee.report.grid import grid
+from unsee.report.page import MISSING, interval
+from unsee.whole import write_whole
+
+KNOWN = "known.png"
+TRIAL = "--updates 2 --set steps=2 --set batch=2 --set runs=2 --set keep_runs=1 --set spared=8"
+SHOWN = 4
+"""Pictures of what must go, and as many of everything else."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A section of the page.
+
+    words  of the command, after `unsee erase`
+    about  a sentence on what is special
+    cost   how long it takes, in units of the default; a guess, for the time that is said to be left
+    """
+
+    name: str
+    words: str
+    about: str = ""
+    cost: float = 1.0
+
+
+def variants(title: str, picture: Path) -> list[Variant]:
+    """title: a picture that the model knows by heart, or its stand-in; picture: a file with it."""
+    once = "--set rerecord=1 --set held_out=0 --set runs=1"
+    return [
+        Variant("default", "church"),
+        Variant("cross (ESD-x)", "church --select cross"),
+        Variant("self", "church --select self"),
+        Variant("noncross (ESD-u)", "church --select noncross", cost=4),
+        Variant("all", "church --select all", cost=4),
+        Variant("a pattern", r"church --select 'up_blocks.*attn2'", "Any regular expression of parameter names."),
+        Variant("eta 0", "church --eta 0", "The concept goes to the unconditional prediction."),
+        Variant("eta 3", "church --eta 3"),
+        Variant("several concepts", "church dog bread", "One edit; its row is the concept that is left most often."),
+        Variant("synonyms", "church --synonym chapel"),
+        Variant("from", "crown --from cowboy", "A cowboy stays; what the crown adds to him goes."),
+        Variant("anchor", "church --anchor castle", "What takes its place."),
+        Variant("anchor, eta 0", "church --anchor castle --eta 0", "Concept ablation's target."),
+        Variant("image", f"'{title}' --image {picture}", "x_t is the real picture, with noise."),
+        Variant("budget", "church --budget 10s"),
+        Variant("early stop", "church --set patience=2"),
+        Variant("rerecord", f"church {once}", "x_t by the edited model, drawn anew for every update.", 4),
+        Variant("preset style", "neon --preset style"),
+        Variant("preset explicit", "watermark --preset explicit", "It appears though no prompt names it.", 4),
+        Variant("preset person", "clown --preset person", "The miniature knows nobody by name."),
+        Variant("preset memorised", f"'{title}' --preset memorised"),
+        Variant("preset paper", "church --preset paper", "The paper's own loop.", 30),
+        Variant("preset paper, noncross", "church --preset paper --select noncross", "The paper's ESD-u.", 40),
+        Variant("LoRA", "church --method lora"),
+        Variant("LoRA, linear and convolution", "church --method lora --select noncross", cost=3),
+        Variant("LoRA, enhance", "church --method lora --set action=enhance", "Nothing goes: there is more of it."),
+        Variant("LoRA, swap", "church --method lora --set action=swap --anchor castle"),
+        Variant("LoRA, preset leco", "church --method lora --preset leco", "LECO's own loop.", 20),
+        Variant("UCE", "church --method uce", cost=0.6),
+        Variant("UCE, anchor", "church --method uce --anchor castle", cost=0.6),
+        Variant("UCE, several concepts", "church dog bread --method uce", cost=0.6),
+        Variant("UCE, preset paper", "church --method uce --preset paper", cost=0.6),
+    ]
+
+
+def slug(name: str) -> str:
+    return re.sub(r"\W+", "-", name.lower()).strip("-")
+
+
+def done(folder: Path, command: str) -> bool:
+    """Whether a folder holds the finished run of a command. One that was interrupted goes on; another is done over."""
+    note, record = folder.with_suffix(".command"), folder / api.RECORD
+    same = note.is_file() and note.read_text() == command and record.is_file()
+    if same and "rows" in json.loads(record.read_text()):
+        return True
+    if same and any((folder / name).exists() for name in (api.EDIT, api.STATE)):
+        words = ["erase", "--resume", str(folder)]
+    else:
+        note.write_text(command)
+        words = [*shlex.split(command)[1:], "--out", str(folder), "--force"]
+    ran = subprocess.run([sys.executable, "-m", "unsee.cli", *words], stdout=subprocess.DEVNULL)
+    if ran.returncode:
+        raise SystemExit(f"{command}: exit code {ran.returncode}")
+    return False
+
+
+class Sheet:
+    """Pictures of what must go and of everything else, before and after."""
+
+    def __init__(self) -> None:
+        self.pipe = unsee.load("mini")
+        self.before: dict[tuple[Shot, Sampling], Image] = {}
+
+    def draw(self, edit: Edit, rows: Sequence[Row], sampling: Sampling) -> Image:
+        groups = [(row.question.name, spread(row.question.shots, SHOWN)) for row in picked(rows)]
+        shots = [shot for _, some in groups for shot in some]
+        new = [shot for shot in shots if (shot, sampling) not in self.before]
+        self.before |= {(shot, sampling): picture for shot, picture in render(self.pipe, new, sampling).items()}
+        with edit.applied(self.pipe):
+            after = render(self.pipe, shots, sampling)
+        before = {shot: self.before[shot, sampling] for shot in shots}
+        return grid([(", ".join(name for name, _ in groups), shots)], {"before": before, "after": after}, cell=64)
+
+
+def picked(rows: Sequence[Row]) -> list[Row]:
+    """The row of what must go, the worst if there are several, and that of everything else."""
+    gone = [row for row in rows if row.question.gone and row.after and "every style" not in row.question.name]
+    first = max(gone, key=lambda row: row.after.value if row.after else 0, default=rows[0])
+    return [first, next(row for row in rows if row.question.name == EVERYTHING_ELSE)]
+
+
+def cell(row: Row | None) -> str:
+    if row is None:
+        return ""
+    if row.before is None or row.after is None:
+        return f"{MISSING}; pictures change by {row.changed.value:.0f} of 255, n {row.changed.n}"
+    return f"{100 * row.before.value:.1f} -> {100 * row.after.value:.1f} ({interval(row.after)}), n {row.after.n}"
+
+
+def line(variant: Variant, record: dict[str, Any], rows: Sequence[Row]) -> str:
+    def starting(*names: str) -> Row | None:
+        return next((row for row in rows if row.question.name.startswith(names)), None)
+
+    first, rest = picked(rows)
+    share = 100 * record["parameters"]["trained"] / record["parameters"]["of"]
+    style = next((row for row in rows if row.question.name.endswith("every style")), None)
+    cells = [f"[{variant.name}](#{re.sub(r'[^a-z0-9 -]', '', variant.name.lower()).replace(' ', '-')})"]
+    cells += [f"{first.question.name}: {cell(first)}", cell(style), cell(starting("its neighbours")), cell(rest)]
+    cells += [cell(starting("styles", "other styles")), f"{share:.1f} %", f"{record['seconds']['erase']:.0f}"]
+    return "| " + " | ".join(cells) + " |"
+
+
+HEAD = """# Every variant
+
+Written by `python -m benchmarks.methods{words}` on the miniature: each row is one run of the command in its section, at
+one seed. Per cent of pictures in which a judge sees what the prompt asked for, before -> after (Wilson's 95 % interval
+of after); "must go" is the worst row if several concepts go. "changes": share of the denoiser's parameters. "seconds":
+until the edit exists, on the machine that wrote this.
+
+| variant | must go | in every style | neighbours | everything else | styles | changes | seconds |
+|---|---|---|---|---|---|---|---|
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-n", type=int, default=48, help="pictures for each row")
+    parser.add_argument("--steps", type=int, help="sampler steps of the pictures; default as the model's card says")
+    parser.add_argument("--trial", action="store_true", help="few updates and runs: whether this script works")
+    parser.add_argument("--only", nargs="*", help="variants by name")
+    parser.add_argument("--work", type=Path, default=Path("runs/methods"), help="where the runs stay")
+    parser.add_argument("--out", type=Path, default=Path("docs/methods.md"))
+    options = parser.parse_args(argv)
+    pictures = options.out.with_suffix("")
+    for folder in (options.work, pictures):
+        folder.mkdir(parents=True, exist_ok=True)
+
+    sheet, said = Sheet(), card("mini")
+    words = json.loads(Path(said["words"]).read_text(encoding="utf-8")) if "words" in said else {}
+    title = next(iter(words.get("memorised", ())), "church")
+    if not (known := pictures / KNOWN).is_file():
+        shot = Shot(title, 99)
+        drawn = render(sheet.pipe, [shot], api.sampling_for("mini", None, None))[shot]
+        write_whole(known, lambda path: drawn.save(path, format="PNG"))
+    chosen = [one for one in variants(title, known) if not options.only or one.name in options.only]
+    spent = worked = 0.0
+    lines, sections = [], []
+    for k, variant in enumerate(chosen):
+        more = [f"-n {options.n}", f"--steps {options.steps}" if options.steps else ""]
+        more += [TRIAL if options.trial and "uce" not in variant.words else ""]
+        command = " ".join(filter(None, [f"unsee erase {variant.words}", *more]))
+        folder, start = options.work / slug(variant.name), time.monotonic()
+        if not done(folder, command):
+            spent, worked = spent + time.monotonic() - start, worked + variant.cost
+        left = sum(one.cost for one in chosen[k + 1 :]) * spent / worked / 60 if worked else 0
+        print(f"{k + 1} of {len(chosen)}: {variant.name}; about {left:.0f} min left", file=sys.stderr, flush=True)
+
+        record = json.loads((folder / api.RECORD).read_text())
+        rows = TypeAdapter(list[Row]).validate_python(record["rows"])
+        sampling = Sampling(record["config"]["steps"], record["config"]["guidance_scale"])
+        picture = sheet.draw(Edit.load(folder / api.EDIT), rows, sampling)
+        name = f"{slug(variant.name)}.webp"
+        write_whole(pictures / name, lambda path, picture=picture: picture.save(path, format="WEBP", quality=80))
+        lines.append(line(variant, record, rows))
+        image = f"![Before and after]({pictures.name}/{name})"
+        parts = [f"## {variant.name}", variant.about, f"```sh\n{command}\n```", image]
+        sections.append("\n\n".join(filter(None, parts)))
+        given = "".join(f" {word}" for word in (sys.argv[1:] if argv is None else argv))
+        text = HEAD.format(words=given) + "\n".join(lines) + "\n\n" + "\n\n".join(sections) + "\n"
+        write_whole(options.out, lambda path, text=text: path.write_text(text, encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    main()
