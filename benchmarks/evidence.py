@@ -219,7 +219,15 @@ class Workshop:
             say(f"{label}: {error}")
             return None
         say(f"{label} {', '.join(words)}: {time.perf_counter() - start:.1f} s")
-        return edit.save(path)
+        return self.kept(edit, path)
+
+    def kept(self, edit: Edit, path: Path) -> Path:
+        """The edit's file, written by one process before any goes on."""
+        state = pipelines.processes()
+        if state.is_main_process:
+            edit.save(path)
+        state.wait_for_everyone()
+        return path
 
     def twin(self, folder: str, word: str) -> Path:
         """A model that was trained without a concept, as an edit of this one: what a perfect eraser could reach.
@@ -237,7 +245,7 @@ class Workshop:
         base, seed = pipelines.name(self.pipe), 0
         card = Card("filtered twin", {}, (unsee.Concept(word),), base, pipelines.fingerprint(net), seed, versions())
         edit = Edit.between(key, here, dict(other.named_parameters()), card)
-        return edit.save(self.work / "edits" / "twin.safetensors")
+        return self.kept(edit, self.work / "edits" / "twin.safetensors")
 
 
 def columns(

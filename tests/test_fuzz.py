@@ -309,7 +309,7 @@ def read_table(path: Path) -> None:
         assert line.shot.prompt.strip()
         assert 0 <= line.shot.seed < 2**63
         torch.Generator().manual_seed(line.shot.seed)
-        assert line.shot.guidance is None or 1 <= line.shot.guidance <= 100
+        assert line.shot.guidance is None or 0 <= line.shot.guidance <= 100
         assert line.shot.size is None or all(8 <= side <= 4096 for side in line.shot.size)
     assert len({bool(line.label) for line in lines}) == 1
     with path.open(encoding="utf-8-sig", newline="") as file:

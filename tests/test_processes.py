@@ -40,7 +40,7 @@ def test_two_processes_make_the_edit_that_one_makes(tmp_path: Path, more: list[s
 def test_two_processes_draw_what_one_draws(tmp_path: Path) -> None:
     """Each draws its share, in other batches than one process would; a picture does not tell of it."""
     words = ["-m", "unsee.cli", "evaluate", "mini", "--suite", "pictures", "--concept", "church"]
-    words += ["-n", "3", "--steps", "2", "--batch", "4", "--guard", "sld-max"]
+    words += ["-n", "3", "--steps", "2", "--batch", "4", "--guard", "negative"]
     for name, command in (("one", []), ("two", LAUNCH)):
         more = ["--cache", str(tmp_path / name), "--out", str(tmp_path / f"{name}-out")]
         done = subprocess.run(

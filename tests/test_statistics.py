@@ -101,3 +101,10 @@ def test_frechet_by_hand() -> None:
 def test_kernel_distance_by_hand() -> None:
     # D = 1, kernel (ab + 1)^3. x = {0, 1}: k(0, 1) = 1. y = {1, 2}: k(1, 2) = 27. Across: 1, 1, 8, 27: mean 37/4.
     assert kernel_distance(np.array([[0.0], [1.0]]), np.array([[1.0], [2.0]])) == pytest.approx(1 + 27 - 2 * 37 / 4)
+
+
+def test_kid_of_many_is_the_mean_over_blocks() -> None:
+    x, y = np.random.default_rng(1).normal(size=(2, 7, 3))
+    parts = [kernel_distance(a, b) for a, b in zip(np.array_split(x, 2), np.array_split(y, 2), strict=True)]
+    assert kernel_distance(x, y, block=3) == pytest.approx(np.mean(parts))
+    assert kernel_distance(x, y, block=4) == kernel_distance(x, y)

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from unsee import methods, pipelines
 from unsee.card import Claims, settings_of
 from unsee.checkpoint import Checkpoint
+from unsee.concepts import Concept
 from unsee.config import RunConfig
 from unsee.edit import Edit
 from unsee.errors import InputError, invalid, unknown
@@ -86,12 +87,11 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
         }
     )
     count = sum(weight.numel() for weight in chosen.values())
-    words = words_for(config.model)
     return Plan(
         complete,
         pipe,
         method,
-        judges_for(config.model, config.judges, choices=lambda kind: choices(kind, words, config.concepts)),
+        judges_for(config.model, config.judges, choices=choices_for(config.model, config.concepts)),
         (count, sum(weight.numel() for weight in net.parameters())),
     )
 
@@ -191,6 +191,12 @@ def words_for(model: str) -> dict[str, Any]:
     """What a model's card says that it can be asked for; {} if it says nothing."""
     said = pipelines.card(model)
     return read_words(Path(said["words"])) if "words" in said else {}
+
+
+def choices_for(model: str, concepts: Sequence[Concept]) -> Callable[[str], Sequence[str]]:
+    """What a CLIP model has to choose among as a judge of a kind, when `concepts` are erased from a model."""
+    words = words_for(model)
+    return lambda kind: choices(kind, words, concepts)
 
 
 def sampling_for(model: str, steps: int | None, guidance_scale: float | None) -> Sampling:

@@ -187,7 +187,8 @@ def verify(
     )
     wanted = loaded.card.claims.judges if loaded.card.claims else {}
     with _bars() as watch:
-        judges = api.judges_for(name, _pairs(judge, "--judge"), kinds=wanted)
+        among = api.choices_for(name, loaded.card.concepts)
+        judges = api.judges_for(name, _pairs(judge, "--judge"), kinds=wanted, choices=among)
         found = files.verify(loaded, pipe, judges, watch=watch)
     if not found:
         print("the card claims nothing; unsee evaluate measures")

@@ -345,7 +345,8 @@ def _told(call: Call, other: Call) -> Call:
                 found[name] = differing(value, two.get(name) or {})
             elif not _same(value, two.get(name)):
                 found[name] = value
-        return found
+        # The mask of a text goes with it, though that of the other prompt may be the same.
+        return found | {mask: one[mask] for name in found if (mask := f"{name}_mask") in one}
 
     return Call(differing(call.arguments, other.arguments), call.output)
 

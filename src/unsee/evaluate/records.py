@@ -23,7 +23,8 @@ class Measured:
     """One number: a row of a suite for one column.
 
     column      "base", or the name of an edit or guard
-    unit        "share" of pictures (0 to 1), "cosine", "probability" (0 to 1), "grey levels" of 255, or "distance"
+    unit        "share" of pictures (0 to 1), "cosine", "probability" (0 to 1), "grey levels" of 255, "distance",
+                "parts a picture", or "contribution" of attention
     gone        whether this column means to bring it to zero
     score       the number, with n and its 95 % interval
     base        the base model's on the same prompts and seeds; None in the base's own column

@@ -121,13 +121,19 @@ def frechet(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     return float(max(0.0, shift + (a**2).sum() + (b**2).sum() - 2 * root))
 
 
-def kernel_distance(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-    """KID (Binkowski et al., 2018): the unbiased squared MMD with the kernel (a.b / D + 1)^3; may be below zero."""
+def kernel_distance(x: NDArray[np.float64], y: NDArray[np.float64], block: int = 1000) -> float:
+    """KID (Binkowski et al., 2018): the unbiased squared MMD with the kernel (a.b / D + 1)^3; may be below zero.
+
+    Of more than a `block` of pictures, the mean over blocks, as the authors do: memory then does not grow with N^2.
+    """
+    if (parts := min(len(x), len(y)) // block) > 1:
+        pairs = zip(np.array_split(x, parts), np.array_split(y, parts), strict=True)
+        return float(np.mean([kernel_distance(a, b, 2 * block) for a, b in pairs]))
     n, m, d = len(x), len(y), x.shape[1]
 
     def kernel(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-        cubed: NDArray[np.float64] = (a @ b.T / d + 1) ** 3
-        return cubed
+        inner: NDArray[np.float64] = a @ b.T / d + 1
+        return inner * inner * inner  # far faster than ** 3
 
     within_x, within_y = kernel(x, x), kernel(y, y)
     same = (within_x.sum() - np.trace(within_x)) / (n * (n - 1)) + (within_y.sum() - np.trace(within_y)) / (m * (m - 1))

@@ -22,7 +22,8 @@ from unsee.evaluate.suites import BASE, Asked, Column, Look, Measured, NotMeasur
 
 NAME = "fidelity"
 OTHER_SEEDS = 500_000
-TIMES = 200
+TIMES, FEW_TIMES, MANY = 200, 40, 5000
+"""How often pictures are drawn again for an interval; less often of many, where each time takes seconds."""
 
 
 def ask(world: World) -> list[Question]:
@@ -62,10 +63,12 @@ def score(world: World, asked: Asked, column: Column, look: Look) -> Iterator[Me
     to = f" to {len(reference)} pictures of {Path(world.album.folder).name}" if world.album else ""
     for name, distance in (("FID", frechet), ("KID", kernel_distance)):
         value, own = distance(now, reference), distance(base, reference)
-        low, high = resampled(n, lambda k: distance(now[k], reference) - distance(base[k], reference), 0, TIMES)  # noqa: B023
-        first = column.kind == BASE
-        change = None if first else Difference(value - own, low, high, n, not low <= 0 <= high)
-        before = None if first else Score(own, own, own, n)
+        before = change = None
+        if column.kind != BASE:
+            times = TIMES if n < MANY else FEW_TIMES
+            low, high = resampled(n, lambda k: distance(now[k], reference) - distance(base[k], reference), 0, times)  # noqa: B023
+            before = Score(own, own, own, n)
+            change = Difference(value - own, low, high, n, not low <= 0 <= high)
         row = f"{name} on features of the judge of {kind}{to}"
         yield Measured(
             NAME, row, column.name, "distance", False, Score(value, value, value, n), before, change, source, small

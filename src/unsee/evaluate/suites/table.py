@@ -50,7 +50,7 @@ def from_csv(path: Path) -> Suite:
         label       what a judge should answer; a row for each. Without this column a row for each category: the share
                     of pictures in which a judge sees what no prompt need name
         judge       the kind of judge, if it is not "objects"
-        guidance    scale, from 1; also guidance_scale, evaluation_guidance, sd_guidance_scale
+        guidance    scale; also guidance_scale, evaluation_guidance, sd_guidance_scale
         width, height   in pixels; also sd_image_width, sd_image_height
         categories  separated by commas
 
@@ -119,7 +119,7 @@ def _line(row: Mapping[str | None, object], found: Mapping[str, str], labelled: 
         raise InputError(f"{where}: the {'label' if prompt else 'prompt'} is empty")
     if not (seed.isascii() and seed.isdecimal() and len(seed) < 20 and int(seed) <= MOST_SEED):
         raise InputError(f"{where}: the seed {seed[:50]!r} is no whole number from 0 to {MOST_SEED}")
-    guidance = number("guidance", 1, MOST_GUIDANCE, False)
+    guidance = number("guidance", 0, MOST_GUIDANCE, False)
     width, height = (number(name, 8, MOST_SIDE, True) for name in ("width", "height"))
     if (width is None) != (height is None):
         raise InputError(f"{where}: width and height go together")
