@@ -37,7 +37,7 @@ LACKING: dict[str, set[str]] = {
     "kohya-lora": NO_UNET,
     "comfy": {"sana", "lumina2", "wan", "cogview3", "krea2"},
 }
-"""By format, the families that it is not for. ComfyUI lacks a norm of Krea 2. Wan 2.2 has two denoisers, and no edit."""
+"""By format, the families that it is not for. ComfyUI lacks a norm of Krea 2. Wan 2.2 has no edit."""
 
 
 @pytest.mark.parametrize("family", [family for family in zoo.ZOO if family != "wan-2.2"])
