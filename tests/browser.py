@@ -12,6 +12,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fcntl import F_DUPFD, fcntl
 from pathlib import Path
 from typing import Any
 
@@ -98,10 +99,16 @@ class Page:
 def opened(file: Path, *, width: int, height: int = 900, dark: bool = False) -> Iterator[Page]:
     """A page from disk in a window of `width` x `height` CSS pixels, loaded, with everything that it says recorded."""
     assert CHROMIUM
-    ours, theirs = os.pipe(), os.pipe()
+    ours, theirs = [_high(end) for end in os.pipe()], [_high(end) for end in os.pipe()]
+
+    def wired() -> None:  # the browser reads from 3 and writes to 4
+        os.dup2(ours[0], 3)
+        os.dup2(theirs[1], 4)
+
     flags = ["--headless", "--no-sandbox", "--no-zygote", "--disable-gpu", "--no-first-run", "--remote-debugging-pipe"]
-    words = ["sh", "-c", f'exec "$@" 3<&{ours[0]} 4>&{theirs[1]}', "sh", CHROMIUM, *flags]
-    process = subprocess.Popen(words, pass_fds=(ours[0], theirs[1]), stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [CHROMIUM, *flags], preexec_fn=wired, pass_fds=(3, 4), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     os.close(ours[0])
     os.close(theirs[1])
     try:
@@ -121,6 +128,13 @@ def opened(file: Path, *, width: int, height: int = 900, dark: bool = False) -> 
     finally:
         process.kill()
         process.wait()
+
+
+def _high(descriptor: int) -> int:
+    """The same open file under a number of 10 or more, out of the way of 3 and 4."""
+    moved = fcntl(descriptor, F_DUPFD, 10)
+    os.close(descriptor)
+    return moved
 
 
 CONTRAST = """(() => {

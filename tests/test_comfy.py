@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import unsee
 from unsee.card import Card
@@ -170,6 +170,18 @@ def test_a_weight_that_comfyui_has_no_name_for_is_refused(tmp_path: Path) -> Non
     pipe = zoo.build("krea2")
     with pytest.raises(InputError, match=r"no key for 'txt_in\.norm\.weight'"):
         FORMATS["comfy"].write(of_layers(pipe, ["txt_in.norm"]), pipe, tmp_path / "out.safetensors")
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (3, 2)])
+def test_differences_of_other_shapes_are_refused(shape: tuple[int, ...], tmp_path: Path) -> None:
+    for family, key in (
+        ("sd", "lora_unet_conv_in.diff"),
+        ("sd", "lora_unet_conv_in.diff_b"),
+        ("flux-dev", "diffusion_model.double_blocks.0.txt_attn.qkv.bias.diff"),
+    ):
+        save_file({key: torch.ones(shape)}, tmp_path / "in.safetensors")
+        with pytest.raises(InputError, match="shape"):
+            adopt(tmp_path / "in.safetensors", zoo.build(family))
 
 
 A1111 = (

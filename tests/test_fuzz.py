@@ -7,9 +7,12 @@ import copy
 import json
 import os
 import resource
+import signal
 import struct
 import sys
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,19 +32,61 @@ from unsee.merge import difference, merge
 
 fuzz = settings(
     max_examples=int(os.environ.get("UNSEE_FUZZ", "100")),
-    deadline=5000,  # milliseconds for one file
+    deadline=None,  # `prompt` does not wait for the end
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 
 
+MOST_SECONDS = 5
+MOST_MEMORY = 10**9
+
+
 @pytest.fixture(autouse=True)
 def frugal() -> Iterator[None]:
-    """Fails a test in which the process grew by a gigabyte. ru_maxrss counts kilobytes, on macOS bytes."""
+    """Within a test the process may take a gigabyte more than it has: what asks for more gets a MemoryError.
+
+    Only Linux keeps to such a limit; elsewhere the peak of the resident memory is looked at (on macOS it is in bytes).
+    """
+    if sys.platform == "linux":
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        before = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MOST_MEMORY, before[1]))
+        yield
+        resource.setrlimit(resource.RLIMIT_AS, before)
+        return
     unit = 1 if sys.platform == "darwin" else 1024
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     yield
-    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit < 10**9
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak) * unit < MOST_MEMORY
+
+
+class Hang(Exception):
+    pass
+
+
+@contextmanager
+def prompt() -> Iterator[None]:
+    """Within the context MOST_SECONDS may pass."""
+
+    def late(*_: object) -> None:
+        raise Hang(f"reading took more than {MOST_SECONDS} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, MOST_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps to a limit of memory")
+def test_the_limits_are_real() -> None:
+    with pytest.raises(MemoryError):
+        bytearray(2 * MOST_MEMORY)
+    with pytest.raises(Hang), prompt():
+        time.sleep(MOST_SECONDS + 1)
 
 
 CARD = Card("esd", {"eta": 1.0}, (unsee.Concept("church"),), "mini", "0" * 64, 0, {"torch": "2"})
@@ -146,7 +191,8 @@ def _tensors(delta: Any) -> tuple[torch.Tensor, ...]:
 def attempt(read: Callable[[Path], object], path: Path, content: bytes) -> None:
     path.write_bytes(content)
     try:
-        read(path)
+        with prompt():
+            read(path)
     except InputError as error:
         message = str(error)
         assert message

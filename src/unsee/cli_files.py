@@ -95,7 +95,7 @@ def export(
 
 def _grey(difference: float) -> str:
     """A difference of pixels, 0 to 1, in the grey levels of a picture."""
-    return f"{255 * difference:.2g} of 255 grey levels"
+    return f"{255 * difference:.3g} of 255 grey levels"
 
 
 @app.command()

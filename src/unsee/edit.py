@@ -97,7 +97,7 @@ class Edit:
         if found != self.card.base_hash:
             raise InputError(
                 f"this edit was made for {self.card.base!r} with weights {self.card.base_hash[:12]}; "
-                f"the weights here are {found[:12]}; export, generate and merge take --force-base"
+                f"the weights here are {found[:12]}; unsee merge --force-base carries it over"
             )
         return parameters
 

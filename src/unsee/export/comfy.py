@@ -139,7 +139,10 @@ def pack(key: str, net: nn.Module, deltas: Mapping[str, Tensor]) -> dict[str, Te
 
 
 def unpack(key: str, net: nn.Module, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], set[str]]:
-    """The differences by parameter that a file holds, and its keys that belong to one."""
+    """The differences by parameter that a file holds, and its keys that belong to one.
+
+    Raises InputError if one that stands for several layers has not their size; other shapes are as they come.
+    """
     deltas: dict[str, Tensor] = {}
     used: set[str] = set()
     for name, parameter in net.named_parameters():
@@ -147,8 +150,11 @@ def unpack(key: str, net: nn.Module, tensors: Mapping[str, Tensor]) -> tuple[dic
         if spot is None or spot.key not in tensors:
             continue
         used.add(spot.key)
-        end = None if spot.rows is None else spot.start + len(parameter)
-        delta = tensors[spot.key][spot.start : end]
+        delta = tensors[spot.key]
+        if spot.rows is not None:
+            if delta.shape != (spot.rows,):
+                raise InputError(f"{spot.key!r} has shape {tuple(delta.shape)}; here it would be ({spot.rows},)")
+            delta = delta[spot.start : spot.start + len(parameter)]
         if delta.any():
             deltas[name] = delta
     return deltas, used
