@@ -156,7 +156,11 @@ def line(variant: Variant, record: dict[str, Any], rows: Sequence[Row]) -> str:
     style = next((row for row in rows if row.question.name.endswith("every style")), None)
     cells = [f"[{variant.name}](#{re.sub(r'[^a-z0-9 -]', '', variant.name.lower()).replace(' ', '-')})"]
     cells += [f"{first.question.name}: {cell(first)}", cell(style), cell(starting("its neighbours")), cell(rest)]
-    cells += [cell(starting("styles", "other styles")), f"{share:.1f} %", f"{record['seconds']['erase']:.0f}"]
+    cells += [
+        cell(starting("styles", "other styles")),
+        f"{share:.1f} %",
+        "" if "--resume" in record["command"] else f"{record['seconds']['erase']:.0f}",
+    ]
     return "| " + " | ".join(cells) + " |"
 
 
@@ -165,7 +169,7 @@ HEAD = """# Every variant
 Written by `{command}`: each row is one run of the command in its section on the miniature, at one seed. Per cent of
 pictures in which a judge sees what the prompt asked for, before -> after (Wilson's 95 % interval of after); "must go"
 is the worst row if several concepts go. "changes": share of the denoiser's parameters. "seconds": until the edit
-exists, on the machine that wrote this.
+exists, on the machine that wrote this, where the run was not interrupted.
 
 | variant | must go | in every style | neighbours | everything else | styles | changes | seconds |
 |---|---|---|---|---|---|---|---|
