@@ -225,6 +225,11 @@ def test_other_weights_are_refused_and_force_is_written_down(
         origin = json.loads(file.metadata()["unsee_origin"])
     assert origin["forced_from"] == edit.card.base_hash
     assert origin["base_hash"] == here
+    words = ["merge", "edit.safetensors", "--model", "sibling", "--out", "there.safetensors"]
+    assert run(*words, "--force-base")[0] == 0
+    there = unsee.Edit.load(tmp_path / "there.safetensors")
+    assert (there.card.base_hash, there.card.forced_from) == (here, edit.card.base_hash)
+    assert run("verify", "there.safetensors", "--model", "sibling")[0] == 0
     words = ["generate", "a church", "--edit", "edit.safetensors", "--model", "sibling", "-n", 1, "--steps", 2]
     assert run(*words)[0] == 2
     assert run(*words, "--force-base")[0] == 0
