@@ -27,8 +27,8 @@ HERE = Path(__file__).parent
 EXPECT = {
     "pictures": "about 2 minutes",
     "autoencoder": "about 50 minutes",
-    "clip": "about 10 minutes",
-    "denoiser": "about 50 minutes",
+    "clip": "about 50 minutes",
+    "denoiser": "about 110 minutes",
     "judges": "about 12 minutes",
     "card": "about 40 minutes",
 }
