@@ -37,6 +37,16 @@ class LowRank:
         """The difference itself, float32, in the shape of the weight that it belongs to."""
         return (self.up.float() @ self.down.float()).reshape(shape)
 
+    def svd(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Singular value decomposition (out, rank), (rank,), (rank, in), without the product itself.
+
+        up @ down = Qu Ru (Qd Rd)^T: the small matrix in the middle has the same singular values.
+        """
+        qu, ru = torch.linalg.qr(self.up.float())
+        qd, rd = torch.linalg.qr(self.down.float().T)
+        u, s, v = torch.linalg.svd(ru @ rd.T, full_matrices=False)
+        return qu @ u, s, v @ qd.T
+
 
 Delta = Tensor | LowRank
 

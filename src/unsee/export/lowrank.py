@@ -73,8 +73,4 @@ def _svd(delta: Delta) -> tuple[Tensor, Tensor, Tensor]:
     if isinstance(delta, Tensor):
         flat = delta.float().flatten(1) if delta.ndim > 1 else delta.float().reshape(1, -1)
         return tuple(torch.linalg.svd(flat, full_matrices=False))
-    # up @ down = Qu Ru (Qd Rd)^T: the small matrix in the middle has the same singular values.
-    qu, ru = torch.linalg.qr(delta.up.float())
-    qd, rd = torch.linalg.qr(delta.down.float().T)
-    u, s, v = torch.linalg.svd(ru @ rd.T, full_matrices=False)
-    return qu @ u, s, v @ qd.T
+    return delta.svd()

@@ -130,8 +130,8 @@ class LoRA(ESD):
             for name, inverse in metric.items():
                 down[name].data.copy_(down[name].data @ (self.damping * inverse.to(down[name])))
             for name, delta in start.items():
-                u, s, v = torch.linalg.svd(delta.dense(weights[name].shape), full_matrices=False)
-                rank = min(self.rank, delta.up.shape[1])
+                u, s, v = delta.svd()
+                rank = min(self.rank, len(s))
                 up[name].data[:, :rank] = u[:, :rank] * s[:rank].sqrt()
                 down[name].data[:rank] = s[:rank, None].sqrt() * v[:rank]
 
