@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,42 +13,45 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-import unsee
-from unsee.edit import LowRank
+from unsee.edit import Edit, LowRank
 
-SETTINGS = {"steps": 3, "batch": 3, "runs": 3, "keep_runs": 2, "spared": 8}
-QUICK = ["--steps", "2", "--updates", "4", "-n", "2", *[f"--set={key}={value}" for key, value in SETTINGS.items()]]
 LAUNCH = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
-ON_POLICY = ["--set=rerecord=1", "--set=held_out=0", "--set=runs=1"]
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"}
 
 
-@pytest.mark.parametrize("more", [[], ON_POLICY], ids=["once", "on-policy"])
-def test_two_processes_make_the_edit_that_one_makes(tmp_path: Path, more: list[str]) -> None:
-    erase = ["-m", "unsee.cli", "erase", "church", *QUICK, *more, "--out"]
-    for name, command in (("one", []), ("two", LAUNCH)):
-        words = [sys.executable, *command, *erase, str(tmp_path / name)]
-        done = subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, timeout=200)
-        assert done.returncode == 0, done.stderr[-2000:]
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Folders of what one process made, and two (together.py says what)."""
+    script = str(Path(__file__).with_name("together.py"))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"}
+    folders = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
+    for folder, command in zip(folders, ([], LAUNCH)):
+        words = [sys.executable, *command, script, str(folder)]
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=400)
+        assert done.returncode == 0, done.stderr[-3000:]
         assert done.stdout.count("writes") == 1  # one process speaks
-    one, two = (unsee.Edit.load(tmp_path / name / "edit.safetensors") for name in ("one", "two"))
-    largest = max(delta.abs().max() for delta in one.deltas.values())
-    assert largest > 0
+    return folders
+
+
+def pairs(one: Edit, two: Edit) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    assert one.deltas.keys() == two.deltas.keys()
     for name, delta in one.deltas.items():
-        torch.testing.assert_close(two.deltas[name], delta, atol=1e-3 * largest, rtol=1e-3)
+        both = delta, two.deltas[name]
+        yield tuple(each.up @ each.down if isinstance(each, LowRank) else each for each in both)  # type: ignore[misc]
 
 
-def test_two_processes_draw_what_one_draws(tmp_path: Path) -> None:
+@pytest.mark.parametrize("file", ["run/edit", "on-policy", "flux"])
+def test_two_processes_make_the_edit_that_one_makes(made: tuple[Path, Path], file: str) -> None:
+    one, two = (Edit.load(folder / f"{file}.safetensors") for folder in made)
+    assert replace(two.card, curve=()) == replace(one.card, curve=())
+    largest = max(float(delta.abs().max()) for delta, _ in pairs(one, two))
+    assert largest > 0
+    for here, there in pairs(one, two):
+        torch.testing.assert_close(there, here, atol=1e-3 * largest, rtol=1e-3)
+
+
+def test_two_processes_draw_what_one_draws(made: tuple[Path, Path]) -> None:
     """Each draws its share, in other batches than one process would; a picture does not tell of it."""
-    words = ["-m", "unsee.cli", "evaluate", "mini", "--suite", "pictures", "--concept", "church"]
-    words += ["-n", "3", "--steps", "2", "--batch", "4", "--guard", "negative"]
-    for name, command in (("one", []), ("two", LAUNCH)):
-        more = ["--cache", str(tmp_path / name), "--out", str(tmp_path / f"{name}-out")]
-        done = subprocess.run(
-            [sys.executable, *command, *words, *more], env=ENVIRONMENT, capture_output=True, text=True, timeout=600
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
-    one, two = ({path.name: path for path in (tmp_path / name).rglob("*.png")} for name in ("one", "two"))
+    one, two = ({path.name: path for path in (folder / "cache").rglob("*.png")} for folder in made)
     assert one.keys() == two.keys()
     assert len(one) == 2 * 2 * 3  # base and guard, two rows
     for name in one:
@@ -55,21 +59,9 @@ def test_two_processes_draw_what_one_draws(tmp_path: Path) -> None:
         assert abs(first - second).max() <= 1
 
 
-def test_two_processes_that_share_one_flux_make_the_edit_that_one_makes(tmp_path: Path) -> None:
-    """FSDP: each holds half of the weights (sharded.py says what else it checks)."""
-    for name, command in (("one", []), ("two", LAUNCH)):
-        words = [sys.executable, *command, str(Path(__file__).with_name("sharded.py")), str(tmp_path / name)]
-        done = subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr[-3000:]
-    one, two = (unsee.Edit.load(tmp_path / f"{name}.edit.safetensors") for name in ("one", "two"))
-    assert replace(two.card, curve=()) == replace(one.card, curve=())
-    for name, delta in one.deltas.items():
-        assert isinstance(delta, LowRank)
-        here = two.deltas[name]
-        assert isinstance(here, LowRank)
-        whole = delta.up @ delta.down
-        assert whole.abs().max() > 0
-        torch.testing.assert_close(here.up @ here.down, whole, atol=1e-3 * float(whole.abs().max()), rtol=1e-3)
-    first, second = (load_file(tmp_path / name) for name in ("one", "two"))
-    for name, answers in first.items():  # of the edited model, also by a closed form
-        torch.testing.assert_close(second[name], answers, atol=1e-3, rtol=1e-3)
+def test_two_processes_that_share_one_flux_answer_as_one_does(made: tuple[Path, Path]) -> None:
+    """Each holds half of the weights; the model answers with an edit by LoRA and by a closed form."""
+    one, two = (load_file(folder / "answers.safetensors") for folder in made)
+    assert one.keys() == {"lora", "uce"}
+    for name, answers in one.items():
+        torch.testing.assert_close(two[name], answers, atol=1e-3, rtol=1e-3)
