@@ -1,0 +1,119 @@
+"""How much sooner an object of the miniature is gone than by the paper's loop: one table, measured in one run.
+
+    OMP_NUM_THREADS=1 python -m benchmarks.speed [--concept church] [--rates 1e-5 1e-4 ...] [--pictures 56]
+
+"Gone": the judge finds the object in at most 2 % of its pictures, while everything else loses at most one point. The
+paper's loop (preset "paper": before every update x_t is drawn anew from the model being edited; one row an update) runs
+to its end at the paper's rate, and at every other rate until the object is gone; the best of those is the loop at the
+rate that suits it. It is stopped at some updates to be looked at, and the clock with it.
+
+Seconds are those of the processor, not of the wall: with one thread, other work on the machine does not count.
+"""
+
+import argparse
+import time
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+import unsee
+from unsee import api
+from unsee.evaluate.questions import EVERYTHING_ELSE, answer, questions
+from unsee.evaluate.render import render
+from unsee.methods import Method
+from unsee.methods.esd import ESD
+from unsee.methods.uce import UCE
+
+PAPER = ESD(**ESD.presets["paper"])
+LOOKS = (20, 40, 60, 80, 100, 125, 150, 200, 250, 300, 400, 500, 600, 700, 800, 900, 1000)
+OURS: dict[str, Method] = {
+    "ESD, default": ESD(),
+    "ESD, 10 updates of 4 runs": ESD(updates=10, runs=4, keep_runs=4),
+    "UCE": UCE(),
+}
+
+
+class _Enough(Exception):
+    """A fit has reached what it was run for."""
+
+
+class Bench:
+    """A pipeline, what is asked of it, and a clock that stands while it is asked."""
+
+    def __init__(self, concept: str, pictures: int) -> None:
+        self.pipe, self.concept = unsee.load("mini"), unsee.Concept(concept)
+        self.judges, self.sampling = api.judges_for("mini", {}), api.sampling_for("mini", None, None)
+        asked = questions(self.pipe, [self.concept], self.judges, n=pictures, seed=10_000, kept=())
+        self.asked = (asked[0], next(question for question in asked if question.name == EVERYTHING_ELSE))
+        self.before = self.pictures()
+        self.since = 0.0
+
+    def pictures(self) -> Any:
+        return render(self.pipe, [shot for question in self.asked for shot in question.shots], self.sampling)
+
+    def look(self, name: str, update: int) -> tuple[float, bool]:
+        """Prints a row; returns the seconds until now and whether the object is gone."""
+        stopped = time.process_time()
+        after = self.pictures()
+        there, rest = (answer(question, self.before, after, self.judges) for question in self.asked)
+        shares = [(row.before.value, row.after.value) for row in (there, rest) if row.before and row.after]
+        gone = shares[0][1] <= 0.02 and shares[1][0] - shares[1][1] <= 0.01
+        cells = [f"{100 * first:.1f} -> {100 * then:.1f}" for first, then in shares]
+        seconds = stopped - self.since
+        print(f"| {name} | {update} | {seconds:.1f} | {' | '.join(cells)} | {'yes' if gone else ''} |", flush=True)
+        self.since += time.process_time() - stopped
+        return seconds, gone
+
+    def whole(self, name: str, method: Method) -> tuple[float, bool]:
+        self.since = time.process_time()
+        edit = method(self.pipe, self.concept)
+        with edit.applied(self.pipe):
+            return self.look(name, getattr(method, "updates", 0))
+
+    def loop(self, name: str, method: ESD, to_its_end: bool) -> tuple[float, bool]:
+        """Its last look, or the first at which the object is gone."""
+        found = (0.0, False)
+
+        def watch(stage: str, done: int, total: int) -> None:
+            nonlocal found
+            if stage == "fit" and done in LOOKS:
+                found = self.look(name, done)
+                if found[1] and not to_its_end:
+                    raise _Enough
+
+        self.since = time.process_time()
+        with suppress(_Enough):
+            method(self.pipe, self.concept, watch=watch)
+        return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--concept", default="church")
+    parser.add_argument("--rates", nargs="*", type=float, default=[3e-5, 1e-4, 3e-4, 1e-3])
+    parser.add_argument("--pictures", type=int, default=56, help="of the concept; everything else has one an object")
+    options = parser.parse_args()
+
+    bench = Bench(options.concept, options.pictures)
+    n = " and ".join(str(len(question.shots)) for question in bench.asked)
+    print(f"{options.concept}, n = {n}, {torch.get_num_threads()} thread(s)\n")
+    print(f"| method | updates | seconds | {options.concept} | everything else | gone |")
+    print("|---|---|---|---|---|---|")
+    ours = {name: bench.whole(name, method) for name, method in OURS.items()}
+    paper, _ = bench.loop("paper's loop", PAPER, to_its_end=True)
+    searched = {
+        rate: bench.loop(f"paper's loop, lr {rate:g}", replace(PAPER, lr=rate), False) for rate in options.rates
+    }
+    best = min((seconds, rate) for rate, (seconds, gone) in searched.items() if gone)
+    for name, (seconds, gone) in ours.items():
+        if gone:
+            print(
+                f"{name}: {paper / seconds:.0f} times sooner than the paper's loop ends, {best[0] / seconds:.0f} times"
+            )
+            print(f"sooner than the object is gone at the rate that suits the loop best, {best[1]:g}")
+
+
+if __name__ == "__main__":
+    main()
