@@ -36,6 +36,11 @@ def plain(*levels: int) -> list[Image.Image]:
     return [Image.new("RGB", (8, 8), (level, 0, 0)) for level in levels]
 
 
+def test_a_model_is_read_once() -> None:
+    source = pipelines.card("mini")["judges"]["objects"]
+    assert load_detector(source) is load_detector(source, "objects", ("church",))
+
+
 # CLIP as a classifier of words
 
 
