@@ -39,9 +39,10 @@ from unsee.evaluate.questions import spread
 from unsee.evaluate.records import Evaluation, Measured
 from unsee.evaluate.render import Sampling, Shot, render
 from unsee.evaluate.suites import Column, World, article
+from unsee.evaluate.suites.neighbours import NEAR
 from unsee.methods.esd import ESD
 from unsee.recorder import Watch
-from unsee.report.evaluation import cell, idle, tables
+from unsee.report.evaluation import cell, idle, number, tables
 from unsee.report.grid import grid
 from unsee.versions import versions
 
@@ -73,7 +74,8 @@ class Experiment:
 
     erase    for each edit of a method the concepts that go; more than one entry: an edit each
     compare  whether guards and all methods stand beside the default
-    apart    whether each edit is measured by itself, against what it erases
+    apart    of the only suite, the rows that tell of each edit, if edits are measured one by one: each against what it
+             erases
     """
 
     name: str
@@ -83,7 +85,7 @@ class Experiment:
     compare: bool
     goals: tuple[Goal, ...] = ()
     settings: tuple[dict[str, Any], ...] = ()
-    apart: bool = False
+    apart: tuple[str, ...] = ()
 
 
 def share(one: Measured) -> float:
@@ -122,7 +124,8 @@ def experiments(words: dict[str, Any], concept: str, style: str, thing: str) -> 
     of_object = (
         Goal("erased, per cent", "54.2 (church)", "objects", row("erased"), share, 1.0),
         Goal("all others lose, points", "15.0", "objects", row("all others"), loss, 0.5),
-        Goal("no object loses more, points", "-", "neighbours", lambda one: not one.gone, loss, 5.0),
+        Goal("no neighbour loses more, points", "-", "neighbours", near, loss, 5.0),
+        Goal("no other object loses beyond chance, points", "-", "neighbours", others, lost_for_sure, 0.0),
         Goal("in every style, per cent", "-", "styles", starts(f"{concept}, in"), share, 2.0),
         Goal("by other names, per cent", "38 of 79", "paraphrase", gone, share, 5.0),
         Goal("what stands beside it loses, per cent of base", "-", "scenes", starts("the one"), lost_of_base, 2.0),
@@ -137,6 +140,11 @@ def experiments(words: dict[str, Any], concept: str, style: str, thing: str) -> 
         Goal("other styles lose, points", "-", "styles", row("other styles"), loss, 1.0),
         Goal("its subjects lose, per cent of base", "-", "styles", starts("subject of erased"), lost_of_base, 1.0),
     )
+    of_styles = (
+        Goal("each erased style, per cent", "-", "styles", row("erased styles"), share, 3.0),
+        Goal("other styles lose by each, points", "-", "styles", row("other styles"), loss, 1.0),
+        Goal("subjects lose, per cent of base", "-", "styles", starts("subject of erased"), lost_of_base, 1.0),
+    )
     of_thing = (
         Goal("unasked, per cent of base", "17 (-83 %)", "implicit", row(f"{thing}, unasked"), of_base, 5.0),
         Goal("what the prompts name loses, points", "-", "implicit", starts("what the prompts"), loss, 1.0),
@@ -148,12 +156,16 @@ def experiments(words: dict[str, Any], concept: str, style: str, thing: str) -> 
     every = ("objects", "neighbours", "styles", "paraphrase", "partial", "scenes", "fidelity", "attention")
     etas = ({"eta": 1}, {"eta": 3}, {"eta": 10})
     table = "Ten objects, an edit each (the paper's Table 2)"
+    every_style = tuple((name,) for name in words.get("styles", ()))
+    by_style = "Every style, an edit each, against every style (the paper's Figs. 4 and 5)"
+    rows_of_styles = ("erased styles", "other styles", "subject of erased styles", "subject of other styles")
     by_heart = "Pictures known by heart, 1, 2, 4 and 8 of them erased (the paper's Figs. 8 and 9)"
     counts = tuple(titles[:k] for k in (1, 2, 4, 8) if k <= len(titles))
     found = [
         Experiment("object", f"An object: {concept}", every, ((concept,),), True, of_object),
-        Experiment("ten", table, ("objects",), ten, False, of_ten, (), True),
+        Experiment("ten", table, ("objects",), ten, False, of_ten, (), ("erased", "all others")),
         Experiment("style", f"A style: {style}", ("styles",), ((style,),), True, of_style),
+        Experiment("matrix", by_style, ("styles",), every_style, False, of_styles, (), rows_of_styles),
         Experiment("implicit", f"What nobody asked for: {thing}", ("implicit",), ((thing,),), True, of_thing),
         Experiment("eta", f"{concept} at eta 1, 3, 10 (Sec. 5.5)", ("eta",), ((concept,),), False, (), etas),
         Experiment("memorised", by_heart, ("memorised",), counts, False, of_titles),
@@ -172,6 +184,14 @@ def chosen(found: Sequence[Experiment], only: Sequence[str]) -> list[Experiment]
         for one in found
     ]
     return [one for one in some if one.suites] if only else list(found)
+
+
+def near(one: Measured) -> bool:
+    return one.row.endswith(NEAR)
+
+
+def others(one: Measured) -> bool:
+    return not one.gone and not near(one)
 
 
 def others_nearest(one: Measured) -> bool:
@@ -323,43 +343,58 @@ def estimate(plan: Sequence[Experiment], shop: Workshop, options: argparse.Names
     )
 
 
-MET, MISSED, UNMEASURED = "met", "**missed**", "not measured"
+MET, MISSED, VOID, UNMEASURED = "met", "**missed**", "void", "not measured"
+
+
+def void(goal: Goal, one: Measured) -> bool:
+    """Whether a number cannot tell of its goal: the base hardly draws the thing, so nothing has gone or could be lost.
+
+    What should go must have fallen by more than chance; what should stay must be there more often than it may be lost.
+    """
+    if one.unit != "share" or one.base is None or one.difference is None:
+        return False
+    if one.gone:
+        return goal.value(one) <= goal.limit and not one.difference.differs
+    return 100 * one.base.value <= goal.limit
 
 
 def judged(experiment: Experiment, found: Evaluation) -> Iterator[str]:
-    """Goals as lines of a table: for the default, or for every edit of the default, the worst number."""
+    """Goals as lines of a table: for the default, or for every edit of the default, the worst number that tells."""
     names = {column.name for column in found.columns if column.kind == "edit"}
     names = {DEFAULT} if experiment.compare else names
     for goal in experiment.goals:
         picked = [one for one in found.measured if one.suite == goal.suite and one.column in names and goal.pick(one)]
+        telling = [one for one in picked if not void(goal, one)]
         if picked:
-            worst = max(picked, key=goal.value)
+            worst = max(telling or picked, key=goal.value)
             value = goal.value(worst)
             where = f"{worst.row}, {worst.column}" if len(picked) > 1 else worst.row
-            reached = MET if value <= goal.limit else MISSED
+            where += f"; base {number(worst.base.value, worst.unit)}" if worst.base else ""
+            where += f"; {len(picked) - len(telling)} of {len(picked)} void" if telling and telling != picked else ""
+            reached = (MET if value <= goal.limit else MISSED) if telling else VOID
             cells = (f"{value + 0.0:.1f} ({where})", str(worst.score.n), reached)
         else:
             cells = (UNMEASURED, "", "")
         yield "| " + " | ".join((goal.text, goal.paper, f"<= {goal.limit:g}", *cells)) + " |"
 
 
+def goals(experiment: Experiment, found: Evaluation) -> str:
+    head = "| goal | the paper's figure | limit | measured, the worst | n | goal |\n|---|---|---|---|---|---|"
+    return "\n".join([head, *judged(experiment, found)]) if experiment.goals else ""
+
+
 def markdown(experiment: Experiment, found: Evaluation) -> str:
     """A section: goals, then a table for each suite."""
     parts = [f"## {experiment.title}", f"`{found.command}`" if found.command else ""]
     parts += idle(found)
-    if experiment.goals:
-        head = "| goal | the paper's figure | limit | measured, the worst | n | goal |\n|---|---|---|---|---|---|"
-        parts.append("\n".join([head, *judged(experiment, found)]))
+    parts.append(goals(experiment, found))
     for table in tables(found):
         parts.append(f"### {table.suite}\n\n{table.about}")
         if table.not_measured:
             parts.append(f"Not measured: {table.not_measured}.")
             continue
-        lines = ["| " + " | ".join(table.head) + " |", "|---|" + "---:|" * (len(table.head) - 1)]
-        for cells, marks in zip(table.rows, table.gone, strict=True):
-            texts = [f"**{text}**" if mark else text for text, mark in zip(cells, marks, strict=True)]
-            lines.append("| " + " | ".join(texts) + " |")
-        parts.append("\n".join(lines))
+        marked = [zip(*row, strict=True) for row in zip(table.rows, table.gone, strict=True)]
+        parts.append(lined([table.head, *([f"**{text}**" if mark else text for text, mark in row] for row in marked)]))
         parts += [f"{note}." for note in table.notes]
     return "\n\n".join(part for part in parts if part)
 
@@ -382,37 +417,58 @@ def contact(
 
 
 def both(experiment: Experiment, found: Sequence[Evaluation]) -> str:
-    """A section of edits that were measured apart: Table 2 of the paper, with its own figures; goals by all edits."""
-    parts = [f"## {experiment.title}"]
+    """A section of edits that were measured one by one: goals by all of them, a line for each, each against each."""
     whole = replace(
         found[0],
         columns=tuple(column for one in found for column in one.columns),
         measured=tuple(measured for one in found for measured in one.measured),
     )
-    head = "| goal | the paper's figure | limit | measured, the worst | n | goal |\n|---|---|---|---|---|---|"
-    parts.append("\n".join([head, *judged(experiment, whole)]))
-    lines = ["| erased | before | after | n | all others, before | after | n |", "|---|---:|---:|---:|---:|---:|---:|"]
-    for words, one in zip(experiment.erase, found, strict=True):
-        own = {measured.row: measured for measured in one.measured if measured.column != suites.BASE}
-        cells = [words[0]]
-        for row in ("erased", "all others"):
-            if (now := own.get(row)) and now.base:
-                cells += [f"{100 * now.base.value:.1f} %", cell(now), str(now.score.n)]
-            else:
-                cells += ["", UNMEASURED, ""]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n\n".join(part for part in (*parts, "\n".join(lines)) if part)
+    names = [words[0] for words in experiment.erase]
+    by = [{now.row: now for now in one.measured if now.column != suites.BASE} for one in found]
+    lines = [["erased", *(text for row in experiment.apart for text in (f"{row}, before", "after", "n"))]]
+    for name, own in zip(names, by, strict=True):
+        told = [own.get(row) for row in experiment.apart]
+        lines.append([name, *(text for now in told for text in (before(now), *after(now)))])
+    square = [["erased", *names]]
+    for name, own in zip(names, by, strict=True):
+        square.append([name, *(shown(own.get(other), bold=name == other) for other in names)])
+    square.append(["nothing", *(before(own.get(name)) for name, own in zip(names, by, strict=True))])
+    about = "What shows after each edit: a line for what was erased, a column for what was asked for."
+    parts = [f"## {experiment.title}", goals(experiment, whole), lined(lines), about, lined(square)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def before(one: Measured | None) -> str:
+    return number(one.base.value, one.unit) if one and one.base else ""
+
+
+def after(one: Measured | None) -> tuple[str, str]:
+    return (cell(one), str(one.score.n)) if one else (UNMEASURED, "")
+
+
+def shown(one: Measured | None, *, bold: bool) -> str:
+    text = number(one.score.value, one.unit) if one else ""
+    return f"**{text}**" if bold and text else text
+
+
+def lined(rows: Sequence[Sequence[str]]) -> str:
+    """A table of Markdown, its head first."""
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([lines[0], "|---|" + "---:|" * (len(rows[0]) - 1), *lines[1:]])
 
 
 def reached(sections: Sequence[str]) -> str:
     """In words, how many goals are met, and which are not."""
     rows = [line.split(" | ") for text in sections for line in text.splitlines() if line.startswith("| ")]
     goals = [(cells[0].removeprefix("| "), cells[-1].removesuffix(" |")) for cells in rows]
-    by = {state: [name for name, said in goals if said == state] for state in (MET, MISSED)}
-    if not by[MET] + by[MISSED]:
+    by = {state: [name for name, said in goals if said == state] for state in (MET, MISSED, VOID)}
+    if not (measured := sum(map(len, by.values()))):
         return ""
-    text = f"Of {len(by[MET] + by[MISSED])} goals that were measured, {len(by[MET])} are met"
-    return text + (f" and {len(by[MISSED])} missed: {'; '.join(by[MISSED])}." if by[MISSED] else ", none is missed.")
+    text = f"Of {measured} goals that were measured, {len(by[MET])} are met"
+    text += f" and {len(by[MISSED])} missed: {'; '.join(by[MISSED])}." if by[MISSED] else ", none is missed."
+    if by[VOID]:
+        text += f" {len(by[VOID])} are void, since the base model hardly draws the thing: {'; '.join(by[VOID])}."
+    return text
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:

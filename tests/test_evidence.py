@@ -1,7 +1,7 @@
 """The evidence page at its smallest: two pictures a row, one experiment with all columns and one with an edit each."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -48,12 +48,13 @@ def test_the_page_has_a_column_for_everyone(
 
 def test_what_only_takes() -> None:
     found = evidence.experiments(WORDS, "church", "ink", "stamp")
-    assert [one.name for one in found] == ["object", "ten", "style", "implicit", "eta", "memorised"]
+    assert [one.name for one in found] == ["object", "ten", "style", "matrix", "implicit", "eta", "memorised"]
     assert evidence.chosen(found, []) == found
     assert [(one.name, one.suites) for one in evidence.chosen(found, ["ten", "styles"])] == [
         ("object", ("styles",)),
         ("ten", ("objects",)),
         ("style", ("styles",)),
+        ("matrix", ("styles",)),
     ]
     with pytest.raises(InputError, match="did you mean 'styles'"):
         evidence.chosen(found, ["stiles"])
@@ -99,11 +100,13 @@ def test_a_twin_is_an_edit_that_leads_to_it(mini: Any, tmp_path: Path) -> None:
     assert torch.equal(mini.unet.conv_out.bias, before)
 
 
-def measured(row: str, before: float, after: float, column: str = "default", gone: bool = False) -> Measured:
+def measured(
+    row: str, before: float, after: float, column: str = "default", gone: bool = False, differs: bool = True
+) -> Measured:
     def score(value: float) -> Score:
         return Score(value, value, value, 100)
 
-    change = Difference(after - before, -1, 1, 100, True)
+    change = Difference(after - before, -1, 1, 100, differs)
     return Measured("objects", row, column, "share", gone, score(after), score(before), change)
 
 
@@ -116,9 +119,45 @@ def test_goals_are_judged_by_the_worst_number() -> None:
     lines = list(
         evidence.judged(experiment, found(measured("erased", 1, 0.005, gone=True), measured("all others", 0.98, 0.96)))
     )
-    assert lines[0] == "| erased, per cent | 54.2 (church) | <= 1 | 0.5 (erased) | 100 | met |"
-    assert lines[1] == "| all others lose, points | 15.0 | <= 0.5 | 2.0 (all others) | 100 | **missed** |"
+    assert lines[0] == "| erased, per cent | 54.2 (church) | <= 1 | 0.5 (erased; base 100.0 %) | 100 | met |"
+    assert lines[1] == "| all others lose, points | 15.0 | <= 0.5 | 2.0 (all others; base 98.0 %) | 100 | **missed** |"
     assert lines[2].endswith("| not measured |  |  |")
+
+
+def test_what_the_base_does_not_draw_is_no_goal_met() -> None:
+    (experiment,) = [one for one in evidence.experiments({}, "church", "ink", "stamp") if one.name == "object"]
+    never = (measured("erased", 0, 0, gone=True, differs=False), measured("all others", 0.004, 0))
+    lines = list(evidence.judged(experiment, found(*never)))
+    assert lines[0] == "| erased, per cent | 54.2 (church) | <= 1 | 0.0 (erased; base 0.0 %) | 100 | void |"
+    assert lines[1] == "| all others lose, points | 15.0 | <= 0.5 | 0.4 (all others; base 0.4 %) | 100 | void |"
+    assert evidence.reached(["\n".join(lines)]) == (
+        "Of 2 goals that were measured, 0 are met, none is missed. 2 are void, since the base model hardly draws the "
+        "thing: erased, per cent; all others lose, points."
+    )
+
+
+def test_a_fall_that_chance_explains_is_no_goal_met() -> None:
+    (experiment,) = [one for one in evidence.experiments({}, "church", "ink", "stamp") if one.name == "object"]
+
+    def state(*numbers: Measured) -> str:
+        return next(evidence.judged(experiment, found(*numbers))).split(" | ")[-1]
+
+    assert state(measured("erased", 0.02, 0, gone=True, differs=False)) == "void |"
+    assert state(measured("erased", 0.02, 0.02, gone=True, differs=False)) == "**missed** |"
+    assert state(measured("erased", 1, 0, gone=True)) == "met |"
+
+
+def test_void_numbers_do_not_hide_others() -> None:
+    """Of two objects that the edit must leave alone, the base draws one; of the other nothing can be lost."""
+    (experiment,) = [one for one in evidence.experiments({}, "church", "ink", "stamp") if one.name == "object"]
+
+    def line(now: float) -> str:
+        numbers = measured("castle (near)", 0, 0), measured("tent (near)", 1, now)
+        neighbours = [replace(one, suite="neighbours") for one in numbers]
+        return next(text for text in evidence.judged(experiment, found(*neighbours)) if "no neighbour" in text)
+
+    assert "0.0 (tent (near), default; base 100.0 %; 1 of 2 void) | 100 | met |" in line(1.0)
+    assert "10.0 (tent (near), default; base 100.0 %; 1 of 2 void) | 100 | **missed** |" in line(0.9)
 
 
 def test_what_is_reached_is_said_in_words() -> None:
@@ -141,12 +180,23 @@ def test_edits_that_are_measured_apart_are_one_table() -> None:
     assert experiment.erase == (("church",), ("fish",))
     column = SimpleNamespace(name="default", kind="edit")
     each: Any = [
-        Found((column,), (measured("erased", 1, left, gone=True), measured("all others", 0.98, 0.98)))
-        for left in (0.0, 0.25)
+        Found(
+            (column,),
+            (
+                measured("erased", 1, left, gone=True),
+                measured("all others", 0.98, 0.98),
+                measured("church", 1, church),
+                measured("fish", 0.9, fish),
+            ),
+        )
+        for left, church, fish in ((0.0, 0.0, 0.88), (0.25, 0.99, 0.25))
     ]
     text = evidence.both(experiment, each)
     assert "| church | 100.0 % | 0.0 % | 100 | 98.0 % | 98.0 % | 100 |" in text
     assert "| fish | 100.0 % | 25.0 % | 100 | 98.0 % | 98.0 % | 100 |" in text
-    assert (
-        "| each erased object, per cent | 12.6 on average | <= 1 | 25.0 (erased, default) | 100 | **missed** |" in text
+    goal = "| each erased object, per cent | 12.6 on average | <= 1 |"
+    assert f"{goal} 25.0 (erased, default; base 100.0 %) | 100 | **missed** |" in text
+    square = (
+        "| erased | church | fish |\n|---|---:|---:|\n| church | **0.0 %** | 88.0 % |\n| fish | 99.0 % | **25.0 %** |"
     )
+    assert f"{square}\n| nothing | 100.0 % | 90.0 % |" in text

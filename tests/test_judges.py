@@ -1,10 +1,13 @@
 """Judges by name, words, folders of pictures, published prompt sets: against numbers worked out by hand."""
 
+import importlib
 import importlib.util
 import json
 import sys
+import types
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -31,6 +34,11 @@ from unsee.evaluate.words import ARTISTS, IMAGENETTE, choices, read_words
 
 def plain(*levels: int) -> list[Image.Image]:
     return [Image.new("RGB", (8, 8), (level, 0, 0)) for level in levels]
+
+
+def test_a_model_is_read_once() -> None:
+    source = pipelines.card("mini")["judges"]["objects"]
+    assert load_detector(source) is load_detector(source, "objects", ("church",))
 
 
 # CLIP as a classifier of words
@@ -235,16 +243,60 @@ def test_perceptual_distance_by_hand() -> None:
     assert distance.name == "perceptual distance"
 
 
-@pytest.mark.skipif(importlib.util.find_spec("lpips") is None, reason="lpips is not installed")
-def test_lpips_itself() -> None:
+def test_lpips_is_given_pictures_from_minus_one_to_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its version 0.1 expects that, (B, 3, H, W), and answers (B, 1, 1, 1)."""
+    given: list[torch.Tensor] = []
+
+    class LPIPS(torch.nn.Module):
+        def forward(self, one: torch.Tensor, two: torch.Tensor) -> torch.Tensor:
+            given.extend((one, two))
+            return (one - two).abs().amax((1, 2, 3), keepdim=True)
+
+    fake = SimpleNamespace(LPIPS=lambda net, verbose: LPIPS())
+    monkeypatch.setitem(sys.modules, "lpips", fake)
+    distance: Any = load_detector("lpips")
+    red = Image.new("RGB", (5, 4), (255, 0, 0))
+    assert distance([red, red], [red, Image.new("RGB", (5, 4), (255, 255, 0))]) == [0, 2]
+    assert given[0].shape == (2, 3, 4, 5)
+    assert [given[0][:, k].unique().tolist() for k in range(3)] == [[1], [-1], [-1]]
+
+
+def test_lpips_beside_a_torchvision_that_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(types.ModuleType):
+        def __getattr__(self, name: str) -> Any:
+            raise RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.setitem(sys.modules, "lpips", Broken("lpips"))
+    with pytest.raises(InputError, match="its torchvision does not fit this torch: operator"):
+        load_detector("lpips")
+
+
+@pytest.mark.parametrize("net", ["alex", "squeeze"])
+def test_lpips_itself(monkeypatch: pytest.MonkeyPatch, net: str) -> None:
+    """Its own layers over a backbone of random weights, which need no download: the same as from pictures of 0 to 1
+    that it scales itself.
+    """
+    lpips = _installed("lpips")
+    monkeypatch.setattr(lpips, "LPIPS", partial(lpips.LPIPS, pnet_rand=True))
+    made: list[Any] = []
+    own = lpips.LPIPS
+    monkeypatch.setattr(lpips, "LPIPS", lambda **options: made.append(own(**options)) or made[-1])
+    distance: Any = load_detector(f"lpips:{net}")
+    rng = np.random.default_rng(0)
+    noise = [rng.integers(0, 256, (64, 64, 3), np.uint8) for _ in range(2)]
+    first, second = (Image.fromarray(array) for array in noise)
+    one, two = (torch.tensor(array).permute(2, 0, 1)[None] / 255 for array in noise)
+    with torch.no_grad():
+        expected = made[0](one, two, normalize=True).item()
+    assert expected > 0.01
+    assert distance([first, first], [second, first]) == pytest.approx([expected, 0], abs=1e-6)
+
+
+def _installed(name: str) -> Any:
     try:
-        distance: Any = load_detector("lpips:squeeze")
-    except InputError as error:
-        pytest.skip(str(error))
-    noise = [Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))]
-    found = [distance(noise, [other])[0] for other in (noise[0], Image.new("RGB", (64, 64)))]
-    assert found[0] == pytest.approx(0, abs=1e-6)
-    assert found[1] > 0.1
+        return importlib.import_module(name)
+    except (ImportError, RuntimeError) as error:
+        pytest.skip(f"{name}: {error}")
 
 
 def test_judges_see_where(clip_folder: Path) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,7 @@ def load_detector(source: str | Path, kind: str = "objects", words: Sequence[str
 
     kind   what it is to answer; a CLIP model is asked otherwise for "styles" than for things
     words  what a CLIP model that classifies can answer
+    A model of transformers is read once by a process.
     Raises InputError if there is none at `source`.
     """
     name, _, rest = str(source).partition(":")
@@ -179,16 +181,17 @@ def load_detector(source: str | Path, kind: str = "objects", words: Sequence[str
         if len(words) < 2:
             raise InputError(f"{source} needs words to choose among: --words FILE lists {kind}")
         return model.asked(words, DRAWN if kind == "styles" else SHOWN)
-    return _load(source)
+    return _load(str(source))
 
 
-def _load(source: str | Path) -> Detector | Clip:
+@cache  # many evaluations of one process look with the same judge
+def _load(source: str) -> Detector | Clip:
     try:
         config = AutoConfig.from_pretrained(source)
         # transformers would put an untrained classifier on top of a model that only compares texts with pictures.
         if hasattr(config, "text_config") and hasattr(config, "vision_config"):
             compare = AutoModel.from_pretrained(source, use_safetensors=True, dtype=torch.float32).eval()
-            return Clip(str(source), AutoProcessor.from_pretrained(source), compare)  # type: ignore[no-untyped-call]
+            return Clip(source, AutoProcessor.from_pretrained(source), compare)  # type: ignore[no-untyped-call]
         model = AutoModelForImageClassification.from_pretrained(
             source, use_safetensors=True, dtype=torch.float32
         ).eval()
@@ -209,4 +212,4 @@ def _load(source: str | Path) -> Detector | Clip:
         return (out.last_hidden_state.mean(1) if pooled is None else pooled).flatten(1)  # type: ignore[no-any-return]
 
     threshold = float(getattr(model.config, "threshold", 0.0))
-    return Detector(str(source), labels, threshold, look, describe, lambda some: _maps(model.base_model, inputs(some)))
+    return Detector(source, labels, threshold, look, describe, lambda some: _maps(model.base_model, inputs(some)))

@@ -42,7 +42,8 @@ class Distance:
 def lpips(net: str) -> Distance:
     """LPIPS of Zhang et al. (CVPR 2018), by its authors' package, which fetches and reads its own weights.
 
-    Raises InputError where that is not installed, or cannot.
+    It is version 0.1, which takes pictures from -1 to 1 and brings them to ImageNet's mean and spread by itself.
+    Raises InputError where that is not installed, or cannot be loaded.
     """
     if net not in NETS:
         raise unknown("network of LPIPS", net, NETS)
@@ -50,6 +51,8 @@ def lpips(net: str) -> Distance:
         from lpips import LPIPS
     except ImportError as error:
         raise InputError("LPIPS needs a package of its own: pip install 'unsee[lpips]'") from error
+    except RuntimeError as error:  # of torchvision, which it imports, where that was built for another torch
+        raise InputError(f"LPIPS cannot be imported, its torchvision does not fit this torch: {error}") from error
     try:
         model = LPIPS(net=net, verbose=False).eval()
     except (OSError, RuntimeError) as error:

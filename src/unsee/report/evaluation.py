@@ -38,20 +38,16 @@ class Table:
     notes: tuple[str, ...]
 
 
-def number(measured: Measured) -> str:
+def number(value: float, unit: str) -> str:
     """A value in its unit: shares in per cent."""
-    return _value(measured.score.value, measured.unit)
-
-
-def _value(value: float, unit: str) -> str:
     return f"{100 * value:.1f} %" if unit == "share" else f"{value:.3g}"
 
 
 def cell(one: Measured) -> str:
     """A number with its interval, and in words whether it differs from the base."""
-    text = number(one)
+    text = number(one.score.value, one.unit)
     if one.score.low < one.score.high:
-        low, high = (_value(end, one.unit).removesuffix(" %") for end in (one.score.low, one.score.high))
+        low, high = (number(end, one.unit).removesuffix(" %") for end in (one.score.low, one.score.high))
         text += f" ({low} to {high})"
     if one.difference and not one.difference.differs:
         text += " ≈"
@@ -111,9 +107,9 @@ def idle(evaluation: Evaluation) -> list[str]:
 
 
 def _sentence(one: Measured) -> str:
-    text = f"{one.row} ({one.suite}) {number(one)}"
+    text = f"{one.row} ({one.suite}) {number(one.score.value, one.unit)}"
     if one.base and one.difference:
-        text += f", {_value(one.base.value, one.unit)} before"
+        text += f", {number(one.base.value, one.unit)} before"
         text += "" if one.difference.differs else ", not distinguishable"
     return f"{text} (n = {one.score.n})"
 
