@@ -17,12 +17,13 @@ import zoo
 from torch import Tensor
 
 from unsee import Concept, Edit, InputError, methods
+from unsee.checkpoint import Checkpoint
 from unsee.evaluate.render import Sampling, Shot, render
 from unsee.fit import error, trainable
 from unsee.guards import NegativePrompt
 from unsee.layers import BLOCKS, SELECTIONS, entrance, reads_text, select
 from unsee.methods.esd import ESD
-from unsee.pipelines import calling, denoiser, draw, for_pictures, guided
+from unsee.pipelines import calling, denoiser, denoisers, draw, fingerprint, focused, for_pictures, guided
 from unsee.recorder import (
     Call,
     Trajectory,
@@ -329,12 +330,93 @@ def test_a_guard_leaves_a_learned_variance_alone() -> None:
     assert (guarded - plain).abs().max() > 1e-2
 
 
-@pytest.mark.parametrize("family_of_two", sorted(TWO_DENOISERS))
-def test_two_denoisers_are_refused(family_of_two: str) -> None:
-    pipe = zoo.build(family_of_two)
-    for method in methods.names():
-        with pytest.raises(InputError, match=r"two denoisers \(transformer, transformer_2\)"):
-            methods.find(method)()(pipe, Concept("church"))
+@pytest.mark.parametrize("method", methods.names())
+def test_of_two_denoisers_each_is_edited_on_the_steps_that_it_answers(method: str, tmp_path: Path) -> None:
+    """As for one: targets fall, a file gives the same model again, the base comes back."""
+    pipe = built("wan-2.2")
+    keys = ["transformer", "transformer_2"]
+    assert list(denoisers(pipe)) == keys
+    base = {key: fingerprint(net) for key, net in denoisers(pipe).items()}
+    kind = methods.find(method)
+    taken = {setting.name for setting in fields(kind)}
+    settings = {**SMALL, "steps": 4, "updates": 24, "lr": 0.012}
+    edit = kind(**{name: value for name, value in settings.items() if name in taken})(pipe, Concept("church"))
+    assert {name.split(".")[0] for name in edit.deltas} == set(keys)
+    runs = {}
+    for key in keys:
+        with focused(pipe, key):
+            runs[key] = record(pipe, ["a church"], seeds=[7], steps=4)
+    times = [float(step.concept.arguments["timestep"][0]) for key in keys for step in runs[key]]
+    assert len(times) == 4
+    assert times == sorted(times, reverse=True)
+    assert times[len(runs[keys[0]])] < 500 <= times[len(runs[keys[0]]) - 1]  # boundary_ratio 0.5 of 1000
+    for key, steps in runs.items():
+        c, u = (torch.stack([getattr(step, half).output for step in steps]) for half in ("concept", "null"))
+        with edit.applied(pipe), torch.no_grad(), focused(pipe, key) as net:
+            now = torch.stack([replay(net, step.concept) for step in steps])
+        target, most = (u - (c - u), 0.9) if "eta" in edit.card.settings else (u, 1.0)
+        assert (now - target).square().mean() < most * (c - target).square().mean()
+    again = Edit.load(edit.save(tmp_path / "edit.safetensors"))
+    with edit.applied(pipe):
+        edited = {key: fingerprint(net) for key, net in denoisers(pipe).items()}
+    fresh = zoo.build("wan-2.2")
+    with again.applied(fresh):
+        assert {key: fingerprint(net) for key, net in denoisers(fresh).items()} == edited
+    assert all(edited[key] != base[key] for key in keys)
+    assert {key: fingerprint(net) for key, net in denoisers(pipe).items()} == base
+    fresh.transformer_2.proj_out.weight.data += 1
+    with pytest.raises(InputError, match="was made for"):
+        again.check(fresh)
+
+
+def test_a_fit_of_two_denoisers_that_is_stopped_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    pipe, concept = built("wan-2.2"), Concept("church")
+    method = ESD(steps=4, updates=4, batch=2, runs=2, keep_runs=2, spared=6, held_out=1)
+    whole = method(pipe, concept)
+
+    class Stopped(Exception):
+        pass
+
+    fits = 0
+
+    def stop(stage: str, done: int, total: int) -> None:
+        nonlocal fits
+        fits += stage == "fit"
+        if fits == 6:  # in the second denoiser's fit
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        method(pipe, concept, watch=stop, checkpoint=Checkpoint(tmp_path / "state.safetensors", every=0))
+    assert len(list(tmp_path.iterdir())) == 2
+    edit = method(pipe, concept, checkpoint=Checkpoint(tmp_path / "state.safetensors", every=0))
+    assert edit.card == whole.card
+    assert all(torch.equal(edit.deltas[name], delta) for name, delta in whole.deltas.items())
+
+
+def test_what_works_on_one_network_refuses_two() -> None:
+    pipe = built("wan-2.2")
+    with (
+        pytest.raises(InputError, match=r"two denoisers \(transformer, transformer_2\)"),
+        NegativePrompt("a dog").applied(pipe),
+    ):
+        pass
+    with pytest.raises(InputError, match="re-recorded steps"):
+        ESD(**ESD.presets["paper"])(pipe, Concept("church"))
+    with (
+        pytest.raises(InputError, match="the transformer_2 answers none of the 1 steps"),
+        focused(pipe, "transformer_2"),
+    ):
+        record(pipe, ["a church"], seeds=[0], steps=1)
+
+
+def test_a_time_for_each_token_is_recorded() -> None:
+    """Wan 2.2 of 5 B parameters has one denoiser, and says the time of each token."""
+    parts = zoo.build("wan").components
+    pipe = calling(diffusers.WanPipeline(**parts, expand_timesteps=True), **zoo.ZOO["wan"][1])
+    (step,) = record(pipe, ["a church", "a dog"], seeds=[0, 1], steps=3, at=[1])
+    assert step.concept.arguments["timestep"].shape == (2, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(replay(pipe.transformer, step.concept), step.concept.output, atol=2e-4, rtol=2e-4)
 
 
 def test_guidance_that_is_distilled_is_refused() -> None:

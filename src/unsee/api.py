@@ -37,6 +37,8 @@ from unsee.whole import write_whole
 SCHEMA = 1
 EDIT, STATE, RECORD, LOCK = "edit.safetensors", "state.safetensors", "run.json", ".lock"
 """What a run's folder holds: its edit, how to do it again, and, until it is done, the state of its fit and a lock."""
+STATES = "state*.safetensors"
+"""A fit of each of two denoisers keeps a state of its own."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,11 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
     for concept in config.concepts:
         if concept.image:
             pipelines.picture(concept.image)
-    _, net = pipelines.denoiser(pipe)
-    chosen = method.weights(net)
+    trained, of = 0, 0
+    for key in pipelines.denoisers(pipe):
+        with pipelines.focused(pipe, key) as net:
+            trained += sum(weight.numel() for weight in method.weights(net).values())
+            of += sum(weight.numel() for weight in net.parameters())
     sampling = sampling_for(config.model, config.steps, config.guidance_scale)
     complete = config.model_copy(
         update={
@@ -86,13 +91,12 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
             "guidance_scale": sampling.guidance_scale,
         }
     )
-    count = sum(weight.numel() for weight in chosen.values())
     return Plan(
         complete,
         pipe,
         method,
         judges_for(config.model, config.judges, choices=choices_for(config.model, config.concepts)),
-        (count, sum(weight.numel() for weight in net.parameters())),
+        (trained, of),
     )
 
 
@@ -126,7 +130,8 @@ def erase(plan: Plan, folder: Path, *, command: str = "", every: float = 60.0, w
             state = Checkpoint(folder / STATE, every=every)
             edit = plan.method(pipe, config.concepts, seed=config.seed, watch=watch, checkpoint=state)
             _save(edit, folder)
-            state.path.unlink(missing_ok=True)
+            for path in folder.glob(STATES):
+                path.unlink(missing_ok=True)
 
     asked = questions(pipe, config.concepts, judges, n=config.pictures, seed=config.seed, kept=edit.card.kept)
     shots = list(dict.fromkeys(shot for question in asked for shot in question.shots))
@@ -210,13 +215,13 @@ def sampling_for(model: str, steps: int | None, guidance_scale: float | None) ->
 
 @contextmanager
 def claimed(
-    folder: Path, *, resume: bool = False, force: bool = False, results: Sequence[str] = (EDIT, STATE)
+    folder: Path, *, resume: bool = False, force: bool = False, results: Sequence[str] = (EDIT, STATES)
 ) -> Iterator[None]:
     """A run's folder, made, locked, and taken away again if none of its results was written into it.
 
     resume   go on with the run that it holds
     force    start over
-    results  files that are a run's
+    results  files that are a run's, as patterns
 
     Of many processes, only one looks after the folder.
     Raises InputError if it cannot be written, if another run is writing into it, or if it holds a run already.
@@ -234,19 +239,19 @@ def claimed(
         raise InputError(f"cannot write into {folder}: {error.strerror or error}") from error
     try:
         if not resume:
-            _clear([folder / name for name in results if (folder / name).exists()], force)
+            _clear([path for name in results for path in folder.glob(name)], force)
         yield
     finally:
         lock.release()
         (folder / LOCK).unlink(missing_ok=True)
-        if ours and not any((folder / name).exists() for name in results):
+        if ours and not any(True for name in results for _ in folder.glob(name)):
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def _clear(begun: Sequence[Path], force: bool) -> None:
     """Take away what a run would go on from. Raises InputError if there is such a thing and `force` is not set."""
     if begun and not force:
-        what = "run that was interrupted" if begun[0].name == STATE else "run"
+        what = "run that was interrupted" if begun[0].match(STATES) else "run"
         raise InputError(
             f"{begun[0].parent} holds a {what} already: --force starts over, --out writes elsewhere, and --resume goes "
             "on with what was interrupted"

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from unsee.card import Card, read_card
 from unsee.errors import InputError
 from unsee.layers import swapped
-from unsee.pipelines import denoisers, fingerprint, full, spread_like
+from unsee.pipelines import base_hash, denoisers, full, spread_like
 from unsee.pipelines import name as name_of
 from unsee.whole import write_whole
 
@@ -92,7 +92,7 @@ class Edit:
         This carries an edit from a model to its sibling, a finetune. Raises InputError if names or shapes differ.
         """
         self._parameters(pipe)
-        found = fingerprint(denoisers(pipe)[next(iter(self.deltas)).split(".")[0]])
+        found = self.base_in(pipe)
         if found == self.card.base_hash:
             return self
         origin = self.card.forced_from or self.card.base_hash
@@ -100,10 +100,14 @@ class Edit:
             self.deltas, replace(self.card, base=name_of(pipe), base_hash=found, forced_from=origin, claims=None)
         )
 
+    def base_in(self, pipe: Any) -> str:
+        """The hash of those denoisers of a pipeline that the edit changes, as they are now."""
+        return base_hash(pipe, [name.split(".")[0] for name in self.deltas])
+
     def check(self, pipe: Any) -> dict[str, nn.Parameter]:
         """The pipeline's parameters by the edit's names. Raises InputError if the edit was made for another model."""
         parameters = self._parameters(pipe)
-        found = fingerprint(denoisers(pipe)[next(iter(self.deltas)).split(".")[0]])
+        found = self.base_in(pipe)
         if found != self.card.base_hash:
             raise InputError(
                 f"this edit was made for {self.card.base!r} with weights {self.card.base_hash[:12]}; "

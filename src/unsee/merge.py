@@ -15,7 +15,6 @@ from torch import Tensor
 from unsee.card import Card
 from unsee.edit import Delta, Edit, LowRank
 from unsee.errors import InputError
-from unsee.pipelines import denoiser, fingerprint
 from unsee.versions import versions
 
 
@@ -77,7 +76,7 @@ def undo(edit: Edit, pipe: Any) -> Edit:
     """
     back = merge([edit], [-1.0])
     with edit.applied(pipe):
-        return Edit(back.deltas, replace(back.card, base_hash=fingerprint(denoiser(pipe)[1])))
+        return Edit(back.deltas, replace(back.card, base_hash=back.base_in(pipe)))
 
 
 @dataclass(frozen=True)

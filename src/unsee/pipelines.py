@@ -6,7 +6,8 @@ import hashlib
 import inspect
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -254,23 +255,35 @@ def denoisers(pipe: Any) -> dict[str, nn.Module]:
 
 
 def denoiser(pipe: Any) -> tuple[str, nn.Module]:
-    """The one module that denoises, and its attribute's name, to be trained.
+    """The module that denoises, and its attribute's name, to be trained; of two, the one that is `focused`.
 
     Raises InputError as `denoisers` does, for a pipeline with two, and for a denoiser that moves between devices.
     """
     modules = denoisers(pipe)
-    if len(modules) > 1:
+    key = getattr(pipe, "unsee_denoiser", None)
+    if key is None and len(modules) > 1:
         raise InputError(
-            f"{type(pipe).__name__} has two denoisers ({', '.join(modules)}): noisy steps run on one and the rest on "
-            "the other, while a recorded run, an update and an edit's fingerprint are of one network"
+            f"{type(pipe).__name__} has two denoisers ({', '.join(modules)}), one for noisy steps and one for the "
+            "rest: methods edit both, and such edits are applied, merged and drawn with; this works on one network"
         )
-    key, net = next(iter(modules.items()))
+    key = key or next(iter(modules))
+    net = modules[key]
     if how := _moved_by(net):
         raise InputError(
             f"{type(pipe).__name__}.{key} moves from device to device, by {how}: it cannot be trained so; keep the "
             f"{key} on one device (text encoders may move), or train less of it"
         )
     return key, net
+
+
+@contextmanager
+def focused(pipe: Any, key: str) -> Iterator[nn.Module]:
+    """Within the context `denoiser` is the one of that name, which it yields, and runs are recorded at its steps."""
+    pipe.unsee_denoiser = key
+    try:
+        yield denoiser(pipe)[1]
+    finally:
+        del pipe.unsee_denoiser
 
 
 def _moved_by(module: nn.Module) -> str | None:
@@ -390,6 +403,13 @@ def fingerprint(module: nn.Module) -> str:
         digest.update(f"{key}{tuple(value.shape)}".encode())
         digest.update(full(value.detach()).to(torch.bfloat16).cpu().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def base_hash(pipe: Any, keys: Iterable[str]) -> str:
+    """What a card says of the weights of the denoisers of these names: a fingerprint; of two, the hash of both."""
+    nets = denoisers(pipe)
+    found = [fingerprint(nets[key]) for key in sorted(set(keys))]
+    return found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()
 
 
 def vocabulary(pipe: Any) -> list[str]:

@@ -26,7 +26,7 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from unsee.errors import InputError, unknown
-from unsee.pipelines import call_options, denoiser, draw, guided, processes, unguided
+from unsee.pipelines import call_options, denoiser, denoisers, draw, guided, processes, unguided
 
 T = TypeVar("T")
 Watch = Callable[[str, int, int], None]
@@ -90,7 +90,8 @@ def record(
     steps           sampler steps S
     guidance_scale  > 1; x of the next step follows u + guidance_scale (c - u)
     sampler         "pipeline" (its own), or the name of a diffusers scheduler that can stand in for it
-    at              which steps to return, counted from 0, the noisiest; runs stop after the last of them. Default all
+    at              which steps to return, counted from 0, the noisiest; runs stop after the last of them. Default all.
+                    Of two denoisers, one answers the noisy steps and one the rest: these are of that in focus
     image           x of every step is this picture with the step's noise, instead of what the runs have come to
     batch           how many runs are drawn side by side
     Under `torchrun` or `accelerate launch` each process draws its share, and all of them return the whole.
@@ -126,9 +127,11 @@ def record(
             recorded.append(noised)
     calls = [stack(same) for same in zip(*gathered(recorded, len(batches)), strict=True)]
     # Which of a step's two calls holds the prompt differs by family: it is the one that answers as an unguided run.
-    asked = replay(denoiser(pipe)[1], first, like=pick(calls[0], slice(0, 1))) if image else first.output
+    elsewhere = image or len(denoisers(pipe)) > 1
+    asked = replay(denoiser(pipe)[1], first, like=pick(calls[0], slice(0, 1))) if elsewhere else first.output
     c = _prompted(asked, calls[:2])
-    return [Step(calls[2 * k + c], calls[2 * k + 1 - c]) for k in (range(length) if image else wanted)]
+    chosen = range(length) if image else [k for k in wanted if k < len(calls) // 2]
+    return [Step(calls[2 * k + c], calls[2 * k + 1 - c]) for k in chosen]
 
 
 def share(items: Sequence[T]) -> list[T]:
@@ -207,21 +210,32 @@ def _guided_calls(
             raise _Enough
 
     _run(pipe, listen, prompts, seeds, steps, {**guided(pipe, guidance_scale), **(options or {})})
+    if len(denoisers(pipe)) > 1:
+        if not calls:
+            raise InputError(f"the {denoiser(pipe)[0]} answers none of the {steps} steps of a run: take more steps")
+        length = len(calls) // 2
     if len(calls) != 2 * length:
         raise refusal
     return calls
 
 
 def conditions(pipe: Any, prompts: Sequence[str], *, seeds: Sequence[int] | None = None, steps: int = 50) -> Call:
-    """The first denoiser call of unguided runs: its arguments hold all that the prompts condition, B rows."""
+    """The first denoiser call of unguided runs: its arguments hold all that the prompts condition, B rows.
+
+    Of two denoisers the one in focus answers it, whichever was asked.
+    """
     calls: list[Call] = []
 
     def listen(arguments: dict[str, Any], output: Tensor) -> None:
         calls.append(Call(arguments, output))
         raise _Enough
 
-    _run(pipe, listen, prompts, seeds or range(len(prompts)), steps, unguided(pipe))
-    return calls[0]
+    nets = list(denoisers(pipe).values())
+    _run(pipe, listen, prompts, seeds or range(len(prompts)), steps, unguided(pipe), nets)
+    if len(nets) == 1:
+        return calls[0]
+    with torch.no_grad():
+        return replace(calls[0], output=replay(denoiser(pipe)[1], calls[0]))
 
 
 def second_moments(pipe: Any, prompts: Sequence[str], layers: Sequence[str], *, batch: int = 64) -> dict[str, Tensor]:
@@ -558,15 +572,18 @@ def _run(
     seeds: Sequence[int],
     steps: int,
     options: dict[str, Any],
+    nets: Sequence[nn.Module] | None = None,
 ) -> None:
-    """Run a pipeline without decoding; `listen` gets each denoiser call's arguments, bound by name, and its output."""
-    _, net = denoiser(pipe)
+    """Run a pipeline without decoding; `listen` gets each denoiser call's arguments, bound by name, and its output.
+
+    nets  whose calls; default those of `denoiser`
+    """
 
     def hook(module: nn.Module, args: Any, kwargs: Any, result: Any) -> None:
         call = _bound(module, args, kwargs, result)
         listen(call.arguments, call.output)
 
-    handle = net.register_forward_hook(hook, with_kwargs=True)
+    handles = [net.register_forward_hook(hook, with_kwargs=True) for net in nets or [denoiser(pipe)[1]]]
     # What a run is without its prompt is the pipeline's own null: another negative prompt is a matter of pictures.
     kept = {name: value for name, value in call_options(pipe).items() if not name.startswith("negative_prompt")}
     try:
@@ -575,7 +592,8 @@ def _run(
     except _Enough:
         pass
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
 
 
 def _bound(module: nn.Module, args: Any, kwargs: Any, result: Any) -> Call:
@@ -586,7 +604,8 @@ def _bound(module: nn.Module, args: Any, kwargs: Any, result: Any) -> Call:
     del arguments[next(iter(signature.parameters))]
     output = _predicted(result, arguments[latent])
     # Some families pass one time for the whole batch; one for each row lets rows of different times be stacked.
-    arguments[time] = torch.as_tensor(arguments[time], device=output.device).expand(output.shape[0])
+    t = torch.as_tensor(arguments[time], device=output.device)
+    arguments[time] = t if t.ndim > 1 else t.expand(output.shape[0])  # some have a time for each token
     return Call({**arguments, "return_dict": False}, output)
 
 

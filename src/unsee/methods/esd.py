@@ -51,9 +51,10 @@ from unsee.card import Card, settings_of
 from unsee.checkpoint import Checkpoint
 from unsee.concepts import Concept
 from unsee.edit import Edit, LowRank
-from unsee.errors import unknown
+from unsee.errors import InputError, unknown
 from unsee.fit import Examiner, Lesson, fit, sparing, trainable
 from unsee.layers import entrance, reads_text, select, swapped
+from unsee.methods.each import each_denoiser
 from unsee.methods.settings import (
     NEUTRAL,
     PRESETS,
@@ -68,7 +69,7 @@ from unsee.methods.settings import (
     staying,
 )
 from unsee.methods.uce import optimum
-from unsee.pipelines import denoiser, fingerprint, name, picture, said_options
+from unsee.pipelines import denoiser, denoisers, fingerprint, name, picture, said_options
 from unsee.recorder import (
     Call,
     Trajectory,
@@ -196,6 +197,7 @@ class ESD:
         """The parameters of a denoiser that change, by name."""
         return select(net, self.select)
 
+    @each_denoiser
     def __call__(
         self,
         pipe: Any,
@@ -207,6 +209,8 @@ class ESD:
     ) -> Edit:
         concepts = (concepts,) if isinstance(concepts, Concept) else tuple(concepts)
         key, net = denoiser(pipe)
+        if self.rerecord and len(denoisers(pipe)) > 1:
+            raise InputError("of two denoisers, re-recorded steps could be the other's: rerecord is of one denoiser")
         weights = self.weights(net)
         rng = torch.Generator().manual_seed(seed)
         stay, named = staying(concepts, self.neutral), sum(len(concept.keep) for concept in concepts)

@@ -44,6 +44,7 @@ from unsee.concepts import Concept
 from unsee.edit import Edit, LowRank
 from unsee.errors import InputError
 from unsee.layers import entrance
+from unsee.methods.each import each_denoiser
 from unsee.methods.settings import (
     NEUTRAL,
     TEMPLATES,
@@ -103,6 +104,7 @@ class UCE:
         """The matrices that change: those through which the prompt enters. Raises InputError if there is none."""
         return entrance(net)
 
+    @each_denoiser
     def __call__(
         self,
         pipe: Any,

@@ -1,0 +1,48 @@
+"""A pipeline with two denoisers, one for noisy steps and one for the rest: each is edited on the steps it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import wraps
+from typing import Any, TypeVar, cast
+
+from unsee.checkpoint import Checkpoint
+from unsee.concepts import Concept
+from unsee.edit import Edit
+from unsee.pipelines import base_hash, denoisers, focused
+from unsee.recorder import Watch, quiet
+
+Make = TypeVar("Make", bound=Callable[..., Edit])
+
+
+def each_denoiser(make: Make) -> Make:
+    """Of a method's call, which edits what `pipelines.denoiser` gives, one that edits all denoisers of a pipeline.
+
+    What comes of two is one edit. The points of its curve are the means of theirs; each fit keeps a state of its own.
+    """
+
+    @wraps(make)
+    def make_all(
+        self: Any,
+        pipe: Any,
+        concepts: Concept | Sequence[Concept],
+        *,
+        seed: int = 0,
+        watch: Watch = quiet,
+        checkpoint: Checkpoint | None = None,
+    ) -> Edit:
+        keys = list(denoisers(pipe))
+        if len(keys) == 1:
+            return make(self, pipe, concepts, seed=seed, watch=watch, checkpoint=checkpoint)
+        edits = []
+        for key in keys:
+            state = checkpoint and replace(checkpoint, path=checkpoint.path.with_stem(f"{checkpoint.path.stem}-{key}"))
+            with focused(pipe, key):
+                edits.append(make(self, pipe, concepts, seed=seed, watch=watch, checkpoint=state))
+        points = zip(*(edit.card.curve for edit in edits), strict=False)  # one may have stopped early
+        curve = tuple((p[0][0], *(sum(point[k] for point in p) / len(p) for k in (1, 2))) for p in points)
+        card = replace(edits[0].card, base_hash=base_hash(pipe, keys), curve=curve)
+        return Edit({name: delta for edit in edits for name, delta in edit.deltas.items()}, card)
+
+    return cast(Make, make_all)
