@@ -51,7 +51,7 @@ def text(b: Build, shipped: Path, name: str, numbers: Sequence[Number]) -> str:
         objects=len(b.words.things), pictures=len(b.array("pictures")), scenes=len(b.array("scenes")),
         titles=", ".join(b.words.titles), styles=", ".join(STYLES), seeds=b.config["card"]["seeds"],
         steps=b.config["card"]["steps"], guidance=f"{measure.GUIDANCE:g}", command=COMMAND, numbers=table(numbers),
-        updates=updates(b.config), packages=credits(b.packages), hashes=hashes(shipped),
+        updates=updates(b.config), notes=b.config.get("notes", ""), packages=credits(b.packages), hashes=hashes(shipped),
         versions=", ".join(f"{p} {version(p)}" for p in ("torch", "diffusers", "transformers")),
     )  # fmt: skip
 
