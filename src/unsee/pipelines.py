@@ -412,12 +412,17 @@ def base_hash(pipe: Any, keys: Iterable[str]) -> str:
     return found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()
 
 
+def tokenizer(pipe: Any) -> Any:
+    """A pipeline's first tokenizer. Raises InputError if it has none."""
+    found = next((part for part in pipe.components.values() if hasattr(part, "get_vocab")), None)
+    if found is None:
+        raise InputError(f"{type(pipe).__name__} has no tokenizer to take words from")
+    return found
+
+
 def vocabulary(pipe: Any) -> list[str]:
     """The words of three letters and more for which a pipeline's first tokenizer has a token of its own, sorted."""
-    tokenizer = next((part for part in pipe.components.values() if hasattr(part, "get_vocab")), None)
-    if tokenizer is None:
-        raise InputError(f"{type(pipe).__name__} has no tokenizer to take words from")
-    tokens = tokenizer.get_vocab()
+    tokens = tokenizer(pipe).get_vocab()
     # CLIP marks the end of a word, sentencepiece and byte-level BPE its beginning.
     marks = [mark for mark in ("</w>", "\u2581", "\u0120") if sum(mark in token for token in tokens) > len(tokens) / 8]
     words = {token.replace(mark, "").lower() for mark in marks for token in tokens if mark in token}

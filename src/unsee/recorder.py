@@ -14,8 +14,9 @@ here knows a model: the pipeline encodes the prompt, prepares the latent and dra
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -241,27 +242,40 @@ def conditions(pipe: Any, prompts: Sequence[str], *, seeds: Sequence[int] | None
 def second_moments(pipe: Any, prompts: Sequence[str], layers: Sequence[str], *, batch: int = 64) -> dict[str, Tensor]:
     """E[x x^T] of the inputs x of linear layers of the denoiser, over all tokens of all prompts.
 
-    layers  names of modules; the result has a (features, features) matrix for each
-    Costs one unguided denoiser call for each prompt.
+    layers  names of modules; the result has a (features, features) matrix for each, shared where they read one tensor
+    Costs at most one unguided denoiser call for each prompt.
     """
-    sums = {name: torch.zeros(()) for name in layers}
-    counts = dict.fromkeys(layers, 0)
+    sums: dict[str, Tensor] = {}
+    counts: Counter[str] = Counter()
 
     def add(name: str, x: Tensor) -> None:
         x = x.flatten(0, -2).float()
-        sums[name] = sums[name].to(x.device) + x.T @ x
+        sums[name] = sums.get(name, 0) + x.T @ x
         counts[name] += x.shape[0]
 
+    together = _together(pipe, prompts[0], layers)
     for start in range(0, len(prompts), batch):
-        _overhear(pipe, prompts[start : start + batch], layers, add)
-    return {name: sums[name] / counts[name] for name in layers}
+        _overhear(pipe, prompts[start : start + batch], list(together), add)
+    found = {name: total / counts[name] for name, total in sums.items()}
+    return {name: found[first] for first, names in together.items() for name in names}
 
 
 def inputs(pipe: Any, prompts: Sequence[str], layers: Sequence[str]) -> dict[str, Tensor]:
     """The inputs (B, ..., features) of layers of the denoiser in one unguided call for B prompts, all at one latent."""
     heard: dict[str, Tensor] = {}
-    _overhear(pipe, prompts, layers, heard.__setitem__, seeds=[0] * len(prompts))
-    return heard
+    together = _together(pipe, prompts[0], layers)
+    _overhear(pipe, prompts, list(together), heard.__setitem__, seeds=[0] * len(prompts))
+    return {name: heard[first] for first, names in together.items() for name in names}
+
+
+def _together(pipe: Any, prompt: str, layers: Sequence[str]) -> dict[str, list[str]]:
+    """Layers that read one tensor, by the first of them: all cross-attention reads what the text encoder wrote."""
+    heard: dict[str, Tensor] = {}  # holds what was read, so that no two tensors had one place in memory
+    _overhear(pipe, [prompt], layers, heard.__setitem__)
+    groups: dict[tuple[int, torch.Size], list[str]] = {}
+    for name, x in heard.items():
+        groups.setdefault((x.data_ptr(), x.shape), []).append(name)
+    return {names[0]: names for names in groups.values()}
 
 
 def _overhear(
@@ -271,14 +285,23 @@ def _overhear(
     hear: Callable[[str, Tensor], None],
     seeds: Sequence[int] | None = None,
 ) -> None:
-    """Make the first denoiser call of unguided runs; `hear` gets each layer's name and input."""
+    """Make the first denoiser call of unguided runs, until `hear` has got each layer's name and input."""
     _, net = denoiser(pipe)
+    silent = set(layers)
+
+    def listen(name: str, x: Tensor) -> None:
+        hear(name, x.detach())
+        silent.discard(name)
+        if not silent:
+            raise _Heard
+
     handles = [
-        net.get_submodule(name).register_forward_pre_hook(lambda _, args, name=name: hear(name, args[0].detach()))
+        net.get_submodule(name).register_forward_pre_hook(lambda _, args, name=name: listen(name, args[0]))
         for name in layers
     ]
     try:
-        conditions(pipe, prompts, seeds=seeds)
+        with suppress(_Heard):
+            conditions(pipe, prompts, seeds=seeds)
     finally:
         for handle in handles:
             handle.remove()
@@ -563,6 +586,10 @@ def _padded(calls: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 class _Enough(Exception):
     """Raised through a pipeline to end a run early."""
+
+
+class _Heard(Exception):
+    """Raised through a pipeline once all layers were heard."""
 
 
 def _run(
