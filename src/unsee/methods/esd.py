@@ -64,6 +64,7 @@ from unsee.methods.settings import (
     Number,
     Positive,
     Templates,
+    contexts,
     in_templates,
     random_words,
     staying,
@@ -123,6 +124,7 @@ class ESD:
     runs            recorded runs of each concept
     keep_runs       recorded runs of what must stay, one a word; words of `keep` come first and are all recorded
     keep_weight     weight of its loss
+    company         random words that a name meets in each prompt of settings.COMPANY, for the closed form
     spared          random words of the tokenizer whose texts are left alone where a matrix reads the prompt; 0: none
     damping         how strictly: the smaller, the stricter; see fit.sparing
     guidance_scale  of the recorded runs
@@ -150,6 +152,7 @@ class ESD:
     runs: Count = 8
     keep_runs: Count = 8
     keep_weight: NotNegative = 1.0
+    company: Number = 32
     spared: Number = 128
     damping: Positive = 0.01
     guidance_scale: Annotated[float, Field(gt=1, allow_inf_nan=False)] = 3.0
@@ -218,9 +221,10 @@ class ESD:
         kept = (*(stay if self.keep_weight or spared else ()), *spared)
         made = (self.called, settings_of(self), concepts, name(pipe), fingerprint(net), seed, versions(), kept)
         card = Card(*made, call=said_options(pipe))
-        moments = self._moments(pipe, weights, kept, rng) if kept else {}
+        ways = contexts(pipe, self.templates, self.company, concepts, rng)
+        moments = self._moments(pipe, weights, kept, ways, rng) if kept else {}
         metric = {f"{layer}.weight": sparing(moment, self.damping) for layer, moment in moments.items() if spared}
-        start = self._start(pipe, concepts, weights, moments) if self.start == "closed-form" else {}
+        start = self._start(pipe, concepts, weights, moments, ways, rng) if self.start == "closed-form" else {}
 
         out = self.held_out
         asked = [concept.erase for concept in concepts[:1]]
@@ -319,20 +323,26 @@ class ESD:
         return [step.concept for step in trajectory], [step.null for step in trajectory]
 
     def _moments(
-        self, pipe: Any, weights: Iterable[str], words: Sequence[str], rng: torch.Generator
+        self, pipe: Any, weights: Iterable[str], words: Sequence[str], ways: Sequence[str], rng: torch.Generator
     ) -> dict[str, Tensor]:
         """For each layer that reads the prompt, the second moment of what it reads of the words."""
         layers = [weight.removesuffix(".weight") for weight in weights if reads_text(weight)]
-        return second_moments(pipe, in_templates(self.templates, words, rng), layers) if layers else {}
+        return second_moments(pipe, in_templates(ways, words, rng, each=4), layers) if layers else {}
 
     def _start(
-        self, pipe: Any, concepts: Sequence[Concept], weights: Mapping[str, Tensor], moments: Mapping[str, Tensor]
+        self,
+        pipe: Any,
+        concepts: Sequence[Concept],
+        weights: Mapping[str, Tensor],
+        moments: Mapping[str, Tensor],
+        ways: Sequence[str],
+        rng: torch.Generator,
     ) -> dict[str, LowRank]:
         """Where matrices through which the prompt enters start; a closed form moves names, and answers nothing else."""
         names = [concept for concept in concepts if not (concept.from_ or concept.image)]
         first = entrance(denoiser(pipe)[1]) if names and moments else {}
         layers = {layer: weights[f"{layer}.weight"] for layer in moments if f"{layer}.weight" in first}
-        found = optimum(pipe, names, layers, moments, self.templates) if layers else {}
+        found = optimum(pipe, names, layers, moments, ways, rng) if layers else {}
         return {f"{layer}.weight": delta for layer, delta in found.items()}
 
     def _record(

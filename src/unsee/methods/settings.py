@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import cycle, islice
 from typing import Annotated, Any
 
 import torch
 from pydantic import Field
 
 from unsee.concepts import Concept
-from unsee.pipelines import vocabulary
+from unsee.pipelines import tokenizer, vocabulary
 
 Count = Annotated[int, Field(ge=1)]
 Number = Annotated[int, Field(ge=0)]
@@ -27,6 +28,8 @@ TEMPLATES = (
     "{}, in the style of art",
     "a {} in a forest",
 )
+COMPANY = ("{} in * style", "a {} and a *", "a * and a {}", "a * {}", "{}, *", "{} with a *")
+"""Prompts in which a name, {}, meets a random word, *: text encoders write a name into the tokens around it too."""
 # fmt: off
 NEUTRAL = (
     "cat", "bird", "horse", "car", "train", "ship", "house", "bridge", "street", "tree", "flower", "forest",
@@ -83,7 +86,23 @@ def random_words(pipe: Any, count: int, concepts: Iterable[Concept], rng: torch.
     return [words[k] for k in torch.randperm(len(words), generator=rng)[:count].tolist()]
 
 
-def in_templates(templates: Sequence[str], words: Sequence[str], rng: torch.Generator) -> list[str]:
-    """Prompts: each word under a random template."""
+def contexts(
+    pipe: Any, templates: Sequence[str], company: int, concepts: Iterable[Concept], rng: torch.Generator
+) -> list[str]:
+    """The templates, and each prompt of COMPANY with so many random words; {} is left in all."""
+    words = random_words(pipe, company * len(COMPANY), concepts, rng)
+    return [*templates, *(way.replace("*", word) for way, word in zip(cycle(COMPANY), words))]
+
+
+def stand_ins(pipe: Any, name: str, count: int, concepts: Iterable[Concept], rng: torch.Generator) -> list[str]:
+    """Random words that take a name's place in so many prompts, of as many tokens, so that all others keep theirs."""
+    length = len(tokenizer(pipe)(name, add_special_tokens=False).input_ids)
+    words = cycle(random_words(pipe, count * length, concepts, rng) or [""])
+    return [" ".join(islice(words, length)) for _ in range(count)]
+
+
+def in_templates(templates: Sequence[str], words: Sequence[str], rng: torch.Generator, *, each: int = 1) -> list[str]:
+    """Prompts: each word under so many random templates."""
+    words = [word for word in words for _ in range(each)]
     ways = torch.randint(len(templates), (len(words),), generator=rng).tolist()
     return [templates[way].format(word) for way, word in zip(ways, words, strict=True)]

@@ -3,25 +3,30 @@ r"""UCE: move what the model reads in the concept's name to what it reads withou
 Gandikota, Orgad, Belinkov, Materzynska, Bau: "Unified Concept Editing in Diffusion Models", WACV 2024,
 arXiv:2308.14761. For every matrix W0 through which the prompt enters (layers.entrance):
 
-    W  =  argmin  sum_i |W c_i - W0 a_i|^2  +  s E |W p - W0 p|^2  +  lambda |W - W0|^2                 (eq. 7)
+    W  =  argmin  sum_i |W c_i - W0 v_i|^2  +  s E |W p - W0 p|^2  +  lambda |W - W0|^2                 (eq. 7)
+    v_i  =  a_i - eta (c_i - a_i)
 
 c_i is the matrix's input for a name that is erased, a_i the one that takes its place, p a token of what must stay. With
-D = W - W0, the columns c_i in C and a_i in A, and P = E[p p^T], the gradient is zero where
+D = W - W0, the columns c_i in C and v_i in V, and P = E[p p^T], the gradient is zero where
 
-    (D C - W0 (A - C)) C^T + s D P + lambda D = 0,   so   D = [W0 (A - C)] [C^T (C C^T + s P + lambda I)^-1]
+    (D C - W0 (V - C)) C^T + s D P + lambda D = 0,   so   D = [W0 (V - C)] [C^T (C C^T + s P + lambda I)^-1]
 
-up = W0 (A - C) has a column for each name and the other bracket, down, a row for each: the product is the optimum
+up = W0 (V - C) has a column for each name and the other bracket, down, a row for each: the product is the optimum
 itself, of rank n for n names, and not an approximation of it. It is computed in float64 and kept as float32.
 
 Departures from the paper
-- c is one column a name: the mean input over all tokens that the name changes, in all templates; a is the mean over the
-  same places of the same prompts with the anchor there, or with nothing. The authors' code takes the last token of the
+- Without an anchor, a is what any word would say there: random words of the tokenizer stand in for the name, of as many
+  tokens, so that all other tokens keep their places. In the paper it is the empty prompt, of other tokens than c.
+- eta steers beyond a, as ESD's does beyond the unconditional prediction. The paper's is 0.
+- c is one column a name: the mean input over all tokens that the name changes, in all templates and beside many random
+  words (settings.COMPANY), for in company a text encoder writes a name otherwise than alone; a is the mean over the
+  same places of the same prompts with the other words there. The authors' code takes the last token of the
   name alone, and its first version all from there to the end of the padding. Where a text encoder looks back, the end
   mark and the padding say the name too, and a model may read it from those: on the miniature the last token of a bare
   name moves nothing (docs/LOG.md). The mean costs rank one, reads no tokenizer, and so fits any text encoder. For ""
   the authors' index of the last token points at the begin mark, which says nothing; here places are compared in pairs.
-- What stays is a mean over all tokens of all words, not a sum over last tokens: s means the same for ten words and for
-  a thousand. Random words of the tokenizer and neutral ones stay too, beside those of `keep`.
+- What stays is a mean over all tokens of all words in the same company, not a sum over last tokens: s means the same
+  for ten words and for a thousand. Random words of the tokenizer and neutral ones stay too, beside those of `keep`.
 - lambda is in units of the mean square of C, so one number serves text encoders of any scale.
 `UCE.presets["paper"]` takes back the words and weights, not these units and columns.
 
@@ -52,8 +57,10 @@ from unsee.methods.settings import (
     Number,
     Positive,
     Templates,
+    contexts,
     in_templates,
     random_words,
+    stand_ins,
     staying,
 )
 from unsee.pipelines import denoiser, fingerprint, full, name, said_options
@@ -61,27 +68,29 @@ from unsee.recorder import Watch, inputs, quiet, second_moments
 from unsee.versions import versions
 
 
-def solve(W0: Tensor, C: Tensor, A: Tensor, P: Tensor, s: float, ridge: float) -> LowRank:
+def solve(W0: Tensor, C: Tensor, V: Tensor, P: Tensor, s: float, ridge: float) -> LowRank:
     """The D that leads from W0 to the optimum of eq. 7, as up @ down.
 
     W0     (out, features)
-    C, A   (features, n): inputs of n names, and of what takes their places
+    C, V   (features, n): inputs of n names, and what is to be read instead
     P      (features, features), the second moment of the inputs that must stay
     s      weight of P
     ridge  lambda over the mean square of C
     """
-    W0, C, A, P = (tensor.detach().double().cpu() for tensor in (W0, C, A, P))
+    W0, C, V, P = (tensor.detach().double().cpu() for tensor in (W0, C, V, P))
     ones = torch.eye(len(C), dtype=torch.double)
     down = torch.linalg.solve(C @ C.T + s * P + ridge * C.square().mean() * ones, C).T
-    return LowRank((W0 @ (A - C)).float(), down.float().contiguous())
+    return LowRank((W0 @ (V - C)).float(), down.float().contiguous())
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class UCE:
     """Erase concepts with UCE; see the top of this file for the formula.
 
+    eta          how far to steer beyond what takes the name's place
     keep_weight  s: how strictly what must stay does
     ridge        lambda: how much every other change costs
+    company      random words that a name meets in each prompt of settings.COMPANY
     spared       random words of the tokenizer that must stay; 0: none
     templates    prompts; {} is the concept's name, or a word that must stay
     neutral      words that must stay, beside the concept's own `keep`
@@ -90,14 +99,24 @@ class UCE:
     Raises pydantic's ValidationError, a ValueError, on a setting that is unknown or out of range.
     """
 
-    keep_weight: NotNegative = 3.0
-    ridge: Positive = 0.1
+    eta: NotNegative = 0.5
+    keep_weight: NotNegative = 0.3
+    ridge: Positive = 0.03
+    company: Number = 32
     spared: Number = 64
     templates: Templates = TEMPLATES
     neutral: tuple[str, ...] = NEUTRAL
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "paper": {"keep_weight": 1.0, "ridge": 0.1, "spared": 0, "templates": ("{}",), "neutral": ()},
+        "paper": {
+            "eta": 0.0,
+            "keep_weight": 1.0,
+            "ridge": 0.1,
+            "company": 0,
+            "spared": 0,
+            "templates": ("{}",),
+            "neutral": (),
+        },
     }
 
     def weights(self, net: nn.Module) -> dict[str, nn.Parameter]:
@@ -129,8 +148,12 @@ class UCE:
         made = ("uce", settings_of(self), concepts, name(pipe), fingerprint(net), seed, versions(), kept)
         card = Card(*made, call=said_options(pipe))
 
-        moments = second_moments(pipe, in_templates(self.templates, kept, rng), list(weights)) if kept else {}
-        found = optimum(pipe, concepts, weights, moments, self.templates, self.keep_weight, self.ridge, watch)
+        ways = contexts(pipe, self.templates, self.company, concepts, rng)
+        moments = second_moments(pipe, in_templates(ways, kept, rng, each=4), list(weights)) if kept else {}
+        found = optimum(
+            pipe, concepts, weights, moments, ways, rng, eta=self.eta,
+            keep_weight=self.keep_weight, ridge=self.ridge, watch=watch,
+        )  # fmt: skip
         return Edit({f"{key}.{layer}.weight": delta for layer, delta in found.items()}, card)
 
 
@@ -139,9 +162,12 @@ def optimum(
     concepts: Sequence[Concept],
     weights: Mapping[str, Tensor],
     moments: Mapping[str, Tensor],
-    templates: Sequence[str] = TEMPLATES,
-    keep_weight: float = 3.0,
-    ridge: float = 0.1,
+    ways: Sequence[str],
+    rng: torch.Generator,
+    *,
+    eta: float = UCE.eta,
+    keep_weight: float = UCE.keep_weight,
+    ridge: float = UCE.ridge,
     watch: Watch = quiet,
 ) -> dict[str, LowRank]:
     """What leads each layer's matrix to the optimum of eq. 7.
@@ -149,18 +175,19 @@ def optimum(
     weights  the matrices by the names of their layers, (out, features)
     moments  of the layers' inputs for what must stay, (features, features); nothing stays where there is none
     """
-    pairs = [(word, concept.anchor or "") for concept in concepts for word in concept.names]
+    pairs = [(word, concept.anchor) for concept in concepts for word in concept.names]
     columns: dict[str, list[tuple[Tensor, Tensor]]] = {layer: [] for layer in weights}
-    for done, (word, other) in enumerate(pairs):
-        prompts = [[way.format(text).strip() for way in templates] for text in (word, other)]
-        for layer, x in inputs(pipe, [*prompts[0], *prompts[1]], list(weights)).items():
-            columns[layer].append(_means(word, other, *x.chunk(2)))
+    for done, (word, anchor) in enumerate(pairs):
+        others = [anchor] * len(ways) if anchor else stand_ins(pipe, word, len(ways), concepts, rng)
+        prompts = [way.format(word) for way in ways] + [way.format(o) for way, o in zip(ways, others, strict=True)]
+        for layer, x in inputs(pipe, prompts, list(weights)).items():
+            columns[layer].append(_means(word, anchor or "any other word", *x.chunk(2)))
         watch("read", done + 1, len(pairs))
     deltas = {}
     for done, (layer, weight) in enumerate(weights.items()):
         C, A = (torch.stack(side, dim=1) for side in zip(*columns[layer], strict=True))
         P = moments.get(layer, torch.zeros(len(C), len(C)))
-        deltas[layer] = solve(full(weight), C, A, P, keep_weight, ridge)
+        deltas[layer] = solve(full(weight), C, A - eta * (C - A), P, keep_weight, ridge)
         watch("solve", done + 1, len(weights))
     return deltas
 
