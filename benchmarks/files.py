@@ -3,13 +3,21 @@
 1. the miniature with a church erased: every format's size, and how far the pictures that its reader draws are off
 2. edits of Stable Diffusion 1.4, ESD-x: sizes by arithmetic, from the layers of its denoiser without their weights
 3. every family in small, if tests/zoo.py is there: random differences of `cross-kv`, written and read back
+4. what LyCORIS and InvokeAI make of our files, if they are installed (`pip install lycoris-lora invokeai`)
+
+`python -m benchmarks.files readers` does the last one only; likewise sizes, miniature, families.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import re
+import sys
 import tempfile
+from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -20,7 +28,8 @@ from unsee import files
 from unsee.card import Card
 from unsee.edit import Edit
 from unsee.errors import InputError
-from unsee.export.formats import FORMATS
+from unsee.export.formats import FORMATS, matrices
+from unsee.export.lowrank import low_rank
 from unsee.layers import select
 from unsee.pipelines import denoiser, fingerprint
 
@@ -101,15 +110,80 @@ def families(folder: Path) -> None:
                 )
                 cells.append(f"{'same bits' if done.exact else f'{done.difference:.1g}'} of {done.effect:.1g}")
             except InputError as error:
-                note = " ".join(str(error).split())
+                # The same refusal of many families is one note.
+                said = re.sub(r"'[^']*'|\w+Pipeline", "it", str(error))
+                note = re.split(r"[,:(]| of \w+Model", said)[0].strip()
                 cells.append(f"no ({notes.setdefault(note, chr(ord('a') + len(notes)))})")
         print(f"| {family} | {' | '.join(cells)} |", flush=True)
     for note, letter in notes.items():
         print(f"\n({letter}) {note}")
 
 
+def readers(folder: Path) -> None:
+    """Random differences of a UNet with the layers of Stable Diffusion 1, a tenth as wide, in the hands of others."""
+    print("\n| read by | format | weights | largest difference from ours |\n|---|---|---|---|")
+    torch.manual_seed(0)
+    net = UNet2DConditionModel(cross_attention_dim=768, attention_head_dim=8, block_out_channels=(32, 64, 128, 128))
+    pipe = SimpleNamespace(unet=net.eval().requires_grad_(False))
+    names = {"kohya-lora": matrices(pipe), "comfy": {f"unet.{name}" for name in select(net, "cross")}}
+    for to, held in names.items():
+        card = Card("random", {}, (unsee.Concept("church"),), "SD 1 layout", fingerprint(net), 0, {})
+        shapes = {name: net.get_parameter(name.removeprefix("unet.")).shape for name in sorted(held)}
+        edit = Edit({name: 0.02 * torch.randn(shape) for name, shape in shapes.items()}, card)
+        if FORMATS[to].low_rank:
+            edit, _ = low_rank(edit, held, rank=4)
+        path = folder / f"{to}.safetensors"
+        FORMATS[to].write(edit, pipe, path)
+        with edit.applied(pipe):
+            wanted = {name: value.clone() for name, value in net.state_dict().items()}
+        for package, read in READERS.items():
+            if importlib.util.find_spec(package.split("-")[0]) is None:
+                print(f"| {package} is not installed | {to} | | |")
+                continue
+            before = {name: value.clone() for name, value in net.state_dict().items()}
+            try:
+                read(net, path)
+                far = max(float((net.state_dict()[name] - value).abs().max()) for name, value in wanted.items())
+            finally:
+                net.load_state_dict(before)
+            print(f"| {package} {version(package)} | {to} | {len(edit.deltas)} | {far:.1g} |", flush=True)
+
+
+def lycoris(net: Any, path: Path) -> None:
+    """Each layer of the file made by LyCORIS and merged into its layer of the network, as its own loader does it."""
+    from lycoris.modules import get_module, make_module
+    from safetensors.torch import load_file
+
+    weights = load_file(path)
+    keys = {key.split(".")[0] for key in weights}
+    for name, layer in list(net.named_modules()):
+        key = f"lora_unet_{name}".replace(".", "_")
+        if key in keys:
+            make_module(*get_module(weights, key), key, layer).merge_to(1.0)
+
+
+def invokeai(net: Any, path: Path) -> None:
+    """Patched into the weights, as InvokeAI draws with a LoRA of Stable Diffusion 1 on a GPU."""
+    from invokeai.backend.patches.layer_patcher import LayerPatcher
+    from invokeai.backend.patches.lora_conversions.sd_lora_conversion_utils import lora_model_from_sd_state_dict
+    from invokeai.backend.util.original_weights_storage import OriginalWeightsStorage
+    from safetensors.torch import load_file
+
+    LayerPatcher.apply_smart_model_patch(
+        net, "lora_unet_", lora_model_from_sd_state_dict(load_file(path)), 1.0, OriginalWeightsStorage(), {}, net.dtype,
+        force_direct_patching=True, force_sidecar_patching=False,
+    )  # fmt: skip
+
+
+READERS: dict[str, Callable[[Any, Path], None]] = {"lycoris-lora": lycoris, "invokeai": invokeai}
+
 if __name__ == "__main__":
+    parts: dict[str, Callable[[Path], None]] = {
+        "sizes": lambda _: stable_diffusion(),
+        "miniature": miniature,
+        "families": families,
+        "readers": readers,
+    }
     with tempfile.TemporaryDirectory() as place:
-        stable_diffusion()
-        miniature(Path(place))
-        families(Path(place))
+        for part in sys.argv[1:] or parts:
+            parts[part](Path(place))

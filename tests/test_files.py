@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import Run
 from huggingface_hub import ModelCard
+from huggingface_hub.utils import httpx
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -301,8 +302,16 @@ def test_alphas_are_obeyed_wherever_they_stand(pipe: Any, edit: unsee.Edit, tmp_
     names = sorted(name for name in tensors if name.endswith(".alpha"))
     for k, name in enumerate(names):
         tensors[name] = torch.tensor(float(k + 1))
+    text = {name: part for name, part in pipe.text_encoder.named_modules() if isinstance(part, torch.nn.Linear)}
+    for name, part in text.items():
+        layer = f"lora_te_text_model_{name.removeprefix('text_model.')}".replace(".", "_")
+        tensors[f"{layer}.lora_down.weight"] = torch.ones(2, part.in_features)
+        tensors[f"{layer}.lora_up.weight"] = torch.ones(part.out_features, 2)
+        tensors[f"{layer}.alpha"] = torch.tensor(1.0)
     save_file(tensors, kohya)
-    found = adopt(kohya, pipe).deltas
+    adopted = adopt(kohya, pipe)
+    assert adopted.card.settings["left_out"] == len(text) > 0
+    found = adopted.deltas
     by_key = {"lora_" + name.removesuffix(".weight").replace(".", "_"): name for name in closed.deltas}
     for k, name in enumerate(names):
         weight = by_key[name.removesuffix(".alpha")]
@@ -409,6 +418,13 @@ def test_push_uploads_that_folder(edit: unsee.Edit, tmp_path: Path, monkeypatch:
     assert calls[0] == ("me/no-church", {"private": True, "exist_ok": True})
     assert calls[1][1]["folder_path"] == tmp_path
 
+    def unreachable(*_: Any, **__: Any) -> None:
+        raise httpx.ConnectError("no such host")
+
+    monkeypatch.setattr(Api, "create_repo", unreachable)
+    with pytest.raises(InputError, match=r"no such host; .* is ready: .* push again"):
+        hub.push(tmp_path, "me/no-church")
+
 
 def test_a_checkpoint_file_is_a_model(pipe: Any, edit: unsee.Edit, tmp_path: Path) -> None:
     """One file in the layout of the first Stable Diffusion releases, with the configuration of a folder here."""
@@ -422,6 +438,8 @@ def test_a_checkpoint_file_is_a_model(pipe: Any, edit: unsee.Edit, tmp_path: Pat
         pass
     with pytest.raises(InputError):
         pipelines.load(f"{path}@{tmp_path / 'nowhere'}")
+    with pytest.raises(InputError, match="whole checkpoint.*--model"):
+        adopt(path, pipe)
 
 
 def single_file(pipe: Any) -> dict[str, torch.Tensor]:

@@ -133,7 +133,8 @@ def merge(
         result = algebra.undo(result, pipe)
     _said(result.save(out), result)
     if undo:
-        print("next: use it with the edited model, as `unsee export --to pipeline` writes it")
+        verify = _command("verify", out, "--model", "EDITED")
+        print(f"next: {verify}, where EDITED is the model that unsee export --to pipeline writes")
     else:
         print(f"next: {_command('verify', out, *(['--model', model] if model else []))}")
 

@@ -99,16 +99,19 @@ def readme(card: Card, repo: str, picture: bool = False) -> str:
 
 
 def push(folder: Path, repo: str, *, private: bool = False) -> str:
-    """Upload a folder of `repository`; returns its address. Needs a token of the hub."""
+    """Upload a folder of `repository`; returns its address. Needs a token of the hub. Raises InputError if it fails."""
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+    from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # whichever version of it the hub uses
 
     api = HfApi()
     try:
         api.create_repo(repo, private=private, exist_ok=True)
         return str(api.upload_folder(repo_id=repo, folder_path=folder, commit_message="Edit made with unsee"))
-    except (HfHubHTTPError, OfflineModeIsEnabled, OSError, ValueError) as error:
-        raise InputError(f"cannot upload to {repo}: {' '.join(str(error).split())[:300]}") from error
+    except (httpx.HTTPError, OSError, ValueError) as error:  # the hub's own errors are OSErrors
+        raise InputError(
+            f"cannot upload to {repo}: {' '.join(str(error).split())[:300]}; {folder} is ready: once the hub can be "
+            "reached and `hf auth login` is done, push again"
+        ) from error
 
 
 def plain(text: str) -> str:
