@@ -131,8 +131,8 @@ def test_what_the_base_does_not_draw_is_no_goal_met() -> None:
     assert lines[0] == "| erased, per cent | 54.2 (church) | <= 1 | 0.0 (erased; base 0.0 %) | 100 | void |"
     assert lines[1] == "| all others lose, points | 15.0 | <= 0.5 | 0.4 (all others; base 0.4 %) | 100 | void |"
     assert evidence.reached(["\n".join(lines)]) == (
-        "Of 2 goals that were measured, 0 are met, none is missed. 2 are void, since the base model hardly draws the "
-        "thing: erased, per cent; all others lose, points."
+        "Of 2 goals that were measured, 0 are met, none is missed. 2 are void, since the base hardly draws the thing "
+        "or n is too small to tell: erased, per cent; all others lose, points."
     )
 
 
