@@ -318,6 +318,7 @@ def test_wide_pictures_leave_no_gaps() -> None:
     pictures = dict.fromkeys(shots, Image.new("RGB", (32, 16)))
     sheet = grid([("scenes", shots)], {"base": pictures, "edit": pictures}, cell=128)
     assert sheet.height == 12 + 30 + 20 + 2 * (64 + 6) + 12
+    assert grid([("scenes" * 20, shots)], {"base": pictures}).width > 3 * sheet.width  # a title is not cut off
 
 
 @pytest.mark.skipif(browser.CHROMIUM is None, reason=browser.MISSING)

@@ -15,7 +15,7 @@ from unsee.evaluate.suites import Figure
 from unsee.report.grid import embedded, grid, mosaic
 from unsee.report.page import environment
 
-ROWS = 24
+ROWS = 30
 SHOWN = 8
 GROUPS = 3
 PAIRS = 3
@@ -181,7 +181,7 @@ def _figures(figures: Sequence[Figure]) -> dict[str, Image.Image]:
         parts = []
         for row, columns in rows.items():
             shots = list(next(iter(columns.values())))
-            parts.append(grid([(row, spread(shots, SHOWN))], columns, 64))
+            parts.append(grid([(row, spread(shots, SHOWN))], columns, CELLS[1]))
         sheet = Image.new("RGB", (max(part.width for part in parts), sum(part.height for part in parts)), "white")
         for k, part in enumerate(parts):
             sheet.paste(part, (0, sum(before.height for before in parts[:k])))

@@ -39,7 +39,8 @@ def grid(
     tall = [max(_square(first[shot], cell).height for shot in shots) for _, shots in groups]
     height = MARGIN + sum(30 + 20 + len(models) * (line + MARGIN // 2) + MARGIN for line in tall)
     columns = max(len(shots) for _, shots in groups)
-    sheet = Image.new("RGB", (LABEL + columns * step + MARGIN, height), PAPER)
+    widest = max([LABEL + columns * step, *(MARGIN + round(title.getlength(name)) for name, _ in groups)])
+    sheet = Image.new("RGB", (widest + MARGIN, height), PAPER)
     draw = ImageDraw.Draw(sheet)
     y = MARGIN
     for (name, shots), line in zip(groups, tall, strict=True):
