@@ -459,17 +459,15 @@ def lined(rows: Sequence[Sequence[str]]) -> str:
 
 
 def reached(sections: Sequence[str]) -> str:
-    """In words, how many goals are met, and which are not."""
+    """How many goals are met, and which are not."""
     rows = [line.split(" | ") for text in sections for line in text.splitlines() if line.startswith("| ")]
     goals = [(cells[0].removeprefix("| "), cells[-1].removesuffix(" |")) for cells in rows]
     by = {state: [name for name, said in goals if said == state] for state in (MET, MISSED, VOID)}
     if not (measured := sum(map(len, by.values()))):
         return ""
-    text = f"Of {measured} goals that were measured, {len(by[MET])} are met"
-    text += f" and {len(by[MISSED])} missed: {'; '.join(by[MISSED])}." if by[MISSED] else ", none is missed."
-    if by[VOID]:
-        text += f" {len(by[VOID])} are void, since the base hardly draws the thing or n is too small to tell: "
-        text += f"{'; '.join(by[VOID])}."
+    text = f"Goals measured: {measured}. Met: {len(by[MET])}."
+    for title, names in (("Missed", by[MISSED]), ("Void", by[VOID])):
+        text += f" {title}: {len(names)}" + (f" ({'; '.join(names)})." if names else ".")
     return text
 
 
