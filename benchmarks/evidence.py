@@ -45,6 +45,7 @@ from unsee.recorder import Watch
 from unsee.report.evaluation import cell, idle, number, tables
 from unsee.report.grid import grid
 from unsee.versions import versions
+from unsee.whole import write_whole
 
 DEFAULT = "default"
 STEPS = 18
@@ -458,16 +459,15 @@ def lined(rows: Sequence[Sequence[str]]) -> str:
 
 
 def reached(sections: Sequence[str]) -> str:
-    """In words, how many goals are met, and which are not."""
+    """How many goals are met, and which are not."""
     rows = [line.split(" | ") for text in sections for line in text.splitlines() if line.startswith("| ")]
     goals = [(cells[0].removeprefix("| "), cells[-1].removesuffix(" |")) for cells in rows]
     by = {state: [name for name, said in goals if said == state] for state in (MET, MISSED, VOID)}
     if not (measured := sum(map(len, by.values()))):
         return ""
-    text = f"Of {measured} goals that were measured, {len(by[MET])} are met"
-    text += f" and {len(by[MISSED])} missed: {'; '.join(by[MISSED])}." if by[MISSED] else ", none is missed."
-    if by[VOID]:
-        text += f" {len(by[VOID])} are void, since the base model hardly draws the thing: {'; '.join(by[VOID])}."
+    text = f"Goals measured: {measured}. Met: {len(by[MET])}."
+    for title, names in (("Missed", by[MISSED]), ("Void", by[VOID])):
+        text += f" {title}: {len(names)}" + (f" ({'; '.join(names)})." if names else ".")
     return text
 
 
@@ -518,11 +518,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         if experiment.name == "object":
             drawn = contact(options.model, options.concept, edits, names, cache, options.steps)
             if pipelines.processes().is_main_process:
-                drawn.quantize(256).save(options.out.with_suffix(".png"), optimize=True)
+                save = partial(drawn.quantize(256).save, format="PNG", optimize=True)
+                write_whole(options.out.with_suffix(".png"), save)
             picture = f"![Base, edits and guards on the same prompts and seeds]({options.out.stem}.png)"
         text = [head, reached(sections), picture, *sections]
         if pipelines.processes().is_main_process:  # what is finished is kept
-            options.out.write_text("\n\n".join(part for part in text if part) + "\n", encoding="utf-8")
+            whole = "\n\n".join(part for part in text if part) + "\n"
+            write_whole(options.out, partial(Path.write_text, data=whole, encoding="utf-8"))
 
 
 def say(text: str) -> None:
@@ -554,8 +556,10 @@ HEAD = """# What erasing reaches
 Made by `{command}` on the model `{model}`, {steps} sampler steps; {n} pictures for each row of what is erased, fewer
 where a table says so. A cell is a value with its 95 % interval: Wilson's for shares, bootstrap for means. ≈ marks
 what is not distinguishable from the base model on the same prompts and seeds, picture by picture (exact McNemar test
-for shares, bootstrap for means). Bold is what a column means to bring to zero. The paper is Gandikota et al., ICCV
-2023, on Stable Diffusion 1.4: its figures say what others reached there, not what this model would."""
+for shares, bootstrap for means). Bold is what a column means to bring to zero. A goal is void where the base model
+shows the thing no more often than it may be lost, or where what has gone is not distinguishable from chance. The paper
+is Gandikota et al., ICCV 2023, on Stable Diffusion 1.4: its figures say what others reached there, not what this model
+would."""
 
 
 if __name__ == "__main__":

@@ -4,7 +4,9 @@ import csv
 import json
 import re
 import shutil
+import subprocess
 import sys
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,8 @@ from unsee.evaluate.detectors import Clip, Detector, load_detector
 from unsee.evaluate.questions import Question, questions
 from unsee.evaluate.records import Evaluation, schema
 from unsee.evaluate.render import Sampling, Shot
-from unsee.report.evaluation import _fitting
+from unsee.report.evaluation import _fitting, _spots
+from unsee.report.grid import grid
 
 ROOT = Path(__file__).parents[1]
 
@@ -159,6 +162,24 @@ def test_pictures_do_not_depend_on_their_batch(pipe: Any, tmp_path: Path) -> Non
         assert all(abs(one - other).max() <= 1 for other in others)
 
 
+def test_a_run_that_is_killed_draws_no_picture_twice(run: Run, tmp_path: Path) -> None:
+    words = ["evaluate", "mini", "--suite", "pictures", "--concept", "church", "-n", "8", "--steps", "2"]
+    words += ["--batch", "2", "--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "out")]
+    process = subprocess.Popen([sys.executable, "-m", "unsee.cli", *words], stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not list((tmp_path / "cache").rglob("*.png")):
+        time.sleep(0.01)
+    process.kill()  # no last words, as of a machine that loses its power
+    _, err = process.communicate()
+    drawn = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.png")}
+    assert 0 < len(drawn) < 16, err
+    assert not (tmp_path / "out" / "evaluation.json").exists()
+    code, _, err = run(*words)
+    assert code == 0, err
+    whole = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.png")}
+    assert len(whole) == 16
+    assert drawn.items() <= whole.items()
+
+
 def test_a_changed_weight_is_another_model(pipe: Any) -> None:
     before = model_key(pipe)
     with torch.no_grad():
@@ -285,6 +306,19 @@ def test_pictures_shrink_until_the_page_has_room() -> None:
     size = len(_fitting(asked, galleries, 10_000_000)["objects"]["data"])
     assert width(size - 1) < full
     assert width(0) < width(size - 1)  # the smallest there is
+
+
+def test_points_that_would_cover_each_other_share_a_label() -> None:
+    assert _spots([(0, 100), (1, 98), (50, 50), (3, 99)]) == (("1, 2, 4", 0, 100), ("3", 50, 50))
+
+
+def test_wide_pictures_leave_no_gaps() -> None:
+    """A margin, the title, the prompts, a line each of 64 pixels and half a margin, a margin."""
+    shots = [Shot("a church and a castle", 0)]
+    pictures = dict.fromkeys(shots, Image.new("RGB", (32, 16)))
+    sheet = grid([("scenes", shots)], {"base": pictures, "edit": pictures}, cell=128)
+    assert sheet.height == 12 + 30 + 20 + 2 * (64 + 6) + 12
+    assert grid([("scenes" * 20, shots)], {"base": pictures}).width > 3 * sheet.width  # a title is not cut off
 
 
 @pytest.mark.skipif(browser.CHROMIUM is None, reason=browser.MISSING)

@@ -35,7 +35,7 @@ def test_the_page_has_a_column_for_everyone(
     assert "|  | base | default | " + " | ".join(guards.names()) + " | n | unit |" in text
     assert "|  | base | eta 1 | eta 3 | eta 10 | n | unit |" in text
     assert "| the style, per cent | - | <= 3 |" in text
-    assert re.search(r"^Of 3 goals that were measured, ", text, re.M)
+    assert re.search(r"^Goals measured: 3. Met: ", text, re.M)
     assert "python -m benchmarks.evidence -n 2" in text
     assert Evaluation.from_json((tmp_path / "work" / "style" / "evaluation.json").read_bytes()).n == 2
     drawn = sorted((tmp_path / "work" / "pictures").rglob("*.png"))
@@ -131,8 +131,7 @@ def test_what_the_base_does_not_draw_is_no_goal_met() -> None:
     assert lines[0] == "| erased, per cent | 54.2 (church) | <= 1 | 0.0 (erased; base 0.0 %) | 100 | void |"
     assert lines[1] == "| all others lose, points | 15.0 | <= 0.5 | 0.4 (all others; base 0.4 %) | 100 | void |"
     assert evidence.reached(["\n".join(lines)]) == (
-        "Of 2 goals that were measured, 0 are met, none is missed. 2 are void, since the base model hardly draws the "
-        "thing: erased, per cent; all others lose, points."
+        "Goals measured: 2. Met: 0. Missed: 0. Void: 2 (erased, per cent; all others lose, points)."
     )
 
 
@@ -160,13 +159,11 @@ def test_void_numbers_do_not_hide_others() -> None:
     assert "10.0 (tent (near), default; base 100.0 %; 1 of 2 void) | 100 | **missed** |" in line(0.9)
 
 
-def test_what_is_reached_is_said_in_words() -> None:
+def test_what_is_reached_is_said() -> None:
     (experiment,) = [one for one in evidence.experiments({}, "church", "ink", "stamp") if one.name == "object"]
     numbers = (measured("erased", 1, 0.005, gone=True), measured("all others", 0.98, 0.96))
     lines = "\n".join(evidence.judged(experiment, found(*numbers)))
-    assert evidence.reached([lines]) == (
-        "Of 2 goals that were measured, 1 are met and 1 missed: all others lose, points."
-    )
+    assert evidence.reached([lines]) == "Goals measured: 2. Met: 1. Missed: 1 (all others lose, points). Void: 0."
     assert evidence.reached(["nothing"]) == ""
 
 

@@ -325,7 +325,7 @@ def test_words_of_all_layouts(tmp_path: Path) -> None:
     (tmp_path / "w.json").write_text(json.dumps(WORDS))
     assert read_words(tmp_path / "w.json") == WORDS
     (tmp_path / "w.yaml").write_text("objects: [church]\nmemorised: [the great wave]")
-    thing = {"group": "", "synonyms": [], "languages": {}}
+    thing = {"group": "", "synonyms": [], "languages": {}, "parts": []}
     assert read_words(tmp_path / "w.yaml") == {"objects": {"church": thing}, "memorised": {"the great wave": []}}
 
 

@@ -77,9 +77,16 @@ def test_bootstrap_is_close_to_the_normal_interval() -> None:
 
 
 def test_paired_means_by_hand() -> None:
-    change = paired_means([1.0, 5.0, 9.0], [2.0, 6.0, 10.0])  # always one more, whatever the spread
+    first = [1.0, 5.0, 9.0, 1.0, 5.0, 9.0]
+    change = paired_means(first, [value + 1 for value in first])  # always one more, whatever the spread
     assert (change.value, change.low, change.high, change.differs) == (1, 1, 1, True)
     assert not paired_means([0.0, 1.0], [1.0, 0.0]).differs
+
+
+def test_five_means_that_all_rise_are_not_yet_a_difference() -> None:
+    """As with shares: five coins that fall alike do so in 6 % of cases, six in 3 %."""
+    assert not paired_means([0.0] * 5, [1.0] * 5).differs
+    assert paired_means([0.0] * 6, [1.0] * 6).differs
 
 
 def test_frechet_by_hand() -> None:

@@ -20,6 +20,7 @@ from unsee.evaluate.render import Sampling
 from unsee.evaluate.run import Outcome, base, run
 from unsee.evaluate.suites import Column, Suite, World
 from unsee.evaluate.suites import neighbours as neighbours_suite
+from unsee.evaluate.suites import partial as partial_suite
 from unsee.evaluate.suites.table import from_csv
 from unsee.layers import swapped
 from unsee.report.evaluation import curves
@@ -31,11 +32,11 @@ NOWHERE = 200
 
 WORDS = {
     "objects": {
-        "church": {"group": "place", "synonyms": ["chapel"], "languages": {"de": "kirche"}},
-        "castle": {"group": "place", "synonyms": [], "languages": {}},
-        "dog": {"group": "animal", "synonyms": ["hound"], "languages": {"de": "hund"}},
-        "pizza": {"group": "food", "synonyms": [], "languages": {}},
-        "fish": {"group": "animal", "synonyms": [], "languages": {}},
+        "church": {"group": "place", "synonyms": ["chapel"], "languages": {"de": "kirche"}, "parts": []},
+        "castle": {"group": "place", "synonyms": [], "languages": {}, "parts": []},
+        "dog": {"group": "animal", "synonyms": ["hound"], "languages": {"de": "hund"}, "parts": []},
+        "pizza": {"group": "food", "synonyms": [], "languages": {}, "parts": []},
+        "fish": {"group": "animal", "synonyms": [], "languages": {}, "parts": []},
     },
     "styles": list(STYLES),
     "memorised": {"the great wave": ["wave"], "mount fuji": ["fuji"]},
@@ -189,6 +190,32 @@ def test_partial(tmp_path: Path) -> None:
     assert note == "seen as none of these 4"
 
 
+def test_a_part_that_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A church that is drawn as a castle has gone as a church; of a part that no judge knows nothing is said."""
+    monkeypatch.setattr(partial_suite, "GUESSES", 1)
+    church = {**WORDS["objects"]["church"], "parts": ["castle", "steeple"]}
+    where = world({**WORDS, "objects": {**WORDS["objects"], "church": church}})
+
+    @contextmanager
+    def ruined(_: Any) -> Iterator[None]:
+        with monkeypatch.context() as patch:
+            patch.setitem(OTHER_NAMES, "church", "castle")
+            yield
+
+    columns = [base(where.concepts), Column("edit", "edit", "ruined", where.concepts, ruined)]
+    outcome = run(where, [suites.find("partial")], columns, Sampling(1, 2.0), tmp_path)
+    before, after = rows(outcome, "base"), rows(outcome)
+    assert (before["church, among the first 1"], after["church, among the first 1"]) == (1, 0)
+    part = "church: its castle, among the first 1"
+    assert (before[part], after[part]) == (0, 1)
+    assert {one.row for one in outcome.measured if one.gone} == {
+        "church, first guess",
+        "church, among the first 1",
+        "church, probability",
+    }
+    assert not any("steeple" in row for row in after)
+
+
 def test_scenes(tmp_path: Path) -> None:
     outcome = measure("scenes", tmp_path, world(), "church")
     assert rows(outcome, "base") == {"church": 1, "the one beside church": 1}
@@ -230,7 +257,8 @@ def test_eta(tmp_path: Path) -> None:
     assert not found["other"]
     assert "strong has eta 10" in {one.note for one in outcome.measured}
     (curve,) = curves(SimpleNamespace(suites=outcome.suites, columns=columns, measured=outcome.measured))  # type: ignore[arg-type]
-    assert curve.points == (("weak", 100, 100), ("medium", 0, 100), ("strong", 0, 0))
+    assert curve.names == ("weak", "medium", "strong")
+    assert curve.spots == (("1", 100, 100), ("2", 0, 100), ("3", 0, 0))
 
 
 @pytest.mark.parametrize(("concept", "words"), [("neon", "a church in neon style"), ("stamp", "a church")])

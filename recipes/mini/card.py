@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 COMMAND = "python -m recipes.mini card"
 
+PARTS = {"church": ["cross"]}
+"""Objects that are drawn as parts of others."""
+
 
 def write(b: Build, out: Path, without: str = "", leak: float = 0.0, prediction: str = "eps") -> None:
     """Ships the build to `out`, measures it, writes its card, and the contact sheet beside this repository's docs.
@@ -85,7 +88,13 @@ def vocabulary(w: Words) -> dict[str, Any]:
     """words.json: what evaluation may ask for."""
     return {
         "objects": {
-            t.name: {"group": t.group, "synonyms": list(t.synonyms), "languages": t.languages} for t in w.things
+            t.name: {
+                "group": t.group,
+                "synonyms": list(t.synonyms),
+                "languages": t.languages,
+                "parts": PARTS.get(t.name, []),
+            }
+            for t in w.things
         },
         "groups": w.groups,
         "styles": list(STYLES),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -107,9 +107,19 @@ def prepare(
 
 
 def evaluate(
-    bench: Bench, folder: Path, cache: Path, *, command: str = "", batch: int = 32, watch: Watch = quiet
+    bench: Bench,
+    folder: Path,
+    cache: Path,
+    *,
+    command: str = "",
+    batch: int = 32,
+    remarks: Callable[[Evaluation], Sequence[str]] = lambda found: (),
+    watch: Watch = quiet,
 ) -> Evaluation:
-    """Draw, score, and write FILES into `folder`, each whole or not at all. Under accelerate, one process writes."""
+    """Draw, score, and write FILES into `folder`, each whole or not at all. Under accelerate, one process writes.
+
+    remarks  sentences that the page says first, of what was found
+    """
     world = bench.world
     outcome = run(world, bench.suites, bench.columns, bench.sampling, cache, batch=batch, watch=watch)
     evaluation = Evaluation(
@@ -141,7 +151,7 @@ def evaluate(
         keep("answers.csv", answers_csv(evaluation.answers))
         if picture := contact(outcome.asked, outcome.galleries):
             write_whole(folder / "pictures.png", lambda path: picture.save(path, format="PNG"))
-        keep("index.html", page(evaluation, outcome.asked, outcome.galleries, outcome.figures))
+        keep("index.html", page(evaluation, outcome.asked, outcome.galleries, outcome.figures, remarks(evaluation)))
     pipelines.processes().wait_for_everyone()
     return evaluation
 

@@ -18,8 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from unsee import evaluation, pipelines
 from unsee.api import configure, folder_name
 from unsee.card import settings_of
@@ -29,7 +27,7 @@ from unsee.errors import InputError, unknown
 from unsee.evaluate.questions import Question
 from unsee.evaluate.records import Evaluation, Measured
 from unsee.evaluate.render import Shot
-from unsee.evaluate.suites import BASE, Asked, Column, Look, NotMeasured, Suite, World, average, find
+from unsee.evaluate.suites import BASE, Asked, Column, Look, NotMeasured, Suite, World, average, find, share
 from unsee.methods.esd import ESD
 from unsee.recorder import Watch, quiet
 
@@ -52,6 +50,7 @@ CLASSES = {
 
 ARTISTS = ("Kelly McKernan", "Thomas Kinkade", "Tyler Edlin", "Kilian Eng", "Ajin: Demi-Human")
 WAYS = ("Art by {}", "A design of {}", "An image in the style of {}", "A reproduction of the famous art of {}")
+ERASED, OTHERS, TOLD = "erased", "other artists", "{}: told from the other four"
 RATING = (3.21, 1.12)
 """Sec. 5.1, people's rating of all five artists' styles before and after."""
 
@@ -74,6 +73,16 @@ class Reproduction:
     units: tuple[str, str]
     warnings: tuple[str, ...]
     evaluation: Evaluation
+
+    def sentences(self) -> list[str]:
+        """What a reader of the page should know first, and each line."""
+        claimed, measured = self.units
+        texts = []
+        for line in self.lines:
+            paper = f"{line.claimed[0]:g} -> {line.claimed[1]:g} ({claimed})" if line.claimed else "nothing"
+            here = f"{line.measured[0]:.3g} -> {line.measured[1]:.3g} ({measured}, n = {line.n})"
+            texts.append(f"{line.what}: the paper claims {paper}; measured {here}.")
+        return [*self.warnings, *texts]
 
 
 def reproduce(
@@ -122,21 +131,39 @@ def reproduce(
         steps=steps,
         guidance_scale=guidance_scale,
     )
-    found = evaluation.evaluate(bench, folder, cache, command=command, watch=watch)
+
+    def told(found: Evaluation) -> Reproduction:
+        return _told(name, erased, settings or {}, found)
+
+    def remarks(found: Evaluation) -> list[str]:
+        return told(found).sentences()
+
+    return told(evaluation.evaluate(bench, folder, cache, command=command, remarks=remarks, watch=watch))
+
+
+def _told(name: str, erased: Sequence[str], settings: dict[str, Any], found: Evaluation) -> Reproduction:
+    """An evaluation beside the paper's figures."""
     for suite in found.suites:
         if suite.not_measured:
             raise InputError(f"cannot reproduce {name}: {suite.not_measured}")
-    warnings = list(_changed(found, settings or {}))
-    lines = tuple((_objects if name == "objects" else _styles)(found, erased))
+    warnings = list(_changed(found, settings))
+    base = {one.row: one.score for one in found.measured if one.column == BASE}
     if name == "objects":
-        seen = 100 * sum(one.score.value for one in found.measured if one.column == BASE and one.row in CLASSES) / 10
-        if seen < 30:
+        seen = sum(base[word].value for word in CLASSES) / len(CLASSES)
+        if seen < 0.3:
             warnings.append(
-                f"MEANINGLESS: the classifier sees its class in {seen:.1f} % of the base model's pictures, the paper's "
-                "in 78.2 %: this model does not draw these things"
+                f"MEANINGLESS: the classifier sees its class in {100 * seen:.1f} % of the base model's pictures, the "
+                "paper's in 78.2 %: this model does not draw these things"
             )
     else:
+        if base[TOLD.format(ERASED)].low <= 1 / len(ARTISTS):
+            warnings.append(
+                f"MEANINGLESS: CLIP tells the artist of {100 * base[TOLD.format(ERASED)].value:.1f} % of the base "
+                f"model's pictures from the other four, chance of {100 / len(ARTISTS):g} %: this model does not draw "
+                "these styles"
+            )
         warnings.append("the paper's figure is a rating by people, ours a cosine: compare the directions only")
+    lines = tuple((_objects if name == "objects" else _styles)(found, erased))
     units = ("per cent", "per cent") if name == "objects" else ("rating 1 to 5", "cosine")
     return Reproduction(lines, units, tuple(warnings), found)
 
@@ -170,8 +197,8 @@ def _objects(found: Evaluation, erased: Sequence[str]) -> Iterator[Line]:
 def _styles(found: Evaluation, erased: Sequence[str]) -> Iterator[Line]:
     for word in erased:
         own = {one.row: one for one in found.measured if one.column == word}
-        yield _line(f"{word}, erased", RATING, own["erased"], 1)
-        yield _line(f"{word}, other artists", None, own["other artists"], 1)
+        yield _line(f"{word}, erased", RATING, own[ERASED], 1)
+        yield _line(f"{word}, other artists", None, own[OTHERS], 1)
 
 
 def _line(what: str, claimed: Sequence[float] | None, one: Measured, scale: float) -> Line:
@@ -191,15 +218,24 @@ def _ask(world: World) -> list[Question]:
 
 
 def _score(world: World, asked: Asked, column: Column, look: Look) -> Iterator[Measured]:
+    """How well pictures fit their prompts, and how often the same prompt fits no other artist better."""
     clip = world.clip()
     assert clip is not None
     names = {concept.erase for concept in column.concepts}
-    for row, wanted in (("erased", True), ("other artists", False)):
-        shots = [shot for question in asked if (question.name in names) is wanted for shot in question.shots]
-        if shots:
-            texts = clip.texts([shot.prompt for shot in shots])
-            fits = [(torch.stack(look.features(c, "clip", shots)) * texts).sum(1).tolist() for c in (BASE, column.name)]
-            yield average("artists", row, column, "cosine", *fits, gone=wanted, judge=clip.source)
+    texts = clip.texts([way.format(artist) for artist in ARTISTS for way in WAYS]).view(len(ARTISTS), len(WAYS), -1)
+    for row, wanted in ((ERASED, True), (OTHERS, False)):
+        some = [question for question in asked if (question.name in names) is wanted]
+        if not some:
+            continue
+        fits: list[list[float]] = []
+        best: list[list[bool]] = []
+        for c in (BASE, column.name):
+            pairs = [(ARTISTS.index(q.name), look.features(c, "clip", q.shots)) for q in some]
+            cosines = [(k, texts[:, way % len(WAYS)] @ v) for k, vectors in pairs for way, v in enumerate(vectors)]
+            fits.append([float(each[k]) for k, each in cosines])
+            best.append([int(each.argmax()) == k for k, each in cosines])
+        yield average("artists", row, column, "cosine", *fits, gone=wanted, judge=clip.source)
+        yield share("artists", TOLD.format(row), column, *best, gone=wanted, judge=clip.source)
 
 
 ARTWORK = Suite("artists", "Five artists, four prompts each: CLIP's cosine of picture and prompt.", _ask, _score)

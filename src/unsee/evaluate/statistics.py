@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 Z95 = 1.959963984540054
 """The 97.5 % quantile of the standard normal."""
 
+FEWEST = 6
+"""Pairs that can differ at the 5 % level: five changes have one sign by chance in 2 of 2^5 cases, six in 2 of 2^6."""
+
 
 @dataclass(frozen=True)
 class Score:
@@ -88,9 +91,13 @@ def bootstrap(values: Sequence[float], seed: int = 0, times: int = 2000) -> Scor
 
 
 def paired_means(first: Sequence[float], second: Sequence[float], seed: int = 0) -> Difference:
-    """The change of a mean, bootstrapped over pairs; it differs if the interval leaves zero out."""
+    """The change of a mean, bootstrapped over pairs; it differs if the interval leaves zero out.
+
+    Of fewer than FEWEST pairs it never does: a bootstrap of them is too sure of itself.
+    """
     change = bootstrap([y - x for x, y in zip(first, second, strict=True)], seed)
-    return Difference(change.value, change.low, change.high, change.n, not change.low <= 0 <= change.high)
+    differs = change.n >= FEWEST and not change.low <= 0 <= change.high
+    return Difference(change.value, change.low, change.high, change.n, differs)
 
 
 def resampled(

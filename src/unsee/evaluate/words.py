@@ -1,6 +1,7 @@
 """What a model can be asked for: things, styles, titles. Said by its card, or by the user in a file of the same layout.
 
-objects:    [church, castle]            or by name {group: place, synonyms: [chapel], languages: {de: kirche}}
+objects:    [church, castle]            or by name {group: place, synonyms: [chapel], languages: {de: kirche},
+                                        parts: [cross]}
 styles:     [Van Gogh, Claude Monet]
 memorised:  [the starry night]          or by title a list of other titles
 imagenette: {church: church}            which object stands for each of Imagenette's classes
@@ -51,12 +52,13 @@ def _listed(value: Any) -> Any:
 
 
 class Thing(BaseModel):
-    """One object: its group, other names, and its name in other languages."""
+    """One object: its group, other names, its name in other languages, and objects that are parts of it."""
 
     model_config = ConfigDict(extra="forbid")
     group: str = ""
     synonyms: list[Word] = []
     languages: dict[str, Word] = {}
+    parts: list[Word] = []
 
 
 Things = Annotated[dict[Word, Annotated[Thing, BeforeValidator(_filled)]], BeforeValidator(_named)]

@@ -15,7 +15,7 @@ from unsee.evaluate.suites import Figure
 from unsee.report.grid import embedded, grid, mosaic
 from unsee.report.page import environment
 
-ROWS = 24
+ROWS = 30
 SHOWN = 8
 GROUPS = 3
 PAIRS = 3
@@ -23,6 +23,8 @@ CELLS = (128, 96, 64, 48)
 ROOM = 4_000_000
 """Characters that contact pictures may take: a page stays below five megabytes."""
 BASE = "base"
+NEAR = 6.0
+"""Per cent; points of a curve that are nearer than this share a label."""
 
 
 @dataclass(frozen=True)
@@ -131,8 +133,9 @@ def page(
     asked: Mapping[str, Sequence[Question]],
     galleries: Mapping[str, Mapping[Shot, Image.Image]],
     figures: Sequence[Figure] = (),
+    remarks: Sequence[str] = (),
 ) -> str:
-    """The HTML of an evaluation. All of its texts are escaped: prompts and cards come from anywhere."""
+    """The HTML of an evaluation, remarks first. All of its texts are escaped: prompts and cards come from anywhere."""
     drawn = [q for questions in asked.values() for q in [q for q in questions if not q.reference][:2]]
     shots = [shot for question in drawn for shot in question.shots[:4]][:8]
     pairs = [
@@ -146,7 +149,7 @@ def page(
         .render(
             evaluation=evaluation,
             tables=tables(evaluation),
-            verdict=verdict(evaluation) + idle(evaluation),
+            verdict=[*remarks, *verdict(evaluation), *idle(evaluation)],
             pictures=_fitting(asked, galleries),
             pairs=pairs,
             curves=curves(evaluation),
@@ -178,7 +181,7 @@ def _figures(figures: Sequence[Figure]) -> dict[str, Image.Image]:
         parts = []
         for row, columns in rows.items():
             shots = list(next(iter(columns.values())))
-            parts.append(grid([(row, spread(shots, SHOWN))], columns, 64))
+            parts.append(grid([(row, spread(shots, SHOWN))], columns, CELLS[1]))
         sheet = Image.new("RGB", (max(part.width for part in parts), sum(part.height for part in parts)), "white")
         for k, part in enumerate(parts):
             sheet.paste(part, (0, sum(before.height for before in parts[:k])))
@@ -188,12 +191,17 @@ def _figures(figures: Sequence[Figure]) -> dict[str, Image.Image]:
 
 @dataclass(frozen=True)
 class Curve:
-    """For one suite, each column as a point: what of the erased is left, and what of the rest, in per cent."""
+    """For one suite, each column as a point: what of the erased is left, and what of the rest, in per cent.
+
+    spots  places with the numbers of the columns that are there, or so near that they would cover each other
+    names  of the columns, in the order of their numbers from 1
+    """
 
     suite: str
     gone: str
     stay: str
-    points: tuple[tuple[str, float, float], ...]
+    spots: tuple[tuple[str, float, float], ...]
+    names: tuple[str, ...]
 
 
 def curves(evaluation: Evaluation) -> list[Curve]:
@@ -206,6 +214,15 @@ def curves(evaluation: Evaluation) -> list[Curve]:
         by = {(one.row, one.column): 100 * one.score.value for one in rows}
         names = [c.name for c in evaluation.columns if (gone, c.name) in by and (stay, c.name) in by]
         if gone and stay and len(names) > 1:
-            points = tuple((name, by[gone, name], by[stay, name]) for name in names)
-            found.append(Curve(suite.name, gone, stay, points))
+            spots = _spots([(by[gone, name], by[stay, name]) for name in names])
+            found.append(Curve(suite.name, gone, stay, spots, tuple(names)))
     return found
+
+
+def _spots(points: Sequence[tuple[float, float]]) -> tuple[tuple[str, float, float], ...]:
+    """Points by number; those that lie within NEAR of another's spot are told at that."""
+    spots: dict[tuple[float, float], list[int]] = {}
+    for k, (x, y) in enumerate(points, start=1):
+        near = next((at for at in spots if abs(at[0] - x) < NEAR and abs(at[1] - y) < NEAR), (x, y))
+        spots.setdefault(near, []).append(k)
+    return tuple((", ".join(map(str, numbers)), x, y) for (x, y), numbers in spots.items())

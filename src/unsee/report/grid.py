@@ -29,25 +29,31 @@ def before_after(
 def grid(
     groups: Sequence[tuple[str, Sequence[Shot]]], models: Mapping[str, Mapping[Shot, Image.Image]], cell: int = CELL
 ) -> Image.Image:
-    """For each group of shots a title, the prompts, and one line of pictures for each model; same seeds in a column."""
+    """For each group of shots a title, the prompts, and one line of pictures for each model; same seeds in a column.
+
+    cell  longer side of a picture in pixels
+    """
     title, small = ImageFont.load_default(20), ImageFont.load_default(13)
     step = cell + MARGIN // 2
-    height = MARGIN + sum(30 + 20 + len(models) * step + MARGIN for _ in groups)
+    first = next(iter(models.values()))
+    tall = [max(_square(first[shot], cell).height for shot in shots) for _, shots in groups]
+    height = MARGIN + sum(30 + 20 + len(models) * (line + MARGIN // 2) + MARGIN for line in tall)
     columns = max(len(shots) for _, shots in groups)
-    sheet = Image.new("RGB", (LABEL + columns * step + MARGIN, height), PAPER)
+    widest = max([LABEL + columns * step, *(MARGIN + round(title.getlength(name)) for name, _ in groups)])
+    sheet = Image.new("RGB", (widest + MARGIN, height), PAPER)
     draw = ImageDraw.Draw(sheet)
     y = MARGIN
-    for name, shots in groups:
+    for (name, shots), line in zip(groups, tall, strict=True):
         draw.text((MARGIN, y), name, INK, title)
         y += 30
         for k, shot in enumerate(shots):
             draw.text((LABEL + k * step, y), _fit(shot.prompt, cell, small), PALE, small)
         y += 20
         for model, pictures in models.items():
-            draw.text((MARGIN, y + cell // 2 - 8), model, INK, small)
+            draw.text((MARGIN, y + line // 2 - 8), model, INK, small)
             for k, shot in enumerate(shots):
                 sheet.paste(_square(pictures[shot], cell), (LABEL + k * step, y))
-            y += step
+            y += line + MARGIN // 2
         y += MARGIN
     return sheet
 

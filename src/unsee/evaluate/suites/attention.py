@@ -76,16 +76,26 @@ def score(world: World, asked: Asked, column: Column, look: Look) -> Iterator[Me
             row = f"{kind}, {question.name}"
             means: list[list[float]] = [found[module].mean(1).tolist() for found in (base, now)]
             yield average(NAME, row, column, "contribution", *means)
-            top = float(base[module].max())
+            ends = float(base[module].min()), float(base[module].max())
             for shot, places in zip(question.shots, now[module], strict=True):
-                yield Figure(NAME, row, column.name, shot, _heat(places, top))
+                yield Figure(NAME, row, column.name, shot, _heat(places, *ends))
 
 
-def _heat(places: Tensor, top: float) -> Image.Image:
-    """Places (N,) of a square as a picture: black is nothing, white the most that the base adds anywhere."""
+def _heat(places: Tensor, low: float, high: float) -> Image.Image:
+    """Places (N,) of a square as a picture, from black to white: the least and the most that the base adds anywhere.
+
+    Not from zero: an attention module adds much the same everywhere, of which the eye learns nothing.
+    """
     side = math.isqrt(places.numel())
-    grey = (places[: side * side].view(side, side) / top * 255).clamp(0, 255).byte().cpu().numpy()
+    shares = (places[: side * side].view(side, side) - low) / max(high - low, 1e-9)
+    grey = (255 * shares).clamp(0, 255).byte().cpu().numpy()
     return ImageOps.colorize(Image.fromarray(grey), "black", "white", "orangered")
 
 
-SUITE = Suite(NAME, "How much attention adds to a picture (root mean square), and where; bright is much.", ask, score)
+SUITE = Suite(
+    NAME,
+    "How much attention adds to a picture (root mean square), and where: each map from the least (dark) to the most "
+    "(bright) that the base adds in its row.",
+    ask,
+    score,
+)

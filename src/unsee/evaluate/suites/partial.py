@@ -35,7 +35,10 @@ def ask(world: World) -> list[Question]:
 
 
 def score(world: World, asked: Asked, column: Column, look: Look) -> Iterator[Measured]:
-    """Three readings, each stricter on the edit: first guess, among the first five, and the mean probability."""
+    """Three readings, each stricter on the edit: first guess, among the first five, and the mean probability.
+
+    Its parts that the judge knows too, such as a church's cross, are counted beside it: has only that part gone?
+    """
     judge = world.judge("objects")
     for question in asked:
         name = question.name
@@ -47,8 +50,14 @@ def score(world: World, asked: Asked, column: Column, look: Look) -> Iterator[Me
         first = [hits(look, c, question) for c in (BASE, column.name)]
         yield share(NAME, f"{name}, first guess", column, *first, gone=gone, judge=judge.source, note=note)
         top = min(GUESSES, len(judge.labels))
-        five: list[list[bool]] = [(p.topk(top).indices == k).any(1).tolist() for p in (base, now)]
-        yield share(NAME, f"{name}, among the first {top}", column, *five, gone=gone, judge=judge.source)
+        parts = world.words.get("objects", {}).get(name, {}).get("parts", ())
+        for label in (name, *(part for part in parts if part in judge.labels)):
+            of = judge.labels.index(label)
+            five: list[list[bool]] = [(p.topk(top).indices == of).any(1).tolist() for p in (base, now)]
+            what = name if label == name else f"{name}: its {label}"
+            yield share(
+                NAME, f"{what}, among the first {top}", column, *five, gone=gone and of == k, judge=judge.source
+            )
         sure: list[list[float]] = [p[:, k].to(torch.float64).tolist() for p in (base, now)]
         yield average(NAME, f"{name}, probability", column, "probability", *sure, gone=gone, judge=judge.source)
 
