@@ -93,7 +93,8 @@ def steer(start: Tensor, c: Tensor, u: Tensor, eta: float) -> Tensor:
 
 
 UPDATES, RUNS = {"closed-form": 30, "base": 140}, {"closed-form": 8, "base": 16}
-"""What a fit takes from where it starts: a closed form is near already. From the table in docs/LOG.md."""
+"""What a fit gets by where it starts: a closed form is near already. From the first table of docs/LOG.md, in which the
+base's row still shows 15 % of the churches: the step that suits a closed form is small for the way from the base."""
 
 
 @dataclasses.dataclass(frozen=True)
