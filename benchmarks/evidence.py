@@ -231,7 +231,8 @@ class Workshop:
         _, net = pipelines.denoiser(self.pipe)
         if path.is_file():
             card = Edit.load(path).card
-            if (card.base_hash, card.settings) == (pipelines.fingerprint(net), settings_of(make)):
+            settled = make.settled(net, [unsee.Concept(word) for word in words])
+            if (card.base_hash, card.settings) == (pipelines.fingerprint(net), settings_of(settled)):
                 return path
         start = time.perf_counter()
         try:

@@ -1,5 +1,6 @@
 """The formula, by hand and against the network; what ESD may and may not touch."""
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -8,8 +9,11 @@ from conftest import QUICK
 from pydantic import ValidationError
 
 import unsee
+from unsee import api
+from unsee.config import build
 from unsee.layers import entrance, select
-from unsee.methods.esd import ESD, NEUTRAL, TEMPLATES, steer
+from unsee.methods.esd import ESD, NEUTRAL, RUNS, TEMPLATES, UPDATES, steer
+from unsee.methods.lora import LoRA
 from unsee.methods.settings import in_templates, random_words, staying
 from unsee.methods.uce import optimum
 from unsee.recorder import conditions, record, replay, second_moments, single
@@ -96,6 +100,34 @@ def test_only_selected_weights_change(pipe: Any) -> None:
             changed = {f"unet.{n}" for n, value in pipe.unet.state_dict().items() if not torch.equal(value, before[n])}
         assert changed <= set(edit.deltas)
         assert changed
+
+
+@pytest.mark.parametrize(
+    ("method", "concept", "start"),
+    [
+        (ESD(), unsee.Concept("church"), "closed-form"),
+        (ESD(start="base"), unsee.Concept("church"), "base"),
+        (ESD(select="noncross"), unsee.Concept("church"), "base"),
+        (ESD(keep_weight=0, spared=0), unsee.Concept("church"), "base"),
+        (ESD(), unsee.Concept("crown", from_="cowboy"), "base"),
+        (LoRA(), unsee.Concept("church"), "closed-form"),
+        (LoRA(action="enhance"), unsee.Concept("church"), "base"),
+    ],
+)
+def test_a_fit_takes_longer_where_no_closed_form_is_near(
+    pipe: Any, method: ESD, concept: unsee.Concept, start: str
+) -> None:
+    settled = method.settled(pipe.unet, [concept])
+    assert (settled.updates, settled.runs) == (UPDATES[start], RUNS[start])
+    assert UPDATES["base"] > UPDATES["closed-form"]
+    given = dataclasses.replace(method, updates=7, runs=3)
+    assert given.settled(pipe.unet, [concept]) == given
+
+
+def test_a_plan_says_how_long_a_fit_takes() -> None:
+    values = {"concepts": [{"erase": "church"}], "settings": {"start": "base"}}
+    settings = api.plan(build(values)).config.settings
+    assert (settings["updates"], settings["runs"]) == (UPDATES["base"], RUNS["base"])
 
 
 STILL = {**QUICK, "updates": 1, "lr": 1e-12, "spared": 8}

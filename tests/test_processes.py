@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,6 +59,32 @@ def test_two_processes_draw_what_one_draws(made: tuple[Path, Path]) -> None:
     for name in one:
         first, second = (np.asarray(Image.open(path), int) for path in (one[name], two[name]))
         assert abs(first - second).max() <= 1
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_processes_ask_their_denoisers_equally_often(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """Whatever sizes and guidance scales are mixed: where they share one denoiser, each call is one of all of them."""
+    from unsee import recorder
+    from unsee.evaluate import render
+
+    sizes, scales = [(64, 64), (32, 64), None], [None, 1.0]
+    shots = [render.Shot("a church", k, sizes[k * k % 3], scales[k // 3 % 2]) for k in range(23)]
+    drawn: list[list[render.Shot]] = []
+    calls: list[list[tuple[int | None, float]]] = []
+
+    def draw(pipe: object, prompts: list[str], seeds: list[int], steps: int, **options: Any) -> SimpleNamespace:
+        calls[-1].append((options.get("width"), options["scale"]))
+        return SimpleNamespace(images=seeds)
+
+    monkeypatch.setattr(render, "draw", draw)
+    monkeypatch.setattr(render, "for_pictures", lambda pipe, scale: {"scale": scale})
+    for rank in range(count):
+        process = SimpleNamespace(process_index=rank, num_processes=count)
+        monkeypatch.setattr(recorder, "processes", lambda process=process: process)
+        calls.append([])
+        drawn.append([shot for pairs in render.batches(None, shots, render.Sampling(1, 4.0), 2) for shot, _ in pairs])
+    assert all(one == calls[0] for one in calls)
+    assert {shot for one in drawn for shot in one} == set(shots)
 
 
 def test_two_processes_that_share_one_flux_answer_as_one_does(made: tuple[Path, Path]) -> None:

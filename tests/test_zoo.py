@@ -22,7 +22,7 @@ from unsee.evaluate.render import Sampling, Shot, render
 from unsee.fit import error, trainable
 from unsee.guards import NegativePrompt
 from unsee.layers import BLOCKS, SELECTIONS, entrance, reads_text, select
-from unsee.methods.esd import ESD
+from unsee.methods.esd import ESD, UPDATES
 from unsee.pipelines import calling, denoiser, denoisers, draw, fingerprint, focused, for_pictures, guided
 from unsee.recorder import (
     Call,
@@ -221,6 +221,16 @@ def test_a_fit_starts_at_the_closed_form_where_a_family_has_one(family: str) -> 
     moved = {name for name, delta in edit.deltas.items() if isinstance(delta, Tensor) and delta.abs().max() > 1e-9}
     key, net = denoiser(pipe)
     assert moved == {f"{key}.{name}" for name in method.weights(net).keys() & entrance(net).keys()}
+
+
+def test_where_no_closed_form_is_near_the_defaults_learn_long_enough() -> None:
+    """Joint attention: what "cross-kv" selects is behind the embedder by which the prompt enters."""
+    pipe = built("sd3")
+    edit = ESD(steps=3, batch=4, keep_runs=4, spared=6)(pipe, Concept("church"))
+    assert edit.card.settings["updates"] == UPDATES["base"]
+    (_, before, _), *_, (_, after, kept) = edit.card.curve
+    assert after < 0.7 * before
+    assert kept < after
 
 
 def test_a_file_gives_the_same_model_in_a_fresh_build(edited: Made, tmp_path: Path) -> None:

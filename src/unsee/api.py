@@ -80,6 +80,7 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
     trained, of = 0, 0
     for key in pipelines.denoisers(pipe):
         with pipelines.focused(pipe, key) as net:
+            method = method.settled(net, config.concepts)
             trained += sum(weight.numel() for weight in method.weights(net).values())
             of += sum(weight.numel() for weight in net.parameters())
     sampling = sampling_for(config.model, config.steps, config.guidance_scale)

@@ -64,7 +64,7 @@ def erase(
         str | None, typer.Option(help="cross, cross-kv, self, noncross, all, or a pattern of weights' names.")
     ] = None,
     eta: Annotated[float | None, typer.Option(help="How far to steer away.")] = None,
-    updates: Annotated[int | None, typer.Option(help="Updates of the weights.")] = None,
+    updates: Annotated[int | None, typer.Option(help="Updates of the weights; default by their start.")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate; default by each layer's width.")] = None,
     budget: Annotated[str | None, typer.Option(help="Time for the updates, such as 60s or 5m.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting.")] = None,

@@ -174,8 +174,8 @@ def _edit(pipe: Any, method: ESD, word: str, folder: Path, watch: Watch) -> Path
     path.parent.mkdir(exist_ok=True)
     _, net = pipelines.denoiser(pipe)
     if path.is_file():
-        card = Edit.load(path).card
-        if (card.base_hash, card.settings) == (pipelines.fingerprint(net), settings_of(method)):
+        card, settled = Edit.load(path).card, method.settled(net, [Concept(word)])
+        if (card.base_hash, card.settings) == (pipelines.fingerprint(net), settings_of(settled)):
             return path
     return method(pipe, Concept(word), watch=watch).save(path)
 

@@ -18,7 +18,7 @@ from torch import nn
 from unsee.errors import InputError
 from unsee.evaluate.render import Sampling, Shot, batches
 from unsee.pipelines import call_options, fingerprint, processes
-from unsee.recorder import Watch, quiet, share
+from unsee.recorder import Watch, quiet
 from unsee.versions import versions
 
 
@@ -98,9 +98,10 @@ class Cache:
         missing = [shot for shot in todo if not _readable(files[shot])]
         done = len(todo) - len(missing)
         watch("render", done, len(todo))
-        if mine := share(missing):
+        processes().wait_for_everyone()  # or a slow one would miss fewer: all must draw from one list
+        if missing:
             with applied():
-                for drawn in batches(pipe, mine, sampling, batch):
+                for drawn in batches(pipe, missing, sampling, batch):
                     for shot, picture in drawn:
                         self._keep(files[shot], picture)
                     done = min(done + len(drawn) * processes().num_processes, len(todo))  # others are as far

@@ -7,10 +7,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
+from accelerate.utils import gather_object
 from PIL.Image import Image
 
-from unsee.pipelines import draw, for_pictures
-from unsee.recorder import Watch, gathered, quiet, share
+from unsee.pipelines import draw, for_pictures, processes
+from unsee.recorder import Watch, quiet, share
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,12 @@ def render(
     Of many processes, each draws its share, and all return the whole.
     """
     todo = list(dict.fromkeys(shots))
-    mine = share(todo)
     pictures: dict[Shot, Image] = {}
-    for drawn in batches(pipe, mine, sampling, batch):
+    for drawn in batches(pipe, todo, sampling, batch):
         pictures.update(drawn)
-        watch("render", len(pictures), len(mine))
-    return dict(zip(todo, gathered([pictures[shot] for shot in mine], len(todo)), strict=True))
+        watch("render", min(len(pictures) * processes().num_processes, len(todo)), len(todo))  # others are as far
+    whole = {shot: picture for part in gather_object([pictures]) for shot, picture in part.items()}
+    return {shot: whole[shot] for shot in todo}
 
 
 def render_pair(
@@ -65,9 +66,13 @@ def render_pair(
 
 
 def batches(pipe: Any, shots: Sequence[Shot], sampling: Sampling, batch: int) -> Iterator[list[tuple[Shot, Image]]]:
-    """Shots with their pictures, up to `batch` of one size and guidance at a time."""
+    """Shots with their pictures, up to `batch` of one size and guidance at a time.
+
+    Of many processes, each draws its share of every size and guidance: all ask their denoisers equally often, as they
+    must where the weights are spread over them.
+    """
     for size, guidance in dict.fromkeys((shot.size, shot.guidance) for shot in shots):
-        same = [shot for shot in shots if (shot.size, shot.guidance) == (size, guidance)]
+        same = share([shot for shot in shots if (shot.size, shot.guidance) == (size, guidance)])
         for start in range(0, len(same), batch):
             now = same[start : start + batch]
             options = for_pictures(pipe, sampling.guidance_scale if guidance is None else guidance)

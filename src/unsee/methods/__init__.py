@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from unsee.errors import unknown
 
@@ -28,6 +28,9 @@ class Method(Protocol):
 
     def weights(self, net: nn.Module) -> dict[str, nn.Parameter]:
         """The parameters of a denoiser that an edit would change, by name. Raises InputError if there is none."""
+
+    def settled(self, net: nn.Module, concepts: Sequence[Concept]) -> Self:
+        """With numbers for all that a setting leaves open, as they are for a denoiser and concepts."""
 
     def __call__(
         self,

@@ -38,7 +38,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from itertools import cycle, islice, product
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 from diffusers.optimization import SchedulerType
@@ -93,6 +93,11 @@ def steer(start: Tensor, c: Tensor, u: Tensor, eta: float) -> Tensor:
     return start - eta * (c - u)
 
 
+UPDATES, RUNS = {"closed-form": 30, "base": 140}, {"closed-form": 8, "base": 16}
+"""What a fit gets by where it starts: a closed form is near already. From the first table of docs/LOG.md, in which the
+base's row still shows 15 % of the churches: the step that suits a closed form is small for the way from the base."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Learner:
     """What a fit moves, and what it leads to.
@@ -115,13 +120,13 @@ class ESD:
 
     select          layer group: cross (ESD-x), cross-kv (ESD-x-strict), self, noncross (ESD-u), all
     eta             how far to steer away; 0 maps the concept to the unconditional prediction. Paper: 1
-    updates         of the weights
+    updates         of the weights; None: UPDATES, by where they start
     lr              how far a weight moves in one update at most; None suits each layer's width (fit.WIDTH_RATE)
     start           closed-form: matrices that read the prompt start at UCE's solution; base: at the model's own weights
     optimizer       matrix-adam or adam; see fit.fit
     schedule        of lr, a name of diffusers.optimization.get_scheduler
     batch           rows of erased and again of kept targets in one update
-    runs            recorded runs of each concept
+    runs            recorded runs of each concept; None: RUNS, likewise
     keep_runs       recorded runs of what must stay, one a word; words of `keep` come first and are all recorded
     keep_weight     weight of its loss
     company         random words that a name meets in each prompt of settings.COMPANY, for the closed form
@@ -143,13 +148,13 @@ class ESD:
 
     select: str = "cross-kv"
     eta: NotNegative = 1.0
-    updates: Count = 30
+    updates: Count | None = None
     lr: Positive | None = None
     start: Literal["closed-form", "base"] = "closed-form"
     optimizer: Literal["matrix-adam", "adam"] = "matrix-adam"
     schedule: str = "linear"
     batch: Count = 8
-    runs: Count = 8
+    runs: Count | None = None
     keep_runs: Count = 8
     keep_weight: NotNegative = 1.0
     company: Number = 32
@@ -200,6 +205,23 @@ class ESD:
         """The parameters of a denoiser that change, by name."""
         return select(net, self.select)
 
+    def settled(self, net: nn.Module, concepts: Sequence[Concept]) -> Self:
+        """With numbers of updates and of runs, where there are none: few if any weight starts at a closed form."""
+        updates, runs = self._amount(net, concepts)
+        return replace(self, updates=updates, runs=runs)
+
+    def _amount(self, net: nn.Module, concepts: Sequence[Concept]) -> tuple[int, int]:
+        start = "closed-form" if self._closed(net, concepts) else "base"
+        return self.updates or UPDATES[start], self.runs or RUNS[start]
+
+    def _closed(self, net: nn.Module, concepts: Sequence[Concept]) -> list[str]:
+        """The matrices that start at UCE's solution: those through which the prompt enters, if a concept is a name."""
+        texts = {name for name in self.weights(net) if reads_text(name)}
+        named = any(not (concept.from_ or concept.image) for concept in concepts)
+        if self.start == "base" or not (texts and named and (self.keep_weight or self.spared)):
+            return []
+        return [name for name in entrance(net) if name in texts]
+
     @each_denoiser
     def __call__(
         self,
@@ -212,6 +234,7 @@ class ESD:
     ) -> Edit:
         concepts = (concepts,) if isinstance(concepts, Concept) else tuple(concepts)
         key, net = denoiser(pipe)
+        updates, recorded = self._amount(net, concepts)
         if self.rerecord and len(denoisers(pipe)) > 1:
             raise InputError("of two denoisers, re-recorded steps could be the other's: rerecord is of one denoiser")
         weights = self.weights(net)
@@ -219,19 +242,20 @@ class ESD:
         stay, named = staying(concepts, self.neutral), sum(len(concept.keep) for concept in concepts)
         spared = random_words(pipe, self.spared, concepts, rng)
         kept = (*(stay if self.keep_weight or spared else ()), *spared)
-        made = (self.called, settings_of(self), concepts, name(pipe), fingerprint(net), seed, versions(), kept)
+        settings = settings_of(replace(self, updates=updates, runs=recorded))
+        made = (self.called, settings, concepts, name(pipe), fingerprint(net), seed, versions(), kept)
         card = Card(*made, call=said_options(pipe))
         ways = contexts(pipe, self.templates, self.company, concepts, rng)
         moments = self._moments(pipe, weights, kept, ways, rng) if kept else {}
         metric = {f"{layer}.weight": sparing(moment, self.damping) for layer, moment in moments.items() if spared}
-        start = self._start(pipe, concepts, weights, moments, ways, rng) if self.start == "closed-form" else {}
+        start = self._start(pipe, concepts, weights, moments, ways, rng)
 
         out = self.held_out
         asked = [concept.erase for concept in concepts[:1]]
         memory = checkpointed(net, conditions(pipe, asked)) if self.checkpointing else nullcontext()
 
         with self._learner(net, weights, metric, start, seed) as learner, memory:
-            runs, most = 0 if self.rerecord else self.runs, max(self.keep_runs, named) if self.keep_weight else 0
+            runs, most = 0 if self.rerecord else recorded, max(self.keep_runs, named) if self.keep_weight else 0
             calls = [call for concept in concepts for call in self._erase(pipe, concept, runs + out, rng, watch)]
             erase, erase_exam = _apart(calls, out)
             with_word, without = self._keep(pipe, stay[: most + out], rng, watch)
@@ -244,7 +268,7 @@ class ESD:
                 if self.rerecord and update % self.rerecord == 0:
                     concept = concepts[update // self.rerecord % len(concepts)]
                     at = torch.randperm(self.steps, generator=rng)[: self.rerecord].tolist()
-                    calls = self._erase(pipe, concept, self.runs, rng, quiet, at, learner.teacher)
+                    calls = self._erase(pipe, concept, recorded, rng, quiet, at, learner.teacher)
                     erase[:], _ = _apart(calls)
                 rows = _some(erase, self.batch, rng)
                 if keep:
@@ -255,7 +279,7 @@ class ESD:
                 return Lesson(stack(rows), weight)
 
             fit(
-                net, learner.weights, lesson, updates=self.updates, lr=self.lr, optimizer=self.optimizer,
+                net, learner.weights, lesson, updates=updates, lr=self.lr, optimizer=self.optimizer,
                 schedule=self.schedule, metric=learner.metric, examiner=examiner,
                 seconds=self.budget, checkpoint=checkpoint and replace(checkpoint, run=card.to_json()),
                 window=max(1, self.rerecord), watch=watch,
@@ -340,8 +364,8 @@ class ESD:
     ) -> dict[str, LowRank]:
         """Where matrices through which the prompt enters start; a closed form moves names, and answers nothing else."""
         names = [concept for concept in concepts if not (concept.from_ or concept.image)]
-        first = entrance(denoiser(pipe)[1]) if names and moments else {}
-        layers = {layer: weights[f"{layer}.weight"] for layer in moments if f"{layer}.weight" in first}
+        closed = self._closed(denoiser(pipe)[1], concepts)
+        layers = {name.removesuffix(".weight"): weights[name] for name in closed}
         found = optimum(pipe, names, layers, moments, ways, rng) if layers else {}
         return {f"{layer}.weight": delta for layer, delta in found.items()}
 

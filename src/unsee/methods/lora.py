@@ -111,8 +111,8 @@ class LoRA(ESD):
             case "swap":
                 return steer(asked, c, u, 1.0)
 
-    def _start(self, *given: Any) -> dict[str, LowRank]:
-        return {} if self.action == "enhance" else super()._start(*given)
+    def _closed(self, net: nn.Module, concepts: Sequence[Concept]) -> list[str]:
+        return [] if self.action == "enhance" else super()._closed(net, concepts)
 
     @contextmanager
     def _learner(

@@ -36,7 +36,7 @@ A name cannot be erased from another one (`from_`): a matrix sees no more than t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from pydantic import ConfigDict
@@ -122,6 +122,10 @@ class UCE:
     def weights(self, net: nn.Module) -> dict[str, nn.Parameter]:
         """The matrices that change: those through which the prompt enters. Raises InputError if there is none."""
         return entrance(net)
+
+    def settled(self, net: nn.Module, concepts: Sequence[Concept]) -> Self:
+        """Itself: its settings leave nothing open."""
+        return self
 
     @each_denoiser
     def __call__(
