@@ -121,7 +121,7 @@ def families(folder: Path) -> None:
 
 def readers(folder: Path) -> None:
     """Random differences of a UNet with the layers of Stable Diffusion 1, a tenth as wide, in the hands of others."""
-    print("\n| read by | format | weights | largest difference from ours |\n|---|---|---|---|")
+    print("\n| read by | format | weights | largest difference from ours | of |\n|---|---|---|---|---|")
     torch.manual_seed(0)
     net = UNet2DConditionModel(cross_attention_dim=768, attention_head_dim=8, block_out_channels=(32, 64, 128, 128))
     pipe = SimpleNamespace(unet=net.eval().requires_grad_(False))
@@ -136,9 +136,10 @@ def readers(folder: Path) -> None:
         FORMATS[to].write(edit, pipe, path)
         with edit.applied(pipe):
             wanted = {name: value.clone() for name, value in net.state_dict().items()}
+        effect = max(float((net.state_dict()[name] - value).abs().max()) for name, value in wanted.items())
         for package, read in READERS.items():
             if importlib.util.find_spec(package.split("-")[0]) is None:
-                print(f"| {package} is not installed | {to} | | |")
+                print(f"| {package} is not installed | {to} | | | |")
                 continue
             before = {name: value.clone() for name, value in net.state_dict().items()}
             try:
@@ -146,7 +147,9 @@ def readers(folder: Path) -> None:
                 far = max(float((net.state_dict()[name] - value).abs().max()) for name, value in wanted.items())
             finally:
                 net.load_state_dict(before)
-            print(f"| {package} {version(package)} | {to} | {len(edit.deltas)} | {far:.1g} |", flush=True)
+            print(
+                f"| {package} {version(package)} | {to} | {len(edit.deltas)} | {far:.1g} | {effect:.1g} |", flush=True
+            )
 
 
 def lycoris(net: Any, path: Path) -> None:
