@@ -3,7 +3,7 @@
 1. the miniature with a church erased: every format's size, and how far the pictures that its reader draws are off
 2. edits of Stable Diffusion 1.4, ESD-x: sizes by arithmetic, from the layers of its denoiser without their weights
 3. every family in small, if tests/zoo.py is there: random differences of `cross-kv`, written and read back
-4. what LyCORIS and InvokeAI make of our files, if they are installed (`pip install lycoris-lora invokeai`)
+4. what LyCORIS makes of our files, if it is installed (`pip install lycoris-lora`)
 
 `python -m benchmarks.files readers` does the last one only; likewise sizes, miniature, families.
 """
@@ -165,20 +165,7 @@ def lycoris(net: Any, path: Path) -> None:
             make_module(*get_module(weights, key), key, layer).merge_to(1.0)
 
 
-def invokeai(net: Any, path: Path) -> None:
-    """Patched into the weights, as InvokeAI draws with a LoRA of Stable Diffusion 1 on a GPU."""
-    from invokeai.backend.patches.layer_patcher import LayerPatcher
-    from invokeai.backend.patches.lora_conversions.sd_lora_conversion_utils import lora_model_from_sd_state_dict
-    from invokeai.backend.util.original_weights_storage import OriginalWeightsStorage
-    from safetensors.torch import load_file
-
-    LayerPatcher.apply_smart_model_patch(
-        net, "lora_unet_", lora_model_from_sd_state_dict(load_file(path)), 1.0, OriginalWeightsStorage(), {}, net.dtype,
-        force_direct_patching=True, force_sidecar_patching=False,
-    )  # fmt: skip
-
-
-READERS: dict[str, Callable[[Any, Path], None]] = {"lycoris-lora": lycoris, "invokeai": invokeai}
+READERS: dict[str, Callable[[Any, Path], None]] = {"lycoris-lora": lycoris}
 
 if __name__ == "__main__":
     parts: dict[str, Callable[[Path], None]] = {
