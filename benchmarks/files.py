@@ -3,7 +3,7 @@
 1. the miniature with a church erased: every format's size, and how far the pictures that its reader draws are off
 2. edits of Stable Diffusion 1.4, ESD-x: sizes by arithmetic, from the layers of its denoiser without their weights
 3. every family in small, if tests/zoo.py is there: random differences of `cross-kv`, written and read back
-4. what LyCORIS and InvokeAI make of our files, if they are installed (`pip install lycoris-lora invokeai`)
+4. what LyCORIS makes of our files, if it is installed (`pip install lycoris-lora`)
 
 `python -m benchmarks.files readers` does the last one only; likewise sizes, miniature, families.
 """
@@ -121,7 +121,7 @@ def families(folder: Path) -> None:
 
 def readers(folder: Path) -> None:
     """Random differences of a UNet with the layers of Stable Diffusion 1, a tenth as wide, in the hands of others."""
-    print("\n| read by | format | weights | largest difference from ours |\n|---|---|---|---|")
+    print("\n| read by | format | weights | largest difference from ours | of |\n|---|---|---|---|---|")
     torch.manual_seed(0)
     net = UNet2DConditionModel(cross_attention_dim=768, attention_head_dim=8, block_out_channels=(32, 64, 128, 128))
     pipe = SimpleNamespace(unet=net.eval().requires_grad_(False))
@@ -136,9 +136,10 @@ def readers(folder: Path) -> None:
         FORMATS[to].write(edit, pipe, path)
         with edit.applied(pipe):
             wanted = {name: value.clone() for name, value in net.state_dict().items()}
+        effect = max(float((net.state_dict()[name] - value).abs().max()) for name, value in wanted.items())
         for package, read in READERS.items():
             if importlib.util.find_spec(package.split("-")[0]) is None:
-                print(f"| {package} is not installed | {to} | | |")
+                print(f"| {package} is not installed | {to} | | | |")
                 continue
             before = {name: value.clone() for name, value in net.state_dict().items()}
             try:
@@ -146,7 +147,9 @@ def readers(folder: Path) -> None:
                 far = max(float((net.state_dict()[name] - value).abs().max()) for name, value in wanted.items())
             finally:
                 net.load_state_dict(before)
-            print(f"| {package} {version(package)} | {to} | {len(edit.deltas)} | {far:.1g} |", flush=True)
+            print(
+                f"| {package} {version(package)} | {to} | {len(edit.deltas)} | {far:.1g} | {effect:.1g} |", flush=True
+            )
 
 
 def lycoris(net: Any, path: Path) -> None:
@@ -162,20 +165,7 @@ def lycoris(net: Any, path: Path) -> None:
             make_module(*get_module(weights, key), key, layer).merge_to(1.0)
 
 
-def invokeai(net: Any, path: Path) -> None:
-    """Patched into the weights, as InvokeAI draws with a LoRA of Stable Diffusion 1 on a GPU."""
-    from invokeai.backend.patches.layer_patcher import LayerPatcher
-    from invokeai.backend.patches.lora_conversions.sd_lora_conversion_utils import lora_model_from_sd_state_dict
-    from invokeai.backend.util.original_weights_storage import OriginalWeightsStorage
-    from safetensors.torch import load_file
-
-    LayerPatcher.apply_smart_model_patch(
-        net, "lora_unet_", lora_model_from_sd_state_dict(load_file(path)), 1.0, OriginalWeightsStorage(), {}, net.dtype,
-        force_direct_patching=True, force_sidecar_patching=False,
-    )  # fmt: skip
-
-
-READERS: dict[str, Callable[[Any, Path], None]] = {"lycoris-lora": lycoris, "invokeai": invokeai}
+READERS: dict[str, Callable[[Any, Path], None]] = {"lycoris-lora": lycoris}
 
 if __name__ == "__main__":
     parts: dict[str, Callable[[Path], None]] = {

@@ -261,7 +261,11 @@ def test_every_reader_is_told_to_read_safetensors_only() -> None:
         imports = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
         assert not {"pickle", "dill", "joblib", "shelve", "marshal"} & imports, path
         for node in ast.walk(tree):
-            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in told):
+            if not isinstance(node, ast.Call):
+                continue
+            trusts = [ast.unparse(keyword.value) for keyword in node.keywords if keyword.arg == "trust_remote_code"]
+            assert "True" not in trusts, f"{path.name}:{node.lineno} runs a model's own code unasked"
+            if not (isinstance(node.func, ast.Attribute) and node.func.attr in told):
                 continue
             owner = ast.unparse(node.func.value)
             if node.func.attr == "load" and owner != "torch":
@@ -316,6 +320,9 @@ def test_a_pickle_runs_nothing_even_when_it_is_asked_for(pipe: Any, tmp_path: Pa
     for unpickle in (False, True):
         with pytest.raises(InputError):
             adopt(tmp_path / "esd.pt", pipe, unpickle=unpickle)
+    (tmp_path / "esd.pt").rename(tmp_path / "lora.bin")  # diffusers reads a LoRA of that name as a pickle
+    with pytest.raises(InputError, match="no other kind is read"):
+        lora.read_tensors(tmp_path / "lora.bin")
     assert not (tmp_path / "ran").exists()
 
 
