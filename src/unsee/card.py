@@ -54,7 +54,7 @@ class Card:
     settings   every hyperparameter of the method, after defaults
     concepts   what was erased
     base       the model: "mini", a hub id, or the name of a folder
-    base_hash  `pipelines.fingerprint` of the denoiser that was edited, as it was then: for an edit that was made on top
+    base_hash  `pipelines.base_hash` of the denoisers that were edited, as they were then: for an edit that was made on top
                of another, that of the model with the other one applied
     seed       of everything random
     versions   of unsee and of the libraries that computed it
