@@ -54,8 +54,8 @@ class Card:
     settings   every hyperparameter of the method, after defaults
     concepts   what was erased
     base       the model: "mini", a hub id, or the name of a folder
-    base_hash  `pipelines.fingerprint` of the denoiser that was edited, as it was then: for an edit that was made on top
-               of another, that of the model with the other one applied
+    base_hash  `pipelines.base_hash` of the denoisers that were edited, as they were then: for an edit that was made on
+               top of another, that of the model with the other one applied
     seed       of everything random
     versions   of unsee and of the libraries that computed it
     kept       every word that the method was shown as one to leave alone, whoever chose it
