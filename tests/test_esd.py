@@ -1,6 +1,7 @@
 """The formula, by hand and against the network; what ESD may and may not touch."""
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from unsee.config import build
 from unsee.layers import entrance, select
 from unsee.methods.esd import ESD, NEUTRAL, RUNS, TEMPLATES, UPDATES, steer
 from unsee.methods.lora import LoRA
-from unsee.methods.settings import in_templates, random_words, staying
+from unsee.methods.settings import contexts, in_templates, spared_words, staying
 from unsee.methods.uce import optimum
 from unsee.recorder import conditions, record, replay, second_moments, single
 
@@ -49,6 +50,19 @@ def test_targets_with_an_anchor_start_at_the_anchor(pipe: Any) -> None:
         torch.testing.assert_close(row.output, 2 * a - c, atol=1e-4, rtol=1e-4)
 
 
+def test_beside_another_word_that_word_stays(pipe: Any) -> None:
+    erase = partial(ESD(**{**QUICK, "templates": ("{}",)})._erase, pipe, unsee.Concept("church"))
+    ways = ["{}", "{} in ink style"]
+    rows = erase(2, torch.Generator().manual_seed(0), lambda *_: None, contexts=ways)
+    beside = []
+    for row in (one for call in rows for one in single(call)):
+        plain, styled = predict(pipe, "church", row), predict(pipe, "church in ink style", row)
+        beside.append(torch.allclose(replay(pipe.unet, row), styled, atol=1e-4))
+        c, u = (styled, predict(pipe, "in ink style", row)) if beside[-1] else (plain, predict(pipe, "", row))
+        torch.testing.assert_close(row.output, 2 * u - c, atol=1e-4, rtol=1e-4)
+    assert 0 < sum(beside) < len(beside)
+
+
 def test_erasing_from_something_asks_for_that(pipe: Any) -> None:
     method = ESD(**{**QUICK, "runs": 1, "templates": ("{}",)})
     concept = unsee.Concept("crown", from_="cowboy")
@@ -65,7 +79,7 @@ def says(pipe: Any, row: Any, word: str) -> bool:
 
 
 def test_what_stays_is_asked_for_as_it_is(pipe: Any) -> None:
-    keep, empty = ESD(**QUICK)._keep(pipe, ["castle"], torch.Generator().manual_seed(0), lambda *_: None)
+    keep, empty = ESD(**QUICK)._keep(pipe, ["a castle"], torch.Generator().manual_seed(0), lambda *_: None)
     for rows in (keep, empty):
         for row in rows[:4]:
             torch.testing.assert_close(replay(pipe.unet, row), row.output, atol=1e-4, rtol=1e-4)
@@ -138,9 +152,10 @@ def test_what_reads_the_prompt_starts_at_the_closed_form(pipe: Any) -> None:
     edit = ESD(**STILL)(pipe, church)
     names = {name.removesuffix(".weight"): weight for name, weight in entrance(pipe.unet).items()}
     rng = torch.Generator().manual_seed(0)
-    kept = (*staying((church,), ESD(**STILL).neutral), *random_words(pipe, 8, (church,), rng))
-    moments = second_moments(pipe, in_templates(ESD.templates, kept, rng), list(names))
-    for layer, delta in optimum(pipe, (church,), names, moments).items():
+    kept = (*staying((church,), ESD(**STILL).neutral), *spared_words(pipe, 8, (church,), list(names), rng))
+    ways = contexts(pipe, ESD.templates, ESD.company, (church,), rng)
+    moments = second_moments(pipe, in_templates(ways, kept, rng, each=2), list(names))
+    for layer, delta in optimum(pipe, (church,), names, moments, ways, rng).items():
         dense = delta.dense(names[layer].shape)
         found = edit.deltas[f"unet.{layer}.weight"]
         assert isinstance(found, torch.Tensor)
@@ -202,8 +217,6 @@ def test_the_paper_preset_draws_from_the_edited_model(pipe: Any, monkeypatch: py
 
 
 def test_re_recorded_targets_are_the_frozen_models(pipe: Any, edit: unsee.Edit) -> None:
-    from functools import partial
-
     from unsee.layers import swapped
 
     weights = select(pipe.unet, "cross")

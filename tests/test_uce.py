@@ -8,6 +8,8 @@ import torch
 import unsee
 from unsee.edit import LowRank
 from unsee.errors import InputError
+from unsee.methods import settings
+from unsee.methods.settings import COMPANY, contexts, spared_words, stand_ins
 from unsee.methods.uce import UCE, solve
 from unsee.recorder import inputs
 
@@ -77,9 +79,33 @@ def test_it_does_not_matter_how_large_a_text_encoder_counts() -> None:
     torch.testing.assert_close(small, large)
 
 
+def test_stand_ins_leave_all_other_tokens_in_their_places(pipe: Any) -> None:
+    rng, name = torch.Generator().manual_seed(0), "a garbage truck"
+    words = stand_ins(pipe, name, 5, [unsee.Concept(name)], rng)
+    assert len(set(words)) == 5
+    length = {len(pipe.tokenizer(f"{word} in ink style").input_ids) for word in words}
+    assert length == {len(pipe.tokenizer(f"{name} in ink style").input_ids)}
+
+
+def test_names_are_met_beside_random_words(pipe: Any) -> None:
+    ways = contexts(pipe, ("a {}",), 3, [unsee.Concept("church")], torch.Generator().manual_seed(0))
+    assert ways[0] == "a {}"
+    assert len(set(ways)) == 1 + 3 * len(COMPANY)
+    assert all("{}" in way and "*" not in way for way in ways)
+
+
+def test_other_names_of_a_concept_are_not_spared(pipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "random_words", lambda *_: ["dog", "church", "castle", "house", "star"])
+    layers = [name.removesuffix(".weight") for name in UCE().weights(pipe.unet)]
+    some = spared_words(pipe, 5, [unsee.Concept("church")], layers, torch.Generator())
+    assert "church" not in some
+    assert {"dog", "star"} <= set(some)
+    assert len(spared_words(pipe, 5, [unsee.Concept("church")], [], torch.Generator())) == 5
+
+
 def test_the_model_reads_the_anchor_in_the_name(pipe: Any) -> None:
     """Measured on the pipeline's own encoder: the mean over what differs between two prompts of one word each."""
-    method = UCE(**{**TINY, "templates": ("{}",), "ridge": 1e-3, "keep_weight": 0.1})
+    method = UCE(**{**TINY, "templates": ("{}",), "company": 0, "eta": 0, "ridge": 1e-3, "keep_weight": 0.1})
     edit = method(pipe, [unsee.Concept("church", anchor="castle"), unsee.Concept("dog", anchor="guitar")])
     weights = {name: weight.detach().clone() for name, weight in method.weights(pipe.unet).items()}
     with edit.applied(pipe):

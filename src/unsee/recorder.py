@@ -268,6 +268,12 @@ def inputs(pipe: Any, prompts: Sequence[str], layers: Sequence[str]) -> dict[str
     return {name: heard[first] for first, names in together.items() for name in names}
 
 
+def means(pipe: Any, prompts: Sequence[str], layer: str, *, batch: int = 64) -> Tensor:
+    """The inputs of a layer of the denoiser for B prompts, each a mean over all tokens: (B, features)."""
+    parts = [inputs(pipe, prompts[start : start + batch], [layer])[layer] for start in range(0, len(prompts), batch)]
+    return torch.cat([x.flatten(1, -2).float().mean(1) for x in parts])
+
+
 def _together(pipe: Any, prompt: str, layers: Sequence[str]) -> dict[str, list[str]]:
     """Layers that read one tensor, by the first of them: all cross-attention reads what the text encoder wrote."""
     heard: dict[str, Tensor] = {}  # holds what was read, so that no two tensors had one place in memory

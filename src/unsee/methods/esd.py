@@ -5,8 +5,9 @@ Gandikota, Materzynska, Fiotto-Kaufman, Bau: "Erasing Concepts from Diffusion Mo
     e_theta(x_t, c, t)  <-  e(x_t, t) - eta [e(x_t, c, t) - e(x_t, t)]                                  (eq. 6)
 
 e is the frozen model, e_theta the edited one, c the concept's prompt; the loss is the mean squared error. The weights
-of the target sum to one, so it is right as it stands for eps, v, x0 and flow predictions. Four variants:
+of the target sum to one, so it is right as it stands for eps, v, x0 and flow predictions. Five variants:
 
+    beside w:      e(x_t, w) - eta [e(x_t, c with w) - e(x_t, w)]          not in the paper; w stays, c goes
     anchor a:      e(x_t, a) - eta [e(x_t, c) - e(x_t, a)]     eta = 0: concept ablation's target (Kumari et al., 2023)
     erase c from b, asked with the prompt b, at x_t of a run for b:
                    e(x_t, b) - eta [e(x_t, c) - e(x_t)]        from the authors' code; not in the paper
@@ -18,7 +19,8 @@ Departures from the paper
 - eta is the paper's. The authors' present code counts from one: its negative_guidance = 2 is eta = 1 here.
 - x_t comes from guided runs of the frozen model, recorded once before the first update and used at all their steps.
   The paper draws x_t anew from the model being edited before every update: `rerecord = 1`.
-- The concept is erased under a few everyday templates ("a picture of a {}"), not under its bare name only.
+- The concept is erased under a few everyday templates ("a picture of a {}") and beside random words ("a {} and a dog"),
+  not under its bare name only: a text encoder writes a name otherwise in company (docs/LOG.md).
 - The paper's 1000 updates of Adam, of one row each at 1e-5, are here a few updates of many rows at a higher rate, which
   warms up and falls to zero, by an optimizer that keeps to the directions of its inputs (fit.fit says why).
 - Where a matrix reads the prompt, it starts at what UCE solves for (uce.optimum), which is near and costs no updates;
@@ -33,7 +35,7 @@ Departures from the paper
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -66,7 +68,7 @@ from unsee.methods.settings import (
     Templates,
     contexts,
     in_templates,
-    random_words,
+    spared_words,
     staying,
 )
 from unsee.methods.uce import optimum
@@ -155,10 +157,10 @@ class ESD:
     schedule: str = "linear"
     batch: Count = 8
     runs: Count | None = None
-    keep_runs: Count = 8
-    keep_weight: NotNegative = 1.0
+    keep_runs: Count = 32
+    keep_weight: NotNegative = 3.0
     company: Number = 32
-    spared: Number = 128
+    spared: Number = 384
     damping: Positive = 0.01
     guidance_scale: Annotated[float, Field(gt=1, allow_inf_nan=False)] = 3.0
     steps: Annotated[int, Field(ge=2)] = 20
@@ -240,15 +242,20 @@ class ESD:
         weights = self.weights(net)
         rng = torch.Generator().manual_seed(seed)
         stay, named = staying(concepts, self.neutral), sum(len(concept.keep) for concept in concepts)
-        spared = random_words(pipe, self.spared, concepts, rng)
+        texts = [weight.removesuffix(".weight") for weight in weights if reads_text(weight)]
+        spared = spared_words(pipe, self.spared, concepts, texts, rng)
         kept = (*(stay if self.keep_weight or spared else ()), *spared)
         settings = settings_of(replace(self, updates=updates, runs=recorded))
         made = (self.called, settings, concepts, name(pipe), fingerprint(net), seed, versions(), kept)
         card = Card(*made, call=said_options(pipe))
-        ways = contexts(pipe, self.templates, self.company, concepts, rng)
-        moments = self._moments(pipe, weights, kept, ways, rng) if kept else {}
+        closed = self._closed(net, concepts)
+        ways = contexts(pipe, self.templates, self.company if closed else 0, concepts, rng)
+        moments = second_moments(pipe, in_templates(ways, kept, rng, each=2), texts) if texts and kept else {}
         metric = {f"{layer}.weight": sparing(moment, self.damping) for layer, moment in moments.items() if spared}
-        start = self._start(pipe, concepts, weights, moments, ways, rng)
+        names = [concept for concept in concepts if not (concept.from_ or concept.image)]
+        layers = {name.removesuffix(".weight"): weights[name] for name in closed}
+        found = optimum(pipe, names, layers, moments, ways, rng) if layers else {}
+        start = {f"{layer}.weight": delta for layer, delta in found.items()}
 
         out = self.held_out
         asked = [concept.erase for concept in concepts[:1]]
@@ -256,9 +263,10 @@ class ESD:
 
         with self._learner(net, weights, metric, start, seed) as learner, memory:
             runs, most = 0 if self.rerecord else recorded, max(self.keep_runs, named) if self.keep_weight else 0
-            calls = [call for concept in concepts for call in self._erase(pipe, concept, runs + out, rng, watch)]
+            record_all = partial(self._erase, pipe, contexts=ways)
+            calls = [call for concept in concepts for call in record_all(concept, runs + out, rng, watch)]
             erase, erase_exam = _apart(calls, out)
-            with_word, without = self._keep(pipe, stay[: most + out], rng, watch)
+            with_word, without = self._keep(pipe, in_templates(ways, stay[: most + out], rng), rng, watch)
             keep, keep_exam = _apart(with_word, out)
             empty, _ = _apart(without, out)
             examiner = Examiner(stack(erase_exam), stack(keep_exam), patience=self.patience) if keep_exam else None
@@ -268,7 +276,7 @@ class ESD:
                 if self.rerecord and update % self.rerecord == 0:
                     concept = concepts[update // self.rerecord % len(concepts)]
                     at = torch.randperm(self.steps, generator=rng)[: self.rerecord].tolist()
-                    calls = self._erase(pipe, concept, recorded, rng, quiet, at, learner.teacher)
+                    calls = self._erase(pipe, concept, recorded, rng, quiet, at, learner.teacher, ways)
                     erase[:], _ = _apart(calls)
                 rows = _some(erase, self.batch, rng)
                 if keep:
@@ -317,57 +325,38 @@ class ESD:
         watch: Watch,
         at: Sequence[int] | None = None,
         teacher: Callable[[], AbstractContextManager[None]] = nullcontext,
+        contexts: Sequence[str] = (),
     ) -> list[Call]:
         """Calls that ask for the concept in so many runs, one a step, each with its targets as output.
 
         at, teacher  with a model that is being edited: the steps to record; where the frozen model answers
+        contexts     prompts to ask under, instead of the templates
         """
         _, net = denoiser(pipe)
-        ways = list(product(self.templates, concept.names))
+        ways = list(product(contexts or self.templates, concept.names))
         ways = [ways[k] for k in islice(cycle(torch.randperm(len(ways), generator=rng).tolist()), runs)]
         prompts = [way.format(concept.from_ or word) for way, word in ways]
         trajectory = self._record(pipe, prompts, rng, watch, at, picture(concept.image) if concept.image else None)
         named = conditions(pipe, [way.format(word) for way, word in ways]) if concept.from_ else None
-        anchor = conditions(pipe, [way.format(concept.anchor) for way, _ in ways]) if concept.anchor else None
+        alone = torch.tensor([way in self.templates and not concept.anchor for way, _ in ways])
+        rest = [" ".join(way.format(concept.anchor or "").split()) for way, _ in ways]
+        anchor = conditions(pipe, rest) if not alone.all() else None
         calls = []
         with teacher():
             for step in trajectory if teacher is nullcontext else map(partial(again, net), trajectory):
                 c = replay(net, named, like=step.concept) if named else step.concept.output
-                u = replay(net, anchor, like=step.concept) if anchor else step.null.output
+                u = step.null.output.clone()
+                if anchor:
+                    u[~alone] = replay(net, anchor, like=step.concept)[~alone]
                 calls.append(replace(step.concept, output=self._target(concept, step.concept.output, c, u)))
         return calls
 
     def _keep(
-        self, pipe: Any, words: Sequence[str], rng: torch.Generator, watch: Watch
+        self, pipe: Any, prompts: Sequence[str], rng: torch.Generator, watch: Watch
     ) -> tuple[list[Call], list[Call]]:
         """What must stay: calls with other prompts, and with none, one a step. Their own outputs are their targets."""
-        trajectory = self._record(
-            pipe, in_templates(self.templates, words, rng), rng, lambda _, *done: watch("keep", *done)
-        )
+        trajectory = self._record(pipe, prompts, rng, lambda _, *done: watch("keep", *done))
         return [step.concept for step in trajectory], [step.null for step in trajectory]
-
-    def _moments(
-        self, pipe: Any, weights: Iterable[str], words: Sequence[str], ways: Sequence[str], rng: torch.Generator
-    ) -> dict[str, Tensor]:
-        """For each layer that reads the prompt, the second moment of what it reads of the words."""
-        layers = [weight.removesuffix(".weight") for weight in weights if reads_text(weight)]
-        return second_moments(pipe, in_templates(ways, words, rng, each=4), layers) if layers else {}
-
-    def _start(
-        self,
-        pipe: Any,
-        concepts: Sequence[Concept],
-        weights: Mapping[str, Tensor],
-        moments: Mapping[str, Tensor],
-        ways: Sequence[str],
-        rng: torch.Generator,
-    ) -> dict[str, LowRank]:
-        """Where matrices through which the prompt enters start; a closed form moves names, and answers nothing else."""
-        names = [concept for concept in concepts if not (concept.from_ or concept.image)]
-        closed = self._closed(denoiser(pipe)[1], concepts)
-        layers = {name.removesuffix(".weight"): weights[name] for name in closed}
-        found = optimum(pipe, names, layers, moments, ways, rng) if layers else {}
-        return {f"{layer}.weight": delta for layer, delta in found.items()}
 
     def _record(
         self,

@@ -59,7 +59,7 @@ from unsee.methods.settings import (
     Templates,
     contexts,
     in_templates,
-    random_words,
+    spared_words,
     stand_ins,
     staying,
 )
@@ -91,7 +91,7 @@ class UCE:
     keep_weight  s: how strictly what must stay does
     ridge        lambda: how much every other change costs
     company      random words that a name meets in each prompt of settings.COMPANY
-    spared       random words of the tokenizer that must stay; 0: none
+    spared       random words of the tokenizer that must stay, but for other names of the concept; 0: none
     templates    prompts; {} is the concept's name, or a word that must stay
     neutral      words that must stay, beside the concept's own `keep`
 
@@ -99,11 +99,11 @@ class UCE:
     Raises pydantic's ValidationError, a ValueError, on a setting that is unknown or out of range.
     """
 
-    eta: NotNegative = 0.5
+    eta: NotNegative = 0.7
     keep_weight: NotNegative = 0.3
     ridge: Positive = 0.03
     company: Number = 32
-    spared: Number = 64
+    spared: Number = 384
     templates: Templates = TEMPLATES
     neutral: tuple[str, ...] = NEUTRAL
 
@@ -148,12 +148,12 @@ class UCE:
         key, net = denoiser(pipe)
         rng = torch.Generator().manual_seed(seed)
         weights = {name.removesuffix(".weight"): weight for name, weight in self.weights(net).items()}
-        kept = (*staying(concepts, self.neutral), *random_words(pipe, self.spared, concepts, rng))
+        kept = (*staying(concepts, self.neutral), *spared_words(pipe, self.spared, concepts, list(weights), rng))
         made = ("uce", settings_of(self), concepts, name(pipe), fingerprint(net), seed, versions(), kept)
         card = Card(*made, call=said_options(pipe))
 
         ways = contexts(pipe, self.templates, self.company, concepts, rng)
-        moments = second_moments(pipe, in_templates(ways, kept, rng, each=4), list(weights)) if kept else {}
+        moments = second_moments(pipe, in_templates(ways, kept, rng, each=2), list(weights)) if kept else {}
         found = optimum(
             pipe, concepts, weights, moments, ways, rng, eta=self.eta,
             keep_weight=self.keep_weight, ridge=self.ridge, watch=watch,
