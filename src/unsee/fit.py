@@ -36,7 +36,8 @@ class MatrixAdam(torch.optim.Optimizer):
     m <- 0.9 m + 0.1 g / sqrt(v),   v <- 0.99 v + 0.01 mean(g^2), without bias,   w <- w - lr m
 
     What it adds to a matrix lies in the span of the inputs it was trained on: others are hardly touched. Adam scales
-    number by number, leaves that span, and costs other concepts more (docs/LOG.md).
+    number by number, leaves that span, and costs other concepts more (docs/LOG.md). v is at least 1e-8 of the largest
+    matrix's: where attention has settled, a gradient is nothing but rounding, and moves nothing.
     """
 
     def __init__(self, params: Iterable[Any]):
@@ -44,19 +45,20 @@ class MatrixAdam(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        for group in self.param_groups:
-            for weight in group["params"]:
-                if weight.grad is None:
-                    continue
-                state = self.state[weight]
-                if not state:
-                    state["step"], state["square"] = torch.zeros(()), torch.zeros((), device=weight.device)
-                state["step"] += 1
-                state["square"].lerp_(weight.grad.square().mean(), 0.01)
-                grad = weight.grad / ((state["square"] / (1 - 0.99 ** state["step"].item())).sqrt() + 1e-12)
-                if "momentum" not in state:
-                    state["momentum"] = grad.clone()
-                weight.sub_(state["momentum"].lerp_(grad, 0.1), alpha=group["lr"])
+        moved = [(group["lr"], w) for group in self.param_groups for w in group["params"] if w.grad is not None]
+        for _, weight in moved:
+            state = self.state[weight]
+            if not state:
+                state["step"], state["square"] = torch.zeros(()), torch.zeros((), device=weight.device)
+            state["step"] += 1
+            state["square"].lerp_(weight.grad.square().mean(), 0.01)
+        floor = 1e-8 * max(float(self.state[weight]["square"]) for _, weight in moved) + 1e-24
+        for lr, weight in moved:
+            state = self.state[weight]
+            grad = weight.grad / (state["square"].clamp(min=floor) / (1 - 0.99 ** state["step"].item())).sqrt()
+            if "momentum" not in state:
+                state["momentum"] = grad.clone()
+            weight.sub_(state["momentum"].lerp_(grad, 0.1), alpha=lr)
 
 
 OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {

@@ -271,7 +271,8 @@ def inputs(pipe: Any, prompts: Sequence[str], layers: Sequence[str]) -> dict[str
 def means(pipe: Any, prompts: Sequence[str], layer: str, *, batch: int = 64) -> Tensor:
     """The inputs of a layer of the denoiser for B prompts, each a mean over all tokens: (B, features)."""
     parts = [inputs(pipe, prompts[start : start + batch], [layer])[layer] for start in range(0, len(prompts), batch)]
-    return torch.cat([x.flatten(1, -2).float().mean(1) for x in parts])
+    sizes = [min(batch, len(prompts) - start) for start in range(0, len(prompts), batch)]
+    return torch.cat([x.reshape(n, -1, x.shape[-1]).float().mean(1) for n, x in zip(sizes, parts, strict=True)])
 
 
 def _together(pipe: Any, prompt: str, layers: Sequence[str]) -> dict[str, list[str]]:
