@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import wraps
 from typing import Any, TypeVar, cast
 
 from unsee.checkpoint import Checkpoint
-from unsee.concepts import Concept
 from unsee.edit import Edit
 from unsee.pipelines import base_hash, denoisers, focused
-from unsee.recorder import Watch, quiet
 
 Make = TypeVar("Make", bound=Callable[..., Edit])
 
@@ -23,23 +21,15 @@ def each_denoiser(make: Make) -> Make:
     """
 
     @wraps(make)
-    def make_all(
-        self: Any,
-        pipe: Any,
-        concepts: Concept | Sequence[Concept],
-        *,
-        seed: int = 0,
-        watch: Watch = quiet,
-        checkpoint: Checkpoint | None = None,
-    ) -> Edit:
+    def make_all(self: Any, pipe: Any, concepts: Any, *, checkpoint: Checkpoint | None = None, **options: Any) -> Edit:
         keys = list(denoisers(pipe))
         if len(keys) == 1:
-            return make(self, pipe, concepts, seed=seed, watch=watch, checkpoint=checkpoint)
+            return make(self, pipe, concepts, checkpoint=checkpoint, **options)
         edits = []
         for key in keys:
             state = checkpoint and replace(checkpoint, path=checkpoint.path.with_stem(f"{checkpoint.path.stem}-{key}"))
             with focused(pipe, key):
-                edits.append(make(self, pipe, concepts, seed=seed, watch=watch, checkpoint=state))
+                edits.append(make(self, pipe, concepts, checkpoint=state, **options))
         points = zip(*(edit.card.curve for edit in edits), strict=False)  # one may have stopped early
         curve = tuple((p[0][0], *(sum(point[k] for point in p) / len(p) for k in (1, 2))) for p in points)
         card = replace(edits[0].card, base_hash=base_hash(pipe, keys), curve=curve)

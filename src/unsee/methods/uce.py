@@ -23,12 +23,12 @@ Departures from the paper
   same places of the same prompts with the other words there. The authors' code takes the last token of the
   name alone, and its first version all from there to the end of the padding. Where a text encoder looks back, the end
   mark and the padding say the name too, and a model may read it from those: on the miniature the last token of a bare
-  name moves nothing (docs/LOG.md). The mean costs rank one, reads no tokenizer, and so fits any text encoder. For ""
+  name moves nothing (docs/LOG.md). The mean costs rank one, and fits any text encoder. For ""
   the authors' index of the last token points at the begin mark, which says nothing; here places are compared in pairs.
 - What stays is a mean over all tokens of all words in the same company, not a sum over last tokens: s means the same
   for ten words and for a thousand. Random words of the tokenizer and neutral ones stay too, beside those of `keep`.
 - lambda is in units of the mean square of C, so one number serves text encoders of any scale.
-`UCE.presets["paper"]` takes back the words and weights, not these units and columns.
+`UCE.presets["paper"]` takes back the words that stay and the weights, not these units, columns and words that stand in.
 
 A name cannot be erased from another one (`from_`): a matrix sees no more than the tokens, and has no answer to steer.
 """
