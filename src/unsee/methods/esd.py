@@ -333,6 +333,8 @@ class ESD:
         contexts     prompts to ask under, instead of the templates
         """
         _, net = denoiser(pipe)
+        if concept.from_ or concept.image:  # no name alone, whose company stays: the templates say what to ask
+            contexts = ()
         ways = list(product(contexts or self.templates, concept.names))
         ways = [ways[k] for k in islice(cycle(torch.randperm(len(ways), generator=rng).tolist()), runs)]
         prompts = [way.format(concept.from_ or word) for way, word in ways]
