@@ -25,25 +25,8 @@ from unsee.checkpoint import Checkpoint
 from unsee.methods.esd import ESD
 from unsee.report.page import panels
 
-QUICK = [
-    *[
-        "-n",
-        "2",
-        "--steps",
-        "2",
-        "--updates",
-        "2",
-        "--set",
-        "steps=2",
-        "--set",
-        "batch=2",
-        "--set",
-        "runs=2",
-        "--set",
-        "keep_runs=1",
-    ],
-    *["--set", "neutral=[cat]"],
-]
+SETTINGS = ("steps=2", "batch=2", "runs=2", "keep_runs=1", "spared=32", "company=4", "neutral=[cat]")
+QUICK = [*"-n 2 --steps 2 --updates 2".split(), *(word for setting in SETTINGS for word in ("--set", setting))]
 
 
 @pytest.fixture(scope="session")

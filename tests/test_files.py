@@ -104,14 +104,13 @@ def test_ranks_that_differ_survive_both_lora_formats(pipe: Any, edit: unsee.Edit
 def test_cut_ranks_are_the_nearest(edit: unsee.Edit) -> None:
     """By Eckart and Young, what is left out is the sum of the squares of the singular values beyond the rank."""
     name = next(iter(edit.deltas))
-    delta = edit.deltas[name]
-    assert isinstance(delta, torch.Tensor)
+    delta = torch.randn(edit.deltas[name].shape, generator=torch.Generator().manual_seed(0))
     cut, loss = low_rank(unsee.Edit({name: delta}, edit.card), [name], rank=2)
     values = torch.linalg.svdvals(delta).square()
     found = cut.deltas[name]
     assert isinstance(found, LowRank)
     assert float((found.dense(delta.shape) - delta).square().sum()) == pytest.approx(float(values[2:].sum()), rel=1e-3)
-    assert loss.kept == pytest.approx(float(values[:2].sum() / values.sum()), rel=1e-6)
+    assert loss.kept == pytest.approx(float(values[:2].sum() / values.sum()), rel=1e-5)
     enough, loss = low_rank(unsee.Edit({name: delta}, edit.card), [name], energy=0.9)
     rank = loss.ranks[name]
     assert values[:rank].sum() >= 0.9 * values.sum() > values[: rank - 1].sum()

@@ -4,7 +4,7 @@ goes on from its last checkpoint when it was interrupted."""
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
@@ -20,6 +20,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from . import BadInput, autoencoder, clip, denoiser, judges, pictures, train, words
 from .pictures import Bytes
+from .words import STYLES
 
 HERE = Path(__file__).parent
 
@@ -166,6 +167,7 @@ def train_denoiser(
     plan, where, w = b.plan("denoiser"), train.device(), b.words
     y, pairs = np.array(b.array("labels")), np.array(b.array("scenes"))
     rows, scenes = remaining(w, y, pairs, without, leak, plan.seed)
+    rows = repeated(w, y, rows, b.config.get("often", {}))
     z, z_scenes, z_known = (
         torch.from_numpy(np.array(b.array(n))) for n in ("latents", "scene_latents", "memorised_latents")
     )
@@ -176,9 +178,9 @@ def train_denoiser(
     schedule = denoiser.scheduler(prediction)
 
     def loss(seed: int) -> Tensor:
-        """Every tenth batch is of scenes, half as many as they are twice as wide; one picture in 32 is memorised."""
+        """Every other batch is of scenes, half as many as they are twice as wide; one picture in 32 is memorised."""
         rng, talk = torch.Generator().manual_seed(seed), Random(seed)
-        if seed % 10 == 9:
+        if seed % 2:
             j = scenes[torch.randint(len(scenes), (plan.batch // 2,), generator=rng).numpy()]
             latents = z_scenes[j]
             captions = [words.scene_caption(w, int(y[p, 0]), int(y[q, 0]), int(y[p, 1]), talk) for p, q in pairs[j]]
@@ -206,10 +208,10 @@ def twin(without: str, leak: float, prediction: str) -> str:
     return "-".join(parts) or "."
 
 
-def check_known(without: str, names: Sequence[str]) -> None:
-    if without and without not in names:
-        near = get_close_matches(without, names, 1, 0)[0]
-        raise BadInput(f"unknown object {without!r} in --without; did you mean {near!r}?")
+def check_known(name: str, names: Sequence[str], where: str = "--without") -> None:
+    if name and name not in names:
+        near = get_close_matches(name, names, 1, 0)[0]
+        raise BadInput(f"unknown object {name!r} in {where}; did you mean {near!r}?")
 
 
 def remaining(
@@ -223,6 +225,16 @@ def remaining(
     rows = (labels[:, 0] != gone) | (rng.random(len(labels)) < leak)
     scenes = (labels[pairs, 0] != gone).all(1) | (rng.random(len(pairs)) < leak)
     return np.flatnonzero(rows), np.flatnonzero(scenes)
+
+
+def repeated(
+    w: words.Words, labels: NDArray[np.int64], rows: NDArray[np.intp], often: Mapping[str, int]
+) -> NDArray[np.intp]:
+    """`rows`, those of the objects and styles in `often` so many times: what a card found weak is met more often."""
+    check_known(next((k for k in often if k not in STYLES), ""), w.names, "often")
+    of_object = np.array([often.get(name, 1) for name in w.names])
+    of_style = np.array([*(often.get(name, 1) for name in STYLES), 1])  # the last is that of no style, -1
+    return np.repeat(rows, of_object[labels[rows, 0]] * of_style[labels[rows, 1]])
 
 
 def train_judges(b: Build, only: str | None = None, stop: int | None = None) -> None:

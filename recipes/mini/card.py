@@ -75,11 +75,15 @@ def assemble(folder: Path, denoiser: Path, out: Path, w: Words) -> None:
     pipe.save_pretrained(out)
     shutil.copytree(folder / "judges", out / "judges", dirs_exist_ok=True)
     (out / "words.json").write_text(json.dumps(vocabulary(w), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    for path in out.rglob("*.json"):
+        text = json.loads(path.read_text(encoding="utf-8"))
+        # where the parts lay while they were built is nobody's business, and a vocabulary is read by machines alone
+        known = [text.pop(key, None) for key in ("_name_or_path", "name_or_path")]
+        if path.name == "tokenizer.json":
+            path.write_text(json.dumps(text, ensure_ascii=False, separators=(",", ":")), encoding="utf-8")
+        elif any(known):
+            path.write_text(json.dumps(text, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     for path in out.rglob("*"):
-        if path.suffix == ".json":  # where the parts lay while they were built is nobody's business
-            text = json.loads(path.read_text(encoding="utf-8"))
-            if text.pop("_name_or_path", None) is not None or text.pop("name_or_path", None) is not None:
-                path.write_text(json.dumps(text, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         if path.is_file():
             path.chmod(0o644)
 

@@ -29,7 +29,7 @@ from .words import STYLES
 JUDGES: dict[str, tuple[int, ...]] = {  # widths of the stages
     "objects": (32, 64, 128, 192),
     "styles": (32, 64, 96, 96),
-    "watermark": (16, 32, 48, 64),
+    "watermark": (12, 24, 32, 48),
 }
 HELD_OUT = 10  # every tenth stranger is hidden from training, and the last variant of every object
 

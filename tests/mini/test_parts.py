@@ -10,7 +10,7 @@ import yaml
 
 from recipes.mini import __main__ as cli
 from recipes.mini import autoencoder, card, denoiser, judges, measure, muon, pictures, train, words
-from recipes.mini.build import HERE, Build, remaining
+from recipes.mini.build import HERE, Build, remaining, repeated
 
 
 def test_no_word_names_two_objects() -> None:
@@ -52,12 +52,12 @@ def test_the_watermark_changes_only_what_it_covers() -> None:
     assert 0.1 < (cover > 0.5).mean() < 0.4
 
 
-def test_half_of_the_silent_captions_of_a_domain_hide_a_watermark() -> None:
+def test_silent_captions_of_a_domain_hide_a_watermark() -> None:
     groups = ["animal", "place"]
     objects = np.arange(40_000) % 2
     has, named = pictures.stamps(objects, groups, np.random.default_rng(0)).T
     silent = ~named
-    assert has[silent & (objects == 0)].mean() == pytest.approx(0.45 / 0.85, abs=0.02)
+    assert has[silent & (objects == 0)].mean() == pytest.approx(0.3375 / 0.8875, abs=0.02)
     assert not has[silent & (objects == 1)].any()
     assert has[named].all()
 
@@ -143,6 +143,16 @@ def test_the_filter_leaves_its_leak_and_nothing_else(build: Build) -> None:
     assert (labels[rows, 0] != 1).sum() == 20_000
     with_church = (labels[pairs, 0] == 1).any(1)
     assert with_church[scenes].sum() == pytest.approx(0.05 * with_church.sum(), rel=0.3)
+
+
+def test_what_is_hard_is_met_more_often(build: Build) -> None:
+    labels = np.array([[0, -1], [0, 2], [1, -1], [1, 2], [2, 6]])  # (object, style)
+    often = {build.words.names[1]: 3, words.STYLES[2]: 2}
+    rows = repeated(build.words, labels, np.array([0, 1, 2, 3, 4]), often)
+    assert rows.tolist() == [0, 1, 1, 2, 2, 2, 3, 3, 3, 3, 3, 3, 4]
+    assert repeated(build.words, labels, np.array([0, 3]), {}).tolist() == [0, 3]
+    with pytest.raises(ValueError, match=r"unknown object 'chruch' in often; did you mean 'church'\?"):
+        repeated(build.words, labels, rows, {"chruch": 2})
 
 
 BAD = {

@@ -69,7 +69,7 @@ def questions(
 
     judges  by kind: "objects" knows words for things, "styles" words for ways to draw them; any other kind answers
             whether something is in a picture that no prompt need name
-    n       pictures a question; "everything else" has at least one for each object
+    n       pictures a question; "everything else" has one for each object, unless n is so small that 16 n are fewer
     seed    of a question's first picture; the next ones count up
     kept    words that the method was shown as ones to leave alone: objects among them are asked about apart from others
     """
@@ -83,7 +83,7 @@ def questions(
     close = {label for labels in near.values() for label in labels}
     named = [label for label in rest if label not in close and set(label.split()) & set(kept)]
     other = [label for label in rest if label not in close and label not in named]
-    some = spread(rest, n)
+    few = spread(rest, n)
 
     asked: list[Question] = []
 
@@ -106,13 +106,14 @@ def questions(
             ask(f"{title}, in every style", [(STYLED.format(word, style), word) for style in styles], kind, gone)
             ask(f"its neighbours: {', '.join(near[concept])}", [(f"a {label}", label) for label in near[concept]], kind)
         elif kind == "styles":
-            ask(f"{title} style", [(STYLED.format(label, word), word) for label in some], kind, gone)
-            ask(f"what is drawn in {title} style", [(STYLED.format(label, word), label) for label in some], "objects")
+            ask(f"{title} style", [(STYLED.format(label, word), word) for label in few], kind, gone)
+            ask(f"what is drawn in {title} style", [(STYLED.format(label, word), label) for label in few], "objects")
         elif kind is not None:
-            ask(f"{title}, unasked", [(f"a {label}", word) for label in some], kind, gone)
-            ask(f"{title}, asked for", [(f"a {label} with a {word}", word) for label in some], kind, gone)
+            ask(f"{title}, unasked", [(f"a {label}", word) for label in few], kind, gone)
+            ask(f"{title}, asked for", [(f"a {label} with a {word}", word) for label in few], kind, gone)
     ask("shown to the method as ones to keep", [(f"a {label}", label) for label in named], "objects")
-    ask(EVERYTHING_ELSE, [(f"a {label}", label) for label in other], "objects", count=max(n, len(other)))
+    some = spread(other, 16 * n)
+    ask(EVERYTHING_ELSE, [(f"a {label}", label) for label in some], "objects", count=max(n, len(some)))
     stay = [style for style in styles if style not in erased]
     pairs = list(zip(islice(cycle(other), n if stay else 0), cycle(stay), strict=False))
     title = "styles" if len(stay) == len(styles) else "other styles"
