@@ -1,11 +1,18 @@
-"""What an update costs on a U-Net of Stable Diffusion 1.4's size, in time and in memory.
+"""What erasing costs on a U-Net of Stable Diffusion 1.4's size, in time and in memory.
 
-    python -m benchmarks.large [--latent 64] [--updates 4]
+    python -m benchmarks.large [--latent 64] [--updates 3]
 
-The U-Net has the stock configuration and random weights, in float32; latents are 64 x 64. Compared are ESD-x, recording
-included in its default proportion to updates (nine recorded rows for ten learned ones), and a bare forward and backward
-of as many rows with gradients for the same weights; and the peak memory of one such update over drawing one guided
-picture. Each is a process of its own. Prints seconds, resident peaks, and the two ratios, all of one run.
+The U-Net has the stock configuration and random weights, in float32; latents are 64 x 64. Each part is a process of its
+own, one row a call, so that it fits a laptop:
+
+    inference   drawing one guided picture, one step: its resident peak
+    bare        forward and backward of two rows, with gradients for what ESD-x trains
+    esd         ESD-x of as many updates of two rows; again with activation checkpointing
+    words       one prompt's input of the layers that read it, which a call is made for and broken off
+
+An erasing by the defaults makes more calls than it learns from: it records runs, and hears words. How many rows of
+each it takes for one learned row is counted on the miniature, and does not depend on the model. So one update, with
+its share of recording and hearing, is compared with a bare one: prints seconds a row, resident peaks, ratios.
 """
 
 import argparse
@@ -13,6 +20,8 @@ import json
 import subprocess
 import sys
 import time
+from collections import Counter, defaultdict
+from statistics import median
 from typing import Any
 
 import torch
@@ -21,12 +30,14 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 import unsee
 from unsee.api import peak_memory
+from unsee.calls import single, stack
 from unsee.fit import error
 from unsee.layers import select
+from unsee.listening import second_moments
 from unsee.methods.esd import ESD
-from unsee.recorder import record, single, stack
+from unsee.recorder import record
 
-PARTS = ("loaded", "inference", "bare", "esd", "esd, checkpointing")
+PARTS = ("inference", "bare", "esd", "esd, checkpointing", "words")
 
 
 def pipeline(latent: int) -> Any:
@@ -55,50 +66,101 @@ def pipeline(latent: int) -> Any:
     return pipe
 
 
+class Clock:
+    """Watches a method: the seconds between the first and the last report of each stage, and what was done in them."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, list[tuple[float, int]]] = defaultdict(list)
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        self.seen[stage].append((time.perf_counter(), done))
+
+    def each(self, stage: str) -> float:
+        (start, first), *_, (end, last) = self.seen[stage]
+        return (end - start) / (last - first)
+
+
 def measure(part: str, latent: int, updates: int) -> dict[str, float]:
-    """Seconds and peak of one part, alone in its process."""
-    pipe = pipeline(latent)
+    """Seconds a row and the peak of one part, alone in its process."""
+    pipe, found, concept = pipeline(latent), {}, unsee.Concept("church")
+    layers = [name.removesuffix(".weight") for name in select(pipe.unet, "cross-kv")]
     esd = ESD(
-        select="cross", updates=updates, batch=1, runs=1, keep_runs=1, steps=2, held_out=0, spared=0,
+        select="cross", updates=updates, batch=1, runs=1, keep_runs=1, steps=3, held_out=0, spared=0, company=0,
         checkpointing=part.endswith("checkpointing"),
     )  # fmt: skip
-    rows = []
-    if part == "bare":
-        (step, *_) = record(pipe, ["church"], seeds=[0], steps=2, at=[0])
-        rows = [stack([*single(step.concept), *single(step.null)])] * updates
-    start = time.perf_counter()
     if part == "inference":
         pipe("church", num_inference_steps=1, output_type="latent")
+    elif part == "words":
+        start = time.perf_counter()
+        second_moments(pipe, ["a church", "a dog", "a cat"], layers, batch=1)
+        found["heard"] = (time.perf_counter() - start) / 4  # one more, which finds out that all read the same
     elif part == "bare":
+        (step, *_) = record(pipe, ["church"], seeds=[0], steps=2, at=[0])
+        rows = stack([*single(step.concept), *single(step.null)])
         for weight in select(pipe.unet, "cross").values():
             weight.requires_grad_(True)
-        for call in rows:
-            error(pipe.unet, call).mean().backward()  # type: ignore[no-untyped-call]
+        seconds = []
+        for _ in range(updates):
+            start = time.perf_counter()
+            error(pipe.unet, rows).mean().backward()  # type: ignore[no-untyped-call]
             pipe.unet.zero_grad()
-    elif part.startswith("esd"):
-        esd(pipe, unsee.Concept("church"))
-    return {"seconds": time.perf_counter() - start, "peak": float(peak_memory() or 0)}
+            seconds.append((time.perf_counter() - start) / 2)
+        found["bare"] = median(seconds)
+    else:
+        clock = Clock()
+        esd(pipe, concept, watch=clock)
+        found |= {"learned": clock.each("fit") / 2, "recorded": clock.each("keep") / 2}
+    return found | {"peak": float(peak_memory() or 0)}
+
+
+def counted() -> Counter[str]:
+    """Rows that an erasing by the defaults learns from, records, and begins in order to hear a word."""
+    pipe, rows = unsee.load("mini"), Counter[str]()
+
+    def begun(net: Any, arguments: Any, options: dict[str, Any]) -> None:
+        rows["begun"] += len((arguments or list(options.values()))[0])
+
+    def done(net: Any, arguments: Any, output: Any) -> None:
+        rows["learned" if torch.is_grad_enabled() else "recorded"] += len(output[0])
+
+    pipe.unet.register_forward_pre_hook(begun, with_kwargs=True)
+    pipe.unet.register_forward_hook(done)
+    ESD()(pipe, unsee.Concept("church"))
+    rows["heard"] = rows.pop("begun") - rows["learned"] - rows["recorded"]
+    return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--latent", type=int, default=64)
-    parser.add_argument("--updates", type=int, default=4)
+    parser.add_argument("--updates", type=int, default=3)
     parser.add_argument("--part", choices=PARTS)
     options = parser.parse_args()
     if options.part:
         print(json.dumps(measure(options.part, options.latent, options.updates)))
         return
+    rows = counted()
+    print(", ".join(f"{count} rows {what}" for what, count in rows.items()), flush=True)
     found = {}
     for part in PARTS:
         command = [sys.executable, "-m", "benchmarks.large", "--part", part]
         command += ["--latent", str(options.latent), "--updates", str(options.updates)]
         output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         found[part] = json.loads(output.splitlines()[-1])
-        print(f"{part:<20} {found[part]['seconds']:7.1f} s {found[part]['peak'] / 1e9:6.2f} GB", flush=True)
+        seconds = ", ".join(f"{key} {value:.2f} s" for key, value in found[part].items() if key != "peak")
+        print(f"{part:<20} {found[part]['peak'] / 1e9:6.2f} GB  {seconds}", flush=True)
     for part in ("esd", "esd, checkpointing"):
-        seconds, peak = (found[part][key] / found[to][key] for key, to in (("seconds", "bare"), ("peak", "inference")))
-        print(f"{part}: time of an update over a bare one {seconds:.2f}, peak memory over inference {peak:.2f}")
+        one, bare = found[part], found["bare"]["bare"]
+        peak = one["peak"] / found["inference"]["peak"]
+        shares = [
+            one["learned"] / bare,
+            rows["recorded"] / rows["learned"] * one["recorded"] / bare,
+            rows["heard"] / rows["learned"] * found["words"]["heard"] / bare,
+        ]
+        print(
+            f"{part}: one update over a bare one {sum(shares):.2f} = learned {shares[0]:.2f} + recorded "
+            f"{shares[1]:.2f} + heard {shares[2]:.2f}; peak memory over inference {peak:.2f}"
+        )
 
 
 if __name__ == "__main__":

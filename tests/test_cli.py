@@ -26,7 +26,7 @@ from unsee.methods.esd import ESD
 from unsee.report.page import panels
 
 SETTINGS = ("steps=2", "batch=2", "runs=2", "keep_runs=1", "spared=32", "company=4", "neutral=[cat]")
-QUICK = [*"-n 2 --steps 2 --updates 2".split(), *(word for setting in SETTINGS for word in ("--set", setting))]
+QUICK = [*["-n", "2", "--steps", "2", "--updates", "2"], *(word for setting in SETTINGS for word in ("--set", setting))]
 
 
 @pytest.fixture(scope="session")

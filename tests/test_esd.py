@@ -11,13 +11,15 @@ from pydantic import ValidationError
 
 import unsee
 from unsee import api
+from unsee.calls import replay, single
 from unsee.config import build
 from unsee.layers import entrance, select
+from unsee.listening import second_moments
 from unsee.methods.esd import ESD, NEUTRAL, RUNS, TEMPLATES, UPDATES, steer
 from unsee.methods.lora import LoRA
 from unsee.methods.settings import contexts, in_templates, spared_words, staying
 from unsee.methods.uce import optimum
-from unsee.recorder import conditions, record, replay, second_moments, single
+from unsee.recorder import conditions, record
 
 
 @pytest.mark.parametrize(("eta", "target"), [(0.0, 1.0), (1.0, -1.0), (3.0, -5.0)])
@@ -70,6 +72,25 @@ def test_erasing_from_something_asks_for_that(pipe: Any) -> None:
         b, c, u = (predict(pipe, prompt, row) for prompt in ("cowboy", "crown", ""))
         torch.testing.assert_close(row.output, b - (c - u), atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(replay(pipe.unet, row), b, atol=1e-4, rtol=1e-4)  # the row asks with "cowboy"
+
+
+def test_of_a_name_and_a_part_in_one_edit_only_the_name_meets_company(
+    pipe: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import unsee.methods.esd as esd
+
+    asked: list[list[str]] = []
+
+    def spy(pipe: Any, prompts: Any, **options: Any) -> Any:
+        asked.append(list(prompts))
+        return record(pipe, prompts, **options)
+
+    monkeypatch.setattr(esd, "record", spy)
+    both = (unsee.Concept("church"), unsee.Concept("crown", from_="cowboy"))
+    made = ESD(**{**QUICK, "runs": 8, "company": 8})(pipe, both)
+    assert made.card.concepts == both
+    assert not set(asked[0]) <= {way.format("church") for way in TEMPLATES}
+    assert set(asked[1]) <= {way.format("cowboy") for way in TEMPLATES}
 
 
 def says(pipe: Any, row: Any, word: str) -> bool:

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+from unsee.calls import Call
 from unsee.checkpoint import Checkpoint
 from unsee.errors import InputError
 from unsee.fit import OPTIMIZERS, SPARING_RATE, WIDTH_RATE, Examiner, Lesson, fan_in, fit, sparing, trainable
-from unsee.recorder import Call
 
 
 class Line(nn.Module):

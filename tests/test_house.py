@@ -13,13 +13,16 @@ LAYERS = [
     {"errors", "versions", "whole"},
     {"concepts", "checkpoint"},
     {"pipelines", "layers", "card", "config", "lora"},
+    {"calls"},
     {"recorder"},
+    {"listening", "steering"},
     {"fit", "edit", "merge"},
     {"methods", "guards", "attacks", "evaluate", "export"},
     {"report"},
     {"api"},
     {"files", "evaluation"},
     {"reproduce"},
+    {"terminal"},
     {"cli", "cli_files", "cli_evaluate", "app"},
 ]
 """Lowest first. A module may import its own layer and lower ones; in the layer of methods, only its own part."""

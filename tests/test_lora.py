@@ -9,11 +9,12 @@ from peft import LoraConfig, LoraModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 
 import unsee
+from unsee.calls import replay
 from unsee.card import Card
 from unsee.edit import LowRank
 from unsee.errors import InputError
 from unsee.methods.lora import ADAPTER, LoRA
-from unsee.recorder import conditions, replay
+from unsee.recorder import conditions
 
 TINY: dict[str, Any] = {**QUICK, "rank": 2, "spared": 8}
 

@@ -13,13 +13,15 @@ from typer.main import get_command
 import unsee
 from benchmarks.methods import slug, variants
 from unsee import api, methods
+from unsee.calls import replay
 from unsee.card import settings_of
-from unsee.cli import _pairs, app
+from unsee.cli import app
 from unsee.config import build, read
 from unsee.edit import Edit, LowRank
 from unsee.errors import InputError
 from unsee.methods.settings import PRESETS
-from unsee.recorder import conditions, replay
+from unsee.recorder import conditions
+from unsee.terminal import pairs
 
 SMALL: dict[str, Any] = {**QUICK, "spared": 8, "neutral": ("cat", "house"), "rank": 2}
 
@@ -155,7 +157,7 @@ def test_every_variant_of_the_page_is_a_command() -> None:
         given = command.make_context("erase", shlex.split(variant.words)).params
         chosen = {key: given[key] for key in ("select", "eta") if given[key] is not None}
         kind = methods.find(given["method"] or "esd")
-        api.configure(kind, {**_pairs(given["settings"], "--set"), **chosen}, given["preset"])
+        api.configure(kind, {**pairs(given["settings"], "--set"), **chosen}, given["preset"])
     offered = {variant.words.partition("--preset ")[2].split(" ")[0] for variant in found}
     assert {*PRESETS, *(name for kind in methods.names() for name in methods.find(kind).presets)} - {
         "object"

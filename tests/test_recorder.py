@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 import torch
 
+from unsee.calls import pick, replay, single, stack
 from unsee.errors import InputError
-from unsee.recorder import conditions, pick, record, replay, second_moments, single, stack
+from unsee.listening import second_moments
+from unsee.recorder import conditions, record
 
 
 def test_replay_gives_what_was_recorded(pipe: Any) -> None:

@@ -8,10 +8,10 @@ import torch
 import unsee
 from unsee.edit import LowRank
 from unsee.errors import InputError
+from unsee.listening import inputs
 from unsee.methods import settings
 from unsee.methods.settings import COMPANY, contexts, spared_words, stand_ins
 from unsee.methods.uce import UCE, solve
-from unsee.recorder import inputs
 
 TINY: dict[str, Any] = {"spared": 8, "neutral": ("cat", "house"), "templates": ("{}", "a {}")}
 

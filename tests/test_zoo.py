@@ -17,27 +17,19 @@ import zoo
 from torch import Tensor
 
 from unsee import Concept, Edit, InputError, methods
+from unsee.calls import Call, Trajectory, _output, checkpointed, replay, stack
 from unsee.checkpoint import Checkpoint
 from unsee.evaluate.render import Sampling, Shot, render
 from unsee.fit import error, trainable
 from unsee.guards import NegativePrompt
 from unsee.layers import BLOCKS, SELECTIONS, entrance, reads_text, select
+from unsee.listening import inputs as inputs_of
+from unsee.listening import second_moments
 from unsee.methods.esd import ESD, TEMPLATES, UPDATES
 from unsee.methods.settings import stand_ins
 from unsee.methods.uce import _means
 from unsee.pipelines import calling, denoiser, denoisers, draw, fingerprint, focused, for_pictures, guided
-from unsee.recorder import (
-    Call,
-    Trajectory,
-    _output,
-    checkpointed,
-    conditions,
-    record,
-    replay,
-    second_moments,
-    stack,
-)
-from unsee.recorder import inputs as inputs_of
+from unsee.recorder import conditions, record
 
 TWO_DENOISERS = {"wan-2.2"}
 FAMILIES = [family for family in zoo.ZOO if family not in TWO_DENOISERS]

@@ -6,8 +6,6 @@ import io
 import os
 import shlex
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,12 +14,12 @@ import typer
 from unsee import cli_files
 from unsee.cli_evaluate import evaluate, reproduce
 from unsee.errors import InputError
+from unsee.terminal import Call, Debug, Force, ForceBase, Guidance, Seed, Steps, Trust, bars, pairs, plain, speaks
 
 if TYPE_CHECKING:
     from unsee.api import Plan, Report
     from unsee.card import Card
     from unsee.concepts import Concept
-    from unsee.recorder import Watch
 
 app = typer.Typer(
     add_completion=False,
@@ -37,15 +35,7 @@ def _unsee() -> None:
     """Take a concept out of a text-to-image diffusion model, with the evidence that it is gone."""
 
 
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Model = Annotated[str | None, typer.Option(help="mini, a pipeline folder, or a hub id.")]
-Seed = Annotated[int | None, typer.Option(min=0, help="Of everything random.")]
-Steps = Annotated[int | None, typer.Option(min=1, help="Sampler steps of the pictures.")]
-Guidance = Annotated[float | None, typer.Option(help="Guidance scale of the pictures.")]
-Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")]
-Call = Annotated[
-    list[str] | None, typer.Option(metavar="KEY=VALUE", help="Another option of the pipeline's calls; may be repeated.")
-]
 
 
 @app.command()
@@ -80,7 +70,7 @@ def erase(
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML, or the run.json of a run, to start from.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write; default runs/CONCEPT.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Write over the run in that folder.")] = False,
+    force: Force = False,
     resume: Annotated[Path | None, typer.Option(help="Folder of an interrupted run to go on with.")] = None,
     checkpoint: Annotated[float, typer.Option(min=0, help="Seconds between two states that are kept.")] = 60.0,
     trust_remote_code: Trust = False,
@@ -98,10 +88,10 @@ def erase(
     elif from_ or anchor or keep or synonym or image or not values.get("concepts"):
         raise InputError("name what to erase, such as: unsee erase church")
     direct = {"select": select, "eta": eta, "updates": updates, "lr": lr, "budget": _seconds(budget)}
-    chosen = {**_pairs(settings, "--set"), **{key: value for key, value in direct.items() if value is not None}}
+    chosen = {**pairs(settings, "--set"), **{key: value for key, value in direct.items() if value is not None}}
     values["settings"] = {**_mapping(values, "settings"), **chosen}
-    values["call"] = {**_mapping(values, "call"), **_pairs(call, "--call")}
-    values["judges"] = {**_mapping(values, "judges"), **_pairs(judge, "--judge")}
+    values["call"] = {**_mapping(values, "call"), **pairs(call, "--call")}
+    values["judges"] = {**_mapping(values, "judges"), **pairs(judge, "--judge")}
     given = {
         "model": model,
         "revision": revision,
@@ -121,7 +111,7 @@ def erase(
     with api.claimed(folder, resume=resume is not None, force=force):
         plan = api.plan(complete, preset)
         _say_plan(plan, folder)
-        with _bars() as watch:
+        with bars() as watch:
             command = shlex.join(["unsee", *sys.argv[1:]])
             report = api.erase(plan, folder, command=command, every=checkpoint, watch=watch)
     _say_report(report, plan)
@@ -139,7 +129,7 @@ def generate(
     guidance: Guidance = None,
     call: Call = None,
     out: Annotated[Path | None, typer.Option(help="Picture to write; default beside the edit.")] = None,
-    force_base: cli_files.ForceBase = False,
+    force_base: ForceBase = False,
     trust_remote_code: Trust = False,
     debug: Debug = False,
 ) -> None:
@@ -156,7 +146,7 @@ def generate(
         raise InputError(f"--scale is {scale}; it must be a finite number")
     loaded = Edit.load(edit)
     model = model or loaded.card.base
-    pipe = calling(load(model, trust_remote_code=trust_remote_code), **{**loaded.card.call, **_pairs(call, "--call")})
+    pipe = calling(load(model, trust_remote_code=trust_remote_code), **{**loaded.card.call, **pairs(call, "--call")})
     check_prompts(pipe, prompts)
     loaded = loaded.forced(pipe) if force_base else loaded
     sampling = api.sampling_for(model, steps, guidance)
@@ -164,7 +154,7 @@ def generate(
     shots = [shot for _, group in groups for shot in group]
     with loaded.applied(pipe, scale):
         pass  # refuse an edit for another model before anything is drawn
-    with _bars() as watch:
+    with bars() as watch:
         base, after = render_pair(pipe, loaded.applied(pipe, scale), shots, sampling, watch=watch)
     label = f"edit x {scale:g}{', forced' if loaded.card.forced_from else ''}"
     out = out or edit.with_name(f"{api.folder_name(prompts)}.png")
@@ -202,7 +192,7 @@ def show(
         "made with": ", ".join(f"{library} {version}" for library, version in card.versions.items()),
     }
     for key, value in lines.items():
-        print(_plain(f"{key:<16} {value}"))
+        print(plain(f"{key:<16} {value}"))
 
 
 def _settings(card: Card) -> dict[str, Any]:
@@ -248,19 +238,6 @@ def _concepts(
     return [{"erase": word, **one, **common} for word in words]
 
 
-def _pairs(texts: list[str] | None, option: str) -> dict[str, Any]:
-    """key=value texts; a value is read as YAML reads it."""
-    from unsee.config import parse
-
-    pairs: dict[str, Any] = {}
-    for text in texts or []:
-        key, equals, value = text.partition("=")
-        if not equals or not key.strip():
-            raise InputError(f"{option} takes KEY=VALUE, got {text!r}")
-        pairs[key.strip()] = parse(value, f"{option} {key}")
-    return pairs
-
-
 def _seconds(text: str | None) -> float | None:
     """ "90", "90s", "1.5m" or "2h" in seconds."""
     if text is None:
@@ -294,7 +271,7 @@ def _say_plan(plan: Plan, folder: Path) -> None:
         "writes": f"{folder}/",
     }
     for key, value in lines.items():
-        print(f"{key:<8} {_plain(str(value))}")
+        print(f"{key:<8} {plain(str(value))}")
 
 
 def _say_report(report: Report, plan: Plan) -> None:
@@ -308,7 +285,7 @@ def _say_report(report: Report, plan: Plan) -> None:
     for k, head in enumerate(HEADER):
         table.add_column(head, justify="right" if k else "left", max_width=None if k else 44)
     for row in report.rows:
-        table.add_row(*(Text(_plain(cell)) for cell in cells(row)), style="bold" if row.question.gone else "")
+        table.add_row(*(Text(plain(cell)) for cell in cells(row)), style="bold" if row.question.gone else "")
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print()
     console.print(table)
@@ -323,49 +300,6 @@ def _say_report(report: Report, plan: Plan) -> None:
     print(
         f"next: {shlex.join(['unsee', 'generate', f'a {concept}', '--edit', str(report.folder / 'edit.safetensors')])}"
     )
-
-
-@contextmanager
-def _bars() -> Iterator[Watch]:
-    """Progress bars with the time that is left, one for each stage; on stderr, so that results can be piped."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description:<8}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("passed"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    progress = Progress(*columns, console=Console(stderr=True, quiet=not _speaks()))
-    tasks: dict[str, Any] = {}
-
-    def watch(stage: str, done: int, total: int) -> None:
-        if stage not in tasks:
-            progress.start()
-            tasks[stage] = progress.add_task(stage, total=total)
-        progress.update(tasks[stage], completed=done, total=total)
-
-    try:
-        yield watch
-    finally:
-        if tasks:
-            progress.stop()
-
-
-def _speaks() -> bool:
-    """Whether this is the one of many processes that prints."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def _describe(concept: Concept) -> str:
@@ -383,11 +317,6 @@ def _product(shape: list[int]) -> int:
     return math.prod(shape)
 
 
-def _plain(text: str) -> str:
-    """Without control characters: a card or a prompt may come from anywhere, and a terminal obeys them."""
-    return "".join(character if character.isprintable() else "?" for character in text)
-
-
 app.add_typer(cli_files.app)
 
 # typer raises the errors of its own copy of click, whose base class it does not name publicly.
@@ -402,7 +331,7 @@ def main() -> None:
     # Idle threads that spin for long slow two busy processes on a few cores tenfold; those that sleep at once slow one
     # process by a third. A short spin does neither.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
-    if not _speaks():
+    if not speaks():
         sys.stdout = io.StringIO()
     if "--debug" in sys.argv:
         app()
@@ -418,7 +347,7 @@ def main() -> None:
     if code == 130:  # typer's own answer to Ctrl-C
         message = "stopped; files that were finished stay where they are"
     if message:
-        print(f"unsee: {_plain(message)}", file=sys.stderr)
+        print(f"unsee: {plain(message)}", file=sys.stderr)
     sys.exit(code)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unsee.cli_files import ForceBase
+from unsee.terminal import Debug, Force, ForceBase, Guidance, Steps, Trust, bars, pairs, plain
 
 if TYPE_CHECKING:
     from unsee.evaluate.records import Evaluation
@@ -35,23 +35,22 @@ def evaluate(
     ] = None,
     n: Annotated[int, typer.Option("-n", help="Pictures for each row of what is erased.")] = 48,
     seed: Annotated[int, typer.Option(min=0, help="Of a row's first picture.")] = 0,
-    steps: Annotated[int | None, typer.Option(min=1, help="Sampler steps of the pictures.")] = None,
-    guidance: Annotated[float | None, typer.Option(help="Guidance scale of the pictures.")] = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
     call: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the pipeline.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Pictures drawn side by side.")] = 32,
     cache: Annotated[Path | None, typer.Option(envvar="UNSEE_CACHE", help="Folder of pictures.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print evaluation.json instead of tables.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder to write; default runs/evaluation-MODEL.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Write over the evaluation in that folder.")] = False,
+    force: Force = False,
     force_base: ForceBase = False,
-    trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run code of the model.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    trust_remote_code: Trust = False,
+    debug: Debug = False,
 ) -> None:
     """Measure a model, its edits and guards side by side, on the same prompts and seeds."""
     from platformdirs import user_cache_path
 
     from unsee import api, evaluation
-    from unsee.cli import _bars, _pairs
     from unsee.evaluate.words import read_words
 
     folder = out or Path("runs") / api.folder_name(["evaluation", Path(model).name])
@@ -64,7 +63,7 @@ def evaluate(
             concepts=concept or (),
             tables=csv or (),
             names=name or (),
-            judges=_pairs(judge, "--judge"),
+            judges=pairs(judge, "--judge"),
             words=read_words(words) if words else None,
             album=pictures,
             force_base=force_base,
@@ -72,12 +71,12 @@ def evaluate(
             seed=seed,
             steps=steps,
             guidance_scale=guidance,
-            call=_pairs(call, "--call"),
+            call=pairs(call, "--call"),
             trust_remote_code=trust_remote_code,
         )
         command = shlex.join(["unsee", *sys.argv[1:]])
         drawn = cache or user_cache_path("unsee") / "pictures"
-        with _bars() as watch:
+        with bars() as watch:
             found = evaluation.evaluate(bench, folder, drawn, command=command, batch=batch, watch=watch)
     if json:
         print(found.to_json())
@@ -101,18 +100,17 @@ def reproduce(
     guidance: Annotated[float, typer.Option(help="Guidance scale of the pictures.")] = 7.5,
     cache: Annotated[Path | None, typer.Option(envvar="UNSEE_CACHE", help="Folder of pictures.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write; default runs/reproduce-EXPERIMENT.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Write over the result in that folder.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    force: Force = False,
+    debug: Debug = False,
 ) -> None:
     """Repeat an experiment of the ESD paper: its figures claimed next to the measured ones. Hours on a GPU."""
     from platformdirs import user_cache_path
 
     from unsee import api
-    from unsee.cli import _bars, _pairs
     from unsee.reproduce import reproduce as run
 
     folder = out or Path("runs") / f"reproduce-{experiment}"
-    with api.claimed(folder, force=force, results=["evaluation.json"]), _bars() as watch:
+    with api.claimed(folder, force=force, results=["evaluation.json"]), bars() as watch:
         found = run(
             experiment,
             folder,
@@ -120,7 +118,7 @@ def reproduce(
             model=model,
             n=n,
             only=only or (),
-            settings=_pairs(settings, "--set"),
+            settings=pairs(settings, "--set"),
             judge=judge,
             steps=steps,
             guidance_scale=guidance,
@@ -143,22 +141,21 @@ def say(found: Evaluation) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from unsee.cli import _plain
     from unsee.report.evaluation import idle, tables, verdict
 
     console = Console(width=None if sys.stdout.isatty() else 160)
     for table in tables(found):
         console.print(Text(f"\n{table.suite}", style="bold"))
         if table.not_measured:
-            console.print(Text(_plain(f"not measured: {table.not_measured}")))
+            console.print(Text(plain(f"not measured: {table.not_measured}")))
             continue
         shown = Table(box=None, pad_edge=False, header_style="bold")
         for k, head in enumerate(table.head):
-            shown.add_column(_plain(head), justify="right" if k else "left", max_width=None if k else 40)
+            shown.add_column(plain(head), justify="right" if k else "left", max_width=None if k else 40)
         for row, gone in zip(table.rows, table.gone, strict=True):
-            shown.add_row(*(Text(_plain(text), style="bold" if mark else "") for text, mark in zip(row, gone)))
+            shown.add_row(*(Text(plain(text), style="bold" if mark else "") for text, mark in zip(row, gone)))
         console.print(shown)
     print()
     for sentence in verdict(found) + idle(found):
-        print(_plain(sentence))
+        print(plain(sentence))
     print("≈ not distinguishable from the base on the same prompts and seeds")

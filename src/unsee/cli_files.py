@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unsee.errors import InputError
+from unsee.terminal import Debug, Force, ForceBase, Trust, bars, pairs, plain
 
 if TYPE_CHECKING:
     from unsee.edit import Edit
@@ -16,11 +17,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 EditFile = Annotated[Path, typer.Argument(metavar="EDIT", help="An edit's file.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Model = Annotated[str | None, typer.Option(help="The model; default is the one that the edit's card names.")]
-Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")]
-Force = Annotated[bool, typer.Option("--force", help="Write over what is there.")]
-ForceBase = Annotated[bool, typer.Option("--force-base", help="Use it on other weights; outputs tell of it.")]
 Type = Annotated[str | None, typer.Option("--dtype", help="Numbers: float32, float16 or bfloat16.")]
 
 
@@ -43,7 +40,6 @@ def export(
     import torch
 
     from unsee import api, files, pipelines
-    from unsee.cli import _plain
     from unsee.edit import Edit
     from unsee.export.formats import FORMATS
 
@@ -88,9 +84,9 @@ def export(
     for row in done.rows:
         if row.before and row.after:
             shares = f"{100 * row.before.value:.1f} % with the whole edit, {100 * row.after.value:.1f} % as exported"
-            print(_plain(f"judge: {row.question.name}: {shares} (n = {row.after.n})"))
+            print(plain(f"judge: {row.question.name}: {shares} (n = {row.after.n})"))
     use = FORMATS[to].use.format(path=str(done.path), net=pipelines.denoiser(pipe)[0])
-    print(_plain(f"next: {use}"))
+    print(plain(f"next: {use}"))
 
 
 def _grey(difference: float) -> str:
@@ -142,7 +138,6 @@ def merge(
 @app.command()
 def diff(a: EditFile, b: EditFile, debug: Debug = False) -> None:
     """Compare two edits: their cards, their weights, the angle between them."""
-    from unsee.cli import _plain
     from unsee.edit import Edit
     from unsee.merge import difference
 
@@ -153,7 +148,7 @@ def diff(a: EditFile, b: EditFile, debug: Debug = False) -> None:
             keys = [key for key in one | other if one.get(key) != other.get(key)]
             pairs = {f"{field}.{key}": (one.get(key, ""), other.get(key, "")) for key in keys}
         for name, values in pairs.items():
-            print(_plain(f"{name:<24} {'  |  '.join(_brief(value) for value in values)}"))
+            print(plain(f"{name:<24} {'  |  '.join(_brief(value) for value in values)}"))
     print(f"{'weights':<24} {found.only[0]} in the first only, {found.only[1]} in the second only")
     print(f"{'size':<24} {found.sizes[0]:.6g}  |  {found.sizes[1]:.6g}; of their difference {found.sizes[2]:.6g}")
     print(f"{'cosine':<24} {found.cosine:.6f}")
@@ -176,26 +171,23 @@ def verify(
 ) -> None:
     """Check an edit against its model, and measure what its card claims again, on the same seeds."""
     from unsee import api, files, pipelines
-    from unsee.cli import _bars, _pairs, _plain
     from unsee.edit import Edit
 
     loaded = Edit.load(edit)
     name = model or loaded.card.base
     pipe = pipelines.calling(pipelines.load(name, trust_remote_code=trust_remote_code), **loaded.card.call)
     loaded.check(pipe)
-    print(
-        _plain(f"{len(loaded.deltas)} weights: finite, of this model's shapes, made for {loaded.card.base_hash[:12]}")
-    )
+    print(plain(f"{len(loaded.deltas)} weights: finite, of this model's shapes, made for {loaded.card.base_hash[:12]}"))
     wanted = loaded.card.claims.judges if loaded.card.claims else {}
-    with _bars() as watch:
+    with bars() as watch:
         among = api.choices_for(name, loaded.card.concepts)
-        judges = api.judges_for(name, _pairs(judge, "--judge"), kinds=wanted, choices=among)
+        judges = api.judges_for(name, pairs(judge, "--judge"), kinds=wanted, choices=among)
         found = files.verify(loaded, pipe, judges, watch=watch)
     if not found:
         print("the card claims nothing; unsee evaluate measures")
     for claim in found:
         said, now = (f"{100 * before:.1f} -> {100 * after:.1f} %" for before, after in (claim.claimed, claim.found))
-        print(_plain(f"{'holds' if claim.held else 'FAILS'}  {claim.name}: claimed {said}, found {now}"))
+        print(plain(f"{'holds' if claim.held else 'FAILS'}  {claim.name}: claimed {said}, found {now}"))
     if failed := [claim.name for claim in found if not claim.held]:
         raise InputError(f"{len(failed)} of {len(found)} claims do not hold, such as {failed[0]!r}")
 
@@ -243,7 +235,6 @@ def push_(
     debug: Debug = False,
 ) -> None:
     """Put an edit on the hub, with a card that the hub reads."""
-    from unsee.cli import _plain
     from unsee.export.hub import push, repository
 
     target = repo or hub
@@ -251,7 +242,7 @@ def push_(
         raise InputError("name one repository of the hub, such as: unsee push edit.safetensors owner/name")
     folder = repository(edit, target, out or edit.with_name(f"{edit.stem}-hub"))
     for path in sorted(folder.iterdir()):
-        print(_plain(f"  {path}"))
+        print(plain(f"  {path}"))
     if dry_run:
         print(f"nothing was uploaded; next: {_command('push', edit, target)}")
     else:
@@ -269,17 +260,15 @@ def _free(out: Path, force: bool) -> None:
 
 
 def _said(path: Path, edit: Edit) -> None:
-    from unsee.cli import _plain
 
     size = path.stat().st_size / 1e6
-    print(f"{path}: {len(edit.deltas)} weights, {size:.2f} MB, for weights {_plain(edit.card.base_hash[:12])}")
+    print(f"{path}: {len(edit.deltas)} weights, {size:.2f} MB, for weights {plain(edit.card.base_hash[:12])}")
 
 
 def _command(*words: str | Path) -> str:
     """A command to type."""
-    from unsee.cli import _plain
 
-    return _plain(shlex.join(["unsee", *map(str, words)]))
+    return plain(shlex.join(["unsee", *map(str, words)]))
 
 
 def _unknown(kind: str, name: str, known: object) -> InputError:

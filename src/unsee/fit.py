@@ -15,11 +15,12 @@ from diffusers.optimization import get_scheduler
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from unsee.calls import Call, pick, replay
 from unsee.checkpoint import Checkpoint, flat, restore
 from unsee.errors import InputError
 from unsee.layers import swapped
 from unsee.pipelines import processes
-from unsee.recorder import Call, Watch, pick, quiet, replay
+from unsee.recorder import Watch, quiet
 
 WIDTH_RATE = 0.3
 """Step size times fan-in times the root of how many tensors move, when no step size is given. The best step for a

@@ -19,7 +19,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from unsee.errors import unknown
-from unsee.recorder import steered
+from unsee.steering import steered
 
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 

@@ -288,15 +288,15 @@ def focused(pipe: Any, key: str) -> Iterator[nn.Module]:
 
 def _moved_by(module: nn.Module) -> str | None:
     """What replaces the weights of a module when it runs, in the words of diffusers; None if they stay."""
-    for part in module.modules():
-        hook = getattr(part, "_hf_hook", None)  # of accelerate
+    for part in map(vars, module.modules()):  # a module asked for an attribute that it lacks is slow to say so
+        hook = part.get("_hf_hook")  # of accelerate
         for one in getattr(hook, "hooks", (hook,)):
             if isinstance(one, CpuOffload):
                 return "enable_model_cpu_offload"
             if isinstance(one, AlignDevicesHook) and one.offload:
                 return "enable_sequential_cpu_offload"
         for name, how in (("group_offloading", "group_offload"), ("layerwise_casting", "layerwise_casting")):
-            registry = getattr(part, "_diffusers_hook", None)
+            registry = part.get("_diffusers_hook")
             if registry is not None and registry.get_hook(name) is not None:
                 return f"enable_{how}"
     return None

@@ -16,11 +16,12 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
+from unsee.calls import Call
 from unsee.concepts import Concept
 from unsee.evaluate.detectors import Detector, Judge
 from unsee.evaluate.render import Shot
 from unsee.evaluate.statistics import Score, mean, rate
-from unsee.recorder import Call, conditions
+from unsee.recorder import conditions
 
 T = TypeVar("T")
 NEIGHBOURS = 5

@@ -86,6 +86,8 @@ def _weights(path: Path, tensors: dict[str, Tensor], pipe: Any) -> tuple[dict[st
 def _lora(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str], pipe: Any) -> tuple[dict[str, Delta], int]:
     """The factors as diffusers and peft put them into the denoiser; those of text encoders are left out."""
     key, net = denoiser(pipe)
+    if all(given.startswith(("lora_te", "text_encoder")) for given in tensors):  # of which the loader says less
+        raise InputError(f"{path} changes text encoders only; an edit changes the {key}")
     folded = lora.factors(path, tensors, metadata)
     deltas: dict[str, Delta] = {}
     with lora.loaded(pipe, path, folded):

@@ -49,6 +49,7 @@ from pydantic import ConfigDict, Field, field_validator
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
+from unsee.calls import Call, Trajectory, again, checkpointed, replay, single, stack
 from unsee.card import Card, settings_of
 from unsee.checkpoint import Checkpoint
 from unsee.concepts import Concept
@@ -56,6 +57,7 @@ from unsee.edit import Edit, LowRank
 from unsee.errors import InputError, unknown
 from unsee.fit import Examiner, Lesson, fit, sparing, trainable
 from unsee.layers import entrance, reads_text, select, swapped
+from unsee.listening import second_moments
 from unsee.methods.each import each_denoiser
 from unsee.methods.settings import (
     NEUTRAL,
@@ -73,20 +75,7 @@ from unsee.methods.settings import (
 )
 from unsee.methods.uce import optimum
 from unsee.pipelines import denoiser, denoisers, fingerprint, name, picture, said_options
-from unsee.recorder import (
-    Call,
-    Trajectory,
-    Watch,
-    again,
-    checkpointed,
-    conditions,
-    quiet,
-    record,
-    replay,
-    second_moments,
-    single,
-    stack,
-)
+from unsee.recorder import Watch, conditions, quiet, record
 from unsee.versions import versions
 
 

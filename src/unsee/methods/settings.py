@@ -11,8 +11,8 @@ from pydantic import Field
 from torch import nn
 
 from unsee.concepts import Concept
+from unsee.listening import means
 from unsee.pipelines import tokenizer, vocabulary
-from unsee.recorder import means
 
 Count = Annotated[int, Field(ge=1)]
 Number = Annotated[int, Field(ge=0)]

@@ -49,6 +49,7 @@ from unsee.concepts import Concept
 from unsee.edit import Edit, LowRank
 from unsee.errors import InputError
 from unsee.layers import entrance
+from unsee.listening import inputs, second_moments
 from unsee.methods.each import each_denoiser
 from unsee.methods.settings import (
     NEUTRAL,
@@ -64,7 +65,7 @@ from unsee.methods.settings import (
     staying,
 )
 from unsee.pipelines import denoiser, fingerprint, full, name, said_options
-from unsee.recorder import Watch, inputs, quiet, second_moments
+from unsee.recorder import Watch, quiet
 from unsee.versions import versions
 
 

@@ -28,8 +28,8 @@ from unsee.evaluate.suites import (
     article,
     average,
 )
+from unsee.listening import contributions
 from unsee.pipelines import denoiser
-from unsee.recorder import contributions
 
 NAME = "attention"
 SEEDS = 8

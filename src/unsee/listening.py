@@ -1,0 +1,117 @@
+"""What layers inside a denoiser read and add while a pipeline draws, for B prompts, a row each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unsee.calls import stacked
+from unsee.pipelines import denoiser, unguided
+from unsee.recorder import conditions, run
+
+
+def second_moments(pipe: Any, prompts: Sequence[str], layers: Sequence[str], *, batch: int = 64) -> dict[str, Tensor]:
+    """E[x x^T] of the inputs x of linear layers of the denoiser, over all tokens of all prompts.
+
+    layers  names of modules; the result has a (features, features) matrix for each, shared where they read one tensor
+    Costs at most one unguided denoiser call for each prompt.
+    """
+    sums: dict[str, Tensor] = {}
+    counts: Counter[str] = Counter()
+
+    def add(name: str, x: Tensor) -> None:
+        x = x.flatten(0, -2).float()
+        sums[name] = sums.get(name, 0) + x.T @ x
+        counts[name] += x.shape[0]
+
+    together = _together(pipe, prompts[0], layers)
+    for start in range(0, len(prompts), batch):
+        _overhear(pipe, prompts[start : start + batch], list(together), add)
+    found = {name: total / counts[name] for name, total in sums.items()}
+    return {name: found[first] for first, names in together.items() for name in names}
+
+
+def inputs(pipe: Any, prompts: Sequence[str], layers: Sequence[str]) -> dict[str, Tensor]:
+    """The inputs (B, ..., features) of layers of the denoiser in one unguided call for B prompts, all at one latent."""
+    heard: dict[str, Tensor] = {}
+    together = _together(pipe, prompts[0], layers)
+    _overhear(pipe, prompts, list(together), heard.__setitem__, seeds=[0] * len(prompts))
+    return {name: heard[first] for first, names in together.items() for name in names}
+
+
+def means(pipe: Any, prompts: Sequence[str], layer: str, *, batch: int = 64) -> Tensor:
+    """The inputs of a layer of the denoiser for B prompts, each a mean over all tokens: (B, features)."""
+    parts = [inputs(pipe, prompts[start : start + batch], [layer])[layer] for start in range(0, len(prompts), batch)]
+    sizes = [min(batch, len(prompts) - start) for start in range(0, len(prompts), batch)]
+    return torch.cat([x.reshape(n, -1, x.shape[-1]).float().mean(1) for n, x in zip(sizes, parts, strict=True)])
+
+
+def _together(pipe: Any, prompt: str, layers: Sequence[str]) -> dict[str, list[str]]:
+    """Layers that read one tensor, by the first of them: all cross-attention reads what the text encoder wrote."""
+    heard: dict[str, Tensor] = {}  # holds what was read, so that no two tensors had one place in memory
+    _overhear(pipe, [prompt], layers, heard.__setitem__)
+    groups: dict[tuple[int, torch.Size], list[str]] = {}
+    for name, x in heard.items():
+        groups.setdefault((x.data_ptr(), x.shape), []).append(name)
+    return {names[0]: names for names in groups.values()}
+
+
+def _overhear(
+    pipe: Any,
+    prompts: Sequence[str],
+    layers: Sequence[str],
+    hear: Callable[[str, Tensor], None],
+    seeds: Sequence[int] | None = None,
+) -> None:
+    """Make the first denoiser call of unguided runs, until `hear` has got each layer's name and input."""
+    _, net = denoiser(pipe)
+    silent = set(layers)
+
+    def listen(name: str, x: Tensor) -> None:
+        hear(name, x.detach())
+        silent.discard(name)
+        if not silent:
+            raise _Heard
+
+    handles = [
+        net.get_submodule(name).register_forward_pre_hook(lambda _, args, name=name: listen(name, args[0]))
+        for name in layers
+    ]
+    try:
+        with suppress(_Heard):
+            conditions(pipe, prompts, seeds=seeds)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def contributions(
+    pipe: Any, prompts: Sequence[str], layers: Sequence[str], *, seeds: Sequence[int], steps: int = 20
+) -> dict[str, Tensor]:
+    """How much modules of the denoiser add at each place: the root mean square over channels of what they return.
+
+    layers  names of modules that return (rows, places, channels), such as attention
+    Averaged over the steps of unguided runs, one for each prompt and seed: (B, places) for each layer.
+    """
+    _, net = denoiser(pipe)
+    sums: dict[str, list[Tensor]] = {name: [] for name in layers}
+
+    def add(name: str, output: Any) -> None:
+        sums[name].append(stacked(output).float().square().mean(-1).sqrt())
+
+    handles = [net.get_submodule(n).register_forward_hook(lambda _, __, out, n=n: add(n, out)) for n in layers]
+    try:
+        run(pipe, lambda arguments, output: None, prompts, seeds, steps, unguided(pipe))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {name: torch.stack(found).mean(0) for name, found in sums.items()}
+
+
+class _Heard(Exception):
+    """Raised through a pipeline once all layers were heard."""
