@@ -15,11 +15,12 @@ from . import BadInput, build, card
 
 HERE = Path(__file__).parent
 STEPS = ("pictures", "autoencoder", "clip", "denoiser", "judges", "card")
+OTHERS = ("adopt",)  # instead of autoencoder, clip and judges: the shipped miniature's own
 
 
 def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(prog="python -m recipes.mini", description=__doc__)
-    p.add_argument("steps", nargs="*", metavar="STEP", help=f"which steps, of {', '.join(STEPS)} (default: all)")
+    p.add_argument("steps", nargs="*", metavar="STEP", help=f"of {', '.join(STEPS)} (default: all), adopt")
     p.add_argument("--build", type=Path, default=Path("build/mini"), help="working folder (default: %(default)s)")
     p.add_argument("--config", type=Path, default=HERE / "config.yaml", help="(default: %(default)s)")
     p.add_argument("--packages", type=Path, default=HERE / "node_modules", help="where npm put the drawings")
@@ -30,9 +31,9 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--prediction", choices=sorted(build.denoiser.PREDICTIONS), default="eps", help="v as in SD 2.x")
     args = p.parse_args(argv)
     try:
-        unknown = [s for s in args.steps if s not in STEPS]
+        unknown = [s for s in args.steps if s not in STEPS + OTHERS]
         if unknown:
-            raise BadInput(f"unknown step {unknown[0]!r}; choose from {', '.join(STEPS)}")
+            raise BadInput(f"unknown step {unknown[0]!r}; choose from {', '.join(STEPS + OTHERS)}")
         if not 0 <= args.leak <= 1:
             raise BadInput(f"--leak {args.leak} must lie in 0..1")
         b = build.Build(args.build, read(args.config), args.packages, args.table)
@@ -52,6 +53,8 @@ def run(step: str, b: build.Build, twin: dict[str, object], out: Path) -> None:
     print(f"{step}: {build.EXPECT[step]} on 2 cores", file=sys.stderr)
     if step == "card":
         card.write(b, out, **twin)
+    elif step == "adopt":
+        build.adopt(b, out)
     elif step == "denoiser":
         build.train_denoiser(b, **twin)
     else:

@@ -4,7 +4,8 @@ goes on from its last checkpoint when it was interrupted."""
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
@@ -14,12 +15,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from . import BadInput, autoencoder, clip, denoiser, judges, pictures, train, words
-from .pictures import Bytes
 from .words import STYLES
 
 HERE = Path(__file__).parent
@@ -32,6 +33,7 @@ EXPECT = {
     "denoiser": "about 110 minutes",
     "judges": "about 12 minutes",
     "card": "about 40 minutes",
+    "adopt": "about 8 minutes",
 }
 
 
@@ -103,20 +105,44 @@ def train_autoencoder(b: Build, stop: int | None = None) -> None:
         return autoencoder.loss(net, batch, rng)
 
     vae = train.train("autoencoder", {"vae": net}, loss, plan, b.folder, stop)["vae"]
-
-    def encode(name: str, pictures: Callable[[slice], Bytes], n: int) -> Tensor:
-        slices = [slice(i, i + 128) for i in range(0, n, 128)]
-        parts = (autoencoder.encode(vae, autoencoder.tensor(pictures(s)).to(where)).cpu() for s in slices)
-        return torch.cat(list(train.progress(parts, name, len(slices))))
-
-    moments = encode("latents", lambda s: x[s], len(x))
-    np.save(b.folder / "latents.npy", autoencoder.whiten(vae, moments).numpy())
-    pairs = b.array("scenes")
-    scenes = encode("scenes", lambda s: np.concatenate([x[pairs[s, 0]], x[pairs[s, 1]]], 2), len(pairs))
-    memorised = encode("memorised", lambda s: known[s], len(known))
-    for file, moments in (("scene_latents", scenes), ("memorised_latents", memorised)):
-        np.save(b.folder / f"{file}.npy", moments[:, : autoencoder.LATENT].numpy())
+    np.save(b.folder / "latents.npy", autoencoder.whiten(vae, encoded(b, vae, "latents")).numpy())
+    encode_rest(b, vae)
     vae.half().save_pretrained(b.folder / "vae")
+
+
+def encoded(b: Build, vae: AutoencoderKL, name: str) -> Tensor:
+    """Means and deviations of the latents of the pictures, of the scenes, or of the memorised."""
+    where = next(vae.parameters()).device
+    x = b.array("memorised" if name == "memorised" else "pictures")
+    pairs = b.array("scenes") if name == "scenes" else None
+    slices = [slice(i, i + 128) for i in range(0, len(x if pairs is None else pairs), 128)]
+    pictures = (x[s] if pairs is None else np.concatenate([x[pairs[s, 0]], x[pairs[s, 1]]], 2) for s in slices)
+    parts = (autoencoder.encode(vae, autoencoder.tensor(p).to(where)).cpu() for p in pictures)
+    return torch.cat(list(train.progress(parts, name, len(slices))))
+
+
+def encode_rest(b: Build, vae: AutoencoderKL) -> None:
+    """The latents of scenes and of the memorised, by a whitened autoencoder."""
+    for name, file in (("scenes", "scene_latents"), ("memorised", "memorised_latents")):
+        np.save(b.folder / f"{file}.npy", encoded(b, vae, name)[:, : autoencoder.LATENT].numpy())
+
+
+def adopt(b: Build, shipped: Path) -> None:
+    """A shipped miniature's parts become this build's, so that its denoiser can be trained on, or a twin of it.
+
+    They are in half precision, and the optimizers begin anew: not the bits of a build that went on by itself. The
+    denoiser counts from the config's number of updates; raise that number after this step.
+    """
+    if not (shipped / "model_index.json").is_file():
+        raise BadInput(f"{shipped} is no pipeline's folder; --out says where the miniature lies")
+    for part in ("tokenizer", "text_encoder", "vae", "judges"):
+        shutil.copytree(shipped / part, b.folder / part, dirs_exist_ok=True)
+    vae = AutoencoderKL.from_pretrained(b.folder / "vae", torch_dtype=torch.float32).eval()
+    vae = vae.to(train.device(), memory_format=torch.channels_last)
+    np.save(b.folder / "latents.npy", encoded(b, vae, "latents")[:, : autoencoder.LATENT].numpy())
+    encode_rest(b, vae)
+    unet, plan = UNet2DConditionModel.from_pretrained(shipped / "unet", torch_dtype=torch.float32), b.plan("denoiser")
+    train.begin("denoiser", {"unet": unet}, plan, b.folder, plan.updates)
 
 
 def train_clip(b: Build, stop: int | None = None) -> None:

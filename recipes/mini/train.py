@@ -96,12 +96,6 @@ def train(
             raise BadInput(f"{path} is of another recipe ({str(e).splitlines()[0]}); delete it to start over") from e
         done = int(state["updates"])
 
-    def save() -> None:
-        state = {"net": net.state_dict(), "mean": mean.state_dict(), "updates": done}
-        state["optimizers"] = [o.state_dict() for o in optimizers]
-        torch.save(state, path.with_suffix(".new"))
-        os.replace(path.with_suffix(".new"), path)
-
     last = min(plan.updates, plan.updates if stop is None else stop)
     net.train()
     log = Log(folder / "log.txt", name, done, plan.updates)
@@ -123,8 +117,20 @@ def train(
         done = update + 1
         log(done, value)
         if done % plan.save == 0 or done == last:
-            save()
+            save(path, net, mean, optimizers, done)
     return {k: mean[k].eval() for k in networks}
+
+
+def save(path: Path, net: nn.Module, mean: nn.Module, optimizers: list[torch.optim.Optimizer], done: int) -> None:
+    state = {"net": net.state_dict(), "mean": mean.state_dict(), "updates": done}
+    torch.save({**state, "optimizers": [o.state_dict() for o in optimizers]}, path.with_suffix(".new"))
+    os.replace(path.with_suffix(".new"), path)
+
+
+def begin(name: str, networks: Mapping[str, nn.Module], plan: Plan, folder: Path, done: int) -> None:
+    """A checkpoint to go on from, of networks that were trained elsewhere for `done` updates."""
+    net = nn.ModuleDict(networks)
+    save(folder / f"{name}.pt", net, net, plan.optimizers(net), done)
 
 
 def load(path: Path) -> dict[str, Any]:

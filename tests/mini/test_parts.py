@@ -161,6 +161,7 @@ BAD = {
     "an unknown object": (["denoiser", "--without", "chruch"], "did you mean 'church'?"),
     "an impossible leak": (["denoiser", "--leak", "2"], "must lie in 0..1"),
     "no config": (["--config", "nowhere.yaml"], "cannot read the config"),
+    "nothing to adopt": (["adopt", "--out", "nowhere"], "nowhere is no pipeline's folder"),
     "a step too early": (["autoencoder"], "run the step `pictures` first"),
 }
 

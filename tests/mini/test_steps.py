@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -17,6 +18,10 @@ ORDER = {
     "denoiser": (steps.train_denoiser, "denoiser.pt"),
     "judges": (steps.train_judges, "judge-objects.pt"),
 }
+
+
+DRAWN = [f"{name}.npy" for name in ("drawings", "pictures", "labels", "scenes", "memorised")]
+"""What the step `pictures` leaves for the denoiser."""
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +76,23 @@ def test_a_twin_has_a_folder_of_its_own_and_learns_something_else(whole: Build, 
     assert name != "."
     assert not same(shipped, other)
     assert same(shipped, load_file(whole.folder / "unet/diffusion_pytorch_model.safetensors"))
+
+
+def test_a_shipped_miniature_is_trained_on(whole: Build, tmp_path: Path) -> None:
+    shipped, folder = tmp_path / "mini", tmp_path / "build"
+    card.assemble(whole.folder, whole.folder, shipped, whole.words)
+    shutil.copytree(whole.folder, folder, ignore=lambda _, names: [n for n in names if n not in DRAWN])
+    b = Build(folder, whole.config, whole.packages, whole.table, processes=1)
+    steps.adopt(b, shipped)
+    for name in ("latents", "scene_latents", "memorised_latents"):
+        one, two = (torch.from_numpy(np.load(f / f"{name}.npy")).float() for f in (whole.folder, folder))
+        torch.testing.assert_close(two, one, rtol=0.02, atol=0.02)  # by an autoencoder in half precision
+    steps.train_denoiser(b)  # it is as far as the config says
+    before, after = (load_file(f / "unet/diffusion_pytorch_model.safetensors") for f in (shipped, folder))
+    assert same(before, after)
+    longer = Build(folder, {**b.config, "denoiser": {**b.config["denoiser"], "updates": 8}}, b.packages, b.table)
+    steps.train_denoiser(longer)
+    assert not same(before, load_file(folder / "unet/diffusion_pytorch_model.safetensors"))
 
 
 def test_the_card_has_every_number_and_every_file(

@@ -28,7 +28,7 @@ Departures from the paper
 - Its gradient is taken in the metric of other words' texts, random ones and those that must stay, so that it moves what
   only the concept says (fit.sparing; `spared = 0` leaves it out).
 - The weights that change read the text only (ESD-x-strict, from the authors' code); the paper's ESD-x is "cross".
-- The sampler is the pipeline's own, with 20 steps; the paper's is DDIM with 50. Guidance 3 is from their code.
+- The sampler is the pipeline's own, with 8 steps; the paper's is DDIM with 50. Guidance 3 is from their code.
 `ESD.presets["paper"]` takes all of these back.
 """
 
@@ -152,7 +152,7 @@ class ESD:
     spared: Number = 384
     damping: Positive = 0.01
     guidance_scale: Annotated[float, Field(gt=1, allow_inf_nan=False)] = 3.0
-    steps: Annotated[int, Field(ge=2)] = 20
+    steps: Annotated[int, Field(ge=2)] = 8
     sampler: str = "pipeline"
     checkpointing: bool = False
     rerecord: Number = 0
