@@ -1,6 +1,6 @@
 """What erasing an object of the miniature reaches, and what each setting buys: one table, measured in one run.
 
-    python -m benchmarks.miniature [--concept church] [--each 8] [--paper] [--also "updates: 110, eta: 1.5" ...]
+    python -m benchmarks.miniature [--concept church] [--each 8] [--paper] [--also "method: lora, rank: 8" ...]
 
 Every object that no setting names is drawn `each` times before and after, so that the worst loss of one object shows.
 Prints a Markdown table; rates in per cent with n; seconds until the edit exists, on this machine.
@@ -15,7 +15,7 @@ import torch
 import yaml
 
 import unsee
-from unsee import api
+from unsee import api, methods
 from unsee.evaluate.questions import EVERYTHING_ELSE, Question, answer, questions
 from unsee.evaluate.render import Shot, render
 from unsee.methods import Method
@@ -59,7 +59,7 @@ def main() -> None:
     shots = [shot for question in asked for shot in question.shots]
     before = render(pipe, shots, sampling)
     variants = VARIANTS | ({"paper": ESD(**ESD.presets["paper"])} if options.paper else {})
-    own = {text: ESD(**yaml.safe_load(f"{{{text}}}")) for text in options.also}
+    own = {text: configured(**yaml.safe_load(f"{{{text}}}")) for text in options.also}
     print(
         f"{options.concept} | seconds | "
         + " | ".join(f"{q.name} (n = {len(q.shots)})" for q in asked)
@@ -78,6 +78,10 @@ def main() -> None:
             f"{100 * row.before.value:.1f} -> {100 * row.after.value:.1f}" for row in rows if row.before and row.after
         ]
         print(f"{name} | {seconds:.1f} | {' | '.join(cells)} | {worst(asked, before, after, judges)}", flush=True)
+
+
+def configured(method: str = "esd", **settings: Any) -> Method:
+    return methods.find(method)(**settings)
 
 
 def every(question: Question, each: int) -> Question:
