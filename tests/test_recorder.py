@@ -8,7 +8,7 @@ import torch
 
 from unsee.calls import pick, replay, single, stack
 from unsee.errors import InputError
-from unsee.listening import second_moments
+from unsee.listening import inputs, second_moments
 from unsee.recorder import conditions, record
 
 
@@ -92,6 +92,23 @@ def test_second_moments_are_those_of_the_text(pipe: Any) -> None:
     moments = second_moments(pipe, prompts, [layer], batch=2)
     torch.testing.assert_close(moments[layer], tokens.T @ tokens / len(tokens), atol=1e-4, rtol=1e-4)
     assert not pipe.unet.get_submodule(layer)._forward_pre_hooks
+
+
+def test_what_reads_the_prompt_is_heard_without_the_denoiser(pipe: Any) -> None:
+    """Keys of cross-attention read an argument of the call; queries read what the denoiser computes."""
+    block = "down_blocks.0.attentions.0.transformer_blocks.0.attn2"
+    computed: list[int] = []
+    handle = pipe.unet.conv_in.register_forward_hook(lambda _, __, output: computed.append(len(output)))
+    prompts = ["church", "a castle", "a dog"]
+    try:
+        text = inputs(pipe, prompts, [f"{block}.to_k", f"{block}.to_v"])
+        assert computed == [1]  # to find that out
+        both = inputs(pipe, prompts, [f"{block}.to_k", f"{block}.to_q"])
+        assert computed == [1, 1, 3]
+    finally:
+        handle.remove()
+    assert torch.equal(text[f"{block}.to_k"], conditions(pipe, prompts).arguments["encoder_hidden_states"])
+    assert torch.equal(both[f"{block}.to_k"], text[f"{block}.to_v"])
 
 
 def test_a_picture_is_noised_to_the_level_of_each_step(pipe: Any) -> None:

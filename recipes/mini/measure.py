@@ -238,14 +238,16 @@ def weight(folder: Path) -> list[Number]:
     pipe = load(folder)
     loaded = time.perf_counter() - start
     pipe(["a church"], num_inference_steps=2)
-    start = time.perf_counter()
-    pipe(["a church"] * 16)
-    drawn = time.perf_counter() - start
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        pipe(["a church"] * 16)
+        times.append(time.perf_counter() - start)
     return [
         Number("all shipped files", total, len(files), "MB", "<= 45"),
         Number("the judges of them", of_judges, 4, "MB", "<= 6"),
         Number("loading the pipeline", loaded, 1, "s", "<= 3"),
-        Number("16 pictures at the default 50 steps and guidance 7.5", drawn, 1, "s", "<= 6"),
+        Number("16 pictures at the default 50 steps and guidance 7.5", sorted(times)[1], 3, "s", "<= 6"),
     ]
 
 

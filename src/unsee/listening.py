@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unsee.calls import stacked
 from unsee.pipelines import denoiser, unguided
@@ -19,7 +21,7 @@ def second_moments(pipe: Any, prompts: Sequence[str], layers: Sequence[str], *, 
     """E[x x^T] of the inputs x of linear layers of the denoiser, over all tokens of all prompts.
 
     layers  names of modules; the result has a (features, features) matrix for each, shared where they read one tensor
-    Costs at most one unguided denoiser call for each prompt.
+    Costs at most one unguided denoiser call for each prompt, and none where the layers read an argument of it.
     """
     sums: dict[str, Tensor] = {}
     counts: Counter[str] = Counter()
@@ -31,17 +33,17 @@ def second_moments(pipe: Any, prompts: Sequence[str], layers: Sequence[str], *, 
 
     together = _together(pipe, prompts[0], layers)
     for start in range(0, len(prompts), batch):
-        _overhear(pipe, prompts[start : start + batch], list(together), add)
+        _overhear(pipe, prompts[start : start + batch], together, add)
     found = {name: total / counts[name] for name, total in sums.items()}
-    return {name: found[first] for first, names in together.items() for name in names}
+    return {name: found[first] for first, source in together.items() for name in source.layers}
 
 
 def inputs(pipe: Any, prompts: Sequence[str], layers: Sequence[str]) -> dict[str, Tensor]:
     """The inputs (B, ..., features) of layers of the denoiser in one unguided call for B prompts, all at one latent."""
     heard: dict[str, Tensor] = {}
     together = _together(pipe, prompts[0], layers)
-    _overhear(pipe, prompts, list(together), heard.__setitem__, seeds=[0] * len(prompts))
-    return {name: heard[first] for first, names in together.items() for name in names}
+    _overhear(pipe, prompts, together, heard.__setitem__, seeds=[0] * len(prompts))
+    return {name: heard[first] for first, source in together.items() for name in source.layers}
 
 
 def means(pipe: Any, prompts: Sequence[str], layer: str, *, batch: int = 64) -> Tensor:
@@ -51,24 +53,50 @@ def means(pipe: Any, prompts: Sequence[str], layer: str, *, batch: int = 64) -> 
     return torch.cat([x.reshape(n, -1, x.shape[-1]).float().mean(1) for n, x in zip(sizes, parts, strict=True)])
 
 
-def _together(pipe: Any, prompt: str, layers: Sequence[str]) -> dict[str, list[str]]:
+@dataclass(frozen=True)
+class _Source:
+    """Layers that read one tensor, and the denoiser's argument that it is; None if the denoiser computes it."""
+
+    layers: tuple[str, ...] = ()
+    argument: str | None = None
+
+
+def _together(pipe: Any, prompt: str, layers: Sequence[str]) -> dict[str, _Source]:
     """Layers that read one tensor, by the first of them: all cross-attention reads what the text encoder wrote."""
+    _, net = denoiser(pipe)
     heard: dict[str, Tensor] = {}  # holds what was read, so that no two tensors had one place in memory
-    _overhear(pipe, [prompt], layers, heard.__setitem__)
+    given: dict[str, Any] = {}
+    handle = net.register_forward_pre_hook(lambda *call: given.update(_arguments(*call)), with_kwargs=True)
+    try:
+        _overhear(pipe, [prompt], {name: _Source() for name in layers}, heard.__setitem__)
+    finally:
+        handle.remove()
+    arguments = {_where(value): name for name, value in given.items() if isinstance(value, Tensor)}
     groups: dict[tuple[int, torch.Size], list[str]] = {}
     for name, x in heard.items():
-        groups.setdefault((x.data_ptr(), x.shape), []).append(name)
-    return {names[0]: names for names in groups.values()}
+        groups.setdefault(_where(x), []).append(name)
+    return {names[0]: _Source(tuple(names), arguments.get(where)) for where, names in groups.items()}
+
+
+def _where(x: Tensor) -> tuple[int, torch.Size]:
+    return x.data_ptr(), x.shape
+
+
+def _arguments(net: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    return inspect.signature(type(net).forward).bind(net, *args, **kwargs).arguments
 
 
 def _overhear(
     pipe: Any,
     prompts: Sequence[str],
-    layers: Sequence[str],
+    layers: Mapping[str, _Source],
     hear: Callable[[str, Tensor], None],
     seeds: Sequence[int] | None = None,
 ) -> None:
-    """Make the first denoiser call of unguided runs, until `hear` has got each layer's name and input."""
+    """Make the first denoiser call of unguided runs, until `hear` has got each layer's name and input.
+
+    Where all of them read arguments of the call, the denoiser computes nothing.
+    """
     _, net = denoiser(pipe)
     silent = set(layers)
 
@@ -78,9 +106,16 @@ def _overhear(
         if not silent:
             raise _Heard
 
-    handles = [
+    def asked(*call: Any) -> None:
+        arguments = _arguments(*call)
+        for name, source in layers.items():
+            if source.argument:
+                listen(name, arguments[source.argument])
+
+    handles = [net.register_forward_pre_hook(asked, with_kwargs=True)] + [
         net.get_submodule(name).register_forward_pre_hook(lambda _, args, name=name: listen(name, args[0]))
-        for name in layers
+        for name, source in layers.items()
+        if not source.argument
     ]
     try:
         with suppress(_Heard):

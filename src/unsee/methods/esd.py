@@ -28,7 +28,7 @@ Departures from the paper
 - Its gradient is taken in the metric of other words' texts, random ones and those that must stay, so that it moves what
   only the concept says (fit.sparing; `spared = 0` leaves it out).
 - The weights that change read the text only (ESD-x-strict, from the authors' code); the paper's ESD-x is "cross".
-- The sampler is the pipeline's own, with 8 steps; the paper's is DDIM with 50. Guidance 3 is from their code.
+- The sampler is the pipeline's own, with 6 steps; the paper's is DDIM with 50. Guidance 3 is from their code.
 `ESD.presets["paper"]` takes all of these back.
 """
 
@@ -146,13 +146,13 @@ class ESD:
     schedule: str = "linear"
     batch: Count = 8
     runs: Count | None = None
-    keep_runs: Count = 32
+    keep_runs: Count = 20
     keep_weight: NotNegative = 3.0
     company: Number = 32
     spared: Number = 384
     damping: Positive = 0.01
     guidance_scale: Annotated[float, Field(gt=1, allow_inf_nan=False)] = 3.0
-    steps: Annotated[int, Field(ge=2)] = 8
+    steps: Annotated[int, Field(ge=2)] = 6
     sampler: str = "pipeline"
     checkpointing: bool = False
     rerecord: Number = 0
@@ -225,7 +225,8 @@ class ESD:
     ) -> Edit:
         concepts = (concepts,) if isinstance(concepts, Concept) else tuple(concepts)
         key, net = denoiser(pipe)
-        updates, recorded = self._amount(net, concepts)
+        settled = self.settled(net, concepts)
+        updates, recorded = settled._amount(net, concepts)
         if self.rerecord and len(denoisers(pipe)) > 1:
             raise InputError("of two denoisers, re-recorded steps could be the other's: rerecord is of one denoiser")
         weights = self.weights(net)
@@ -234,8 +235,7 @@ class ESD:
         texts = [weight.removesuffix(".weight") for weight in weights if reads_text(weight)]
         spared = spared_words(pipe, self.spared, concepts, texts, rng)
         kept = (*(stay if self.keep_weight or spared else ()), *spared)
-        settings = settings_of(replace(self, updates=updates, runs=recorded))
-        made = (self.called, settings, concepts, name(pipe), fingerprint(net), seed, versions(), kept)
+        made = (self.called, settings_of(settled), concepts, name(pipe), fingerprint(net), seed, versions(), kept)
         card = Card(*made, call=said_options(pipe))
         closed = self._closed(net, concepts)
         ways = contexts(pipe, self.templates, self.company if closed else 0, concepts, rng)
@@ -276,7 +276,7 @@ class ESD:
                 return Lesson(stack(rows), weight)
 
             fit(
-                net, learner.weights, lesson, updates=updates, lr=self.lr, optimizer=self.optimizer,
+                net, learner.weights, lesson, updates=updates, lr=settled.lr, optimizer=self.optimizer,
                 schedule=self.schedule, metric=learner.metric, examiner=examiner,
                 seconds=self.budget, checkpoint=checkpoint and replace(checkpoint, run=card.to_json()),
                 window=max(1, self.rerecord), watch=watch,

@@ -29,7 +29,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar, Literal
+from dataclasses import replace
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from peft import LoraConfig, LoraModel
@@ -44,10 +45,12 @@ from unsee.concepts import Concept
 from unsee.edit import Edit, LowRank
 from unsee.errors import InputError
 from unsee.methods.esd import ESD, Learner, steer
-from unsee.methods.settings import PRESETS, Count, Positive
+from unsee.methods.settings import PRESETS, Count
 from unsee.recorder import Watch, quiet
 
 ADAPTER = "unsee"
+RATES = {"closed-form": 0.0005, "base": 0.005}
+"""Steps by where a fit starts: from a closed form, larger ones bring the concept back in styles (docs/LOG.md)."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -56,14 +59,13 @@ class LoRA(ESD):
 
     rank    of each adapter
     action  erase, enhance, or swap, which needs the concept's anchor
-    lr      of both factors; None goes by their widths, which for the narrow `up` is more than suits it
+    lr      of both factors; None: RATES, by where they start
 
     All other settings are ESD's. The defaults were tried on the miniature and on nothing larger. Of a selection, the
     linear and convolution layers are adapted.
     """
 
     rank: Count = 4
-    lr: Positive | None = 0.005
     action: Literal["erase", "enhance", "swap"] = "erase"
 
     called: ClassVar[str] = "lora"
@@ -101,6 +103,10 @@ class LoRA(ESD):
             if self.action == "swap" and not concept.anchor:
                 raise InputError(f"to swap {concept.erase!r}, say what takes its place: give an anchor")
         return super().__call__(pipe, concepts, seed=seed, watch=watch, checkpoint=checkpoint)
+
+    def settled(self, net: nn.Module, concepts: Sequence[Concept]) -> Self:
+        start = "closed-form" if self._closed(net, concepts) else "base"
+        return replace(super().settled(net, concepts), lr=self.lr or RATES[start])
 
     def _target(self, concept: Concept, asked: Tensor, c: Tensor, u: Tensor) -> Tensor:
         match self.action:
