@@ -35,7 +35,7 @@ CONFIG = {
     "judges": {name: {**SMALL, "batch": 12} for name in ("objects", "styles", "watermark")},
     "card": {
         "steps": 2, "seeds": 1, "style_seeds": 1, "word_seeds": 1, "watermark_seeds": 1,
-        "memorised_seeds": 1, "scenes": 2,
+        "memorised_seeds": 1, "scenes": 2, "times": 1,
     },
 }  # fmt: skip
 

@@ -146,7 +146,7 @@ class ESD:
     schedule: str = "linear"
     batch: Count = 8
     runs: Count | None = None
-    keep_runs: Count = 20
+    keep_runs: Count = 16
     keep_weight: NotNegative = 3.0
     company: Number = 32
     spared: Number = 384
