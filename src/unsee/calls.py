@@ -164,12 +164,17 @@ def _padded(calls: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return calls
 
 
+def named(module: nn.Module, args: Any, kwargs: Any) -> dict[str, Any]:
+    """What a module is called with, by the names of its parameters."""
+    signature = inspect.signature(type(module).forward)
+    _, *given = signature.bind(module, *args, **kwargs).arguments.items()
+    return dict(given)
+
+
 def bound(module: nn.Module, args: Any, kwargs: Any, result: Any) -> Call:
     """A denoiser's call with its arguments by name and a time for each row."""
-    signature = inspect.signature(type(module).forward)
     latent, time = point(type(module))
-    arguments = dict(signature.bind(module, *args, **kwargs).arguments)
-    del arguments[next(iter(signature.parameters))]
+    arguments = named(module, args, kwargs)
     output = predicted(result, arguments[latent])
     # Some families pass one time for the whole batch; one for each row lets rows of different times be stacked.
     t = torch.as_tensor(arguments[time], device=output.device)

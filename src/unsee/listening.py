@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -10,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from unsee.calls import stacked
+from unsee.calls import named, stacked
 from unsee.pipelines import denoiser, unguided
 from unsee.recorder import conditions, run
 
@@ -66,7 +65,7 @@ def _together(pipe: Any, prompt: str, layers: Sequence[str]) -> dict[str, _Sourc
     _, net = denoiser(pipe)
     heard: dict[str, Tensor] = {}  # holds what was read, so that no two tensors had one place in memory
     given: dict[str, Any] = {}
-    handle = net.register_forward_pre_hook(lambda *call: given.update(_arguments(*call)), with_kwargs=True)
+    handle = net.register_forward_pre_hook(lambda *call: given.update(named(*call)), with_kwargs=True)
     try:
         _overhear(pipe, [prompt], {name: _Source() for name in layers}, heard.__setitem__)
     finally:
@@ -80,10 +79,6 @@ def _together(pipe: Any, prompt: str, layers: Sequence[str]) -> dict[str, _Sourc
 
 def _where(x: Tensor) -> tuple[int, torch.Size]:
     return x.data_ptr(), x.shape
-
-
-def _arguments(net: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    return inspect.signature(type(net).forward).bind(net, *args, **kwargs).arguments
 
 
 def _overhear(
@@ -107,7 +102,7 @@ def _overhear(
             raise _Heard
 
     def asked(*call: Any) -> None:
-        arguments = _arguments(*call)
+        arguments = named(*call)
         for name, source in layers.items():
             if source.argument:
                 listen(name, arguments[source.argument])
