@@ -11,7 +11,7 @@ from torch import nn
 from unsee.calls import Call
 from unsee.checkpoint import Checkpoint
 from unsee.errors import InputError
-from unsee.fit import OPTIMIZERS, SPARING_RATE, WIDTH_RATE, Examiner, Lesson, fan_in, fit, sparing, trainable
+from unsee.fit import OPTIMIZERS, SPARING_RATE, WIDTH_RATE, Examiner, Lesson, fan_in, fit, flushing, sparing, trainable
 
 
 class Line(nn.Module):
@@ -168,3 +168,17 @@ def test_a_fit_makes_as_many_updates_as_its_time_allows() -> None:
 
     with trainable(dict(net.named_parameters())):
         assert 3 <= len(fit(net, {"a": net.a}, slow, updates=1000, seconds=0.2)) <= 12
+
+
+def test_a_fit_knows_no_denormal_numbers_and_its_caller_does() -> None:
+    def tiny() -> float:
+        return float(torch.tensor(1e-38) * 0.1)
+
+    if not torch.set_flush_denormal(False):
+        pytest.skip("this processor has no such mode")
+    for before in (False, True):
+        torch.set_flush_denormal(before)
+        with flushing():
+            assert tiny() == 0
+        assert (tiny() == 0) is before
+    torch.set_flush_denormal(False)

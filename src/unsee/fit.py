@@ -153,6 +153,18 @@ def error(denoiser: nn.Module, call: Call) -> Tensor:
     return (replay(denoiser, call).float() - call.output.float()).square().flatten(1).mean(1)
 
 
+@contextmanager
+def flushing() -> Iterator[None]:
+    """Within the context numbers below 1e-38 are zero: gradients have many, and a CPU is slow on them."""
+    before = not torch.tensor(1e-38).mul(0.1).item()
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)
+
+
+@flushing()
 def fit(
     denoiser: nn.Module,
     weights: Mapping[str, nn.Parameter],
