@@ -26,7 +26,7 @@ from unsee.methods.uce import UCE
 VARIANTS: dict[str, Method] = {
     "default": ESD(),
     "closed form alone (UCE)": UCE(),
-    "from the base, 140 updates of 16 runs": ESD(start="base", updates=140, runs=16, keep_runs=16),
+    "from the base": ESD(start="base"),
     "nothing kept (keep_weight 0)": ESD(keep_weight=0),
     "no words spared (spared 0)": ESD(spared=0),
     "neither, from the base, Adam": ESD(keep_weight=0, spared=0, start="base", optimizer="adam"),

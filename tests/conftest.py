@@ -17,7 +17,7 @@ from unsee import cli
 from unsee.edit import Edit
 from unsee.methods.esd import ESD
 
-QUICK: dict[str, Any] = {"steps": 4, "updates": 3, "batch": 2, "runs": 2, "keep_runs": 2, "spared": 32}
+QUICK: dict[str, Any] = {"steps": 4, "updates": 3, "batch": 2, "runs": 2, "keep_runs": 2, "spared": 32, "company": 4}
 """Settings under which ESD runs in about a second."""
 
 

@@ -115,15 +115,20 @@ def test_a_neutral_word_that_is_erased_is_not_kept(pipe: Any) -> None:
 
 
 def test_other_words_are_spared(pipe: Any) -> None:
-    """At an equal distance moved, the answers to words that nobody named change less."""
+    """For what an edit changes in answers to the concept, those to words that nobody named change less."""
 
-    def change(spared: int) -> float:
+    def share(spared: int) -> float:
         edit = ESD(**{**QUICK, "updates": 6, "keep_weight": 0, "spared": spared})(pipe, unsee.Concept("church"))
-        rows = single(conditions(pipe, ["castle", "an owl", "guitar", "a key"]))
+        names = single(conditions(pipe, ["a church", "church", "a picture of a church", "church in a forest"]))
+        others = single(conditions(pipe, ["castle", "an owl", "guitar", "a key"]))
         with edit.applied(pipe), torch.no_grad():
-            return sum((replay(pipe.unet, row) - row.output).square().mean().item() for row in rows)
+            moved = [
+                sum((replay(pipe.unet, row) - row.output).square().mean().item() for row in rows)
+                for rows in (others, names)
+            ]
+        return moved[0] / moved[1]
 
-    assert change(spared=100) < 0.5 * change(spared=0)
+    assert share(spared=100) < 0.3 * share(spared=0)
 
 
 def test_only_selected_weights_change(pipe: Any) -> None:
@@ -175,7 +180,7 @@ def test_what_reads_the_prompt_starts_at_the_closed_form(pipe: Any) -> None:
     names = {name.removesuffix(".weight"): weight for name, weight in entrance(pipe.unet).items()}
     rng = torch.Generator().manual_seed(0)
     kept = (*staying((church,), ESD(**STILL).neutral), *spared_words(pipe, 8, (church,), list(names), rng))
-    ways = contexts(pipe, ESD.templates, ESD.company, (church,), rng)
+    ways = contexts(pipe, ESD.templates, STILL["company"], (church,), rng)
     moments = second_moments(pipe, in_templates(ways, kept, rng, each=2), list(names))
     for layer, delta in optimum(pipe, (church,), names, moments, ways, rng).items():
         dense = delta.dense(names[layer].shape)
@@ -210,13 +215,6 @@ def test_the_loss_of_erasing_falls(pipe: Any) -> None:
     base = loss()
     with edit.applied(pipe):
         assert loss() < 0.7 * base
-
-
-def test_one_seed_gives_one_edit(pipe: Any, edit: unsee.Edit) -> None:
-    again = ESD(**QUICK)(pipe, unsee.Concept("church"))
-    other = ESD(**QUICK)(pipe, unsee.Concept("church"), seed=1)
-    assert all(torch.equal(edit.deltas[name], again.deltas[name]) for name in edit.deltas)
-    assert any(not torch.equal(edit.deltas[name], other.deltas[name]) for name in edit.deltas)
 
 
 def test_the_paper_preset_draws_from_the_edited_model(pipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from torch import nn
 from unsee.calls import Call
 from unsee.checkpoint import Checkpoint
 from unsee.errors import InputError
-from unsee.fit import OPTIMIZERS, SPARING_RATE, WIDTH_RATE, Examiner, Lesson, fan_in, fit, flushing, sparing, trainable
+from unsee.fit import OPTIMIZERS, WIDTH_RATE, Examiner, Lesson, fan_in, fit, flushing, sparing, trainable
 
 
 class Line(nn.Module):
@@ -88,7 +88,7 @@ def test_a_loss_that_explodes_says_what_to_change() -> None:
         fit(net, {"a": net.a}, lambda _: Lesson(call, torch.ones(1)), updates=1)
 
 
-@pytest.mark.parametrize(("metric", "share"), [({}, 1.0), ({"a": torch.ones(1, 1)}, SPARING_RATE)])
+@pytest.mark.parametrize(("metric", "share"), [({}, 1.0), ({"a": torch.ones(1, 1)}, 3.0)])
 def test_the_rate_follows_the_width(metric: dict[str, torch.Tensor], share: float) -> None:
     assert fan_in(torch.zeros(7, 128)) == 128
     assert fan_in(torch.zeros(7, 16, 3, 3)) == 144
@@ -103,6 +103,7 @@ def test_the_rate_follows_the_width(metric: dict[str, torch.Tensor], share: floa
             lambda k: (seen.append(net.a.item()), Lesson(call, torch.ones(1)))[1],
             updates=2,
             metric=metric,
+            stride=3.0,
             schedule="constant",
         )
     # The gradient is scaled to one, and momentum starts with the first gradient.

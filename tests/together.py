@@ -23,9 +23,9 @@ from unsee.pipelines import denoiser, fingerprint, full, processes, shard
 from unsee.recorder import record
 
 CHURCH = unsee.Concept("church")
-QUICK = {"steps": 3, "batch": 3, "runs": 3, "keep_runs": 2, "spared": 8, "updates": 4}
-ON_POLICY = QUICK | {"rerecord": 1, "held_out": 0, "runs": 1}
-FLUX = {"steps": 2, "batch": 3, "runs": 3, "keep_runs": 2, "held_out": 1, "spared": 4, "updates": 6}
+QUICK = {"steps": 3, "batch": 3, "runs": 3, "keep_runs": 2, "spared": 8, "company": 4, "updates": 4}
+ON_POLICY = QUICK | {"rerecord": 1, "held_out": 0, "runs": 1, "updates": 2}
+FLUX = {"steps": 2, "batch": 3, "runs": 3, "keep_runs": 2, "held_out": 1, "spared": 4, "company": 4, "updates": 3}
 
 
 def typed(*words: str | Path) -> None:

@@ -75,4 +75,6 @@ if __name__ == "__main__":
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(os.cpu_count() or 1)
+    # gradients have many numbers below 1e-38: with them an update of the denoiser took 2.5 s, without them 1.5
+    torch.set_flush_denormal(True)
     sys.exit(main())

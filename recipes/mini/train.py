@@ -78,7 +78,6 @@ def train(
     folder: holds the checkpoint NAME.pt and log.txt; a run that finds its checkpoint goes on from there
     stop: leave after this many updates in all, as if interrupted
     """
-    torch.set_flush_denormal(True)  # gradients have many: with them an update of the denoiser takes half as long again
     net = nn.ModuleDict(networks)
     params = [p for p in net.parameters() if p.requires_grad]
     optimizers = plan.optimizers(net)

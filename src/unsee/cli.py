@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -233,6 +234,8 @@ def _concepts(
 ) -> list[dict[str, Any]]:
     if (synonyms or image) and len(words) > 1:
         raise InputError("--synonym and --image are of one concept; erase several concepts with a --config file")
+    if setting := next((word for word in words if re.match(r"[a-z_]+=", word)), None):
+        raise InputError(f"{setting!r} is no concept but a setting; each needs a --set of its own: --set {setting}")
     common = {"from_": from_, "anchor": anchor, "keep": [word.strip() for word in keep.split(",")] if keep else []}
     one = {"synonyms": synonyms or [], "image": str(image) if image else None}
     return [{"erase": word, **one, **common} for word in words]

@@ -27,9 +27,6 @@ WIDTH_RATE = 0.3
 matrix falls with its width (muP: Yang et al., arXiv:2203.03466), and what many tensors change in the output adds up
 as independent parts do. So one number serves small models and large ones, narrow selections and wide ones."""
 
-SPARING_RATE = 2.0
-"""Times that step, for a matrix with a metric: most of its step lies in directions that other inputs do not use."""
-
 
 class MatrixAdam(torch.optim.Optimizer):
     """Adam with one second moment for a whole matrix (as in Adam-mini, arXiv:2406.16793).
@@ -175,6 +172,7 @@ def fit(
     optimizer: str = "matrix-adam",
     schedule: str = "linear",
     metric: Mapping[str, Tensor] | None = None,
+    stride: float = 2.0,
     examiner: Examiner | None = None,
     seconds: float | None = None,
     checkpoint: Checkpoint | None = None,
@@ -184,10 +182,11 @@ def fit(
     """Minimise sum_n w_n mean |e_theta(call_n) - call_n.output|^2 over the weights; returns each update's loss.
 
     lesson      gives the rows of update k = 0, 1, ...; the same rows for the same k, so that a fit can be resumed
-    lr          how far a weight moves in one update at most, root mean square; None is by WIDTH_RATE and SPARING_RATE
+    lr          how far a weight moves in one update at most, root mean square; None is by WIDTH_RATE
     optimizer   a name in OPTIMIZERS
     schedule    of lr, a name of diffusers.optimization.get_scheduler; a tenth of the updates warms up
     metric      for some matrices, what their gradients are multiplied by from the right (see `sparing`)
+    stride      times that step, for a matrix with a metric: most of it lies in directions that other inputs do not use
     examiner    watches rows that are held out, and may end the fit early
     seconds     make only as many updates as fit into this time
     checkpoint  keeps the state; if it holds one, the fit goes on from there to the same bits
@@ -201,7 +200,7 @@ def fit(
     }
     groups: dict[float, list[Tensor]] = {}
     for name, master in masters.items():
-        rate = WIDTH_RATE * (SPARING_RATE if metric and name in metric else 1) / (fan_in(master) * len(masters) ** 0.5)
+        rate = WIDTH_RATE * (stride if metric and name in metric else 1) / (fan_in(master) * len(masters) ** 0.5)
         groups.setdefault(lr or rate, []).append(master)
     steps = OPTIMIZERS[optimizer]([{"params": group} for group in groups.values()])
     # float16 gradients underflow; neither optimizer cares about the scale of a loss.

@@ -84,9 +84,12 @@ def steer(start: Tensor, c: Tensor, u: Tensor, eta: float) -> Tensor:
     return start - eta * (c - u)
 
 
-UPDATES, RUNS = {"closed-form": 30, "base": 140}, {"closed-form": 8, "base": 16}
-"""What a fit gets by where it starts: a closed form is near already. From the first table of docs/LOG.md, in which the
-base's row still shows 15 % of the churches: the step that suits a closed form is small for the way from the base."""
+Start = Literal["closed-form", "base"]
+UPDATES: dict[Start, int] = {"closed-form": 30, "base": 140}
+RUNS: dict[Start, int] = {"closed-form": 8, "base": 64}
+STRIDES: dict[Start, float] = {"closed-form": 8.0, "base": 20.0}
+"""What a fit gets by where it starts, and how far a matrix that spares other texts goes in an update (see fit.fit): a
+closed form is near already. docs/LOG.md has what led to them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +123,7 @@ class ESD:
     runs            recorded runs of each concept; None: RUNS, likewise
     keep_runs       recorded runs of what must stay, one a word; words of `keep` come first and are all recorded
     keep_weight     weight of its loss
-    company         random words that a name meets in each prompt of settings.COMPANY, for the closed form
+    company         random words that a name meets in each prompt of settings.COMPANY, where weights read the prompt
     spared          random words of the tokenizer whose texts are left alone where a matrix reads the prompt; 0: none
     damping         how strictly: the smaller, the stricter; see fit.sparing
     guidance_scale  of the recorded runs
@@ -141,7 +144,7 @@ class ESD:
     eta: NotNegative = 1.0
     updates: Count | None = None
     lr: Positive | None = None
-    start: Literal["closed-form", "base"] = "closed-form"
+    start: Start = "closed-form"
     optimizer: Literal["matrix-adam", "adam"] = "matrix-adam"
     schedule: str = "linear"
     batch: Count = 8
@@ -184,6 +187,7 @@ class ESD:
             "batch": 1,
             "runs": 1,
             "keep_weight": 0,
+            "company": 0,
             "spared": 0,
             "sampler": "DDIMScheduler",
             "steps": 50,
@@ -198,12 +202,14 @@ class ESD:
 
     def settled(self, net: nn.Module, concepts: Sequence[Concept]) -> Self:
         """With numbers of updates and of runs, where there are none: few if any weight starts at a closed form."""
-        updates, runs = self._amount(net, concepts)
+        updates, runs = self._amount(self._starts(net, concepts))
         return replace(self, updates=updates, runs=runs)
 
-    def _amount(self, net: nn.Module, concepts: Sequence[Concept]) -> tuple[int, int]:
-        start = "closed-form" if self._closed(net, concepts) else "base"
+    def _amount(self, start: Start) -> tuple[int, int]:
         return self.updates or UPDATES[start], self.runs or RUNS[start]
+
+    def _starts(self, net: nn.Module, concepts: Sequence[Concept]) -> Start:
+        return "closed-form" if self._closed(net, concepts) else "base"
 
     def _closed(self, net: nn.Module, concepts: Sequence[Concept]) -> list[str]:
         """The matrices that start at UCE's solution: those through which the prompt enters, if a concept is a name."""
@@ -226,7 +232,8 @@ class ESD:
         concepts = (concepts,) if isinstance(concepts, Concept) else tuple(concepts)
         key, net = denoiser(pipe)
         settled = self.settled(net, concepts)
-        updates, recorded = settled._amount(net, concepts)
+        starts = self._starts(net, concepts)
+        updates, recorded = self._amount(starts)
         if self.rerecord and len(denoisers(pipe)) > 1:
             raise InputError("of two denoisers, re-recorded steps could be the other's: rerecord is of one denoiser")
         weights = self.weights(net)
@@ -238,7 +245,7 @@ class ESD:
         made = (self.called, settings_of(settled), concepts, name(pipe), fingerprint(net), seed, versions(), kept)
         card = Card(*made, call=said_options(pipe))
         closed = self._closed(net, concepts)
-        ways = contexts(pipe, self.templates, self.company if closed else 0, concepts, rng)
+        ways = contexts(pipe, self.templates, self.company if texts else 0, concepts, rng)
         moments = second_moments(pipe, in_templates(ways, kept, rng, each=2), texts) if texts and kept else {}
         metric = {f"{layer}.weight": sparing(moment, self.damping) for layer, moment in moments.items() if spared}
         names = [concept for concept in concepts if not (concept.from_ or concept.image)]
@@ -277,7 +284,7 @@ class ESD:
 
             fit(
                 net, learner.weights, lesson, updates=updates, lr=settled.lr, optimizer=self.optimizer,
-                schedule=self.schedule, metric=learner.metric, examiner=examiner,
+                schedule=self.schedule, metric=learner.metric, examiner=examiner, stride=STRIDES[starts],
                 seconds=self.budget, checkpoint=checkpoint and replace(checkpoint, run=card.to_json()),
                 window=max(1, self.rerecord), watch=watch,
             )  # fmt: skip

@@ -44,12 +44,12 @@ from unsee.checkpoint import Checkpoint
 from unsee.concepts import Concept
 from unsee.edit import Edit, LowRank
 from unsee.errors import InputError
-from unsee.methods.esd import ESD, Learner, steer
+from unsee.methods.esd import ESD, Learner, Start, steer
 from unsee.methods.settings import PRESETS, Count
 from unsee.recorder import Watch, quiet
 
 ADAPTER = "unsee"
-RATES = {"closed-form": 0.0005, "base": 0.005}
+RATES: dict[Start, float] = {"closed-form": 0.0005, "base": 0.005}
 """Steps by where a fit starts: from a closed form, larger ones bring the concept back in styles (docs/LOG.md)."""
 
 
@@ -105,8 +105,7 @@ class LoRA(ESD):
         return super().__call__(pipe, concepts, seed=seed, watch=watch, checkpoint=checkpoint)
 
     def settled(self, net: nn.Module, concepts: Sequence[Concept]) -> Self:
-        start = "closed-form" if self._closed(net, concepts) else "base"
-        return replace(super().settled(net, concepts), lr=self.lr or RATES[start])
+        return replace(super().settled(net, concepts), lr=self.lr or RATES[self._starts(net, concepts)])
 
     def _target(self, concept: Concept, asked: Tensor, c: Tensor, u: Tensor) -> Tensor:
         match self.action:
