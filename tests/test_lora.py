@@ -133,7 +133,7 @@ def test_enhance_is_erase_with_the_sign_turned(pipe: Any) -> None:
 
 
 def test_the_loss_of_erasing_falls(pipe: Any) -> None:
-    edit = LoRA(steps=6, runs=4, updates=40, batch=4, keep_runs=2, keep_weight=1, start="base", lr=0.02)(
+    edit = LoRA(steps=6, runs=4, updates=40, batch=4, keep_runs=2, keep_weight=1, company=0, start="base", lr=0.02)(
         pipe, unsee.Concept("church")
     )
     first, last = edit.card.curve[0], edit.card.curve[-1]
