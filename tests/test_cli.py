@@ -182,6 +182,7 @@ BAD = {
     "unknown option": (["erase", "church", "--etta", "1"], "No such option: --etta"),
     "unknown command": (["erese", "church"], "No such command 'erese'"),
     "two settings for one --set": (["erase", "church", "--set", "eta=1", "batch=2"], "each needs a --set of its own"),
+    "a concept with an equals sign": (["erase", "e=mc2", "--model", "./nowhere"], "there is no model './nowhere'"),
     "setting without value": (["erase", "church", "--set", "updates"], "takes KEY=VALUE"),
     "wrong type": (["erase", "church", "--set", "updates=many"], "updates:"),
     "wrong type of option": (["erase", "church", "--eta", "much"], "should be a valid number"),

@@ -84,6 +84,8 @@ def erase(
         raise InputError("--resume goes on with a run as it was started: it takes no concepts and no --config")
     source = resume / "run.json" if resume else config
     values: dict[str, Any] = read(source) if source else {}
+    if settings and (one := next((word for word in concepts or () if re.match(r"[a-z_]+=", word)), None)):
+        raise InputError(f"{one!r} is no concept but a setting; each needs a --set of its own: --set {one}")
     if concepts:
         values["concepts"] = _concepts(concepts, from_, anchor, keep, synonym, image)
     elif from_ or anchor or keep or synonym or image or not values.get("concepts"):
@@ -234,8 +236,6 @@ def _concepts(
 ) -> list[dict[str, Any]]:
     if (synonyms or image) and len(words) > 1:
         raise InputError("--synonym and --image are of one concept; erase several concepts with a --config file")
-    if setting := next((word for word in words if re.match(r"[a-z_]+=", word)), None):
-        raise InputError(f"{setting!r} is no concept but a setting; each needs a --set of its own: --set {setting}")
     common = {"from_": from_, "anchor": anchor, "keep": [word.strip() for word in keep.split(",")] if keep else []}
     one = {"synonyms": synonyms or [], "image": str(image) if image else None}
     return [{"erase": word, **one, **common} for word in words]
