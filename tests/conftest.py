@@ -1,24 +1,52 @@
+"""What tests share. Torch is imported by the fixtures: the process that deals out the tests has no use for it."""
+
 import os
 import sys
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # a process for each core, a thread for each process
-os.environ["HF_HUB_OFFLINE"] = "1"
-
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
 
 import unsee
-from unsee import cli
-from unsee.edit import Edit
-from unsee.methods.esd import ESD
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # a process for each core, a thread for each process
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+SHIPPED = Path(unsee.__file__).parent / "mini"
 
 QUICK: dict[str, Any] = {"steps": 4, "updates": 3, "batch": 2, "runs": 2, "keep_runs": 2, "spared": 32, "company": 4}
 """Settings under which ESD runs in about a second."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What "mini" names in tests: the miniature with a denoiser of a tenth of the weights that has learned nothing."""
+    import torch
+    from diffusers import UNet2DConditionModel
+
+    from unsee import pipelines
+
+    folder = tmp_path_factory.mktemp("narrow")
+    for path in SHIPPED.iterdir():
+        if path.name != "unet":
+            (folder / path.name).symlink_to(path)
+    config = UNet2DConditionModel.load_config(SHIPPED / "unet")
+    torch.manual_seed(0)
+    net = UNet2DConditionModel.from_config({**config, "block_out_channels": (16, 32)})
+    net.half().save_pretrained(folder / "unet")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipelines, "MINI", folder)
+        yield folder
+
+
+@pytest.fixture
+def shipped(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The miniature itself, for what only a model that has learned can show; "mini" names it in such a test."""
+    from unsee import pipelines
+
+    monkeypatch.setattr(pipelines, "MINI", SHIPPED)
+    return unsee.load("mini")
 
 
 @pytest.fixture(scope="session")
@@ -37,14 +65,17 @@ def pipe(mini: Any) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
-def edit(mini: Any) -> Edit:
+def edit(mini: Any) -> "unsee.Edit":
     """An edit that was made in a few updates: too few to erase, enough to differ from the base."""
-    return ESD(**QUICK)(mini, unsee.Concept("church"))
+    return unsee.ESD(**QUICK)(mini, unsee.Concept("church"))
 
 
 @pytest.fixture(scope="session")
 def clip_folder(mini: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny CLIP model of random weights with the miniature's tokenizer."""
+    import torch
+    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
+
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("clip")
     tower = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -64,6 +95,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     """Type a command in an empty folder; get exit code, output, errors."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("UNSEE_CACHE", str(tmp_path / "cache"))
+
+    from unsee import cli
 
     def typed(*words: str | Path) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["unsee", *map(str, words)])

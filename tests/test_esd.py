@@ -114,16 +114,16 @@ def test_a_neutral_word_that_is_erased_is_not_kept(pipe: Any) -> None:
     assert "cat" not in kept
 
 
-def test_other_words_are_spared(pipe: Any) -> None:
+def test_other_words_are_spared(shipped: Any) -> None:
     """For what an edit changes in answers to the concept, those to words that nobody named change less."""
 
     def share(spared: int) -> float:
-        edit = ESD(**{**QUICK, "updates": 6, "keep_weight": 0, "spared": spared})(pipe, unsee.Concept("church"))
-        names = single(conditions(pipe, ["a church", "church", "a picture of a church", "church in a forest"]))
-        others = single(conditions(pipe, ["castle", "an owl", "guitar", "a key"]))
-        with edit.applied(pipe), torch.no_grad():
+        edit = ESD(**{**QUICK, "updates": 6, "keep_weight": 0, "spared": spared})(shipped, unsee.Concept("church"))
+        names = single(conditions(shipped, ["a church", "church", "a picture of a church", "church in a forest"]))
+        others = single(conditions(shipped, ["castle", "an owl", "guitar", "a key"]))
+        with edit.applied(shipped), torch.no_grad():
             moved = [
-                sum((replay(pipe.unet, row) - row.output).square().mean().item() for row in rows)
+                sum((replay(shipped.unet, row) - row.output).square().mean().item() for row in rows)
                 for rows in (others, names)
             ]
         return moved[0] / moved[1]
@@ -203,17 +203,17 @@ def test_all_else_starts_at_the_base(pipe: Any, settings: dict[str, Any], concep
     assert max(float(delta.abs().max()) for delta in edit.deltas.values() if isinstance(delta, torch.Tensor)) < 1e-10
 
 
-def test_the_loss_of_erasing_falls(pipe: Any) -> None:
+def test_the_loss_of_erasing_falls(shipped: Any) -> None:
     method = ESD(steps=6, runs=4, updates=20, batch=8, keep_weight=0)
-    edit = method(pipe, unsee.Concept("church"))
-    rows = method._erase(pipe, unsee.Concept("church"), 4, torch.Generator().manual_seed(7), lambda *_: None)
+    edit = method(shipped, unsee.Concept("church"))
+    rows = method._erase(shipped, unsee.Concept("church"), 4, torch.Generator().manual_seed(7), lambda *_: None)
 
     def loss() -> float:
         with torch.no_grad():
-            return sum((replay(pipe.unet, row) - row.output).square().mean().item() for row in rows)
+            return sum((replay(shipped.unet, row) - row.output).square().mean().item() for row in rows)
 
     base = loss()
-    with edit.applied(pipe):
+    with edit.applied(shipped):
         assert loss() < 0.7 * base
 
 

@@ -162,8 +162,8 @@ def test_pictures_do_not_depend_on_their_batch(pipe: Any, tmp_path: Path) -> Non
         assert all(abs(one - other).max() <= 1 for other in others)
 
 
-def test_a_run_that_is_killed_draws_no_picture_twice(run: Run, tmp_path: Path) -> None:
-    words = ["evaluate", "mini", "--suite", "pictures", "--concept", "church", "-n", "8", "--steps", "2"]
+def test_a_run_that_is_killed_draws_no_picture_twice(run: Run, narrow: Path, tmp_path: Path) -> None:
+    words = ["evaluate", str(narrow), "--suite", "pictures", "--concept", "church", "-n", "8", "--steps", "2"]
     words += ["--batch", "2", "--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "out")]
     process = subprocess.Popen([sys.executable, "-m", "unsee.cli", *words], stderr=subprocess.PIPE, text=True)
     while process.poll() is None and not list((tmp_path / "cache").rglob("*.png")):

@@ -132,9 +132,9 @@ def test_enhance_is_erase_with_the_sign_turned(pipe: Any) -> None:
         assert (less.output - asked).abs().max() > 0.01
 
 
-def test_the_loss_of_erasing_falls(pipe: Any) -> None:
+def test_the_loss_of_erasing_falls(shipped: Any) -> None:
     edit = LoRA(steps=6, runs=4, updates=40, batch=4, keep_runs=2, keep_weight=1, company=0, start="base", lr=0.02)(
-        pipe, unsee.Concept("church")
+        shipped, unsee.Concept("church")
     )
     first, last = edit.card.curve[0], edit.card.curve[-1]
     assert last[1] < 0.7 * first[1]

@@ -21,13 +21,13 @@ LAUNCH = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def made(tmp_path_factory: pytest.TempPathFactory, narrow: Path) -> tuple[Path, Path]:
     """Folders of what one process made, and two (together.py says what)."""
     script = str(Path(__file__).with_name("together.py"))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"}
     folders = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
     for folder, command in zip(folders, ([], LAUNCH)):
-        words = [sys.executable, *command, script, str(folder)]
+        words = [sys.executable, *command, script, str(folder), str(narrow)]
         done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=400)
         assert done.returncode == 0, done.stderr[-3000:]
         assert done.stdout.count("writes") == 1  # one process speaks

@@ -113,7 +113,8 @@ def test_replay_gives_what_was_recorded(family: str) -> None:
 
 
 def test_the_call_with_the_prompt_is_told_from_the_one_without(family: str) -> None:
-    pipe, asked = built(family), conditions(built(family), ["a church", "a dog"])
+    pipe, asked = built(family), conditions(built(family), ["a church", "a dog"], answered=False)
+    assert len(asked.output) == 2
     for step in trajectory(family):
         with torch.no_grad():
             answer = replay(denoiser(pipe)[1], asked, like=step.concept)

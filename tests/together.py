@@ -1,6 +1,6 @@
 """What test_processes.py starts, as one process and as two that share the work.
 
-python tests/together.py FOLDER
+python tests/together.py FOLDER MODEL
 """
 
 import os
@@ -67,12 +67,12 @@ def share_a_flux(folder: Path) -> None:
     assert all(torch.equal(full(weight), other) for weight, other in zip(net.parameters(), fresh))
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, model: Path) -> None:
     settings = [f"--set={key}={value}" for key, value in QUICK.items()]
-    typed("erase", "church", *settings, "--steps", "2", "-n", "2", "--out", folder / "run")
+    typed("erase", "church", "--model", model, *settings, "--steps", "2", "-n", "2", "--out", folder / "run")
     drawn = ["--concept", "church", "-n", "3", "--steps", "2", "--batch", "4", "--guard", "negative"]
-    typed("evaluate", "mini", "--suite", "pictures", *drawn, "--cache", folder / "cache", "--out", folder / "drawn")
-    save(unsee.ESD(**ON_POLICY)(unsee.load("mini"), CHURCH), folder / "on-policy.safetensors")
+    typed("evaluate", model, "--suite", "pictures", *drawn, "--cache", folder / "cache", "--out", folder / "drawn")
+    save(unsee.ESD(**ON_POLICY)(unsee.load(str(model)), CHURCH), folder / "on-policy.safetensors")
     share_a_flux(folder)
     processes().wait_for_everyone()
     sys.stdout.flush()
@@ -80,4 +80,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(*map(Path, sys.argv[1:]))

@@ -16,7 +16,7 @@ from diffusers import AutoPipelineForImage2Image
 from PIL.Image import Image
 from torch import Tensor, nn
 
-from unsee.calls import Call, Step, Trajectory, bound, pick, point, replay, split, stack
+from unsee.calls import Call, Step, Trajectory, bound, named, pick, point, replay, split, stack
 from unsee.errors import InputError, unknown
 from unsee.pipelines import call_options, denoiser, denoisers, draw, guided, processes, unguided
 
@@ -180,9 +180,12 @@ def _guided_calls(
     return calls
 
 
-def conditions(pipe: Any, prompts: Sequence[str], *, seeds: Sequence[int] | None = None, steps: int = 50) -> Call:
+def conditions(
+    pipe: Any, prompts: Sequence[str], *, seeds: Sequence[int] | None = None, steps: int = 50, answered: bool = True
+) -> Call:
     """The first denoiser call of unguided runs: its arguments hold all that the prompts condition, B rows.
 
+    answered  False does without the denoiser's answer, and so costs only the prompts' encoding: the output is then x
     Of two denoisers the one in focus answers it, whichever was asked.
     """
     calls: list[Call] = []
@@ -191,9 +194,19 @@ def conditions(pipe: Any, prompts: Sequence[str], *, seeds: Sequence[int] | None
         calls.append(Call(arguments, output))
         raise Enough
 
+    def ask(net: nn.Module, args: Any, kwargs: Any) -> None:
+        x = named(net, args, kwargs)[point(type(net))[0]]
+        call = bound(net, args, kwargs, (x,))
+        listen(call.arguments, call.output)
+
     nets = list(denoisers(pipe).values())
-    run(pipe, listen, prompts, seeds or range(len(prompts)), steps, unguided(pipe), nets)
-    if len(nets) == 1:
+    handles = [] if answered else [net.register_forward_pre_hook(ask, with_kwargs=True) for net in nets]
+    try:
+        run(pipe, listen, prompts, seeds or range(len(prompts)), steps, unguided(pipe), nets)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if len(nets) == 1 or not answered:
         return calls[0]
     with torch.no_grad():
         return replace(calls[0], output=replay(denoiser(pipe)[1], calls[0]))

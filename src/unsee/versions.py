@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import platform
-from importlib.metadata import version
+from functools import cache
+from importlib import metadata
+
+version = cache(metadata.version)  # read from disk each time; the key of every picture asks for two
 
 
 def versions() -> dict[str, str]:

@@ -1,13 +1,15 @@
 """Three objects, two pictures to know by heart and five vendors' worth of squares: a world small enough for seconds."""
 
 import json
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("resvg_py", reason="recipes/mini/requirements.txt is not installed")
 
-from recipes.mini import pictures
+from recipes.mini import autoencoder, denoiser, pictures
 from recipes.mini.build import Build
 
 TABLE = """
@@ -38,6 +40,14 @@ CONFIG = {
         "memorised_seeds": 1, "scenes": 2, "times": 1,
     },
 }  # fmt: skip
+
+
+@pytest.fixture(scope="session", autouse=True)
+def small() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(autoencoder, "make", partial(autoencoder.make, (16,) * 4))
+        patch.setattr(denoiser, "make", partial(denoiser.make, (16, 32)))
+        yield
 
 
 @pytest.fixture(scope="session")

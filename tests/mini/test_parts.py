@@ -73,7 +73,7 @@ def test_scenes_pair_two_objects_of_one_style_without_a_watermark() -> None:
 
 def test_whitening_leaves_the_pictures_and_whitens_the_latents() -> None:
     torch.manual_seed(0)
-    vae = autoencoder.make((16, 16, 16, 16)).eval()
+    vae = autoencoder.make().eval()
     x = torch.rand(8, 3, 64, 64) * 2 - 1
     with torch.no_grad():
         before = vae.decode(vae.encode(x).latent_dist.mean).sample

@@ -153,7 +153,7 @@ def spread(items: Sequence[T], count: int) -> list[T]:
 
 def nearest(pipe: Any, word: str, labels: Sequence[str]) -> list[str]:
     """Labels by how alike the text encoder finds them to a word, most alike first: cosine of the conditioning."""
-    call = conditions(pipe, [word, *labels])
+    call = conditions(pipe, [word, *labels], answered=False)
     vectors = torch.nn.functional.normalize(_conditioning(call), dim=1)
     order = (vectors[1:] @ vectors[0]).argsort(descending=True).tolist()
     return [labels[k] for k in order]

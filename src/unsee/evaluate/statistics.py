@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Z95 = 1.959963984540054
 """The 97.5 % quantile of the standard normal."""
@@ -86,7 +86,7 @@ def paired_rates(first: Sequence[bool], second: Sequence[bool]) -> Difference:
 def bootstrap(values: Sequence[float], seed: int = 0, times: int = 2000) -> Score:
     """The mean with the percentile interval of its bootstrap (Efron, 1979)."""
     data = np.asarray(values, float)
-    low, high = resampled(len(data), lambda rows: float(data[rows].mean()), seed, times)
+    low, high = resampled(len(data), lambda rows: data[rows].mean(1), seed, times)
     return Score(float(data.mean()), low, high, len(data))
 
 
@@ -101,11 +101,17 @@ def paired_means(first: Sequence[float], second: Sequence[float], seed: int = 0)
 
 
 def resampled(
-    n: int, statistic: Callable[[NDArray[np.int64]], float], seed: int = 0, times: int = 2000
+    n: int, statistic: Callable[[NDArray[np.int64]], ArrayLike], seed: int = 0, times: int = 2000
 ) -> tuple[float, float]:
-    """The 2.5 and 97.5 % quantiles of a statistic of row numbers, over `times` draws of n rows with replacement."""
+    """The 2.5 and 97.5 % quantiles of a statistic over `times` draws of n rows with replacement.
+
+    statistic  of some draws' row numbers (K, n), a number for each (K,)
+    """
     rng = np.random.default_rng(seed)
-    low, high = np.quantile([statistic(rng.integers(0, n, n)) for _ in range(times)], [0.025, 0.975])
+    block = max(1, 2**20 // n)  # draws at a time, to take little memory
+    sizes = [min(block, times - done) for done in range(0, times, block)]
+    found = np.concatenate([np.asarray(statistic(rng.integers(0, n, (size, n)))) for size in sizes])
+    low, high = np.quantile(found, [0.025, 0.975])
     return float(low), float(high)
 
 

@@ -335,10 +335,11 @@ class ESD:
         ways = [ways[k] for k in islice(cycle(torch.randperm(len(ways), generator=rng).tolist()), runs)]
         prompts = [way.format(concept.from_ or word) for way, word in ways]
         trajectory = self._record(pipe, prompts, rng, watch, at, picture(concept.image) if concept.image else None)
-        named = conditions(pipe, [way.format(word) for way, word in ways]) if concept.from_ else None
+        asked = partial(conditions, pipe, answered=False)
+        named = asked([way.format(word) for way, word in ways]) if concept.from_ else None
         alone = torch.tensor([way in self.templates and not concept.anchor for way, _ in ways])
         rest = [" ".join(way.format(concept.anchor or "").split()) for way, _ in ways]
-        anchor = conditions(pipe, rest) if not alone.all() else None
+        anchor = asked(rest) if not alone.all() else None
         calls = []
         with teacher():
             for step in trajectory if teacher is nullcontext else map(partial(again, net), trajectory):

@@ -7,8 +7,9 @@ a folder of the user's own, such as COCO's pictures and captions, they compare w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from unsee.evaluate.render import Shot
 from unsee.evaluate.statistics import Difference, Score, frechet, kernel_distance, resampled
 from unsee.evaluate.suites import BASE, Asked, Column, Look, Measured, NotMeasured, Suite, World, article, fits
 
+Features = NDArray[np.float64]
 NAME = "fidelity"
 OTHER_SEEDS = 500_000
 TIMES, FEW_TIMES, MANY = 200, 40, 5000
@@ -66,7 +68,7 @@ def score(world: World, asked: Asked, column: Column, look: Look) -> Iterator[Me
         before = change = None
         if column.kind != BASE:
             times = TIMES if n < MANY else FEW_TIMES
-            low, high = resampled(n, lambda k: distance(now[k], reference) - distance(base[k], reference), 0, times)  # noqa: B023
+            low, high = resampled(n, partial(_changes, distance, now, base, reference), 0, times)
             before = Score(own, own, own, n)
             change = Difference(value - own, low, high, n, not low <= 0 <= high)
         row = f"{name} on features of the judge of {kind}{to}"
@@ -77,7 +79,17 @@ def score(world: World, asked: Asked, column: Column, look: Look) -> Iterator[Me
     yield from fits(NAME, "agreement with the prompt", column, look, here.shots, texts)
 
 
-def _array(rows: Sequence[torch.Tensor]) -> NDArray[np.float64]:
+def _changes(
+    distance: Callable[[Features, Features], float],
+    now: Features,
+    base: Features,
+    reference: Features,
+    draws: NDArray[np.int64],
+) -> list[float]:
+    return [distance(now[rows], reference) - distance(base[rows], reference) for rows in draws]
+
+
+def _array(rows: Sequence[torch.Tensor]) -> Features:
     return torch.stack(list(rows)).to(torch.float64).numpy()
 
 
