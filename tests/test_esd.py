@@ -204,7 +204,7 @@ def test_all_else_starts_at_the_base(pipe: Any, settings: dict[str, Any], concep
 
 
 def test_the_loss_of_erasing_falls(shipped: Any) -> None:
-    method = ESD(steps=6, runs=4, updates=20, batch=8, keep_weight=0)
+    method = ESD(steps=4, runs=4, updates=20, batch=8, keep_weight=0, spared=32, company=4)
     edit = method(shipped, unsee.Concept("church"))
     rows = method._erase(shipped, unsee.Concept("church"), 4, torch.Generator().manual_seed(7), lambda *_: None)
 

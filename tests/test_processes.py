@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import together
 import torch
 from PIL import Image
 from safetensors.torch import load_file
@@ -22,16 +23,18 @@ LAUNCH = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory, narrow: Path) -> tuple[Path, Path]:
-    """Folders of what one process made, and two (together.py says what)."""
-    script = str(Path(__file__).with_name("together.py"))
+    """Folders of what this process makes, and of what two make (together.py says what)."""
+    one, two, model = (tmp_path_factory.mktemp("made") / name for name in ("one", "two", "model"))
+    model.symlink_to(narrow)  # a name that it has in other processes too
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [])
+        together.make(one, model)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"}
-    folders = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
-    for folder, command in zip(folders, ([], LAUNCH)):
-        words = [sys.executable, *command, script, str(folder), str(narrow)]
-        done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=400)
-        assert done.returncode == 0, done.stderr[-3000:]
-        assert done.stdout.count("writes") == 1  # one process speaks
-    return folders
+    words = [sys.executable, *LAUNCH, together.__file__, str(two), str(model)]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("writes") == 1  # one process speaks
+    return one, two
 
 
 def pairs(one: Edit, two: Edit) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

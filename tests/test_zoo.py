@@ -34,7 +34,7 @@ from unsee.recorder import conditions, record
 TWO_DENOISERS = {"wan-2.2"}
 FAMILIES = [family for family in zoo.ZOO if family not in TWO_DENOISERS]
 SMALL = {
-    "steps": 3, "updates": 40, "lr": 0.006, "batch": 4, "runs": 8, "keep_runs": 4, "keep_weight": 1, "spared": 6,
+    "steps": 3, "updates": 40, "lr": 0.006, "batch": 4, "runs": 6, "keep_runs": 2, "keep_weight": 1, "spared": 6,
     "rank": 4, "start": "base", "company": 0,
 }  # fmt: skip
 """Settings of methods that keep a test short; a method takes those that it has. Where weights are random, a closed form

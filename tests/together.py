@@ -67,7 +67,7 @@ def share_a_flux(folder: Path) -> None:
     assert all(torch.equal(full(weight), other) for weight, other in zip(net.parameters(), fresh))
 
 
-def main(folder: Path, model: Path) -> None:
+def make(folder: Path, model: Path) -> None:
     settings = [f"--set={key}={value}" for key, value in QUICK.items()]
     typed("erase", "church", "--model", model, *settings, "--steps", "2", "-n", "2", "--out", folder / "run")
     drawn = ["--concept", "church", "-n", "3", "--steps", "2", "--batch", "4", "--guard", "negative"]
@@ -75,9 +75,9 @@ def main(folder: Path, model: Path) -> None:
     save(unsee.ESD(**ON_POLICY)(unsee.load(str(model)), CHURCH), folder / "on-policy.safetensors")
     share_a_flux(folder)
     processes().wait_for_everyone()
-    sys.stdout.flush()
-    os._exit(0)  # gloo's threads may outlive the interpreter and abort it, after all is checked and written
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    make(*map(Path, sys.argv[1:]))
+    sys.stdout.flush()
+    os._exit(0)  # gloo's threads may outlive the interpreter and abort it, after all is checked and written
