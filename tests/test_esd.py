@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 import unsee
 from unsee import api
-from unsee.calls import replay, single
+from unsee.calls import Call, replay, single
 from unsee.config import build
 from unsee.layers import entrance, select
 from unsee.listening import second_moments
@@ -234,6 +234,27 @@ def test_the_paper_preset_draws_from_the_edited_model(pipe: Any, monkeypatch: py
     assert all(len(at) == 1 for _, at, _ in calls)
     name = next(iter(calls[0][2]))
     assert not torch.equal(calls[0][2][name], calls[2][2][name])
+
+
+@pytest.mark.parametrize("method", [ESD, LoRA])
+def test_targets_are_the_frozen_models_where_a_fit_starts_elsewhere(
+    pipe: Any, monkeypatch: pytest.MonkeyPatch, method: type[ESD]
+) -> None:
+    erase, recorded = method._erase, list[Call]()
+
+    def listen(*args: Any, **options: Any) -> list[Call]:
+        recorded.extend(calls := erase(*args, **options))
+        return calls
+
+    monkeypatch.setattr(method, "_erase", listen)
+    quick = method(**{**QUICK, "company": 0, "templates": ("{}",)})
+    assert quick._closed(pipe.unet, [unsee.Concept("church")])
+    quick(pipe, unsee.Concept("church"))
+    assert recorded
+    for call in recorded:
+        row = single(call)[0]
+        c, u = predict(pipe, "church", row), predict(pipe, "", row)
+        torch.testing.assert_close(row.output, 2 * u - c, atol=1e-4, rtol=1e-4)
 
 
 def test_re_recorded_targets_are_the_frozen_models(pipe: Any, edit: unsee.Edit) -> None:

@@ -260,9 +260,10 @@ class ESD:
         with self._learner(net, weights, metric, start, seed) as learner, memory:
             runs, most = 0 if self.rerecord else recorded, max(self.keep_runs, named) if self.keep_weight else 0
             record_all = partial(self._erase, pipe, contexts=ways)
-            calls = [call for concept in concepts for call in record_all(concept, runs + out, rng, watch)]
+            with learner.teacher():  # the weights may be at a closed form already
+                calls = [call for concept in concepts for call in record_all(concept, runs + out, rng, watch)]
+                with_word, without = self._keep(pipe, in_templates(ways, stay[: most + out], rng), rng, watch)
             erase, erase_exam = _apart(calls, out)
-            with_word, without = self._keep(pipe, in_templates(ways, stay[: most + out], rng), rng, watch)
             keep, keep_exam = _apart(with_word, out)
             empty, _ = _apart(without, out)
             examiner = Examiner(stack(erase_exam), stack(keep_exam), patience=self.patience) if keep_exam else None
