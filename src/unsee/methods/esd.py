@@ -85,7 +85,7 @@ def steer(start: Tensor, c: Tensor, u: Tensor, eta: float) -> Tensor:
 
 
 Start = Literal["closed-form", "base"]
-UPDATES: dict[Start, int] = {"closed-form": 30, "base": 140}
+UPDATES: dict[Start, int] = {"closed-form": 12, "base": 140}
 RUNS: dict[Start, int] = {"closed-form": 8, "base": 64}
 STRIDES: dict[Start, float] = {"closed-form": 8.0, "base": 20.0}
 """What a fit gets by where it starts, and how far a matrix that spares other texts goes in an update (see fit.fit): a
