@@ -70,6 +70,12 @@ def test_bootstrap_of_two_values_by_hand() -> None:
     assert (score.value, score.low, score.high, score.n) == (0.5, 0.0, 1.0, 2)
 
 
+def test_a_mean_of_nothing_is_no_number_and_no_error() -> None:
+    with pytest.warns(RuntimeWarning, match="Mean of empty slice"):
+        score = bootstrap([])
+    assert (score.n, math.isnan(score.value), math.isnan(score.low)) == (0, True, True)
+
+
 def test_bootstrap_is_close_to_the_normal_interval() -> None:
     values = np.random.default_rng(1).normal(size=400).tolist()
     one, other = bootstrap(values), mean(values)

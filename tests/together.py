@@ -1,4 +1,4 @@
-"""What test_processes.py starts, as one process and as two that share the work.
+"""What test_processes.py makes by itself, and starts as two processes that share the work.
 
 python tests/together.py FOLDER MODEL
 """

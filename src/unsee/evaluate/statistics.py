@@ -108,7 +108,7 @@ def resampled(
     statistic  of some draws' row numbers (K, n), a number for each (K,)
     """
     rng = np.random.default_rng(seed)
-    block = max(1, 2**20 // n)  # draws at a time, to take little memory
+    block = max(1, 2**20 // max(1, n))  # draws at a time, to take little memory
     sizes = [min(block, times - done) for done in range(0, times, block)]
     found = np.concatenate([np.asarray(statistic(rng.integers(0, n, (size, n)))) for size in sizes])
     low, high = np.quantile(found, [0.025, 0.975])

@@ -255,7 +255,7 @@ class ESD:
 
         out = self.held_out
         asked = [concept.erase for concept in concepts[:1]]
-        memory = checkpointed(net, conditions(pipe, asked)) if self.checkpointing else nullcontext()
+        memory = checkpointed(net, conditions(pipe, asked, answered=False)) if self.checkpointing else nullcontext()
 
         with self._learner(net, weights, metric, start, seed) as learner, memory:
             runs, most = 0 if self.rerecord else recorded, max(self.keep_runs, named) if self.keep_weight else 0
