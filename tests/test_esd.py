@@ -15,7 +15,7 @@ from unsee.calls import Call, replay, single
 from unsee.config import build
 from unsee.layers import entrance, select
 from unsee.listening import second_moments
-from unsee.methods.esd import ESD, NEUTRAL, RUNS, TEMPLATES, UPDATES, steer
+from unsee.methods.esd import BEYOND, ESD, NEUTRAL, RUNS, TEMPLATES, UPDATES, steer
 from unsee.methods.lora import RATES, LoRA
 from unsee.methods.settings import contexts, in_templates, spared_words, staying
 from unsee.methods.uce import optimum
@@ -100,11 +100,38 @@ def says(pipe: Any, row: Any, word: str) -> bool:
 
 
 def test_what_stays_is_asked_for_as_it_is(pipe: Any) -> None:
-    keep, empty = ESD(**QUICK)._keep(pipe, ["a castle"], torch.Generator().manual_seed(0), lambda *_: None)
+    church, rng = (unsee.Concept("church"),), torch.Generator().manual_seed(0)
+    keep, empty, beside = ESD(**QUICK)._keep(pipe, ["a castle"], church, rng, lambda *_: None)
+    assert not beside
     for rows in (keep, empty):
         for row in rows[:4]:
             torch.testing.assert_close(replay(pipe.unet, row), row.output, atol=1e-4, rtol=1e-4)
     assert says(pipe, keep[0], "castle")
+
+
+@pytest.mark.parametrize("names", [("church",), ("church", "neon")])
+def test_what_stays_loses_what_appears_unasked(pipe: Any, names: tuple[str, ...]) -> None:
+    method, concepts = ESD(**QUICK, unasked=True, eta=0.5), [unsee.Concept(name) for name in names]
+    prompts, rng = ["a castle", "a dog"], torch.Generator().manual_seed(0)
+    keep, _, beside = method._keep(pipe, prompts, concepts, rng, lambda *_: None)
+    assert len(beside) == len(names) * len(keep)
+    for step, call in enumerate(keep):
+        asked = beside[step * len(names) : (step + 1) * len(names)]
+        for run, (k, row) in enumerate(zip(prompts, single(call), strict=True)):
+            e = predict(pipe, k, row)
+            with_names = [predict(pipe, f"{k}, {name}", row) for name in names]
+            target = e - 0.5 * sum(c - e for c in with_names)
+            torch.testing.assert_close(row.output, target, atol=1e-4, rtol=1e-4)
+            torch.testing.assert_close(replay(pipe.unet, row), e, atol=1e-4, rtol=1e-4)  # k asks for it
+            for call_with, c in zip(asked, with_names, strict=True):  # and so does each name beside k
+                one = single(call_with)[run]
+                torch.testing.assert_close(one.output, target, atol=1e-4, rtol=1e-4)
+                torch.testing.assert_close(replay(pipe.unet, one), c, atol=1e-4, rtol=1e-4)
+
+
+def test_what_appears_unasked_needs_words_that_stay(pipe: Any) -> None:
+    with pytest.raises(unsee.InputError, match="keep_weight"):
+        ESD(**{**QUICK, "unasked": True, "keep_weight": 0})(pipe, unsee.Concept("church"))
 
 
 def test_a_neutral_word_that_is_erased_is_not_kept(pipe: Any) -> None:
@@ -182,7 +209,7 @@ def test_what_reads_the_prompt_starts_at_the_closed_form(pipe: Any) -> None:
     kept = (*staying((church,), ESD(**STILL).neutral), *spared_words(pipe, 8, (church,), list(names), rng))
     ways = contexts(pipe, ESD.templates, STILL["company"], (church,), rng)
     moments = second_moments(pipe, in_templates(ways, kept, rng, each=2), list(names))
-    for layer, delta in optimum(pipe, (church,), names, moments, ways, rng).items():
+    for layer, delta in optimum(pipe, (church,), names, moments, ways, rng, eta=BEYOND).items():
         dense = delta.dense(names[layer].shape)
         found = edit.deltas[f"unet.{layer}.weight"]
         assert isinstance(found, torch.Tensor)

@@ -17,7 +17,7 @@ import zoo
 from torch import Tensor
 
 from unsee import Concept, Edit, InputError, methods
-from unsee.calls import Call, Trajectory, _output, checkpointed, replay, stack
+from unsee.calls import Call, Trajectory, _output, checkpointed, replay, single, stack
 from unsee.checkpoint import Checkpoint
 from unsee.evaluate.render import Sampling, Shot, render
 from unsee.fit import error, trainable
@@ -75,6 +75,20 @@ def family(request: pytest.FixtureRequest) -> Iterator[str]:
     assert same(before, state(pipe)), "the base model was changed"
     assert not any(weight.requires_grad for weight in denoiser(pipe)[1].parameters())
     assert not denoiser(pipe)[1]._forward_hooks
+
+
+@torch.no_grad()
+def test_words_that_stay_lose_what_appears_unasked(family: str) -> None:
+    pipe = built(family)
+    rng, net = torch.Generator().manual_seed(0), denoiser(pipe)[1]
+    concepts = [Concept("church")]
+    kept, _, beside = ESD(unasked=True, steps=2)._keep(pipe, ["a dog", "a cat"], concepts, rng, lambda *_: None)
+    for asked, asked_for in zip(kept, beside, strict=True):
+        k, c = replay(net, asked), replay(net, asked_for)
+        assert (c - k).abs().max() > 1e-5
+        torch.testing.assert_close(asked.output, k - (c - k), atol=1e-4, rtol=1e-3)
+        assert torch.equal(asked_for.output, asked.output)
+        assert stack(single(asked) + single(asked_for)).output.shape[0] == 4
 
 
 @dataclass(frozen=True)

@@ -60,10 +60,14 @@ def point(denoiser_class: type[nn.Module]) -> tuple[str, str]:
 
 def replay(denoiser: nn.Module, call: Call, like: Call | None = None) -> Tensor:
     """The denoiser's answer now to a recorded call, (B, ...); at the latent and time of the call `like` if given."""
-    arguments, names = call.arguments, point(type(denoiser))
-    if like is not None:
-        arguments = {**arguments, **{name: like.arguments[name] for name in names}}
-    return predicted(denoiser(**arguments), arguments[names[0]])
+    arguments = placed(denoiser, call, like).arguments if like else call.arguments
+    return predicted(denoiser(**arguments), arguments[point(type(denoiser))[0]])
+
+
+def placed(denoiser: nn.Module, call: Call, like: Call) -> Call:
+    """A call at the latent and time of another one."""
+    there = {name: like.arguments[name] for name in point(type(denoiser))}
+    return replace(call, arguments=call.arguments | there)
 
 
 @contextmanager
