@@ -209,6 +209,7 @@ BAD = {
         ["erase", "church", "--call", "guidance_rescal=1"],
         "did you mean 'guidance_rescale'?",
     ),
+    "generate to no picture": (["generate", "a church", "--edit", "random.safetensors", "--out", "a"], "ends in .png"),
     "generate with a random edit": (["generate", "a church", "--edit", "random.safetensors"], "is broken"),
 }
 

@@ -226,6 +226,10 @@ def test_other_weights_are_refused_and_force_is_written_down(
     assert origin["forced_from"] == edit.card.base_hash
     assert origin["base_hash"] == here
     words = ["merge", "edit.safetensors", "--model", "sibling", "--out", "there.safetensors"]
+    code, said = run(*words)
+    assert code == 2
+    assert "the weights here are" in said
+    assert not (tmp_path / "there.safetensors").exists()
     assert run(*words, "--force-base")[0] == 0
     there = unsee.Edit.load(tmp_path / "there.safetensors")
     assert (there.card.base_hash, there.card.forced_from) == (here, edit.card.base_hash)

@@ -147,6 +147,8 @@ def generate(
 
     if not math.isfinite(scale):
         raise InputError(f"--scale is {scale}; it must be a finite number")
+    if out and out.suffix.lower() not in (known := (".png", ".jpg", ".jpeg", ".webp")):
+        raise InputError(f"--out is {out}; a picture's name ends in {', '.join(known)}")
     loaded = Edit.load(edit)
     model = model or loaded.card.base
     pipe = calling(load(model, trust_remote_code=trust_remote_code), **{**loaded.card.call, **pairs(call, "--call")})

@@ -116,11 +116,10 @@ def merge(
 
     _free(out, force)
     loaded = [Edit.load(path) for path in edits]
-    chain = len({edit.card.base_hash for edit in loaded}) > 1
     pipe = None
     if force_base and not model:
         raise InputError("--force-base carries edits over to another model: name it with --model")
-    if undo or force_base or (chain and model):
+    if undo or model:
         pipe = pipelines.load(model or loaded[0].card.base, trust_remote_code=trust_remote_code)
     if force_base:
         loaded = [edit.forced(pipe) for edit in loaded]

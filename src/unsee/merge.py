@@ -22,6 +22,7 @@ def merge(edits: Sequence[Edit], weights: Sequence[float] | None = None, pipe: A
     """One edit, sum_i w_i delta_i, with a card that holds the cards of all. One edit with a weight is that edit scaled.
 
     edits    all of one base; or, with `pipe`, each made on the model with those before it applied
+    pipe     their model; without it nothing is checked against one
     weights  finite, one for each edit; default 1. Negative ones strengthen what the edit erases
     Low-rank differences stay so, and exact: ranks add up. Raises InputError if bases or shapes differ.
     """
@@ -42,6 +43,9 @@ def merge(edits: Sequence[Edit], weights: Sequence[float] | None = None, pipe: A
         with ExitStack() as stack:
             for edit in edits:
                 stack.enter_context(edit.applied(pipe))  # refuses one that was made upon anything else
+    elif pipe is not None:
+        for edit in edits:
+            edit.check(pipe)
     deltas: dict[str, Delta] = {}
     for edit, weight in zip(edits, weights, strict=True):
         for name, delta in edit.deltas.items():

@@ -201,6 +201,8 @@ def _from_file(file: Path, layout: str | None, dtype: torch.dtype) -> Any:
 
 def _put_on(pipe: Any, lora: Path) -> None:
     """Add a LoRA to a pipeline's weights."""
+    if not lora.is_file():
+        raise InputError(f"there is no LoRA {lora}; where the model's parts lie is said by --model")
     with loaded(pipe, lora, factors(lora, *read_tensors(lora))):
         pipe.fuse_lora(safe_fusing=True)  # refuses numbers that are not finite
 
