@@ -383,7 +383,7 @@ def test_a_share_found_again_is_held_whatever_it_is() -> None:
 
 
 def test_the_hub_reads_what_would_be_pushed(edit: unsee.Edit, tmp_path: Path) -> None:
-    claims = Claims(48, 0, 20, 7.5, {"objects": "objects"}, {"church": (1.0, 0.05)})
+    claims = Claims(48, 0, 20, 7.5, {"objects": "objects"}, {"church": (1.0, 0.05), "dogs": (0.9, 0.8)})
     card = dataclasses.replace(edit.card, base=f"owner/model@{'0' * 40}", claims=claims)
     path = dataclasses.replace(edit, card=card).save(tmp_path / "edit.safetensors")
     (tmp_path / "before-after.png").write_bytes(b"picture")
@@ -394,7 +394,9 @@ def test_the_hub_reads_what_would_be_pushed(edit: unsee.Edit, tmp_path: Path) ->
     assert data.base_model == "owner/model"
     assert data.base_model_relation == "adapter"
     assert "concept-erasure" in data.tags
-    assert [result.metric_value for result in data.eval_results] == [1.0, 0.05]
+    assert {result.dataset_name: result.metric_value for result in data.eval_results} == {
+        "church, before": 1.0, "church, after": 0.05, "dogs, before": 0.9, "dogs, after": 0.8,
+    }  # fmt: skip
     assert unsee.Edit.load(folder / "edit.safetensors").card == card
     for repo in ("church", "../up/there", "a/b/c", "a b/c"):
         with pytest.raises(InputError, match="names no repository"):

@@ -58,7 +58,9 @@ def readme(card: Card, repo: str, picture: bool = False) -> str:
                 EvalResult(
                     task_type="text-to-image",
                     dataset_type="unsee",
-                    dataset_name=f"{row}, {claims.pictures if claims else 0} pictures, {moment}",
+                    dataset_name=f"{row}, {moment}",
+                    dataset_config=row,  # results of one type, configuration and split are taken for one
+                    dataset_split=moment,
                     metric_type="accuracy",
                     metric_name="share of pictures in which a classifier sees what was asked for",
                     metric_value=round(value, 6),
