@@ -145,7 +145,7 @@ def test_presets_by_what_is_erased(pipe: Any, name: str, preset: str) -> None:
 
 def test_a_preset_is_below_what_is_set() -> None:
     method = api.configure(methods.find("esd"), {"select": "self"}, "explicit")
-    assert (method.select, method.keep_weight) == ("self", 0.1)
+    assert (method.select, method.keep_weight) == ("self", 1.0)
 
 
 def test_every_variant_of_the_page_is_a_command() -> None:
