@@ -13,7 +13,8 @@ from unsee.errors import InputError
 from unsee.export.foreign import adopt
 from unsee.export.formats import FORMATS
 from unsee.layers import select
-from unsee.pipelines import denoiser, fingerprint
+from unsee.methods.uce import UCE
+from unsee.pipelines import denoiser, fingerprint, load
 
 zoo = pytest.importorskip("zoo")
 
@@ -37,7 +38,7 @@ LACKING: dict[str, set[str]] = {
     "kohya-lora": NO_UNET,
     "comfy": {"sana", "lumina2", "wan", "cogview3", "krea2"},
 }
-"""By format, the families that it is not for. ComfyUI lacks a norm of Krea 2. Wan 2.2 has no edit."""
+"""By format, the families that it is not for. ComfyUI lacks a norm of Krea 2. Wan 2.2 has two denoisers: see below."""
 
 
 @pytest.mark.parametrize("family", [family for family in zoo.ZOO if family != "wan-2.2"])
@@ -63,6 +64,21 @@ def test_every_family_reads_back(family: str, tmp_path: Path) -> None:
             with edit.applied(pipe):
                 for name, value in found.items():
                     torch.testing.assert_close(value, pipe_weight(pipe, name), rtol=0, atol=1e-5)
+
+
+def test_of_two_denoisers_the_whole_pipeline_is_written(tmp_path: Path) -> None:
+    pipe = zoo.build("wan-2.2")
+    edit = UCE(company=0, spared=0)(pipe, unsee.Concept("church"))
+    done = files.export(edit, pipe, "pipeline", tmp_path / "edited")
+    assert done.exact
+    again = load(str(tmp_path / "edited"))
+    for name in edit.deltas:
+        key, weight = name.split(".", 1)
+        here, there = (getattr(one, key).get_parameter(weight) for one in (pipe, again))
+        assert not torch.equal(here, there)
+    for to in FORMATS.keys() - {"pipeline"}:
+        with pytest.raises(InputError, match="two denoisers"):
+            files.export(edit, pipe, to, tmp_path / to)
 
 
 def pipe_weight(pipe: Any, name: str) -> torch.Tensor:

@@ -23,7 +23,7 @@ from unsee.evaluate.render import Sampling, render, render_pair
 from unsee.evaluate.statistics import rate
 from unsee.export.formats import FORMATS, matrices, rounded
 from unsee.export.lowrank import Loss, low_rank
-from unsee.pipelines import call_options, denoiser, draw
+from unsee.pipelines import call_options, denoisers, draw
 from unsee.recorder import Watch, quiet
 
 TOLERANCE = 1 / 255
@@ -204,11 +204,12 @@ def _draw(
 
 
 def _bits(pipe: Any) -> str:
-    """A hash of the denoiser's weights as they are, to the last bit."""
+    """A hash of the denoisers' weights as they are, to the last bit."""
     digest = hashlib.sha256()
-    for name, value in sorted(denoiser(pipe)[1].state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    for key, net in denoisers(pipe).items():
+        for name, value in sorted(net.state_dict().items()):
+            digest.update(f"{key}.{name}".encode())
+            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
 
 

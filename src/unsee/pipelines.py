@@ -152,10 +152,16 @@ def load(
     for part in pipe.components.values():
         if isinstance(part, nn.Module):
             part.eval().requires_grad_(False)
-            convolves = any(isinstance(module, nn.Conv2d) for module in part.modules())
-            if device.type == "cpu" and convolves and not isinstance(part, FSDPModule):
-                part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            if device.type == "cpu" and not isinstance(part, FSDPModule):
+                channels_last(part)
     return pipe
+
+
+def channels_last(part: nn.Module) -> None:
+    """Lay weights of two-dimensional convolutions out as a CPU is fast with; those of other kinds do not take it."""
+    for module in part.modules():
+        if isinstance(module, nn.Conv2d):
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def shard(pipe: Any) -> Any:

@@ -29,7 +29,7 @@ from unsee.edit import Delta, Edit, LowRank
 from unsee.errors import InputError
 from unsee.export import comfy
 from unsee.layers import swapped
-from unsee.pipelines import denoiser
+from unsee.pipelines import channels_last, denoiser, denoisers
 
 ORIGIN = "unsee_origin"
 
@@ -77,13 +77,13 @@ def _write_pipeline(edit: Edit, pipe: Any, path: Path) -> None:
 
 @contextmanager
 def _open_pipeline(pipe: Any, path: Path) -> Iterator[Any]:
-    _, net = denoiser(pipe)
-    again: Any = DiffusionPipeline.from_pretrained(path, use_safetensors=True, dtype=net.dtype).to(pipe.device)  # type: ignore[no-untyped-call]
+    dtype = next(iter(denoisers(pipe).values())).dtype
+    again: Any = DiffusionPipeline.from_pretrained(path, use_safetensors=True, dtype=dtype).to(pipe.device)  # type: ignore[no-untyped-call]
     again.set_progress_bar_config(disable=True)
     for name, part in pipe.components.items():
         # The layout in memory changes the order of sums, and the comparison is of weights.
         if isinstance(part, nn.Module) and any(not weight.is_contiguous() for weight in part.parameters()):
-            getattr(again, name).to(memory_format=torch.channels_last)
+            channels_last(getattr(again, name))
     yield again
 
 
