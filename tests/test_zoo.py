@@ -28,7 +28,7 @@ from unsee.listening import second_moments
 from unsee.methods.esd import ESD, TEMPLATES, UPDATES
 from unsee.methods.settings import stand_ins
 from unsee.methods.uce import _means
-from unsee.pipelines import calling, denoiser, denoisers, draw, fingerprint, focused, for_pictures, guided
+from unsee.pipelines import calling, denoiser, denoisers, draw, fingerprint, focused, for_pictures, guided, load
 from unsee.recorder import conditions, record
 
 TWO_DENOISERS = {"wan-2.2"}
@@ -75,6 +75,15 @@ def family(request: pytest.FixtureRequest) -> Iterator[str]:
     assert same(before, state(pipe)), "the base model was changed"
     assert not any(weight.requires_grad for weight in denoiser(pipe)[1].parameters())
     assert not denoiser(pipe)[1]._forward_hooks
+
+
+@pytest.mark.parametrize("family", zoo.ZOO)
+def test_a_saved_folder_is_the_same_model(family: str, tmp_path: Path) -> None:
+    pipe = zoo.build(family)
+    pipe.save_pretrained(tmp_path)
+    again = load(str(tmp_path))
+    for here, there in zip(denoisers(pipe).values(), denoisers(again).values(), strict=True):
+        assert fingerprint(here) == fingerprint(there)
 
 
 @torch.no_grad()
