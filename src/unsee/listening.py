@@ -47,9 +47,16 @@ def inputs(pipe: Any, prompts: Sequence[str], layers: Sequence[str]) -> dict[str
 
 def means(pipe: Any, prompts: Sequence[str], layer: str, *, batch: int = 64) -> Tensor:
     """The inputs of a layer of the denoiser for B prompts, each a mean over all tokens: (B, features)."""
-    parts = [inputs(pipe, prompts[start : start + batch], [layer])[layer] for start in range(0, len(prompts), batch)]
-    sizes = [min(batch, len(prompts) - start) for start in range(0, len(prompts), batch)]
-    return torch.cat([x.reshape(n, -1, x.shape[-1]).float().mean(1) for n, x in zip(sizes, parts, strict=True)])
+    found: list[Tensor] = []
+    together = _together(pipe, prompts[0], [layer])
+    for start in range(0, len(prompts), batch):
+        some = prompts[start : start + batch]
+
+        def add(_: str, x: Tensor, n: int = len(some)) -> None:
+            found.append(x.reshape(n, -1, x.shape[-1]).float().mean(1))
+
+        _overhear(pipe, some, together, add, seeds=[0] * len(some))
+    return torch.cat(found)
 
 
 @dataclass(frozen=True)
