@@ -172,7 +172,7 @@ def fit(
     optimizer: str = "matrix-adam",
     schedule: str = "linear",
     metric: Mapping[str, Tensor] | None = None,
-    stride: float = 2.0,
+    stride: float = 1.0,
     examiner: Examiner | None = None,
     seconds: float | None = None,
     checkpoint: Checkpoint | None = None,
