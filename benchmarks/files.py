@@ -15,6 +15,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,7 +32,7 @@ from unsee.errors import InputError
 from unsee.export.formats import FORMATS, matrices
 from unsee.export.lowrank import low_rank
 from unsee.layers import select
-from unsee.pipelines import denoiser, fingerprint
+from unsee.pipelines import denoisers, fingerprint
 
 
 def size(path: Path) -> int:
@@ -96,18 +97,18 @@ def families(folder: Path) -> None:
         for to in FORMATS:
             try:
                 pipe = zoo.build(family)
-                key, net = denoiser(pipe)
                 rng = torch.Generator().manual_seed(0)
                 deltas = {
                     f"{key}.{name}": 0.3 * weight.std() * torch.randn(weight.shape, generator=rng)
+                    for key, net in denoisers(pipe).items()
                     for name, weight in select(net, "cross-kv").items()
                     if weight.ndim > 1 or not FORMATS[to].low_rank
                 }
-                card = Card("random", {}, (unsee.Concept("church"),), family, fingerprint(net), 0, {})
+                card = Card("random", {}, (unsee.Concept("church"),), family, "", 0, {})
+                edit = Edit(dict(deltas), card)
+                edit = replace(edit, card=replace(card, base_hash=edit.base_in(pipe)))
                 options: dict[str, Any] = {"energy": 1.0} if FORMATS[to].low_rank else {}
-                done = files.export(
-                    Edit(dict(deltas), card), pipe, to, folder / f"{family}-{to}.safetensors", **options
-                )
+                done = files.export(edit, pipe, to, folder / f"{family}-{to}.safetensors", **options)
                 cells.append(f"{'same bits' if done.exact else f'{done.difference:.1g}'} of {done.effect:.1g}")
             except InputError as error:
                 # The same refusal of many families is one note.

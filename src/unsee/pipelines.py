@@ -296,10 +296,7 @@ def focused(pipe: Any, key: str) -> Iterator[nn.Module]:
 
 def _moved_by(module: nn.Module) -> str | None:
     """What replaces the weights of a module when it runs, in the words of diffusers; None if they stay."""
-    parts = [module]
-    while parts:  # module.modules() names what it walks, which takes ten times as long
-        part = vars(parts.pop())  # a module asked for an attribute that it lacks is slow to say so
-        parts += [below for below in part["_modules"].values() if below is not None]
+    for part in map(vars, module.modules()):  # a module asked for an attribute that it lacks is slow to say so
         hook = part.get("_hf_hook")  # of accelerate
         for one in getattr(hook, "hooks", (hook,)):
             if isinstance(one, CpuOffload):

@@ -94,7 +94,7 @@ STRIDES: dict[Start, float] = {"closed-form": 8.0, "base": 20.0}
 closed form is near already. docs/LOG.md has what led to them."""
 BEYOND = 0.2
 """eta of the closed form that a fit starts at. With UCE's own, a church takes 15 of 100 castles along, and a fit brings
-few of them back; with this one it takes 6 (docs/LOG.md)."""
+few of them back; with this one it takes 6 to 9 (docs/LOG.md)."""
 
 
 @dataclasses.dataclass(frozen=True)
