@@ -31,6 +31,7 @@ import unsee
 from unsee import evaluation, guards, methods, pipelines
 from unsee.api import folder_name, judges_for, sampling_for, words_for
 from unsee.card import Card, settings_of
+from unsee.checkpoint import Checkpoint
 from unsee.edit import Edit
 from unsee.errors import InputError, unknown
 from unsee.evaluate import suites
@@ -40,6 +41,7 @@ from unsee.evaluate.records import Evaluation, Measured
 from unsee.evaluate.render import Sampling, Shot, render
 from unsee.evaluate.suites import Column, World, article
 from unsee.evaluate.suites.neighbours import NEAR
+from unsee.methods import Method
 from unsee.methods.esd import ESD
 from unsee.recorder import Watch
 from unsee.report.evaluation import cell, idle, number, tables
@@ -49,12 +51,11 @@ from unsee.whole import write_whole
 
 DEFAULT = "default"
 STEPS = 18
-"""Of the sampler: more than the 15 that SLD-Weak waits, and few, since ten thousands of pictures are drawn."""
+"""Of the sampler where guards stand beside: more than the 15 that SLD-Weak waits. Elsewhere the model's own number."""
 SEED = 10_000
 BATCH = 32
 GUARDED = 1.5
 """What a guarded picture costs, of an unguarded one: three rows a step where there are two."""
-Make = Callable[[Any, Sequence[unsee.Concept]], Edit]
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,10 @@ class Experiment:
     goals: tuple[Goal, ...] = ()
     settings: tuple[dict[str, Any], ...] = ()
     apart: tuple[str, ...] = ()
+
+    def steps(self, asked: int | None) -> int | None:
+        """Of the sampler; None is the model's own number."""
+        return asked or (STEPS if self.compare else None)
 
 
 def share(one: Measured) -> float:
@@ -207,9 +212,9 @@ def differs(one: Measured) -> float:
     return float(one.difference is not None and one.difference.differs)
 
 
-def variants(paper: bool, settings: dict[str, Any]) -> dict[str, Make]:
+def variants(paper: bool, settings: dict[str, Any]) -> dict[str, Method]:
     """Columns that are edits, by name: the default, the closed form, and the paper's own loop."""
-    made: dict[str, Make] = {DEFAULT: ESD(**settings), "uce": methods.find("uce")()}
+    made: dict[str, Method] = {DEFAULT: ESD(**settings), "uce": methods.find("uce")()}
     if paper:
         made["ESD-x, paper"] = ESD(**ESD.presets["paper"])
         made["ESD-u, paper"] = ESD(**{**ESD.presets["paper"], "select": "noncross"})
@@ -223,7 +228,7 @@ class Workshop:
         self.model, self.pipe, self.work, self.settings = model, pipelines.load(model), work, settings
         (work / "edits").mkdir(parents=True, exist_ok=True)
 
-    def edit(self, label: str, make: Make, words: Sequence[str]) -> Path | None:
+    def edit(self, label: str, make: Method, words: Sequence[str]) -> Path | None:
         """The file of an edit; None, said on stderr, if the method cannot make it."""
         # One edit may be a column of several experiments: it goes by its settings, not by the column's name.
         settings = hashlib.sha256(repr(make).encode()).hexdigest()[:8]
@@ -236,7 +241,8 @@ class Workshop:
                 return path
         start = time.perf_counter()
         try:
-            edit = make(self.pipe, [unsee.Concept(word) for word in words])
+            concepts = [unsee.Concept(word) for word in words]
+            edit = make(self.pipe, concepts, watch=progress(label), checkpoint=Checkpoint(path.with_suffix(".state")))
         except (InputError, ValidationError, FloatingPointError) as error:
             say(f"{label}: {error}")
             return None
@@ -248,6 +254,7 @@ class Workshop:
         state = pipelines.processes()
         if state.is_main_process:
             edit.save(path)
+            path.with_suffix(".state").unlink(missing_ok=True)
         state.wait_for_everyone()
         return path
 
@@ -276,7 +283,7 @@ def columns(
     """Edits that erase `words`, as NAME=FILE, and names of guards."""
     edits: list[str] = []
 
-    def add(label: str, make: Make, some: Sequence[str]) -> None:
+    def add(label: str, make: Method, some: Sequence[str]) -> None:
         if path := shop.edit(label, make, some):
             edits.append(f"{label}={path}")
 
@@ -324,24 +331,24 @@ def pictures(experiment: Experiment, world: World, options: argparse.Namespace) 
 def estimate(plan: Sequence[Experiment], shop: Workshop, options: argparse.Namespace) -> str:
     """How many pictures a plan takes and how long that is at the speed of a batch drawn now; edits come on top."""
     world = World(shop.pipe, judges_for(shop.model, {}), words_for(shop.model), (), options.n, SEED)
-    found: dict[str, set[Shot]] = {}
+    found: dict[tuple[str, Sampling], set[Shot]] = {}
     for experiment in plan:
+        sampling = sampling_for(shop.model, experiment.steps(options.steps), None)
         for column, shots in pictures(experiment, world, options).items():
-            found.setdefault(column, set()).update(shots)
-    sampling = sampling_for(shop.model, options.steps, None)
+            found.setdefault((column, sampling), set()).update(shots)
     batch = [Shot("a thing", seed) for seed in range(BATCH)]
-    render(shop.pipe, batch[:1], Sampling(1, sampling.guidance_scale))  # the first drawing is slower
+    render(shop.pipe, batch[:1], replace(sampling, steps=1))  # the first drawing is slower
     start = time.perf_counter()
-    render(shop.pipe, batch, Sampling(2, sampling.guidance_scale), batch=BATCH)
-    each = (time.perf_counter() - start) * options.steps / 2 / BATCH
+    render(shop.pipe, batch, replace(sampling, steps=2), batch=BATCH)
+    each = (time.perf_counter() - start) / 2 / BATCH / pipelines.processes().num_processes
     cost = 0.0
-    for column, shots in found.items():
+    for (column, sampling), shots in found.items():
         large = sum(1 if shot.size is None else 2 for shot in shots)  # scenes are two pictures wide
-        cost += large * (GUARDED if any(column.endswith(name) for name in guards.names()) else 1)
+        cost += large * sampling.steps * (GUARDED if any(column.endswith(name) for name in guards.names()) else 1)
     total = sum(map(len, found.values()))
     return (
-        f"{total} pictures of {options.steps} steps in {len(found)} columns, {cost * each / 60:.0f} minutes at "
-        f"{1 / each:.1f} pictures a second, if none is drawn yet; making edits and judging come on top"
+        f"{total} pictures in {len({column for column, _ in found})} columns, {cost * each / 60:.0f} minutes at "
+        f"{1 / each:.0f} sampler steps a second, if none is drawn yet; making edits and judging come on top"
     )
 
 
@@ -479,7 +486,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--style", default="neon")
     parser.add_argument("--thing", default="watermark", help="what appears unasked")
     parser.add_argument("-n", type=int, default=200, help="pictures for each row of what is erased")
-    parser.add_argument("--steps", type=int, default=STEPS, help="sampler steps of the pictures (default: %(default)s)")
+    parser.add_argument("--steps", type=int, help="sampler steps of all pictures")
     parser.add_argument("--no-paper", action="store_true", help="without the paper's own loop, ESD-x and ESD-u")
     parser.add_argument("--twin", help="folder of a pipeline that was trained without --twin-concept")
     parser.add_argument("--twin-concept", default="church")
@@ -497,7 +504,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     shop = Workshop(options.model, options.work, settings)
     command = shlex.join(["python", "-m", "benchmarks.evidence", *(sys.argv[1:] if argv is None else argv)])
     say(estimate(plan, shop, options))
-    head = HEAD.format(command=command, n=options.n, steps=options.steps, model=pipelines.name(shop.pipe))
+    head = HEAD.format(command=command, n=options.n, steps=steps_said(shop, options), model=pipelines.name(shop.pipe))
     sections: list[str] = []
     picture = ""
     cache = options.work / "pictures"
@@ -508,7 +515,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             wanted = list(dict.fromkeys(word for group in words for word in group))
             bench = evaluation.prepare(
                 options.model, suite=experiment.suites, edits=edits, guard=names, concepts=wanted, n=options.n,
-                seed=SEED, steps=options.steps,
+                seed=SEED, steps=experiment.steps(options.steps),
             )  # fmt: skip
             folder = options.work / experiment.name / (words[0][0] if experiment.apart else "")
             folder.mkdir(parents=True, exist_ok=True)
@@ -517,7 +524,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             say(f"{title}: {found[-1].seconds}")
         sections.append(both(experiment, found) if experiment.apart else markdown(experiment, found[0]))
         if experiment.name == "object":
-            drawn = contact(options.model, options.concept, edits, names, cache, options.steps)
+            drawn = contact(options.model, options.concept, edits, names, cache, experiment.steps(options.steps))
             if pipelines.processes().is_main_process:
                 save = partial(drawn.quantize(256).save, format="PNG", optimize=True)
                 write_whole(options.out.with_suffix(".png"), save)
@@ -528,13 +535,20 @@ def main(argv: Sequence[str] | None = None) -> None:
             write_whole(options.out, partial(Path.write_text, data=whole, encoding="utf-8"))
 
 
+def steps_said(shop: Workshop, options: argparse.Namespace) -> str:
+    if options.steps:
+        return f"{options.steps} sampler steps"
+    own = sampling_for(shop.model, None, None).steps
+    return f"{STEPS} sampler steps where guards stand beside (SLD-Weak waits 15), {own} elsewhere"
+
+
 def say(text: str) -> None:
     if pipelines.processes().is_main_process:
         print(text, file=sys.stderr, flush=True)
 
 
 def progress(title: str, every: float = 60.0) -> Watch:
-    """Says now and then how far drawing is, and how long it will take at the speed so far."""
+    """Says now and then how far drawing or a fit is, and how long it will take at the speed so far."""
     start: list[tuple[float, int]] = []
     last = time.perf_counter()
 
@@ -543,18 +557,18 @@ def progress(title: str, every: float = 60.0) -> Watch:
         now = time.perf_counter()
         if not start or done < start[0][1]:
             start[:] = [(now, done)]  # what was there already tells nothing of the speed
-        if now - last < every or stage != "render" or done == start[0][1]:
+        if now - last < every or stage not in ("render", "fit") or done == start[0][1]:
             return
         last = now
         left = (now - start[0][0]) / (done - start[0][1]) * (total - done) / 60
-        say(f"{title}: {done} of {total} pictures, {left:.0f} minutes left at most")
+        say(f"{title}: {stage}, {done} of {total}, {left:.0f} minutes left at most")
 
     return watch
 
 
 HEAD = """# What erasing reaches
 
-Made by `{command}` on the model `{model}`, {steps} sampler steps; {n} pictures for each row of what is erased, fewer
+Made by `{command}` on the model `{model}`, {steps}; {n} pictures for each row of what is erased, fewer
 where a table says so. A cell is a value with its 95 % interval: Wilson's for shares, bootstrap for means. ≈ marks
 what is not distinguishable from the base model on the same prompts and seeds, picture by picture (exact McNemar test
 for shares, bootstrap for means). Bold is what a column means to bring to zero. A goal is void where the base model

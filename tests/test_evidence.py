@@ -39,7 +39,7 @@ def test_the_page_has_a_column_for_everyone(
     assert "python -m benchmarks.evidence -n 2" in text
     assert Evaluation.from_json((tmp_path / "work" / "style" / "evaluation.json").read_bytes()).n == 2
     drawn = sorted((tmp_path / "work" / "pictures").rglob("*.png"))
-    count = int(re.match(r"(\d+) pictures of 1 steps in 10 columns, \d+ minutes", first)[1])  # type: ignore[index]
+    count = int(re.match(r"(\d+) pictures in 10 columns, \d+ minutes", first)[1])  # type: ignore[index]
     assert count == len(drawn)
     evidence.main([*words, *QUICK])  # nothing is made or drawn again
     assert sorted((tmp_path / "work" / "pictures").rglob("*.png")) == drawn
