@@ -78,6 +78,7 @@ class Experiment:
     compare  whether guards and all methods stand beside the default
     apart    of the only suite, the rows that tell of each edit, if edits are measured one by one: each against what it
              erases
+    preset   of the default's settings
     """
 
     name: str
@@ -88,10 +89,15 @@ class Experiment:
     goals: tuple[Goal, ...] = ()
     settings: tuple[dict[str, Any], ...] = ()
     apart: tuple[str, ...] = ()
+    preset: str = "object"
 
     def steps(self, asked: int | None) -> int | None:
         """Of the sampler; None is the model's own number."""
         return asked or (STEPS if self.compare else None)
+
+    def default(self, settings: dict[str, Any], **others: Any) -> ESD:
+        """What is measured: its preset, with settings that the whole page was asked for."""
+        return ESD(**{**ESD.presets[self.preset], **settings, **others})
 
 
 def share(one: Measured) -> float:
@@ -166,15 +172,16 @@ def experiments(words: dict[str, Any], concept: str, style: str, thing: str) -> 
     by_style = "Every style, an edit each, against every style (the paper's Figs. 4 and 5)"
     rows_of_styles = ("erased styles", "other styles", "subject of erased styles", "subject of other styles")
     by_heart = "Pictures known by heart, 1, 2, 4 and 8 of them erased (the paper's Figs. 8 and 9)"
+    unasked = f"What nobody asked for: {thing}"
     counts = tuple(titles[:k] for k in (1, 2, 4, 8) if k <= len(titles))
     found = [
         Experiment("object", f"An object: {concept}", every, ((concept,),), True, of_object),
         Experiment("ten", table, ("objects",), ten, False, of_ten, (), ("erased", "all others")),
-        Experiment("style", f"A style: {style}", ("styles",), ((style,),), True, of_style),
-        Experiment("matrix", by_style, ("styles",), every_style, False, of_styles, (), rows_of_styles),
-        Experiment("implicit", f"What nobody asked for: {thing}", ("implicit",), ((thing,),), True, of_thing),
+        Experiment("style", f"A style: {style}", ("styles",), ((style,),), True, of_style, preset="style"),
+        Experiment("matrix", by_style, ("styles",), every_style, False, of_styles, (), rows_of_styles, "style"),
+        Experiment("implicit", unasked, ("implicit",), ((thing,),), True, of_thing, preset="explicit"),
         Experiment("eta", f"{concept} at eta 1, 3, 10 (Sec. 5.5)", ("eta",), ((concept,),), False, (), etas),
-        Experiment("memorised", by_heart, ("memorised",), counts, False, of_titles),
+        Experiment("memorised", by_heart, ("memorised",), counts, False, of_titles, preset="memorised"),
     ]
     return [experiment for experiment in found if experiment.erase]
 
@@ -212,9 +219,9 @@ def differs(one: Measured) -> float:
     return float(one.difference is not None and one.difference.differs)
 
 
-def variants(paper: bool, settings: dict[str, Any]) -> dict[str, Method]:
+def variants(paper: bool, default: ESD) -> dict[str, Method]:
     """Columns that are edits, by name: the default, the closed form, and the paper's own loop."""
-    made: dict[str, Method] = {DEFAULT: ESD(**settings), "uce": methods.find("uce")()}
+    made: dict[str, Method] = {DEFAULT: default, "uce": methods.find("uce")()}
     if paper:
         made["ESD-x, paper"] = ESD(**ESD.presets["paper"])
         made["ESD-u, paper"] = ESD(**{**ESD.presets["paper"], "select": "noncross"})
@@ -287,8 +294,8 @@ def columns(
         if path := shop.edit(label, make, some):
             edits.append(f"{label}={path}")
 
-    if experiment.compare:
-        for label, make in variants(not options.no_paper, shop.settings).items():
+    if experiment.compare and not options.alone:
+        for label, make in variants(not options.no_paper, experiment.default(shop.settings)).items():
             add(label, make, words[0])
         if options.twin and options.twin_concept in words[0]:
             edits.append(f"filtered twin={shop.twin(options.twin, options.twin_concept)}")
@@ -297,7 +304,7 @@ def columns(
         for some in words:
             said = [f"{key} {value}" for key, value in settings.items()]
             said += [some[0] if len(some) == 1 else f"{len(some)} titles"] if len(words) > 1 else []
-            add(", ".join(said) or DEFAULT, ESD(**{**shop.settings, **settings}), some)
+            add(", ".join(said) or DEFAULT, experiment.default(shop.settings, **settings), some)
     return edits, []
 
 
@@ -309,9 +316,9 @@ def groups(experiment: Experiment) -> list[tuple[tuple[str, ...], ...]]:
 def pictures(experiment: Experiment, world: World, options: argparse.Namespace) -> dict[str, set[Shot]]:
     """All that will be drawn by column, before there are edits: base, edits and guards get names of their own."""
     names = {"base": True}
-    if experiment.compare:
+    if experiment.compare and not options.alone:
         twin = ["twin"] if options.twin and options.twin_concept in experiment.erase[0] else []
-        names |= dict.fromkeys([*variants(not options.no_paper, {}), *twin, *guards.names()], False)
+        names |= dict.fromkeys([*variants(not options.no_paper, experiment.default({})), *twin, *guards.names()], False)
     found: dict[str, set[Shot]] = {}
     for words in groups(experiment):
         here = replace(world, concepts=tuple(unsee.Concept(word) for some in words for word in some))
@@ -320,7 +327,7 @@ def pictures(experiment: Experiment, world: World, options: argparse.Namespace) 
             with suppress(suites.NotMeasured):
                 asked += suites.find(name).ask(here)
         edits = [f"{setting} {some}" for setting in experiment.settings or ({},) for some in words]
-        for column in names if experiment.compare else [*names, *edits]:
+        for column in names if len(names) > 1 else [*names, *edits]:
             looked = [question for question in asked if column == "base" or not question.reference]
             shots = {shot for question in looked for shot in question.shots}
             title = column if column == "base" else f"{experiment.erase[0] if experiment.compare else ''} {column}"
@@ -395,7 +402,7 @@ def goals(experiment: Experiment, found: Evaluation) -> str:
 def markdown(experiment: Experiment, found: Evaluation) -> str:
     """A section: goals, then a table for each suite."""
     parts = [f"## {experiment.title}", f"`{found.command}`" if found.command else ""]
-    parts += idle(found)
+    parts += [preset_said(experiment), *idle(found)]
     parts.append(goals(experiment, found))
     for table in tables(found):
         parts.append(f"### {table.suite}\n\n{table.about}")
@@ -425,6 +432,10 @@ def contact(
     return grid([(f"{concept}, and what should stay", shots)], {column.name: draw(column) for column in bench.columns})
 
 
+def preset_said(experiment: Experiment) -> str:
+    return "" if experiment.preset == "object" else f"{DEFAULT}: `--preset {experiment.preset}`."
+
+
 def both(experiment: Experiment, found: Sequence[Evaluation]) -> str:
     """A section of edits that were measured one by one: goals by all of them, a line for each, each against each."""
     whole = replace(
@@ -443,7 +454,14 @@ def both(experiment: Experiment, found: Sequence[Evaluation]) -> str:
         square.append([name, *(shown(own.get(other), bold=name == other) for other in names)])
     square.append(["nothing", *(before(own.get(name)) for name, own in zip(names, by, strict=True))])
     about = "What shows after each edit: a line for what was erased, a column for what was asked for."
-    parts = [f"## {experiment.title}", goals(experiment, whole), lined(lines), about, lined(square)]
+    parts = [
+        f"## {experiment.title}",
+        preset_said(experiment),
+        goals(experiment, whole),
+        lined(lines),
+        about,
+        lined(square),
+    ]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -488,6 +506,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("-n", type=int, default=200, help="pictures for each row of what is erased")
     parser.add_argument("--steps", type=int, help="sampler steps of all pictures")
     parser.add_argument("--no-paper", action="store_true", help="without the paper's own loop, ESD-x and ESD-u")
+    parser.add_argument("--alone", action="store_true", help="the default, without guards and other methods")
     parser.add_argument("--twin", help="folder of a pipeline that was trained without --twin-concept")
     parser.add_argument("--twin-concept", default="church")
     parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="some experiments or suites")

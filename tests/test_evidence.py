@@ -26,7 +26,7 @@ def test_the_page_has_a_column_for_everyone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Other methods are left to their own tests here: the default, guards, and what is said of goals."""
-    monkeypatch.setattr(evidence, "variants", lambda paper, settings: {"default": ESD(**settings)})
+    monkeypatch.setattr(evidence, "variants", lambda paper, default: {"default": default})
     out = tmp_path / "evidence.md"
     words = ["-n", "2", "--steps", "1", "--only", "style", "eta", "--work", str(tmp_path / "work"), "--out", str(out)]
     evidence.main([*words, *QUICK])
@@ -67,7 +67,7 @@ def test_every_suite_is_in_some_experiment() -> None:
 
 
 def test_every_column_of_the_plan_is_there() -> None:
-    made: Any = evidence.variants(True, {})
+    made: Any = evidence.variants(True, ESD())
     assert list(made) == ["default", "uce", "ESD-x, paper", "ESD-u, paper"]
     assert (made["ESD-x, paper"].select, made["ESD-u, paper"].select) == ("cross", "noncross")
     assert guards.SLD.presets["weak"]["warmup"] < evidence.STEPS  # it acts
