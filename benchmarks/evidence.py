@@ -359,7 +359,8 @@ def estimate(plan: Sequence[Experiment], shop: Workshop, options: argparse.Names
     )
 
 
-MET, MISSED, VOID, UNMEASURED = "met", "**missed**", "void", "not measured"
+MET, MISSED, CHANCE, VOID = "met", "**missed**", "missed, within chance", "void"
+UNMEASURED = "not measured"
 
 
 def void(goal: Goal, one: Measured) -> bool:
@@ -387,7 +388,8 @@ def judged(experiment: Experiment, found: Evaluation) -> Iterator[str]:
             where = f"{worst.row}, {worst.column}" if len(picked) > 1 else worst.row
             where += f"; base {number(worst.base.value, worst.unit)}" if worst.base else ""
             where += f"; {len(picked) - len(telling)} of {len(picked)} void" if telling and telling != picked else ""
-            reached = (MET if value <= goal.limit else MISSED) if telling else VOID
+            missed = MISSED if worst.gone or differs(worst) else CHANCE
+            reached = (MET if value <= goal.limit else missed) if telling else VOID
             cells = (f"{value + 0.0:.1f} ({where})", str(worst.score.n), reached)
         else:
             cells = (UNMEASURED, "", "")
@@ -488,11 +490,11 @@ def reached(sections: Sequence[str]) -> str:
     """How many goals are met, and which are not."""
     rows = [line.split(" | ") for text in sections for line in text.splitlines() if line.startswith("| ")]
     goals = [(cells[0].removeprefix("| "), cells[-1].removesuffix(" |")) for cells in rows]
-    by = {state: [name for name, said in goals if said == state] for state in (MET, MISSED, VOID)}
+    by = {state: [name for name, said in goals if said == state] for state in (MET, MISSED, CHANCE, VOID)}
     if not (measured := sum(map(len, by.values()))):
         return ""
     text = f"Goals measured: {measured}. Met: {len(by[MET])}."
-    for title, names in (("Missed", by[MISSED]), ("Void", by[VOID])):
+    for title, names in (("Missed", by[MISSED]), ("Missed within chance", by[CHANCE]), ("Void", by[VOID])):
         text += f" {title}: {len(names)}" + (f" ({'; '.join(names)})." if names else ".")
     return text
 
@@ -591,9 +593,9 @@ Made by `{command}` on the model `{model}`, {steps}; {n} pictures for each row o
 where a table says so. A cell is a value with its 95 % interval: Wilson's for shares, bootstrap for means. ≈ marks
 what is not distinguishable from the base model on the same prompts and seeds, picture by picture (exact McNemar test
 for shares, bootstrap for means). Bold is what a column means to bring to zero. A goal is void where the base model
-shows the thing no more often than it may be lost, or where what has gone is not distinguishable from chance. The paper
-is Gandikota et al., ICCV 2023, on Stable Diffusion 1.4: its figures say what others reached there, not what this model
-would."""
+shows the thing no more often than it may be lost, or where what has gone is not distinguishable from chance; it is
+missed within chance where the number is beyond the limit and marked ≈. The paper is Gandikota et al., ICCV 2023, on
+Stable Diffusion 1.4: its figures say what others reached there, not what this model would."""
 
 
 if __name__ == "__main__":

@@ -131,7 +131,8 @@ def test_what_the_base_does_not_draw_is_no_goal_met() -> None:
     assert lines[0] == "| erased, per cent | 54.2 (church) | <= 1 | 0.0 (erased; base 0.0 %) | 100 | void |"
     assert lines[1] == "| all others lose, points | 15.0 | <= 0.5 | 0.4 (all others; base 0.4 %) | 100 | void |"
     assert evidence.reached(["\n".join(lines)]) == (
-        "Goals measured: 2. Met: 0. Missed: 0. Void: 2 (erased, per cent; all others lose, points)."
+        "Goals measured: 2. Met: 0. Missed: 0. Missed within chance: 0. "
+        "Void: 2 (erased, per cent; all others lose, points)."
     )
 
 
@@ -144,6 +145,12 @@ def test_a_fall_that_chance_explains_is_no_goal_met() -> None:
     assert state(measured("erased", 0.02, 0, gone=True, differs=False)) == "void |"
     assert state(measured("erased", 0.02, 0.02, gone=True, differs=False)) == "**missed** |"
     assert state(measured("erased", 1, 0, gone=True)) == "met |"
+
+
+def test_a_loss_that_chance_explains_is_said_so() -> None:
+    (experiment,) = [one for one in evidence.experiments({}, "church", "ink", "stamp") if one.name == "object"]
+    lines = list(evidence.judged(experiment, found(measured("all others", 1, 0.99, differs=False))))
+    assert lines[1].endswith("| 1.0 (all others; base 100.0 %) | 100 | missed, within chance |")
 
 
 def test_void_numbers_do_not_hide_others() -> None:
@@ -163,7 +170,9 @@ def test_what_is_reached_is_said() -> None:
     (experiment,) = [one for one in evidence.experiments({}, "church", "ink", "stamp") if one.name == "object"]
     numbers = (measured("erased", 1, 0.005, gone=True), measured("all others", 0.98, 0.96))
     lines = "\n".join(evidence.judged(experiment, found(*numbers)))
-    assert evidence.reached([lines]) == "Goals measured: 2. Met: 1. Missed: 1 (all others lose, points). Void: 0."
+    assert evidence.reached([lines]) == (
+        "Goals measured: 2. Met: 1. Missed: 1 (all others lose, points). Missed within chance: 0. Void: 0."
+    )
     assert evidence.reached(["nothing"]) == ""
 
 
