@@ -137,11 +137,12 @@ def experiments(words: dict[str, Any], concept: str, style: str, thing: str) -> 
         Goal("erased, per cent", "54.2 (church)", "objects", row("erased"), share, 1.0),
         Goal("all others lose, points", "15.0", "objects", row("all others"), loss, 0.5),
         Goal("no neighbour loses more, points", "-", "neighbours", near, loss, 5.0),
-        Goal("no other object loses beyond chance, points", "-", "neighbours", others, lost_for_sure, 0.0),
-        Goal("in every style, per cent", "-", "styles", starts(f"{concept}, in"), share, 2.0),
+        Goal("every other object together loses, points", "-", "neighbours", row("all other objects"), loss, 0.5),
+        Goal("in all styles together, per cent", "-", "styles", starts(f"{concept}, in"), share, 2.0),
         Goal("by other names, per cent", "38 of 79", "paraphrase", gone, share, 5.0),
+        Goal("in scenes, per cent", "-", "scenes", gone, share, 2.0),
         Goal("what stands beside it loses, per cent of base", "-", "scenes", starts("the one"), lost_of_base, 2.0),
-        Goal("FID moves more than seeds do (0 no, 1 yes)", "-", "fidelity", starts("FID"), differs, 0.0),
+        Goal("FID grows more than chance does (0 no, 1 yes)", "-", "fidelity", starts("FID"), grows, 0.0),
     )
     of_ten = (
         Goal("each erased object, per cent", "12.6 on average", "objects", row("erased"), share, 1.0),
@@ -164,6 +165,7 @@ def experiments(words: dict[str, Any], concept: str, style: str, thing: str) -> 
     of_titles = (
         Goal("erased ones that are recognised, per cent", "-", "memorised", gone, share, 5.0),
         Goal("others lose beyond chance, points", "-", "memorised", others_nearest, lost_for_sure, 0.0),
+        Goal("others move beyond chance, grey levels", "-", "memorised", others_distance, moved_for_sure, 1.0),
     )
     every = ("objects", "neighbours", "styles", "paraphrase", "partial", "scenes", "fidelity", "attention")
     etas = ({"eta": 1}, {"eta": 3}, {"eta": 10})
@@ -203,16 +205,24 @@ def near(one: Measured) -> bool:
     return one.row.endswith(NEAR)
 
 
-def others(one: Measured) -> bool:
-    return not one.gone and not near(one)
-
-
 def others_nearest(one: Measured) -> bool:
     return one.row.endswith("nearest to it") and not one.gone
 
 
+def others_distance(one: Measured) -> bool:
+    return one.row.endswith("distance to it") and one.unit == "grey levels" and not one.note
+
+
+def moved_for_sure(one: Measured) -> float:
+    return abs(one.difference.value) * differs(one) if one.difference else 0.0
+
+
 def lost_for_sure(one: Measured) -> float:
     return max(0.0, loss(one)) * differs(one)
+
+
+def grows(one: Measured) -> float:
+    return differs(one) * float(one.difference is not None and one.difference.value > 0)
 
 
 def differs(one: Measured) -> float:
@@ -371,8 +381,22 @@ def void(goal: Goal, one: Measured) -> bool:
     if one.unit != "share" or one.base is None or one.difference is None:
         return False
     if one.gone:
+        if not one.base.value:
+            return True
         return goal.value(one) <= goal.limit and not one.difference.differs
     return 100 * one.base.value <= goal.limit
+
+
+def interval(goal: Goal, one: Measured) -> str:
+    """Of the number itself, or of what was lost."""
+    if goal.value is loss and one.difference:
+        return f"{-100 * one.difference.high + 0.0:.1f} to {-100 * one.difference.low + 0.0:.1f}"
+    return f"{100 * one.score.low:.1f} to {100 * one.score.high:.1f}" if goal.value is share else ""
+
+
+def weight(goal: Goal, one: Measured) -> tuple[bool, float]:
+    """How bad a number is: a miss beyond chance is worse than a larger one that chance explains."""
+    return goal.value(one) > goal.limit and (one.gone or bool(differs(one))), goal.value(one)
 
 
 def judged(experiment: Experiment, found: Evaluation) -> Iterator[str]:
@@ -383,21 +407,23 @@ def judged(experiment: Experiment, found: Evaluation) -> Iterator[str]:
         picked = [one for one in found.measured if one.suite == goal.suite and one.column in names and goal.pick(one)]
         telling = [one for one in picked if not void(goal, one)]
         if picked:
-            worst = max(telling or picked, key=goal.value)
+            worst = max(telling or picked, key=partial(weight, goal))
             value = goal.value(worst)
             where = f"{worst.row}, {worst.column}" if len(picked) > 1 else worst.row
             where += f"; base {number(worst.base.value, worst.unit)}" if worst.base else ""
             where += f"; {len(picked) - len(telling)} of {len(picked)} void" if telling and telling != picked else ""
             missed = MISSED if worst.gone or differs(worst) else CHANCE
             reached = (MET if value <= goal.limit else missed) if telling else VOID
-            cells = (f"{value + 0.0:.1f} ({where})", str(worst.score.n), reached)
+            cells = (f"{value + 0.0:.1f} ({where})", interval(goal, worst), str(worst.score.n), reached)
         else:
-            cells = (UNMEASURED, "", "")
+            cells = (UNMEASURED, "", "", "")
         yield "| " + " | ".join((goal.text, goal.paper, f"<= {goal.limit:g}", *cells)) + " |"
 
 
 def goals(experiment: Experiment, found: Evaluation) -> str:
-    head = "| goal | the paper's figure | limit | measured, the worst | n | goal |\n|---|---|---|---|---|---|"
+    head = (
+        "| goal | the paper's figure | limit | measured, the worst | 95 % | n | goal |\n|---|---|---|---|---|---|---|"
+    )
     return "\n".join([head, *judged(experiment, found)]) if experiment.goals else ""
 
 
@@ -440,12 +466,20 @@ def preset_said(experiment: Experiment) -> str:
 
 def both(experiment: Experiment, found: Sequence[Evaluation]) -> str:
     """A section of edits that were measured one by one: goals by all of them, a line for each, each against each."""
+    names = [words[0] for words in experiment.erase]
+    edits = [(name, one, column) for name, one in zip(names, found, strict=True) for column in one.columns]
     whole = replace(
         found[0],
-        columns=tuple(column for one in found for column in one.columns),
-        measured=tuple(measured for one in found for measured in one.measured),
+        columns=tuple(
+            replace(column, name=f"{name} erased") for name, _, column in edits if column.name != suites.BASE
+        ),
+        measured=tuple(
+            replace(measured, column=f"{name} erased")
+            for name, one in zip(names, found, strict=True)
+            for measured in one.measured
+            if measured.column != suites.BASE
+        ),
     )
-    names = [words[0] for words in experiment.erase]
     by = [{now.row: now for now in one.measured if now.column != suites.BASE} for one in found]
     lines = [["erased", *(text for row in experiment.apart for text in (f"{row}, before", "after", "n"))]]
     for name, own in zip(names, by, strict=True):
@@ -594,7 +628,8 @@ where a table says so. A cell is a value with its 95 % interval: Wilson's for sh
 what is not distinguishable from the base model on the same prompts and seeds, picture by picture (exact McNemar test
 for shares, bootstrap for means). Bold is what a column means to bring to zero. A goal is void where the base model
 shows the thing no more often than it may be lost, or where what has gone is not distinguishable from chance; it is
-missed within chance where the number is beyond the limit and marked ≈. The paper is Gandikota et al., ICCV 2023, on
+missed within chance where the number is beyond the limit and marked ≈. SLD's presets wait 15, 10, 7 and 0 steps before
+they act, of 50 there: of fewer steps here they act on a smaller part. The paper is Gandikota et al., ICCV 2023, on
 Stable Diffusion 1.4: its figures say what others reached there, not what this model would."""
 
 

@@ -106,13 +106,15 @@ def main() -> None:
     searched = {
         rate: bench.loop(f"paper's loop, lr {rate:g}", replace(PAPER, lr=rate), False) for rate in options.rates
     }
-    best = min((seconds, rate) for rate, (seconds, gone) in searched.items() if gone)
+    best = min(((seconds, rate) for rate, (seconds, gone) in searched.items() if gone), default=None)
     for name, (seconds, gone) in ours.items():
         if gone:
+            print(f"{name}: {paper / seconds:.0f} times sooner than the paper's loop ends", end="")
             print(
-                f"{name}: {paper / seconds:.0f} times sooner than the paper's loop ends, {best[0] / seconds:.0f} times"
+                f", {best[0] / seconds:.0f} times sooner than the object is gone at the rate that suits it, {best[1]:g}"
+                if best
+                else "; at no other rate is the object gone"
             )
-            print(f"sooner than the object is gone at the rate that suits the loop best, {best[1]:g}")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from unsee.checkpoint import Checkpoint
 from unsee.methods.esd import ESD
 from unsee.report.page import panels
 
-SETTINGS = ("steps=2", "batch=2", "runs=2", "keep_runs=1", "spared=32", "company=4", "neutral=[cat]")
+SETTINGS = ("steps=2", "batch=2", "runs=2", "keep_runs=1", "spared=32", "company=4", "neutral=[cat,dog]")
 QUICK = [*["-n", "2", "--steps", "1", "--updates", "2"], *(word for setting in SETTINGS for word in ("--set", setting))]
 
 
@@ -79,7 +79,7 @@ def test_the_page_opens_in_a_browser(finished: Path, tmp_path: Path) -> None:
 
 def test_the_page_draws_how_the_fit_went(finished: Path) -> None:
     curve = json.loads((finished / "run.json").read_text())["curve"]
-    assert [updates for updates, *_ in curve] == [0, 2]
+    assert [updates for updates, *_ in curve] == [0, 1, 2]
     html = (finished / "index.html").read_text()
     assert html.count("<polyline") == 2
     assert "stopped early" not in html
@@ -204,6 +204,8 @@ BAD = {
     "missing edit": (["show", "nothing.safetensors"], "there is no edit file"),
     "edit that is random": (["show", "random.safetensors"], "is broken"),
     "edit that is a pickle": (["show", "evil.pt"], "no .safetensors file"),
+    "a seed beyond what is drawn from": (["erase", "church", "--seed", str(2**32)], "--seed"),
+    "a template of two names": (["erase", "church", "--set", "templates=['{} and {}']"], "templates"),
     "a preset that is none": (["erase", "church", "--preset", "stile"], "did you mean 'style'?"),
     "an option of the pipeline that is none": (
         ["erase", "church", "--call", "guidance_rescal=1"],
@@ -230,6 +232,25 @@ def test_bad_input_is_one_line(run: Run, tmp_path: Path, name: str) -> None:
     assert "Traceback" not in err
     assert all(path.read_bytes() == content for path, content in before.items())
     assert not list(tmp_path.rglob("edit.safetensors"))
+
+
+@pytest.mark.parametrize(
+    "more", [["--updates", "20"], ["--set", "eta=3"], ["--force"], ["--out", "elsewhere"], ["church"]]
+)
+def test_a_run_goes_on_as_it_was_started(run: Run, finished: Path, more: list[str]) -> None:
+    before = (finished / "run.json").read_bytes()
+    code, _, err = run("erase", *more, "--resume", finished)
+    assert code == 2
+    assert "--resume goes on with a run as it was started" in err
+    assert (finished / "run.json").read_bytes() == before
+
+
+def test_what_is_started_over_stays_until_all_is_in_order(run: Run, finished: Path) -> None:
+    before = {path.name: path.read_bytes() for path in finished.iterdir()}
+    code, _, err = run("erase", "church", "--force", "--set", "updatess=3", "--out", finished)
+    assert code == 2
+    assert "did you mean 'updates'" in err
+    assert {path.name: path.read_bytes() for path in finished.iterdir()} == before
 
 
 def test_a_run_is_not_written_over(run: Run, finished: Path) -> None:

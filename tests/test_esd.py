@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 import torch
 from conftest import QUICK
+from PIL import Image
 from pydantic import ValidationError
 
 import unsee
 from unsee import api
 from unsee.calls import Call, replay, single
 from unsee.config import build
+from unsee.errors import InputError
 from unsee.layers import entrance, select
 from unsee.listening import second_moments
 from unsee.methods.esd import BEYOND, ESD, NEUTRAL, RUNS, TEMPLATES, UPDATES, steer
@@ -307,8 +309,75 @@ def test_re_recorded_targets_are_the_frozen_models(pipe: Any, edit: unsee.Edit) 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"eta": -1}, {"eta": float("nan")}, {"lr": 0}, {"updates": 0}, {"templates": ("a",)}, {"guidance_scale": 1}],
+    [
+        {"eta": -1},
+        {"eta": float("nan")},
+        {"lr": 0},
+        {"updates": 0},
+        {"templates": ("a",)},
+        {"templates": ("{} and {}",)},
+        {"guidance_scale": 1},
+    ],
 )
 def test_settings_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         ESD(**wrong)
+
+
+def test_words_to_keep_are_learned_and_others_are_held_out(pipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import unsee.methods.esd as esd
+
+    learned: list[Call] = []
+    fit = esd.fit
+
+    def listen(net: Any, weights: Any, lesson: Any, **options: Any) -> list[float]:
+        learned.extend(lesson(k).call for k in range(40))
+        return fit(net, weights, lesson, **options)
+
+    monkeypatch.setattr(esd, "fit", listen)
+    concept = unsee.Concept("church", keep=("castle", "mosque"))
+    quick = ESD(**{**QUICK, "company": 0, "templates": ("{}",), "neutral": ("cat",), "keep_runs": 1, "batch": 4})
+    edit = quick(pipe, concept)
+    text = {
+        word: conditions(pipe, [word]).arguments["encoder_hidden_states"][0] for word in ("castle", "mosque", "cat")
+    }
+    rows = [row for call in learned for row in call.arguments["encoder_hidden_states"]]
+    asked = {word for word, want in text.items() if any(torch.allclose(row, want, atol=1e-4) for row in rows)}
+    assert asked == {"castle", "mosque"}
+    assert edit.card.curve  # by the cat
+    assert ESD(**{**QUICK, "neutral": ()})(pipe, unsee.Concept("church", keep=("castle",))).card.curve == ()
+
+
+KINDS = [unsee.Concept("crown", from_="cowboy"), unsee.Concept("church", anchor="castle"), unsee.Concept("church")]
+
+
+@pytest.mark.parametrize("concept", KINDS)
+def test_the_paper_preset_takes_every_kind_of_concept(pipe: Any, concept: unsee.Concept) -> None:
+    edit = ESD(**{**ESD.presets["paper"], "updates": 2, "steps": 3})(pipe, concept)
+    assert any(bool(delta.any()) for delta in edit.deltas.values() if isinstance(delta, torch.Tensor))
+
+
+def test_patience_needs_rows_that_are_held_out(pipe: Any) -> None:
+    with pytest.raises(InputError, match="patience looks at rows that are held out"):
+        ESD(**{**QUICK, "patience": 2, "held_out": 0})(pipe, unsee.Concept("church"))
+
+
+def test_a_memorised_picture_is_erased_at_its_own_levels_of_noise(pipe: Any, tmp_path: Any) -> None:
+    """Sec. 5.4: x_t is the real picture with the noise of t, whatever the model would draw."""
+    image = tmp_path / "known.png"
+    pipe("a castle", num_inference_steps=2, generator=torch.Generator().manual_seed(0)).images[0].save(image)
+    concept = unsee.Concept("the great wave", image=str(image))
+    quick = ESD(**{**QUICK, "templates": ("{}",)})
+    calls = quick._erase(pipe, concept, 2, torch.Generator().manual_seed(0), lambda *_: None)
+    with torch.no_grad():
+        pixels = pipe.image_processor.preprocess(Image.open(image)).to(memory_format=torch.channels_last)
+        z = pipe.vae.encode(pixels).latent_dist.mean * pipe.vae.config.scaling_factor
+    for call in calls:
+        abar = pipe.scheduler.alphas_cumprod[int(call.arguments["timestep"][0])]
+        noise = (call.arguments["sample"] - abar.sqrt() * z) / (1 - abar).sqrt()
+        assert abs((noise * z).mean()) < 0.2 * z.square().mean()
+    row = single(calls[-1])[0]
+    c, u = predict(pipe, "the great wave", row), predict(pipe, "", row)
+    torch.testing.assert_close(row.output, 2 * u - c, atol=1e-4, rtol=1e-4)
+    edit = quick(pipe, concept)
+    assert any(bool(delta.any()) for delta in edit.deltas.values() if isinstance(delta, torch.Tensor))

@@ -15,7 +15,7 @@ from unsee import guards
 from unsee.edit import Edit
 from unsee.errors import InputError
 from unsee.evaluate import suites
-from unsee.evaluate.records import Evaluation, Measured
+from unsee.evaluate.records import ColumnRecord, Evaluation, Measured
 from unsee.evaluate.statistics import Difference, Score
 from unsee.methods.esd import ESD
 
@@ -119,17 +119,24 @@ def test_goals_are_judged_by_the_worst_number() -> None:
     lines = list(
         evidence.judged(experiment, found(measured("erased", 1, 0.005, gone=True), measured("all others", 0.98, 0.96)))
     )
-    assert lines[0] == "| erased, per cent | 54.2 (church) | <= 1 | 0.5 (erased; base 100.0 %) | 100 | met |"
-    assert lines[1] == "| all others lose, points | 15.0 | <= 0.5 | 2.0 (all others; base 98.0 %) | 100 | **missed** |"
-    assert lines[2].endswith("| not measured |  |  |")
+    goal = "| erased, per cent | 54.2 (church) | <= 1 |"
+    assert lines[0] == f"{goal} 0.5 (erased; base 100.0 %) | 0.5 to 0.5 | 100 | met |"
+    goal = "| all others lose, points | 15.0 | <= 0.5 |"
+    assert lines[1] == f"{goal} 2.0 (all others; base 98.0 %) | -100.0 to 100.0 | 100 | **missed** |"
+    assert lines[2].endswith("| not measured |  |  |  |")
 
 
 def test_what_the_base_does_not_draw_is_no_goal_met() -> None:
     (experiment,) = [one for one in evidence.experiments({}, "church", "ink", "stamp") if one.name == "object"]
     never = (measured("erased", 0, 0, gone=True, differs=False), measured("all others", 0.004, 0))
     lines = list(evidence.judged(experiment, found(*never)))
-    assert lines[0] == "| erased, per cent | 54.2 (church) | <= 1 | 0.0 (erased; base 0.0 %) | 100 | void |"
-    assert lines[1] == "| all others lose, points | 15.0 | <= 0.5 | 0.4 (all others; base 0.4 %) | 100 | void |"
+    assert (
+        lines[0] == "| erased, per cent | 54.2 (church) | <= 1 | 0.0 (erased; base 0.0 %) | 0.0 to 0.0 | 100 | void |"
+    )
+    assert (
+        lines[1]
+        == "| all others lose, points | 15.0 | <= 0.5 | 0.4 (all others; base 0.4 %) | -100.0 to 100.0 | 100 | void |"
+    )
     assert evidence.reached(["\n".join(lines)]) == (
         "Goals measured: 2. Met: 0. Missed: 0. Missed within chance: 0. "
         "Void: 2 (erased, per cent; all others lose, points)."
@@ -150,7 +157,7 @@ def test_a_fall_that_chance_explains_is_no_goal_met() -> None:
 def test_a_loss_that_chance_explains_is_said_so() -> None:
     (experiment,) = [one for one in evidence.experiments({}, "church", "ink", "stamp") if one.name == "object"]
     lines = list(evidence.judged(experiment, found(measured("all others", 1, 0.99, differs=False))))
-    assert lines[1].endswith("| 1.0 (all others; base 100.0 %) | 100 | missed, within chance |")
+    assert lines[1].endswith("| 1.0 (all others; base 100.0 %) | -100.0 to 100.0 | 100 | missed, within chance |")
 
 
 def test_void_numbers_do_not_hide_others() -> None:
@@ -162,8 +169,8 @@ def test_void_numbers_do_not_hide_others() -> None:
         neighbours = [replace(one, suite="neighbours") for one in numbers]
         return next(text for text in evidence.judged(experiment, found(*neighbours)) if "no neighbour" in text)
 
-    assert "0.0 (tent (near), default; base 100.0 %; 1 of 2 void) | 100 | met |" in line(1.0)
-    assert "10.0 (tent (near), default; base 100.0 %; 1 of 2 void) | 100 | **missed** |" in line(0.9)
+    assert "0.0 (tent (near), default; base 100.0 %; 1 of 2 void) | -100.0 to 100.0 | 100 | met |" in line(1.0)
+    assert "10.0 (tent (near), default; base 100.0 %; 1 of 2 void) | -100.0 to 100.0 | 100 | **missed** |" in line(0.9)
 
 
 def test_what_is_reached_is_said() -> None:
@@ -184,7 +191,7 @@ def test_edits_that_are_measured_apart_are_one_table() -> None:
 
     (experiment,) = [one for one in evidence.experiments(WORDS, "church", "ink", "stamp") if one.name == "ten"]
     assert experiment.erase == (("church",), ("fish",))
-    column = SimpleNamespace(name="default", kind="edit")
+    column = ColumnRecord("default", "edit", (), {})
     each: Any = [
         Found(
             (column,),
@@ -201,8 +208,17 @@ def test_edits_that_are_measured_apart_are_one_table() -> None:
     assert "| church | 100.0 % | 0.0 % | 100 | 98.0 % | 98.0 % | 100 |" in text
     assert "| fish | 100.0 % | 25.0 % | 100 | 98.0 % | 98.0 % | 100 |" in text
     goal = "| each erased object, per cent | 12.6 on average | <= 1 |"
-    assert f"{goal} 25.0 (erased, default; base 100.0 %) | 100 | **missed** |" in text
+    assert f"{goal} 25.0 (erased, fish erased; base 100.0 %) | 25.0 to 25.0 | 100 | **missed** |" in text
     square = (
         "| erased | church | fish |\n|---|---:|---:|\n| church | **0.0 %** | 88.0 % |\n| fish | 99.0 % | **25.0 %** |"
     )
     assert f"{square}\n| nothing | 100.0 % | 90.0 % |" in text
+
+
+def test_a_miss_beyond_chance_is_not_hidden_by_a_larger_one_within_it() -> None:
+    (experiment,) = [one for one in evidence.experiments({}, "church", "ink", "stamp") if one.name == "object"]
+    numbers = (measured("tent (near)", 1, 0.8, differs=False), measured("castle (near)", 1, 0.85))
+    neighbours = [replace(one, suite="neighbours") for one in numbers]
+    (line,) = [text for text in evidence.judged(experiment, found(*neighbours)) if "no neighbour" in text]
+    assert "15.0 (castle (near)" in line
+    assert line.endswith("**missed** |")

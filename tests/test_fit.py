@@ -88,6 +88,22 @@ def test_a_loss_that_explodes_says_what_to_change() -> None:
         fit(net, {"a": net.a}, lambda _: Lesson(call, torch.ones(1)), updates=1)
 
 
+@pytest.mark.parametrize("bad", [torch.inf, 1e9])
+def test_a_loss_that_explodes_leaves_the_last_good_state(tmp_path: Path, bad: float) -> None:
+    net, file = Line(), Checkpoint(tmp_path / "state.safetensors", every=0)
+
+    def lesson(update: int) -> Lesson:
+        wanted = torch.ones(1, 1) if update < 3 else torch.full((1, 1), bad)
+        return Lesson(line(torch.ones(1, 1), wanted), torch.ones(1))
+
+    with trainable({"a": net.a}), pytest.raises(FloatingPointError, match="after 3 updates: try a lower lr"):
+        fit(net, {"a": net.a}, lesson, updates=9, checkpoint=file)
+    kept = file.load()
+    assert kept
+    assert len(kept["losses"]) == 2  # before the update after which the loss exploded
+    assert torch.isfinite(kept["weight.a"])
+
+
 @pytest.mark.parametrize(("metric", "share"), [({}, 1.0), ({"a": torch.ones(1, 1)}, 3.0)])
 def test_the_rate_follows_the_width(metric: dict[str, torch.Tensor], share: float) -> None:
     assert fan_in(torch.zeros(7, 128)) == 128

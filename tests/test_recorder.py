@@ -9,6 +9,7 @@ import torch
 from unsee.calls import pick, replay, single, stack
 from unsee.errors import InputError
 from unsee.listening import inputs, second_moments
+from unsee.pipelines import calling
 from unsee.recorder import conditions, record
 
 
@@ -132,3 +133,24 @@ def test_a_picture_is_noised_to_the_level_of_each_step(pipe: Any) -> None:
     assert levels == sorted(set(levels))
     asked = conditions(pipe, ["a castle", "a dog"]).arguments["encoder_hidden_states"]
     torch.testing.assert_close(trajectory[0].concept.arguments["encoder_hidden_states"], asked)
+
+
+def test_a_picture_meets_every_step_and_the_options_that_are_kept(pipe: Any) -> None:
+    """Of 50 steps too, where steps * strength is no whole number in floating point."""
+    image = pipe("a castle", num_inference_steps=1, generator=torch.Generator().manual_seed(0)).images[0]
+    pipe.scheduler.set_timesteps(50)
+    times = pipe.scheduler.timesteps.tolist()
+    heard: list[Any] = []
+
+    def listen(module: Any, args: Any, kwargs: Any) -> None:
+        heard.append(kwargs.get("cross_attention_kwargs"))
+
+    handle = pipe.unet.register_forward_pre_hook(listen, with_kwargs=True)
+    calling(pipe, cross_attention_kwargs={}, height=64)
+    try:
+        trajectory = record(pipe, ["a castle"], seeds=[1], steps=50, at=[0, 21, 28, 49], image=image)
+    finally:
+        handle.remove()
+        del pipe.unsee_options
+    assert [int(step.concept.arguments["timestep"][0]) for step in trajectory] == [times[k] for k in (0, 21, 28, 49)]
+    assert {} in heard[1:]

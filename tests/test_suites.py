@@ -1,5 +1,6 @@
 """Suites on a world whose pictures and judges are known, so that every number can be worked out by hand."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -399,8 +400,47 @@ def test_a_bad_table_says_which_line(tmp_path: Path, text: str) -> None:
         measure(from_csv(file), tmp_path, world())
 
 
+def test_a_row_of_few_pictures_is_spread_over_all_words() -> None:
+    names = [f"thing {k}" for k in range(100)]
+    question = world(n=8).question("things", "objects", [(name, name) for name in names], part=2)
+    assert question.labels == ("thing 0", "thing 25", "thing 50", "thing 75")
+    assert [shot.seed for shot in question.shots] == [0, 1, 2, 3]
+
+
+def test_a_concept_is_its_label_in_any_case() -> None:
+    for word, label in {"Church": "church", "CHAPEL": "church", "Kirche": "church", "Neon": "neon"}.items():
+        assert world().target(Concept(word)) == label
+
+
+def test_of_two_erased_things_none_stands_beside_the_other() -> None:
+    asked = suites.find("scenes").ask(world(concepts=("church", "dog"), n=20))
+    assert not {"church", "dog"} & {label for q in asked if q.name.startswith("the one") for label in q.labels}
+
+
+def test_an_only_title_is_not_compared_with_itself(tmp_path: Path) -> None:
+    words = {**WORDS, "memorised": {"the great wave": ["wave"]}}
+    found = measure("memorised", tmp_path, world(words, ("the great wave",)))
+    assert found.measured
+    assert not [one.row for one in found.measured if one.row.endswith("nearest to it")]
+
+
+def test_domains_of_nothing_are_left_out() -> None:
+    words = {**WORDS, "stamp": {"names": ["stamp"], "domains": ["plant", "food"]}}
+    asked = suites.find("implicit").ask(world(words, ("stamp",)))
+    assert asked
+    assert not [question for question in asked if "plant" in question.name or not question.shots]
+
+
+@pytest.mark.parametrize("suite", ["scenes", "partial", "memorised"])
+def test_every_picture_that_a_judge_looked_at_is_on_record(tmp_path: Path, suite: str) -> None:
+    found = measure(suite, tmp_path, world())
+    looked = [q for q in found.asked[suite] if not q.reference and q.name != "everything else"]
+    assert len(found.answers) == 2 * sum(len(question.shots) for question in looked)
+
+
 def test_suites_name_no_method() -> None:
     from unsee import methods
 
     for path in Path(suites.__file__).parent.glob("*.py"):
-        assert not {f'"{name}"' for name in methods.names()} & set(path.read_text().split()), path
+        words = set(re.findall(r"[\"'](\w+)[\"']", path.read_text()))
+        assert not set(methods.names()) & words, path

@@ -131,8 +131,9 @@ def erase(plan: Plan, folder: Path, *, command: str = "", every: float = 60.0, w
             state = Checkpoint(folder / STATE, every=every)
             edit = plan.method(pipe, config.concepts, seed=config.seed, watch=watch, checkpoint=state)
             _save(edit, folder)
-            for path in folder.glob(STATES):
-                path.unlink(missing_ok=True)
+            if pipelines.processes().is_main_process:
+                for path in folder.glob(STATES):
+                    path.unlink(missing_ok=True)
 
     asked = questions(pipe, config.concepts, judges, n=config.pictures, seed=config.seed, kept=edit.card.kept)
     shots = list(dict.fromkeys(shot for question in asked for shot in question.shots))
@@ -217,18 +218,18 @@ def sampling_for(model: str, steps: int | None, guidance_scale: float | None) ->
 @contextmanager
 def claimed(
     folder: Path, *, resume: bool = False, force: bool = False, results: Sequence[str] = (EDIT, STATES)
-) -> Iterator[None]:
+) -> Iterator[Callable[[], None]]:
     """A run's folder, made, locked, and taken away again if none of its results was written into it.
 
     resume   go on with the run that it holds
-    force    start over
+    force    start over: what is yielded takes an earlier run's results away, once all is known to be in order
     results  files that are a run's, as patterns
 
     Of many processes, only one looks after the folder.
     Raises InputError if it cannot be written, if another run is writing into it, or if it holds a run already.
     """
     if not pipelines.processes().is_main_process:
-        yield
+        yield lambda: None
         return
     ours, lock = not folder.exists(), FileLock(folder / LOCK)
     try:
@@ -239,26 +240,24 @@ def claimed(
     except OSError as error:
         raise InputError(f"cannot write into {folder}: {error.strerror or error}") from error
     try:
-        if not resume:
-            _clear([path for name in results for path in folder.glob(name)], force)
-        yield
+        begun = [] if resume else [path for name in results for path in folder.glob(name)]
+        if begun and not force:
+            what = "run that was interrupted" if begun[0].match(STATES) else "run"
+            raise InputError(
+                f"{folder} holds a {what} already: --force starts over, --out writes elsewhere, and --resume goes on "
+                "with what was interrupted"
+            )
+
+        def start_over() -> None:
+            for path in begun:
+                path.unlink(missing_ok=True)
+
+        yield start_over
     finally:
         lock.release()
         (folder / LOCK).unlink(missing_ok=True)
         if ours and not any(True for name in results for _ in folder.glob(name)):
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _clear(begun: Sequence[Path], force: bool) -> None:
-    """Take away what a run would go on from. Raises InputError if there is such a thing and `force` is not set."""
-    if begun and not force:
-        what = "run that was interrupted" if begun[0].match(STATES) else "run"
-        raise InputError(
-            f"{begun[0].parent} holds a {what} already: --force starts over, --out writes elsewhere, and --resume goes "
-            "on with what was interrupted"
-        )
-    for path in begun:
-        path.unlink()
 
 
 def folder_name(words: Sequence[str]) -> str:

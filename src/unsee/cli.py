@@ -80,8 +80,10 @@ def erase(
     """Erase concepts from a model, measure it, and write an edit, pictures and a page."""
     from unsee.config import build, read
 
-    if resume and (config or concepts):
-        raise InputError("--resume goes on with a run as it was started: it takes no concepts and no --config")
+    words: list[object] = [concepts, from_, anchor, keep, synonym, image, model, revision, method, preset, select]
+    words += [eta, updates, lr, budget, settings, seed, pictures, steps, guidance_scale, call, judge, config, out]
+    if resume and (force or trust_remote_code or any(word is not None for word in words)):
+        raise InputError("--resume goes on with a run as it was started: beside it there are --checkpoint and --debug")
     source = resume / "run.json" if resume else config
     values: dict[str, Any] = read(source) if source else {}
     if settings and (one := next((word for word in concepts or () if re.match(r"[a-z_]+=", word)), None)):
@@ -111,8 +113,9 @@ def erase(
     from unsee import api
 
     folder = resume or out or Path("runs") / api.folder_name([concept.erase for concept in complete.concepts])
-    with api.claimed(folder, resume=resume is not None, force=force):
+    with api.claimed(folder, resume=resume is not None, force=force) as start_over:
         plan = api.plan(complete, preset)
+        start_over()
         _say_plan(plan, folder)
         with bars() as watch:
             command = shlex.join(["unsee", *sys.argv[1:]])

@@ -54,7 +54,7 @@ def evaluate(
     from unsee.evaluate.words import read_words
 
     folder = out or Path("runs") / api.folder_name(["evaluation", Path(model).name])
-    with api.claimed(folder, force=force, results=["evaluation.json"]):
+    with api.claimed(folder, force=force, results=["evaluation.json"]) as start_over:
         bench = evaluation.prepare(
             model,
             suite=suite or (),
@@ -74,6 +74,7 @@ def evaluate(
             call=pairs(call, "--call"),
             trust_remote_code=trust_remote_code,
         )
+        start_over()
         command = shlex.join(["unsee", *sys.argv[1:]])
         drawn = cache or user_cache_path("unsee") / "pictures"
         with bars() as watch:

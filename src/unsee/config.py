@@ -41,7 +41,7 @@ class RunConfig(BaseModel):
     revision: str | None = None
     method: str = "esd"
     settings: dict[str, Any] = {}
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     pictures: Annotated[int, Field(ge=2)] = 48
     steps: Annotated[int, Field(ge=1)] | None = None
     guidance_scale: Annotated[float, Field(gt=1, allow_inf_nan=False)] | None = None

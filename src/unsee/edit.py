@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from unsee.card import Card, read_card
 from unsee.errors import InputError
-from unsee.layers import swapped
+from unsee.layers import stored_whole, swapped
 from unsee.pipelines import base_hash, denoisers, full, spread_like
 from unsee.pipelines import name as name_of
 from unsee.whole import write_whole
@@ -74,16 +74,23 @@ class Edit:
         """Within the context the pipeline's weights are base + scale * delta; afterwards they are the base's very bits.
 
         scale  any finite number; 0 is the base, negative strengthens the concept
+        What is low-rank stands beside the linear layer whose weight is quantised, as an adapter does.
         Raises InputError if the edit was made for another model.
         """
         parameters = self.check(pipe)
-        edited = {name: parameters[name].data.clone() for name in self.deltas}
-        for name, delta in self.deltas.items():
+        beside = {
+            name: delta
+            for name, delta in self.deltas.items()
+            if isinstance(delta, LowRank) and not stored_whole(parameters[name])
+        }
+        edited = {name: parameters[name].data.clone() for name in self.deltas if name not in beside}
+        for name in edited:
+            delta = self.deltas[name]
             dense = delta.dense(edited[name].shape) if isinstance(delta, LowRank) else delta
             edited[name].copy_(edited[name].float().add_(spread_like(dense, edited[name]), alpha=scale))
             if not full(torch.isfinite(edited[name]).all()):
                 raise InputError(f"with this edit {name!r} holds numbers too large for {edited[name].dtype}")
-        with swapped(parameters, edited):
+        with swapped(parameters, edited), _beside(pipe, beside, scale):
             yield
 
     def forced(self, pipe: Any) -> Edit:
@@ -124,6 +131,9 @@ class Edit:
             if weight not in parameters:
                 raise InputError(f"{made_for}; {type(pipe).__name__} here has no weight {weight!r}")
             there, here = _shape(delta), tuple(parameters[weight].shape)
+            layer = _layer(pipe, weight)
+            if isinstance(layer, nn.Linear):  # a packed weight has another shape than its layer
+                here = (layer.out_features, layer.in_features) if weight.endswith(".weight") else here
             if there != (here if isinstance(delta, Tensor) else (here[0], math.prod(here[1:]))):
                 raise InputError(f"{made_for}: {weight!r} has shape {there} there, {here} here")
         return parameters
@@ -167,3 +177,29 @@ class Edit:
 
 def _shape(delta: Delta) -> tuple[int, ...]:
     return tuple(delta.shape) if isinstance(delta, Tensor) else (delta.up.shape[0], delta.down.shape[-1])
+
+
+def _layer(pipe: Any, weight: str) -> nn.Module:
+    """The module that holds a weight, which an edit names "denoiser.layer.weight"."""
+    key, _, name = weight.partition(".")
+    module: nn.Module = getattr(pipe, key).get_submodule(name.rpartition(".")[0])
+    return module
+
+
+@contextmanager
+def _beside(pipe: Any, deltas: Mapping[str, LowRank], scale: float) -> Iterator[None]:
+    """Within the context linear layers answer W x + scale up (down x), whatever W is stored as."""
+
+    def hook(delta: LowRank) -> Any:
+        def add(_: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> Tensor:
+            up, down = delta.up.to(out), delta.down.to(out)
+            return out + scale * nn.functional.linear(nn.functional.linear(args[0].to(out), down), up)
+
+        return add
+
+    handles = [_layer(pipe, name).register_forward_hook(hook(delta)) for name, delta in deltas.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

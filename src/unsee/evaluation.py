@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from unsee import guards, pipelines
+from unsee import guards, pipelines, steering
 from unsee.api import EDIT, RECORD, judges_for, sampling_for, words_for
 from unsee.concepts import Concept
 from unsee.config import read
@@ -80,14 +80,20 @@ def prepare(
     chosen = [suites.find(one) if isinstance(one, str) else one for one in suite] + [*map(from_csv, tables)]
     if not chosen:
         raise InputError(f"name what to measure with --suite or --csv; suites: {', '.join(suites.names())}")
+    called = [one.name for one in chosen]
+    if double := next((name for name in called if called.count(name) > 1), None):
+        raise InputError(f"two suites are called {double!r}; a CSV goes by its file's name")
     for name in guard:
         guards.named(name, "anything")  # a wrong name is told before a model is loaded
+    revision = None
     if (Path(model) / RECORD).is_file():
         edits = [str(Path(model) / EDIT), *edits]
         config = read(Path(model) / RECORD)
         model, call = config["model"], {**config.get("call", {}), **(call or {})}
+        revision = config.get("revision")
     pictures = read_folder(album) if album else None
-    pipe = pipelines.calling(pipelines.load(model, trust_remote_code=trust_remote_code), **(call or {}))
+    pipe = pipelines.load(model, revision=revision, trust_remote_code=trust_remote_code)
+    pipelines.calling(pipe, **(call or {}))
     loaded = [_edit(text, pipe if force_base else None) for text in edits]
     wanted = tuple(map(Concept, concepts)) or tuple(dict.fromkeys(c for edit in loaded for c in edit.concepts))
     if guard and not wanted:
@@ -104,6 +110,16 @@ def prepare(
 
     world = World(pipe, judges_for(model, judges or {}, choices=among), known, wanted, n, seed, tuple(names), pictures)
     return Bench(world, chosen, columns, sampling_for(model, steps, guidance_scale))
+
+
+def with_edits(bench: Bench, edits: Sequence[str]) -> Bench:
+    """The same with more edits as columns, as `prepare` takes them. Raises InputError as that does."""
+    columns = [*bench.columns, *map(_edit, edits)]
+    distinct(columns)
+    for column in columns:
+        with column.applied(bench.world.pipe):
+            pass
+    return replace(bench, columns=columns)
 
 
 def evaluate(
@@ -174,4 +190,6 @@ def _edit(text: str, other: Any = None) -> Column:
 def _guard(name: str, concepts: Sequence[Concept]) -> Column:
     """A column of a guard against all concepts at once."""
     guard = guards.named(name, ", ".join(concept.erase for concept in concepts))
-    return Column(name, "guard", f"guard {guard}", tuple(concepts), guard.applied, asdict(guard))
+    code = b"".join(Path(str(module.__file__)).read_bytes() for module in (guards, steering))
+    key = f"guard {guard} {hashlib.sha256(code).hexdigest()}"
+    return Column(name, "guard", key, tuple(concepts), guard.applied, asdict(guard))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from accelerate.utils import reduce
+from accelerate.utils import broadcast_object_list, reduce
 from diffusers.optimization import get_scheduler
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
@@ -26,6 +26,8 @@ WIDTH_RATE = 0.3
 """Step size times fan-in times the root of how many tensors move, when no step size is given. The best step for a
 matrix falls with its width (muP: Yang et al., arXiv:2203.03466), and what many tensors change in the output adds up
 as independent parts do. So one number serves small models and large ones, narrow selections and wide ones."""
+EXPLODED = 1e4
+"""A loss so many times the largest of the first ten ends a fit: single rows differ a hundredfold by their timestep."""
 
 
 class MatrixAdam(torch.optim.Optimizer):
@@ -193,7 +195,8 @@ def fit(
     window      updates at whose multiples a state may be kept: lessons that depend on the weights are made there
 
     Weights in 16 bits are trained through float32 masters: an update is often smaller than bfloat16 can add.
-    Raises FloatingPointError when the loss is no longer finite; the weights are then the last good ones.
+    Raises FloatingPointError when the loss is no longer finite, or EXPLODED times what it was; what `checkpoint` keeps
+    is then the last good state.
     """
     masters = {
         name: weight if weight.dtype == torch.float32 else weight.detach().float() for name, weight in weights.items()
@@ -206,10 +209,12 @@ def fit(
     # float16 gradients underflow; neither optimizer cares about the scale of a loss.
     scale = 2.0**12 if any(weight.dtype == torch.float16 for weight in weights.values()) else 1.0
     losses: list[float] = []
+    last = updates
 
     def state() -> dict[str, Tensor]:
         curve = examiner.curve if examiner else []
         numbers = {"losses": torch.tensor(losses).double(), "curve": torch.tensor(curve).double()}
+        numbers["last"] = torch.tensor(last)
         return {**{f"weight.{name}": master for name, master in masters.items()}, **flat(steps), **numbers}
 
     if checkpoint and (kept := checkpoint.load()):
@@ -217,7 +222,7 @@ def fit(
             masters[name].data.copy_(kept[f"weight.{name}"])
             parameter.data.copy_(masters[name])
         restore(steps, kept)
-        losses = kept["losses"].tolist()
+        losses, last = kept["losses"].tolist(), int(kept["last"])
         if examiner:
             examiner.curve = [tuple(point) for point in kept["curve"].tolist()]
     # Of N processes, each answers every N-th row, and gradients are summed.
@@ -227,31 +232,37 @@ def fit(
     def summed(value: Tensor) -> Tensor:
         return value if everyone.num_processes == 1 else reduce(value, "sum")
 
-    first, started, last = len(losses), time.monotonic(), updates
+    first, started = len(losses), time.monotonic()
     pace = _pace(schedule, last)
     for update in range(first, updates):
-        if seconds and update == first + 3:  # three updates tell how long one takes
-            last = min(last, first + max(3, int(3 * seconds / (time.monotonic() - started))))
+        if seconds and last == updates and update == first + 3:  # three tell how long one takes, in one process for all
+            fit_in = first + max(3, int(3 * seconds / (time.monotonic() - started)))
+            last = min(last, broadcast_object_list([fit_in])[0])
             pace = _pace(schedule, last)
         if update >= last:
             break
-        if checkpoint and update % window == 0 and everyone.is_main_process:
-            checkpoint.offer(state)
-        if examiner and update % examiner.every == 0 and examiner(denoiser, update):
+        looked = bool(examiner and examiner.curve and examiner.curve[-1][0] == update)  # before it was interrupted
+        if examiner and update % examiner.every == 0 and not looked and examiner(denoiser, update):
             break
         for group, rate in zip(steps.param_groups, groups, strict=True):
             group["lr"] = rate * pace(update)
         now = lesson(update)
         part, weight = pick(now.call, share), now.weight[share]
-        loss = (weight * error(denoiser, part)).sum() if len(weight) else None
-        total = float(summed(now.weight.new_zeros(()) if loss is None else loss.detach()))
-        if not math.isfinite(total):
-            raise FloatingPointError(f"the loss is {total} after {update} updates: try a lower lr than {max(groups):g}")
+        if not len(weight):  # a denoiser that is spread over processes is asked by all of them
+            part, weight = pick(now.call, slice(0, 1)), now.weight[:1] * 0
+        loss = (weight * error(denoiser, part)).sum()
+        total = float(summed(loss.detach()))
+        if not math.isfinite(total) or total > EXPLODED * max(losses[:10], default=total) > 0:
+            raise FloatingPointError(
+                f"the loss is {total:g} after {update} updates: try a lower lr than {max(groups):g}"
+            )
+        if checkpoint and update % window == 0 and everyone.is_main_process:
+            checkpoint.offer(state)
         losses.append(total)
-        if loss is not None:
-            (loss * scale).backward()  # type: ignore[no-untyped-call]
+        (loss * scale).backward()  # type: ignore[no-untyped-call]
         for name, parameter in weights.items():
             grad = parameter.grad.float() / scale if parameter.grad is not None else torch.zeros_like(masters[name])
+            parameter.grad = None  # one of a kind at a time: they are as large as the weights
             grad = summed(grad)
             masters[name].grad = grad @ metric[name] if metric and name in metric else grad
         steps.step()

@@ -142,10 +142,10 @@ def swapped(parameters: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]
     Raises InputError for weights that hold no other values: quantised ones, and ones stored in eight bits.
     """
     for name in values:
-        if not _plain(parameters[name]):
+        if not stored_whole(parameters[name]):
             raise InputError(
                 f"{name} is quantised or stored in less than 16 bits ({parameters[name].dtype}): a change of such a "
-                "weight is lost in rounding; load the model in bfloat16, or use a method that adds low-rank adapters"
+                "weight is lost in rounding; load the model in bfloat16, or use lora, whose edits stand beside it"
             )
     # What is spread over processes is gathered from a storage of FSDP's own, so numbers are put there and back.
     spread = {name for name in values if isinstance(parameters[name], DTensor)}
@@ -165,7 +165,7 @@ def swapped(parameters: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]
         put(before)
 
 
-def _plain(weight: nn.Parameter) -> bool:
+def stored_whole(weight: nn.Parameter) -> bool:
     """Whether a weight is a tensor of torch's own (quantisers bring theirs) with 16 bits a number or more."""
     ours = all(type(part).__module__.split(".")[0] == "torch" for part in (weight, weight.data))
     return ours and weight.is_floating_point() and weight.itemsize >= 2

@@ -6,8 +6,10 @@ and draws the run, the hook listens. Letters are those of calls.py.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any, TypeVar
 
 import torch
@@ -18,7 +20,7 @@ from torch import Tensor, nn
 
 from unsee.calls import Call, Step, Trajectory, bound, named, pick, point, replay, split, stack
 from unsee.errors import InputError, unknown
-from unsee.pipelines import call_options, denoiser, denoisers, draw, guided, processes, unguided
+from unsee.pipelines import call_options, calling, denoiser, denoisers, draw, guided, processes, unguided
 
 T = TypeVar("T")
 
@@ -82,7 +84,8 @@ def record(
             noised: list[Call] = []
             for done, k in enumerate(wanted, start=1):
                 # It begins at the picture with the noise of this step; nothing more of it is drawn.
-                options = {"image": [image] * len(prompts[rows]), "strength": (steps - k) / steps}
+                # A fraction, since pipelines round steps * strength down.
+                options = {"image": [image] * len(prompts[rows]), "strength": Fraction(steps - k, steps)}
                 noised += _guided_calls(twin, *some, 1, guidance_scale, lambda _: None, options)
                 tick(done)
             recorded.append(noised)
@@ -130,7 +133,8 @@ def _image_to_image(pipe: Any) -> Any:
     except ValueError as error:
         raise InputError(f"{type(pipe).__name__} takes no image: diffusers has no image-to-image for it") from error
     twin.set_progress_bar_config(disable=True)
-    return twin
+    taken = inspect.signature(type(twin).__call__).parameters
+    return calling(twin, **{name: value for name, value in call_options(pipe).items() if name in taken})
 
 
 def _fitted(image: Image, pipe: Any, call: Call) -> Image:

@@ -118,12 +118,10 @@ def reproduce(
     erased = tuple(only) or everything
     select = "noncross" if name == "objects" else "cross"
     method = configure(ESD, {"select": select, **(settings or {})}, "paper")
-    pipe = pipelines.load(model)
-    edits = [f"{word}={_edit(pipe, method, word, folder, watch)}" for word in erased]
+    suite = find("objects") if name == "objects" else ARTWORK
     bench = evaluation.prepare(
         model,
-        suite=[find("objects") if name == "objects" else ARTWORK],
-        edits=edits,
+        suite=[suite],
         concepts=everything,
         judges={"objects" if name == "objects" else "clip": judge or JUDGES[name]},
         words={"imagenette": {word: word for word in CLASSES}},
@@ -131,6 +129,12 @@ def reproduce(
         steps=steps,
         guidance_scale=guidance_scale,
     )
+    try:
+        suite.ask(bench.world)  # a judge that will not do is told before hours of erasing
+    except NotMeasured as error:
+        raise InputError(f"cannot reproduce {name}: {error}") from error
+    edits = [f"{word}={_edit(bench.world.pipe, method, word, folder, watch)}" for word in erased]
+    bench = evaluation.with_edits(bench, edits)
 
     def told(found: Evaluation) -> Reproduction:
         return _told(name, erased, settings or {}, found)
@@ -171,13 +175,17 @@ def _told(name: str, erased: Sequence[str], settings: dict[str, Any], found: Eva
 def _edit(pipe: Any, method: ESD, word: str, folder: Path, watch: Watch) -> Path:
     """The file of the edit that erases a word; made unless it is there."""
     path = folder / "edits" / f"{folder_name([word])}.safetensors"
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     _, net = pipelines.denoiser(pipe)
     if path.is_file():
         card, settled = Edit.load(path).card, method.settled(net, [Concept(word)])
         if (card.base_hash, card.settings) == (pipelines.fingerprint(net), settings_of(settled)):
             return path
-    return method(pipe, Concept(word), watch=watch).save(path)
+    edit, state = method(pipe, Concept(word), watch=watch), pipelines.processes()
+    if state.is_main_process:
+        edit.save(path)
+    state.wait_for_everyone()
+    return path
 
 
 def _changed(found: Evaluation, settings: dict[str, Any]) -> Iterator[str]:

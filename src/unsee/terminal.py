@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from unsee.recorder import Watch
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-Seed = Annotated[int | None, typer.Option(min=0, help="Of everything random.")]
+Seed = Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="Of everything random.")]
 Steps = Annotated[int | None, typer.Option(min=1, help="Sampler steps of the pictures.")]
 Guidance = Annotated[float | None, typer.Option(help="Guidance scale of the pictures.")]
 Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")]

@@ -110,7 +110,7 @@ class Cache:
         return Gallery(files)
 
     def path(self, model: str, change: str, shot: Shot, sampling: Sampling) -> Path:
-        libraries = {name: versions()[name] for name in ("torch", "diffusers")}
+        libraries = {name: versions()[name] for name in ("torch", "diffusers", "transformers")}
         name = _hash([model, change, asdict(shot), asdict(sampling), libraries])
         return self.folder / name[:2] / f"{name}.png"
 

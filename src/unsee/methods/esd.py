@@ -58,7 +58,7 @@ from unsee.concepts import Concept
 from unsee.edit import Edit, LowRank
 from unsee.errors import InputError, unknown
 from unsee.fit import Examiner, Lesson, fit, sparing, trainable
-from unsee.layers import entrance, reads_text, select, swapped
+from unsee.layers import entrance, reads_text, select, stored_whole, swapped
 from unsee.listening import second_moments
 from unsee.methods.each import each_denoiser
 from unsee.methods.settings import (
@@ -137,7 +137,7 @@ class ESD:
     checkpointing   compute activations again instead of keeping them: less memory, more time
     rerecord        record again from the edited model after so many updates; 0 never
     held_out        runs of each concept, and words that must stay, whose rows only measure how far the fit is
-    patience        stop once that has not fallen by a hundredth in so many looks, one every ten updates; 0: never
+    patience        stop once that has not fallen by a hundredth in so many looks, at least five in a fit; 0: never
     budget          seconds for the updates; as many as fit are made
     templates       prompts; {} is the concept's name, or a word that must stay
     neutral         words that must stay, beside the concept's own `keep`
@@ -224,7 +224,7 @@ class ESD:
         named = any(not (concept.from_ or concept.image) for concept in concepts)
         if self.start == "base" or not (texts and named and (self.keep_weight or self.spared)):
             return []
-        return [name for name in entrance(net) if name in texts]
+        return [name for name, weight in entrance(net).items() if name in texts and stored_whole(weight)]
 
     @each_denoiser
     def __call__(
@@ -245,6 +245,8 @@ class ESD:
             raise InputError("of two denoisers, re-recorded steps could be the other's: rerecord is of one denoiser")
         if self.unasked and not self.keep_weight:
             raise InputError("what appears unasked is learned with words that stay: give a keep_weight above 0")
+        if self.patience and not (self.held_out and self.keep_weight):
+            raise InputError("patience looks at rows that are held out: give held_out and keep_weight above 0")
         weights = self.weights(net)
         rng = torch.Generator().manual_seed(seed)
         stay, named = staying(concepts, self.neutral), sum(len(concept.keep) for concept in concepts)
@@ -272,12 +274,16 @@ class ESD:
             with learner.teacher():  # the weights may be at a closed form already
                 calls = [call for concept in concepts for call in record_all(concept, runs + out, rng, watch)]
                 prompts = in_templates(ways, stay[: most + out], rng)
+                apart = min(out, max(0, len(prompts) - max(1, named)))  # words to keep are learned, all of them
                 with_word, without, beside = self._keep(pipe, prompts, concepts, rng, watch)
             erase, erase_exam = _apart(calls, out)
-            keep, keep_exam = _apart(with_word, out)
-            empty, _ = _apart(without, out)
-            asked_for, _ = _apart(beside, out)
-            examiner = Examiner(stack(erase_exam), stack(keep_exam), patience=self.patience) if keep_exam else None
+            keep, keep_exam = _apart(with_word, apart)
+            empty, _ = _apart(without, apart)
+            asked_for, _ = _apart(beside, apart)
+            examiner = None
+            if erase_exam and keep_exam:
+                every = max(1, min(10, updates // 4))
+                examiner = Examiner(stack(erase_exam), stack(keep_exam), every=every, patience=self.patience)
 
             def lesson(update: int) -> Lesson:
                 rng = torch.Generator().manual_seed(1_000_003 * seed + update)
@@ -340,6 +346,8 @@ class ESD:
         at, teacher  with a model that is being edited: the steps to record; where the frozen model answers
         contexts     prompts to ask under, instead of the templates
         """
+        if not runs:
+            return []
         _, net = denoiser(pipe)
         if concept.from_ or concept.image:  # no name alone, whose company stays: the templates say what to ask
             contexts = ()

@@ -18,7 +18,7 @@ Count = Annotated[int, Field(ge=1)]
 Number = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Templates = tuple[Annotated[str, Field(pattern=r"\{\}")], ...]
+Templates = tuple[Annotated[str, Field(pattern=r"^[^{}]*\{\}[^{}]*$")], ...]
 
 TEMPLATES = (
     "{}",

@@ -48,7 +48,7 @@ from unsee.checkpoint import Checkpoint
 from unsee.concepts import Concept
 from unsee.edit import Edit, LowRank
 from unsee.errors import InputError
-from unsee.layers import entrance
+from unsee.layers import entrance, stored_whole
 from unsee.listening import inputs, second_moments
 from unsee.methods.each import each_denoiser
 from unsee.methods.settings import (
@@ -122,7 +122,10 @@ class UCE:
 
     def weights(self, net: nn.Module) -> dict[str, nn.Parameter]:
         """The matrices that change: those through which the prompt enters. Raises InputError if there is none."""
-        return entrance(net)
+        found = entrance(net)
+        if packed := next((name for name, weight in found.items() if not stored_whole(weight)), None):
+            raise InputError(f"{packed} is quantised: nothing can be solved for it; use lora, or an unquantised model")
+        return found
 
     def settled(self, net: nn.Module, concepts: Sequence[Concept]) -> Self:
         """Itself: its settings leave nothing open."""

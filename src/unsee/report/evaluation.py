@@ -29,7 +29,11 @@ NEAR = 6.0
 
 @dataclass(frozen=True)
 class Table:
-    """A suite's rows by column: texts. `gone` says of each cell whether its column means to bring it to zero."""
+    """A suite's rows by column: texts.
+
+    gone   of each cell, whether its column means to bring it to zero
+    shares of each cell, its share in per cent; None for what is no share
+    """
 
     suite: str
     about: str
@@ -37,6 +41,7 @@ class Table:
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     gone: tuple[tuple[bool, ...], ...]
+    shares: tuple[tuple[float | None, ...], ...]
     notes: tuple[str, ...]
 
 
@@ -68,21 +73,23 @@ def _table(evaluation: Evaluation, name: str, about: str, missing: str | None) -
     by = {(one.row, one.column): one for one in found}
     notes = list(dict.fromkeys(f"{one.row}: {one.note}" for one in found if one.note))
     if len(rows) > ROWS:
-        loss = {
-            row: min((one.difference.value for c in columns if (one := by.get((row, c))) and one.difference), default=0)
-            for row in rows
-        }
+        first = columns[1] if len(columns) > 1 else columns[0]
+        loss = {row: one.difference.value if (one := by.get((row, first))) and one.difference else 0.0 for row in rows}
         keep = set(rows[:4]) | set(sorted(rows, key=lambda row: loss[row])[: ROWS // 2])
-        notes.append(f"{len(keep)} of {len(rows)} rows are shown, those that lose most; all are in scores.csv")
+        text = f"{len(keep)} of {len(rows)} rows are shown, those that lose most by {first}; all are in scores.csv"
+        notes.append(text)
         rows = [rows[0], *sorted(keep - {rows[0]}, key=lambda row: (rows.index(row) > 3, loss[row]))]
-    lines, gone = [], []
+    lines, gone, shares = [], [], []
     for row in rows:
         cells = [by.get((row, column)) for column in columns]
-        first = next(one for one in cells if one)
+        unit = next(one.unit for one in cells if one)
         n = {one.score.n for one in cells if one}
-        lines.append((row, *(cell(one) if one else "" for one in cells), "/".join(map(str, sorted(n))), first.unit))
+        lines.append((row, *(cell(one) if one else "" for one in cells), "/".join(map(str, sorted(n))), unit))
         gone.append((False, *(bool(one and one.gone) for one in cells), False, False))
-    return Table(name, about, missing, ("", *columns, "n", "unit"), tuple(lines), tuple(gone), tuple(notes))
+        bars = (100 * one.score.value if one and unit == "share" else None for one in cells)
+        shares.append((None, *bars, None, None))
+    head = ("", *columns, "n", "unit")
+    return Table(name, about, missing, head, tuple(lines), tuple(gone), tuple(shares), tuple(notes))
 
 
 def verdict(evaluation: Evaluation) -> list[str]:

@@ -27,7 +27,7 @@ from unsee.evaluate.cache import Pictures
 from unsee.evaluate.detectors import Clip, Detector, Judge
 from unsee.evaluate.distance import Distance, by_maps
 from unsee.evaluate.folder import Album
-from unsee.evaluate.questions import STYLED, Question
+from unsee.evaluate.questions import STYLED, Question, spread
 from unsee.evaluate.records import Answer, Measured
 from unsee.evaluate.render import Shot
 from unsee.evaluate.statistics import Score, bootstrap, paired_means, paired_rates, rate
@@ -94,13 +94,16 @@ class World:
         return str(self.words.get("styled", STYLED)).format(article(thing), style)
 
     def target(self, concept: Concept) -> str:
-        """The label that stands for a concept: its own word, or the object of which it is another name."""
+        """The label that stands for a concept: its own word, or the object of which it is another name, in any case."""
         if concept.from_ is not None:
             return ""
+        word = concept.erase.lower()
         for name, other in self.words.get("objects", {}).items():
-            if concept.erase in (*other["synonyms"], *other["languages"].values()):
+            if word in map(str.lower, (*other["synonyms"], *other["languages"].values())):
                 return str(name)
-        return concept.erase
+        judged = [label for judge in self.judges.values() if isinstance(judge, Detector) for label in judge.labels]
+        known = (*judged, *self.words.get("styles", ()))
+        return next((label for label in known if label.lower() == word), concept.erase)
 
     def targets(self, kind: str) -> list[str]:
         """The labels of a kind of judge that some column erases. Raises NotMeasured if there are none."""
@@ -112,8 +115,12 @@ class World:
         return found
 
     def question(self, name: str, kind: str, pairs: Sequence[tuple[str, str]], part: int = 1) -> Question:
-        """A row of n / part pictures, at least 2, that goes through pairs of a prompt and the label wanted."""
-        some = list(islice(cycle(pairs), max(2, self.n // part)))
+        """A row of n / part pictures, at least 2, that goes through pairs of a prompt and the label wanted.
+
+        Of more pairs than pictures it takes some, evenly spaced over all.
+        """
+        count = max(2, self.n // part)
+        some = list(islice(cycle(spread(pairs, count)), count))
         shots = tuple(Shot(prompt, self.seed + k) for k, (prompt, _) in enumerate(some))
         return Question(name, False, shots, kind, tuple(label for _, label in some))
 

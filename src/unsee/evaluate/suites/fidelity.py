@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from unsee.evaluate.distance import Distance
 from unsee.evaluate.questions import Question, spread
 from unsee.evaluate.render import Shot
 from unsee.evaluate.statistics import Difference, Score, frechet, kernel_distance, resampled
@@ -34,6 +35,8 @@ def ask(world: World) -> list[Question]:
     With a folder of the user's own nothing else is drawn, and prompts are the captions of its pictures if it has any.
     """
     kind = "objects" if "objects" in world.judges else "clip"
+    if isinstance(world.judges.get(kind), Distance):
+        raise NotMeasured(f"the judge of {kind} has no features of one picture: it compares two")
     if kind not in world.judges:
         raise NotMeasured("no judge whose features could be compared: --judge objects=FOLDER or --judge clip=FOLDER")
     gone = {world.target(concept) for concept in world.concepts}

@@ -74,7 +74,7 @@ def _domains(world: World, kind: str) -> dict[str, list[str]]:
         domain: [name for name, said in objects.items() if said["group"] == domain]
         for domain in world.words.get(kind, {}).get("domains", ())
     }
-    return found or {"anything": list(world.labels("objects"))}
+    return {domain: names for domain, names in found.items() if names} or {"anything": list(world.labels("objects"))}
 
 
 def _prompts(world: World, kind: str) -> dict[str, list[tuple[str, str]]]:
@@ -96,6 +96,8 @@ def score(world: World, asked: Asked, column: Column, look: Look) -> Iterator[Me
         yield from _parts(NAME, str(kind), [shot for question in same for shot in question.shots], column, look, gone)
     beside = [question for question in asked if question.name.startswith(BESIDE)]
     yield from pooled(NAME, "what the prompts name", world, beside, column, look)
+    if everything := list(dict.fromkeys(shot for question in things for shot in question.shots)):
+        yield from moved(NAME, "pictures", column, look, everything)
     yield from count(NAME, world, asked, column, look)
 
 

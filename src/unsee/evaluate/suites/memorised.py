@@ -18,6 +18,7 @@ from unsee.evaluate.questions import Question, spread
 from unsee.evaluate.render import Shot
 from unsee.evaluate.suites import (
     BASE,
+    Answer,
     Asked,
     Column,
     Look,
@@ -56,7 +57,7 @@ def ask(world: World) -> list[Question]:
     return [*asked, Question(REST, False, shots)]
 
 
-def score(world: World, asked: Asked, column: Column, look: Look) -> Iterator[Measured]:
+def score(world: World, asked: Asked, column: Column, look: Look) -> Iterator[Measured | Answer]:
     """For each title the distance to its picture, and how many pictures are nearer to it than to any other one."""
     *titled, rest = asked
     drawn = [question for question in titled if not question.reference]
@@ -78,8 +79,12 @@ def score(world: World, asked: Asked, column: Column, look: Look) -> Iterator[Me
             seen = [distance(look.pictures(c, question.shots), picture) for c in (BASE, column.name)]
             row = f"{question.name}: {distance.name} to it"
             yield average(NAME, row, column, "distance", *seen, judge=distance.source, note=note)
-        base, now = ((d.argmin(1) == k).tolist() for d in far)
-        yield share(NAME, f"{question.name}: nearest to it", column, base, now, gone=gone)
+        if len(drawn) > 1:  # the only one is the nearest always
+            nearest = [d.argmin(1) for d in far]
+            hits = [(near == k).tolist() for near in nearest]
+            yield share(NAME, f"{question.name}: nearest to it", column, *hits, gone=gone)
+            for shot, near in zip(question.shots, nearest[1].tolist(), strict=True):
+                yield Answer(NAME, question.name, column.name, shot.prompt, shot.seed, question.name, drawn[near].name)
     yield from moved(NAME, rest.name, column, look, rest.shots)
 
 

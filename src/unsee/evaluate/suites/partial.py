@@ -10,6 +10,7 @@ import torch
 from unsee.evaluate.questions import Question
 from unsee.evaluate.suites import (
     BASE,
+    Answer,
     Asked,
     Column,
     Look,
@@ -34,7 +35,7 @@ def ask(world: World) -> list[Question]:
     ]
 
 
-def score(world: World, asked: Asked, column: Column, look: Look) -> Iterator[Measured]:
+def score(world: World, asked: Asked, column: Column, look: Look) -> Iterator[Measured | Answer]:
     """Three readings, each stricter on the edit: first guess, among the first five, and the mean probability.
 
     Its parts that the judge knows too, such as a church's cross, are counted beside it: has only that part gone?
@@ -45,10 +46,12 @@ def score(world: World, asked: Asked, column: Column, look: Look) -> Iterator[Me
         gone = name in erased(world, column)
         base, now = (judge.likely(look.pictures(c, question.shots)) for c in (BASE, column.name))
         k = judge.labels.index(name)
-        seen = Counter(look.labels(column.name, "objects", question.shots)).most_common(3)
-        note = "seen as " + ", ".join(f"{label} {times}" for label, times in seen)
+        seen = look.labels(column.name, "objects", question.shots)
+        note = "seen as " + ", ".join(f"{label} {times}" for label, times in Counter(seen).most_common(3))
         first = [hits(look, c, question) for c in (BASE, column.name)]
         yield share(NAME, f"{name}, first guess", column, *first, gone=gone, judge=judge.source, note=note)
+        for shot, label in zip(question.shots, seen, strict=True):
+            yield Answer(NAME, question.name, column.name, shot.prompt, shot.seed, name, label)
         top = min(GUESSES, len(judge.labels))
         parts = world.words.get("objects", {}).get(name, {}).get("parts", ())
         for label in (name, *(part for part in parts if part in judge.labels)):

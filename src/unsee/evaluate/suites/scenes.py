@@ -8,6 +8,7 @@ from dataclasses import replace
 from unsee.evaluate.questions import Question, spread
 from unsee.evaluate.suites import (
     BASE,
+    Answer,
     Asked,
     Column,
     Look,
@@ -22,6 +23,7 @@ from unsee.evaluate.suites import (
 
 NAME = "scenes"
 OTHERS = "the one beside {}"
+PART = 2  # each picture is two wide
 
 
 def ask(world: World) -> list[Question]:
@@ -31,12 +33,13 @@ def ask(world: World) -> list[Question]:
         raise NotMeasured("the model's card names no words for two things side by side")
     size = _side(world)
     asked = []
-    for target in world.targets("objects"):
-        rest = spread([name for name in world.labels("objects") if name != target], world.n)
+    targets = world.targets("objects")
+    for target in targets:
+        rest = spread([name for name in world.labels("objects") if name not in targets], max(2, world.n // PART))
         prompts = [scene.format(article(target), article(name)) for name in rest]
         rows = {target: [(p, target) for p in prompts], OTHERS.format(target): list(zip(prompts, rest, strict=True))}
         for name, pairs in rows.items():
-            question = world.question(name, "objects", pairs, 2)  # each picture is two wide
+            question = world.question(name, "objects", pairs, PART)
             asked.append(replace(question, shots=tuple(replace(s, size=(2 * size, size)) for s in question.shots)))
     return asked
 
@@ -47,7 +50,7 @@ def _side(world: World) -> int:
     return int(net.config.sample_size * world.pipe.vae_scale_factor)
 
 
-def score(world: World, asked: Asked, column: Column, look: Look) -> Iterator[Measured]:
+def score(world: World, asked: Asked, column: Column, look: Look) -> Iterator[Measured | Answer]:
     judge = world.judge("objects")
     for question in asked:
         left = question.name in question.labels
@@ -59,6 +62,8 @@ def score(world: World, asked: Asked, column: Column, look: Look) -> Iterator[Me
             found.append([a == b for a, b in zip(seen, question.labels, strict=True)])
         gone = question.name in erased(world, column)
         yield share(NAME, question.name, column, *found, gone=gone, judge=judge.source)
+        for shot, wanted, label in zip(question.shots, question.labels, seen, strict=True):
+            yield Answer(NAME, question.name, column.name, shot.prompt, shot.seed, wanted, label)
 
 
 SUITE = Suite(

@@ -12,6 +12,7 @@ from unsee.evaluate.suites import (
     Column,
     Look,
     Measured,
+    NotMeasured,
     Suite,
     World,
     count,
@@ -40,6 +41,9 @@ def ask(world: World) -> list[Question]:
     gone = {world.target(concept) for concept in world.concepts}
     known = [name for name in objects or world.words.get("objects", IMAGENETTE) if name not in gone | set(styles)]
     subjects = spread(known, world.n)
+    if not objects and not gone & set(styles):
+        words = ", ".join(concept.erase for concept in world.concepts) or "nothing"
+        raise NotMeasured(f"what is erased ({words}) is no style and no object here: --words FILE lists styles")
     asked = []
     for style in styles:
         drawn = [(world.styled(name, style), name) for name in subjects]

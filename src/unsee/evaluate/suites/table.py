@@ -64,7 +64,8 @@ def from_csv(path: Path) -> Suite:
     for line in lines:
         for category in line.categories:
             rows.setdefault(category, []).append(line.shot)
-    return unlabelled(path.stem, f"Prompts of {path.name}, and what appears unasked.", rows)
+    once = {row: list(dict.fromkeys(shots)) for row, shots in rows.items()}  # the same picture twice is one
+    return unlabelled(path.stem, f"Prompts of {path.name}, and what appears unasked.", once)
 
 
 def labels(path: Path, kind: str) -> list[str]:
@@ -133,5 +134,6 @@ def _ask(path: Path, lines: list[Line], world: World) -> list[Question]:
     for line in lines:
         if line.label not in world.labels(line.kind):
             raise unknown(f"label in {path}", line.label, world.labels(line.kind))
-        rows[line.kind, line.label].append(line.shot)
+        if line.shot not in (row := rows[line.kind, line.label]):  # the same picture twice is one
+            row.append(line.shot)
     return [Question(label, False, tuple(shots), kind, (label,) * len(shots)) for (kind, label), shots in rows.items()]
