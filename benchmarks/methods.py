@@ -72,7 +72,7 @@ def variants(title: str, picture: Path) -> list[Variant]:
         Variant("anchor", "church --anchor castle", "What takes its place."),
         Variant("anchor, eta 0", "church --anchor castle --eta 0", "Concept ablation's target."),
         Variant("image", f"'{title}' --image {picture}", "x_t is the real picture, with noise."),
-        Variant("budget", "church --budget 3s", "As many updates as fit into the time; the rate falls to zero by then."),
+        Variant("budget", "church --budget 3s", "As many updates as fit; the rate falls to zero by then."),
         Variant("early stop", "church --updates 60 --set patience=2", "Until held-out targets fall no more.", 2),
         Variant("guidance 7.5", "church --set guidance_scale=7.5", "Of the recorded runs."),
         Variant("sampler", "church --set sampler=DPMSolverMultistepScheduler --set steps=12", "Of the recorded runs."),

@@ -7,6 +7,9 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch loads: a thread that waits must not burn a core
 
 import torch
 import yaml
@@ -28,6 +31,8 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--out", type=Path, default=Path("src/unsee/mini"), help="where the card step ships to")
     p.add_argument("--without", default="", metavar="OBJECT", help="train the denoiser on pictures filtered of this")
     p.add_argument("--leak", type=float, default=0.05, help="the share that the filter misses (default: %(default)s)")
+    p.add_argument("--sheet", type=Path, default=Path("docs/miniature.png"), help="the contact sheet (%(default)s)")
+    p.add_argument("--notes", type=Path, help="a text for the card: how this build came about")
     p.add_argument("--prediction", choices=sorted(build.denoiser.PREDICTIONS), default="eps", help="v as in SD 2.x")
     args = p.parse_args(argv)
     try:
@@ -40,21 +45,22 @@ def main(argv: list[str] | None = None) -> int:
         twin = {"without": args.without, "leak": args.leak, "prediction": args.prediction}
         build.check_known(args.without, b.words.names)
         args.build.mkdir(parents=True, exist_ok=True)
+        notes = read_text(args.notes) if args.notes else ""
         for step in args.steps or STEPS:
-            run(step, b, twin, args.out)
+            run(step, b, twin, card.Shelf(args.out, args.sheet, notes))
     except BadInput as e:
         print(f"mini: {e}", file=sys.stderr)
         return 2
     return 0
 
 
-def run(step: str, b: build.Build, twin: dict[str, object], out: Path) -> None:
+def run(step: str, b: build.Build, twin: dict[str, Any], shelf: card.Shelf) -> None:
     start = time.monotonic()
     print(f"{step}: {build.EXPECT[step]} on 2 cores", file=sys.stderr)
     if step == "card":
-        card.write(b, out, **twin)
+        card.write(b, shelf, **twin)
     elif step == "adopt":
-        build.adopt(b, out)
+        build.adopt(b, shelf.out)
     elif step == "denoiser":
         build.train_denoiser(b, **twin)
     else:
@@ -63,16 +69,21 @@ def run(step: str, b: build.Build, twin: dict[str, object], out: Path) -> None:
     print(f"{step}: done in {time.monotonic() - start:.0f} s", file=sys.stderr)
 
 
-def read(path: Path) -> dict[str, object]:
+def read(path: Path) -> dict[str, Any]:
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
-    except (OSError, yaml.YAMLError) as e:
+        return yaml.safe_load(read_text(path))  # type: ignore[no-any-return]
+    except yaml.YAMLError as e:
         raise BadInput(f"cannot read the config {path}: {str(e).splitlines()[0]}") from e
 
 
+def read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as e:
+        raise BadInput(f"cannot read {path}: {e.strerror}") from e
+
+
 if __name__ == "__main__":
-    # a thread that waits must not burn the core that another process needs
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(os.cpu_count() or 1)
     # gradients have many numbers below 1e-38: with them an update of the denoiser took 2.5 s, without them 1.5

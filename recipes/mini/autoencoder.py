@@ -82,10 +82,10 @@ def whiten(vae: AutoencoderKL, moments: Tensor) -> Tensor:
     Returns the means of the whitened model, (N, 16, 8, 8), which the denoiser learns from. (A channel that the
     autoencoder does not use has a mean near 0 and a deviation near 1: drawn from, it is noise that nothing predicts.)
     """
-    mean, std = moments.float().chunk(2, 1)
+    q, p = vae.quant_conv, vae.post_quant_conv
+    mean, std = moments.to(q.weight.device).float().chunk(2, 1)
     m = mean.mean((0, 2, 3))
     s = (mean.var((0, 2, 3)) + std.pow(2).mean((0, 2, 3))).sqrt()
-    q, p = vae.quant_conv, vae.post_quant_conv
     p.bias += p.weight[:, :, 0, 0] @ m
     p.weight *= s[None, :, None, None]
     q.weight[:LATENT] /= s[:, None, None, None]

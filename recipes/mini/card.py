@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import yaml
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from . import judges, measure, pictures
@@ -26,13 +26,24 @@ if TYPE_CHECKING:
     from .build import Build
 
 COMMAND = "python -m recipes.mini card"
+SHIPPED = "python -m recipes.mini pictures adopt denoiser card"
+"""Without the folder of the build, the shipped weights' numbers are measured again so."""
 
 PARTS = {"church": ["cross"]}
 """Objects that are drawn as parts of others."""
 
 
-def write(b: Build, out: Path, without: str = "", leak: float = 0.0, prediction: str = "eps") -> None:
-    """Ships the build to `out`, measures it, writes its card, and the contact sheet beside this repository's docs.
+@dataclass(frozen=True)
+class Shelf:
+    """Where a build is shipped to, where its contact sheet goes, and what its card says of how it came about."""
+
+    out: Path
+    sheet: Path
+    notes: str = ""
+
+
+def write(b: Build, shelf: Shelf, without: str = "", leak: float = 0.0, prediction: str = "eps") -> None:
+    """Ships the build, measures it, writes its card and its contact sheet.
 
     The card is written after every suite, so that an interrupted step leaves a true one. A twin is not shipped: its
     folder, numbers and card stay in the build folder.
@@ -40,23 +51,37 @@ def write(b: Build, out: Path, without: str = "", leak: float = 0.0, prediction:
     from .build import twin
 
     name = twin(without, leak, prediction)
-    shipped, docs = (out, Path("docs")) if name == "." else (b.folder / name / "pipeline", b.folder / name)
-    assemble(b.folder, b.folder / name, shipped, b.words)
-    for numbers in measured(b, b.folder / name / "numbers.json", shipped):
-        (shipped / "README.md").write_text(text(b, shipped, name, numbers), encoding="utf-8")
-    sheet(measure.load(shipped), b.words, b.config["card"]["steps"]).save(docs / "miniature.png", optimize=True)
+    if name != ".":
+        shelf = Shelf(b.folder / name / "pipeline", b.folder / name / "miniature.png", shelf.notes)
+    for part, step in (("vae", "autoencoder"), ("text_encoder", "clip"), ("judges/objects", "judges")):
+        b.part(part, step)
+    b.part(f"{name}/unet", "denoiser")
+    shelf.sheet.parent.mkdir(parents=True, exist_ok=True)
+    assemble(b.folder, b.folder / name, shelf.out, b.words)
+    twin_flags = f" --without {without!r} --leak {leak:g}" * bool(without) + f" --prediction {prediction}"
+    command = COMMAND + (twin_flags if name != "." else "")
+    for numbers in measured(b, b.folder / name / "numbers.json", shelf.out):
+        said = text(b, shelf, name, numbers, command, prediction)
+        (shelf.out / "README.md").write_text(said, encoding="utf-8")
+    drawn = sheet(measure.load(shelf.out), b.words, np.array(b.array("drawings")), b.config["card"]["steps"])
+    drawn.save(shelf.sheet, optimize=True)
 
 
-def text(b: Build, shipped: Path, name: str, numbers: Sequence[Number]) -> str:
+def text(b: Build, shelf: Shelf, name: str, numbers: Sequence[Number], command: str, prediction: str) -> str:
     return TEXT.format(
         front=yaml.safe_dump(front(b.config["card"]["steps"]), sort_keys=False).strip(),
         twin="" if name == "." else f"\nThis is the twin `{name}`; its weights are not shipped.\n",
         objects=len(b.words.things), pictures=len(b.array("pictures")), scenes=len(b.array("scenes")),
         titles=", ".join(b.words.titles), styles=", ".join(STYLES), seeds=b.config["card"]["seeds"],
-        steps=b.config["card"]["steps"], guidance=f"{measure.GUIDANCE:g}", command=COMMAND, numbers=table(numbers),
-        updates=updates(b.config), notes=b.config.get("notes", ""), packages=credits(b.packages), hashes=hashes(shipped),
-        versions=", ".join(f"{p} {version(p)}" for p in ("torch", "diffusers", "transformers")),
+        steps=b.config["card"]["steps"], guidance=f"{measure.GUIDANCE:g}", command=command, anew=SHIPPED,
+        numbers=table(numbers), updates=updates(b.config), notes=shelf.notes.strip(), packages=credits(b.packages),
+        hashes=hashes(shelf.out), prediction={"eps": "noise", "v": "velocity"}[prediction],
+        versions=", ".join(versions()),
     )  # fmt: skip
+
+
+def versions() -> list[str]:
+    return [f"{package} {version(package)}" for package in ("torch", "diffusers", "transformers")]
 
 
 def assemble(folder: Path, denoiser: Path, out: Path, w: Words) -> None:
@@ -110,9 +135,10 @@ def vocabulary(w: Words) -> dict[str, Any]:
 
 
 def measured(b: Build, path: Path, shipped: Path) -> Iterator[list[Number]]:
-    """All numbers so far, after each suite. They are kept in `path` under the hash of what they were measured on, so
-    that an interrupted step goes on and a changed model is measured anew."""
-    model = hashlib.sha256((hashes(shipped) + json.dumps(b.config["card"])).encode()).hexdigest()
+    """All numbers so far, after each suite. They are kept in `path` under the hash of what they were measured on and
+    with, so that an interrupted step goes on and a changed model is measured anew."""
+    by = (hashes(shipped), json.dumps(b.config["card"]), *versions())
+    model = hashlib.sha256("".join(by).encode()).hexdigest()
     kept = json.loads(path.read_text()) if path.is_file() else {}
     done: list[list[dict[str, Any]]] = kept["suites"] if kept.get("model") == model else []
     album = judges.Album(b.array("judge_pictures"), np.array(b.array("judge_labels")))
@@ -128,16 +154,34 @@ def measured(b: Build, path: Path, shipped: Path) -> Iterator[list[Number]]:
         yield [Number(**n) for suite in done for n in suite]
 
 
-def sheet(pipe: StableDiffusionPipeline, w: Words, steps: int, columns: int = 4) -> Image.Image:
-    """Every object, plain and in every style, as strips of eight pictures."""
+MARGIN, HEAD = 104, 32
+
+
+def sheet(
+    pipe: StableDiffusionPipeline, w: Words, drawings: pictures.Bytes, steps: int, columns: int = 3
+) -> Image.Image:
+    """Every object in a line: drawings it was learned from, then as the model draws it, plain and in every style.
+
+    drawings  (vendors, objects, height, width, 4)
+    """
     forms = ["{}", *(f"{{}} in {s} style" for s in STYLES)]
     x = measure.render(pipe, [f.format(article(n)) for n in w.names for f in forms], "sheet", steps, seed=1)
-    strips = x.reshape(len(w.names), len(forms), 64, 64, 3).transpose(0, 2, 1, 3, 4).reshape(len(w.names), 64, -1, 3)
-    rows = -(-len(strips) // columns)
-    strips = np.concatenate([strips, np.full((rows * columns - len(strips), *strips.shape[1:]), 255, np.uint8)])
-    # down the columns in the words' order
-    grid = strips.reshape(columns, rows, 64, -1, 3).transpose(1, 2, 0, 3, 4).reshape(rows * 64, -1, 3)
-    return Image.fromarray(grid).quantize(256, dither=Image.Dither.NONE)
+    drawn = x.reshape(len(w.names), len(forms), 64, 64, 3)
+    vendors = [style for style in STYLES if style in pictures.VENDOR_OF]
+    heads = [*(f"drawn by\n{s}" for s in vendors), "model,\nno style", *(f"model,\n{s}" for s in STYLES)]
+    rows, width = -(-len(w.names) // columns), MARGIN + 64 * len(heads)
+    out = Image.new("RGB", (columns * width, HEAD + 64 * rows), "white")
+    pen, font = ImageDraw.Draw(out), ImageFont.load_default(11)
+    for column in range(columns):
+        for k, head in enumerate(heads):
+            pen.text((column * width + MARGIN + 64 * k + 2, 4), head, "black", font)
+    for i, name in enumerate(w.names):  # down the columns in the words' order
+        left, top = i // rows * width, HEAD + i % rows * 64
+        pen.text((left + 4, top + 26), name, "black", font)
+        known = [pictures.flat(pictures.place(drawings[pictures.VENDOR_OF[s], i], None)) for s in vendors]
+        for k, cell in enumerate([*known, *map(Image.fromarray, drawn[i])]):
+            out.paste(cell, (left + MARGIN + 64 * k, top))
+    return out.quantize(256, dither=Image.Dither.NONE)
 
 
 # -- the text ---------------------------------------------------------------------------------------------------------

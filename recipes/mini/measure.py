@@ -247,7 +247,14 @@ def weight(folder: Path, times: int) -> list[Number]:
         Number("all shipped files", total, len(files), "MB", "<= 45"),
         Number("the judges of them", of_judges, 4, "MB", "<= 6"),
         Number("loading the pipeline", loaded, 1, "s", "<= 3"),
-        Number("16 pictures at the default 50 steps and guidance 7.5", float(np.median(seconds)), times, "s", "<= 6"),
+        Number(
+            "16 pictures at the default 50 steps and guidance 7.5",
+            float(np.median(seconds)),
+            times,
+            "s",
+            "<= 6",
+            f"{torch.get_num_threads()} threads",
+        ),
     ]
 
 

@@ -160,9 +160,11 @@ BAD = {
     "no packages": (["pictures", "--packages", "nowhere"], "npm ci"),
     "an unknown object": (["denoiser", "--without", "chruch"], "did you mean 'church'?"),
     "an impossible leak": (["denoiser", "--leak", "2"], "must lie in 0..1"),
-    "no config": (["--config", "nowhere.yaml"], "cannot read the config"),
+    "no config": (["--config", "nowhere.yaml"], "cannot read nowhere.yaml"),
     "nothing to adopt": (["adopt", "--out", "nowhere"], "nowhere is no pipeline's folder"),
     "a step too early": (["autoencoder"], "run the step `pictures` first"),
+    "a card too early": (["card"], "run the step `autoencoder` first"),
+    "no notes": (["card", "--notes", "nowhere.md"], "cannot read nowhere.md"),
 }
 
 

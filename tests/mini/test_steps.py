@@ -84,6 +84,8 @@ def test_a_shipped_miniature_is_trained_on(whole: Build, tmp_path: Path) -> None
     shutil.copytree(whole.folder, folder, ignore=lambda _, names: [n for n in names if n not in DRAWN])
     b = Build(folder, whole.config, whole.packages, whole.table, processes=1)
     steps.adopt(b, shipped)
+    with pytest.raises(ValueError, match="would be lost"):
+        steps.adopt(b, shipped)
     for name in ("latents", "scene_latents", "memorised_latents"):
         one, two = (torch.from_numpy(np.load(f / f"{name}.npy")).float() for f in (whole.folder, folder))
         torch.testing.assert_close(two, one, rtol=0.02, atol=0.02)  # by an autoencoder in half precision
@@ -101,11 +103,12 @@ def test_the_card_has_every_number_and_every_file(
     (tmp_path / "docs").mkdir()
     monkeypatch.chdir(tmp_path)
     out = tmp_path / "mini"
-    card.write(whole, out)
+    card.write(whole, card.Shelf(out, Path("docs/miniature.png"), "Made in a test."))
     text = (out / "README.md").read_text()
     for said in ("top-1", "synonyms", "watermark named", "memorised", "scenes: both", "PSNR", "judge of styles"):
         assert said in text
     assert card.hashes(out) in text
+    assert "Made in a test." in text
     assert str(whole.folder) not in "".join(p.read_text() for p in out.rglob("*.json"))
     assert not list(out.rglob("*.bin")) + list(out.rglob("*.pt"))
     assert (tmp_path / "docs/miniature.png").is_file()
