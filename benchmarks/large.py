@@ -134,15 +134,7 @@ def counted() -> Counter[str]:
     return rows
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--latent", type=int, default=64)
-    parser.add_argument("--updates", type=int, default=3)
-    parser.add_argument("--part", choices=PARTS)
-    options = parser.parse_args()
-    if options.part:
-        print(json.dumps(measure(options.part, options.latent, options.updates)))
-        return
+def measures(latent: int = 64, updates: int = 3) -> dict[str, float]:
     rows = counted()
     print(", ".join(f"{count} rows {what}" for what, count in rows.items()), flush=True)
     found = {}
@@ -150,11 +142,12 @@ def main() -> None:
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(2**20)}
     for part in PARTS:
         command = [sys.executable, "-m", "benchmarks.large", "--part", part]
-        command += ["--latent", str(options.latent), "--updates", str(options.updates)]
+        command += ["--latent", str(latent), "--updates", str(updates)]
         output = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
         found[part] = json.loads(output.splitlines()[-1])
         seconds = ", ".join(f"{key} {value:.2f} s" for key, value in found[part].items() if key != "peak")
         print(f"{part:<20} {found[part]['peak'] / 1e9:6.2f} GB  {seconds}", flush=True)
+    told = {}
     for part in ("esd", "esd, checkpointing"):
         one, bare = found[part], found["bare"]["bare"]
         peak = one["peak"] / found["inference"]["peak"]
@@ -167,6 +160,20 @@ def main() -> None:
             f"{part}: one update over a bare one {sum(shares):.2f} = learned {shares[0]:.2f} + recorded "
             f"{shares[1]:.2f} + heard {shares[2]:.2f}; peak memory over inference {peak:.2f}"
         )
+        told |= {f"an update, {part}": sum(shares), f"memory, {part}": peak}
+    return told
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--latent", type=int, default=64)
+    parser.add_argument("--updates", type=int, default=3)
+    parser.add_argument("--part", choices=PARTS)
+    options = parser.parse_args()
+    if options.part:
+        print(json.dumps(measure(options.part, options.latent, options.updates)))
+        return
+    measures(options.latent, options.updates)
 
 
 if __name__ == "__main__":

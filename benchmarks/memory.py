@@ -17,14 +17,16 @@ WORK = {
 }
 
 
-def main() -> None:
+def measures() -> dict[str, float]:
     peaks = {}
     for name, work in WORK.items():
         command = [sys.executable, "-c", LOAD + work + "print(peak_memory())"]
         peaks[name] = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
         print(f"{name:<10} {peaks[name] / 1e6:6.0f} MB")
-    print(f"erasing / inference {peaks['erasing'] / peaks['inference']:.2f}")
+    ratio = peaks["erasing"] / peaks["inference"]
+    print(f"erasing / inference {ratio:.2f}")
+    return {"memory on the miniature": ratio}
 
 
 if __name__ == "__main__":
-    main()
+    measures()

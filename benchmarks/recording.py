@@ -19,7 +19,7 @@ from unsee.recorder import record
 RUNS, STEPS, TURNS = 16, 8, 3
 
 
-def shares(pipe: Any) -> None:
+def shares(pipe: Any) -> dict[str, float]:
     texts: list[tuple[int, ...]] = []
     decoded: list[int] = []
 
@@ -42,9 +42,14 @@ def shares(pipe: Any) -> None:
         print(f"{name:<16} {seconds[part]:6.1f} s of CPU, {100 * seconds[part] / whole:3.0f} %")
     print(f"{'the rest':<16} {whole - sum(seconds.values()):6.1f} s of CPU")
     print(f"the text encoder read {len(texts)} prompts, {len(set(texts))} of them distinct; decoded: {len(decoded)}")
+    return {
+        "recording's share": seconds["record"] / whole,
+        "prompts read": len(texts) / len(set(texts)),
+        "pictures decoded": len(decoded),
+    }
 
 
-def side_by_side(pipe: Any) -> None:
+def side_by_side(pipe: Any) -> dict[str, float]:
     best = {1: float("inf"), RUNS: float("inf")}
     for _ in range(TURNS):
         for batch, runs in ((1, 2), (RUNS, RUNS)):
@@ -53,9 +58,13 @@ def side_by_side(pipe: Any) -> None:
             best[batch] = min(best[batch], (time.process_time() - start) / runs)
     print(f"a run of {STEPS} steps: {best[1]:.2f} s of CPU alone, {best[RUNS]:.2f} s of {RUNS} side by side; ", end="")
     print(f"ratio {best[1] / best[RUNS]:.1f}")
+    return {"runs side by side": best[1] / best[RUNS]}
+
+
+def measures() -> dict[str, float]:
+    pipe = unsee.load("mini")
+    return shares(pipe) | side_by_side(pipe)
 
 
 if __name__ == "__main__":
-    miniature = unsee.load("mini")
-    shares(miniature)
-    side_by_side(miniature)
+    measures()

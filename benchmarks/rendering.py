@@ -13,7 +13,7 @@ from unsee.evaluate.render import Sampling, Shot, render
 BATCH, ONES, STEPS, TURNS = 32, 4, 10, 3
 
 
-def main() -> None:
+def measures() -> dict[str, float]:
     pipe = unsee.load("mini")
     sampling = Sampling(STEPS, 4.0)
     shots = [Shot("a church", seed) for seed in range(BATCH)]
@@ -30,7 +30,8 @@ def main() -> None:
         print(f"{batch:>3} at a time: {1000 * clock:7.1f} ms a picture, {1000 * cpu:7.1f} ms of CPU, {STEPS} steps")
     clock, cpu = (one / many for one, many in zip(best[1], best[BATCH], strict=True))
     print(f"ratio: {clock:.2f} by the clock, {cpu:.2f} by CPU time")
+    return {"pictures side by side": cpu}
 
 
 if __name__ == "__main__":
-    main()
+    measures()

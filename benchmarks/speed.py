@@ -12,6 +12,7 @@ Seconds are those of the processor, not of the wall: with one thread, other work
 
 import argparse
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -89,23 +90,17 @@ class Bench:
         return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--concept", default="church")
-    parser.add_argument("--rates", nargs="*", type=float, default=[3e-5, 1e-4, 3e-4, 1e-3])
-    parser.add_argument("--pictures", type=int, default=56, help="of the concept; everything else has one an object")
-    options = parser.parse_args()
-
-    bench = Bench(options.concept, options.pictures)
+def measures(
+    concept: str = "church", rates: Sequence[float] = (3e-5, 1e-4, 3e-4, 1e-3), pictures: int = 56
+) -> dict[str, float]:
+    bench = Bench(concept, pictures)
     n = " and ".join(str(len(question.shots)) for question in bench.asked)
-    print(f"{options.concept}, n = {n}, {torch.get_num_threads()} thread(s)\n")
-    print(f"| method | updates | seconds | {options.concept} | everything else | gone |")
+    print(f"{concept}, n = {n}, {torch.get_num_threads()} thread(s)\n")
+    print(f"| method | updates | seconds | {concept} | everything else | gone |")
     print("|---|---|---|---|---|---|")
     ours = {name: bench.whole(name, method) for name, method in OURS.items()}
     paper, _ = bench.loop("paper's loop", PAPER, to_its_end=True)
-    searched = {
-        rate: bench.loop(f"paper's loop, lr {rate:g}", replace(PAPER, lr=rate), False) for rate in options.rates
-    }
+    searched = {rate: bench.loop(f"paper's loop, lr {rate:g}", replace(PAPER, lr=rate), False) for rate in rates}
     best = min(((seconds, rate) for rate, (seconds, gone) in searched.items() if gone), default=None)
     for name, (seconds, gone) in ours.items():
         if gone:
@@ -115,6 +110,20 @@ def main() -> None:
                 if best
                 else "; at no other rate is the object gone"
             )
+
+    whole, found = ours["ESD, default"]
+    if not found:
+        return {}
+    return {"the paper's loop": paper / whole, **({"the loop at its best rate": best[0] / whole} if best else {})}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--concept", default="church")
+    parser.add_argument("--rates", nargs="*", type=float, default=[3e-5, 1e-4, 3e-4, 1e-3])
+    parser.add_argument("--pictures", type=int, default=56, help="of the concept; everything else has one an object")
+    options = parser.parse_args()
+    measures(options.concept, options.rates, options.pictures)
 
 
 if __name__ == "__main__":
