@@ -1,6 +1,6 @@
 """docs/evidence.md: what erasing on the miniature reaches, beside its baselines, suite by suite.
 
-    python -m benchmarks.evidence [-n 200] [--twin FOLDER] [--only NAME ...] [--out docs/evidence.md]
+    python -m benchmarks.evidence [-n 128] [--twin FOLDER] [--only NAME ...] [--out docs/evidence.md]
 
 Each experiment erases something, measures the base model, every guard and every method on the same prompts and seeds,
 and becomes a section. How many pictures that takes, and how long, is said first: a picture that several suites or
@@ -539,7 +539,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--concept", default="church")
     parser.add_argument("--style", default="neon")
     parser.add_argument("--thing", default="watermark", help="what appears unasked")
-    parser.add_argument("-n", type=int, default=200, help="pictures for each row of what is erased")
+    parser.add_argument("-n", type=int, default=128, help="pictures for each row of what is erased")
     parser.add_argument("--steps", type=int, help="sampler steps of all pictures")
     parser.add_argument("--no-paper", action="store_true", help="without the paper's own loop, ESD-x and ESD-u")
     parser.add_argument("--alone", action="store_true", help="the default, without guards and other methods")
