@@ -303,13 +303,13 @@ def test_stopping_keeps_what_is_finished(run: Run, monkeypatch: pytest.MonkeyPat
     assert all(torch.equal(after.deltas[name], delta) for name, delta in before.deltas.items())
 
 
-def killed(folder: Path, moment: float, *words: str) -> None:
-    """Start a run, or go on with it, and kill it so many seconds after its fit has begun."""
-    begin = ["--resume", str(folder)] if folder.exists() else [*words, "--out", str(folder)]
+def killed(folder: Path, moment: float, early: bool, *words: str) -> None:
+    """Start a run, or go on with it, and kill it so many seconds after its start, or after its fit has begun."""
+    begin = ["--resume", str(folder)] if (folder / "run.json").exists() else [*words, "--out", str(folder)]
     command = [sys.executable, "-m", "unsee.cli", "erase", *begin, "--checkpoint", "0"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     state, begun = folder / "state.safetensors", time.time()
-    while process.poll() is None and not (state.exists() and state.stat().st_mtime > begun):
+    while process.poll() is None and not early and not (state.exists() and state.stat().st_mtime > begun):
         time.sleep(0.02)
     time.sleep(moment)
     process.kill()
@@ -322,9 +322,11 @@ def test_a_run_that_is_killed_goes_on_to_the_same_bits(run: Run, narrow: Path, t
     words = ["church", *QUICK, "--updates", "40", "--model", str(model)]
     assert run("erase", *words, "--out", whole)[0] == 0
     moments = random.Random(0)
-    for _ in range(int(os.environ.get("UNSEE_KILLS", "2"))):
-        killed(broken, moments.uniform(0, 1.5), *words)
-    code, _, err = run("erase", "--resume", broken)
+    for k in range(int(os.environ.get("UNSEE_KILLS", "2"))):
+        early = k % 2 == 0
+        killed(broken, moments.uniform(0, 6 if early else 1.5), early, *words)
+    begin = ["--resume", broken] if (broken / "run.json").exists() else [*words, "--out", broken]
+    code, _, err = run("erase", *begin)
     assert code == 0, err
     assert (broken / "edit.safetensors").read_bytes() == (whole / "edit.safetensors").read_bytes()
     assert not (broken / "state.safetensors").exists()
