@@ -142,7 +142,7 @@ def experiments(words: dict[str, Any], concept: str, style: str, thing: str) -> 
         Goal("by other names, per cent", "38 of 79", "paraphrase", gone, share, 5.0),
         Goal("in scenes, per cent", "-", "scenes", gone, share, 2.0),
         Goal("what stands beside it loses, per cent of base", "-", "scenes", starts("the one"), lost_of_base, 2.0),
-        Goal("FID grows more than chance does (0 no, 1 yes)", "-", "fidelity", starts("FID"), grows, 0.0),
+        Goal("FID above what other seeds give (0 no, 1 yes)", "-", "fidelity", starts("FID"), above, 0.0),
     )
     of_ten = (
         Goal("each erased object, per cent", "12.6 on average", "objects", row("erased"), share, 1.0),
@@ -221,8 +221,9 @@ def lost_for_sure(one: Measured) -> float:
     return max(0.0, loss(one)) * differs(one)
 
 
-def grows(one: Measured) -> float:
-    return differs(one) * float(one.difference is not None and one.difference.value > 0)
+def above(one: Measured) -> float:
+    """Whether a number is beyond the interval of the base's own."""
+    return float(one.base is not None and one.score.value > one.base.high)
 
 
 def differs(one: Measured) -> float:

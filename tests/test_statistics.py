@@ -8,6 +8,7 @@ import pytest
 from unsee.evaluate.statistics import (
     bootstrap,
     frechet,
+    jackknifed,
     kernel_distance,
     mean,
     paired_means,
@@ -93,6 +94,14 @@ def test_five_means_that_all_rise_are_not_yet_a_difference() -> None:
     """As with shares: five coins that fall alike do so in 6 % of cases, six in 3 %."""
     assert not paired_means([0.0] * 5, [1.0] * 5).differs
     assert paired_means([0.0] * 6, [1.0] * 6).differs
+
+
+def test_a_jackknife_of_a_mean_is_its_standard_error() -> None:
+    values = np.array([1.0, 2.0, 4.0, 9.0, 3.0, 5.0, 8.0, 0.0, 7.0, 6.0])
+    assert jackknifed(10, lambda rows: float(values[rows].mean())) == pytest.approx(
+        2.262 * values.std(ddof=1) / 10**0.5
+    )
+    assert jackknifed(10, lambda rows: 3.0) == 0
 
 
 def test_frechet_by_hand() -> None:

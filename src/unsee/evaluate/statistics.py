@@ -115,6 +115,22 @@ def resampled(
     return float(low), float(high)
 
 
+GROUPS, QUANTILE = 10, 2.262
+"""Of a jackknife, and what 97.5 % of Student's t with one degree of freedom less lie below."""
+
+
+def jackknifed(n: int, statistic: Callable[[NDArray[np.int64]], float]) -> float:
+    """Half of a 95 % interval of a statistic of n rows, by leaving out a tenth of them at a time (Tukey, 1958).
+
+    v = (g - 1) / g sum_i (s_i - mean s)^2 with s_i, the statistic of the rows without group i; unlike drawing rows with
+    replacement, this repeats none, which a Frechet distance would take for less variety.
+    """
+    groups = np.arange(n) % min(n, GROUPS)
+    found = np.array([statistic(np.flatnonzero(groups != k)) for k in range(min(n, GROUPS))])
+    g = len(found)
+    return float(QUANTILE * math.sqrt((g - 1) / g * ((found - found.mean()) ** 2).sum()))
+
+
 def frechet(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     """The Frechet distance of two sets of features (N, D) and (M, D), FID for Inception's (Heusel et al., 2017).
 

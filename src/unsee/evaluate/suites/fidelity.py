@@ -1,7 +1,8 @@
 """Table 1 of Gandikota et al. (2023): do other pictures stay as good, and as near to their prompt?
 
 FID and KID compare a column's pictures of neutral prompts with the base model's pictures of the same prompts on other
-seeds. The base's own number is then the noise between two sets of seeds, which a harmless edit cannot go below. With
+seeds. The base's own number is then the noise between two sets of seeds, which a harmless edit cannot go below, and its
+interval how much that number itself changes with the seeds. With
 a folder of the user's own, such as COCO's pictures and captions, they compare with that, as the paper does.
 """
 
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from unsee.evaluate.distance import Distance
 from unsee.evaluate.questions import Question, spread
 from unsee.evaluate.render import Shot
-from unsee.evaluate.statistics import Difference, Score, frechet, kernel_distance, resampled
+from unsee.evaluate.statistics import Difference, Score, frechet, jackknifed, kernel_distance, resampled
 from unsee.evaluate.suites import BASE, Asked, Column, Look, Measured, NotMeasured, Suite, World, article, fits
 
 Features = NDArray[np.float64]
@@ -68,18 +69,31 @@ def score(world: World, asked: Asked, column: Column, look: Look) -> Iterator[Me
     to = f" to {len(reference)} pictures of {Path(world.album.folder).name}" if world.album else ""
     for name, distance in (("FID", frechet), ("KID", kernel_distance)):
         value, own = distance(now, reference), distance(base, reference)
+        own_spread = partial(_spread, distance, now, reference)
         before = change = None
         if column.kind != BASE:
             times = TIMES if n < MANY else FEW_TIMES
             low, high = resampled(n, partial(_changes, distance, now, base, reference), 0, times)
-            before = Score(own, own, own, n)
+            before = _score(own, partial(_spread, distance, base, reference), n)
             change = Difference(value - own, low, high, n, not low <= 0 <= high)
         row = f"{name} on features of the judge of {kind}{to}"
         yield Measured(
-            NAME, row, column.name, "distance", False, Score(value, value, value, n), before, change, source, small
+            NAME, row, column.name, "distance", False, _score(value, own_spread, n), before, change, source, small
         )
     texts = [shot.prompt for shot in here.shots]
     yield from fits(NAME, "agreement with the prompt", column, look, here.shots, texts)
+
+
+def _score(value: float, spread: Callable[[NDArray[np.int64]], float], n: int) -> Score:
+    half = jackknifed(n, spread)
+    return Score(value, value - half, value + half, n)
+
+
+def _spread(
+    distance: Callable[[Features, Features], float], now: Features, reference: Features, rows: NDArray[np.int64]
+) -> float:
+    """The distance by some rows alone, of both sets where they are pictures of the same prompts."""
+    return distance(now[rows], reference[rows] if len(reference) == len(now) else reference)
 
 
 def _changes(
