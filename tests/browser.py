@@ -172,7 +172,8 @@ STOPS = """new Set([...document.querySelectorAll("[tabindex], summary, input")]
   .filter(e => e.checkVisibility()).map((e, k) => e.name || k)).size"""
 """How often the Tab key stops; the choices of one question are one stop."""
 
-OVER = 'document.querySelector(".over").getBoundingClientRect().width'
+OVER = '(document.activeElement.closest(".compare") || document).querySelector(".over").getBoundingClientRect().width'
+"""How wide the upper one of two pictures is: those of the focus, else the first."""
 
 
 def check(file: Path, pictures: Path) -> None:
