@@ -112,7 +112,10 @@ def measures(
         if end:
             print(f"{name}: {end / seconds:.0f} times sooner than the paper's loop ends")
         if best:
-            print(f"{name}: {best[0] / seconds:.0f} times sooner than the object is gone by the loop at {best[1]:g}")
+            cost = "others stay" if searched[best[1]][2] else "others do not stay"
+            print(
+                f"{name}: {best[0] / seconds:.0f} times sooner than it is gone by the loop at {best[1]:g}, where {cost}"
+            )
         if name == "ESD, default":
             found = {key: value for key, value in ratios.items() if value}
     return found
