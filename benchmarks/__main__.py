@@ -23,7 +23,8 @@ BENCHMARKS: dict[str, tuple[Callable[[], dict[str, float]], bool]] = {
 
 GOALS = {
     "the paper's loop": ("church gone by the default: times sooner than the paper's loop ends", ">= 100"),
-    "the loop at its best rate": ("the same: times sooner than the loop at the rate that suits it", ">= 25"),
+    "the loop at its best rate": ("times sooner than the loop at the rate that suits it, others staying", ">= 25"),
+    "the loop, whatever it costs": ("times sooner than the loop at its soonest rate, whatever others lose", ""),
     "an update, esd": ("an update on a U-Net of SD 1.4's size, recording included, over a bare one", "<= 1.5"),
     "an update, esd, checkpointing": ("the same, with activation checkpointing", ""),
     "memory, esd": ("peak memory of ESD-x on it, over inference", "<= 1.3"),
