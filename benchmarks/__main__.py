@@ -1,7 +1,7 @@
 """What erasing costs, as one table: every benchmark of time and memory here, `python -m benchmarks [--only NAME ...]`.
 
 Ratios are of one run each; the table has their medians over `--runs` runs, of long benchmarks over one. What each of
-them prints by itself comes before. Rates and pictures are in docs/methods.md and docs/evidence.md.
+them prints by itself comes before. Rates and pictures are in docs/methods.md.
 """
 
 import argparse

@@ -468,18 +468,11 @@ def preset_said(experiment: Experiment) -> str:
 def both(experiment: Experiment, found: Sequence[Evaluation]) -> str:
     """A section of edits that were measured one by one: goals by all of them, a line for each, each against each."""
     names = [words[0] for words in experiment.erase]
-    edits = [(name, one, column) for name, one in zip(names, found, strict=True) for column in one.columns]
+    each = [(f"{name} erased", one) for name, one in zip(names, found, strict=True)]
     whole = replace(
         found[0],
-        columns=tuple(
-            replace(column, name=f"{name} erased") for name, _, column in edits if column.name != suites.BASE
-        ),
-        measured=tuple(
-            replace(measured, column=f"{name} erased")
-            for name, one in zip(names, found, strict=True)
-            for measured in one.measured
-            if measured.column != suites.BASE
-        ),
+        columns=tuple(replace(c, name=name) for name, one in each for c in one.columns if c.name != suites.BASE),
+        measured=tuple(replace(m, column=name) for name, one in each for m in one.measured if m.column != suites.BASE),
     )
     by = [{now.row: now for now in one.measured if now.column != suites.BASE} for one in found]
     lines = [["erased", *(text for row in experiment.apart for text in (f"{row}, before", "after", "n"))]]

@@ -41,6 +41,7 @@ Model = Annotated[str | None, typer.Option(help="mini, a pipeline folder, or a h
 
 @app.command()
 def erase(
+    context: typer.Context,
     concepts: Annotated[list[str] | None, typer.Argument(metavar="CONCEPT...", help="What must go.")] = None,
     from_: Annotated[str | None, typer.Option("--from", help="Erase it from this only: 'hat' from 'cowboy'.")] = None,
     anchor: Annotated[str | None, typer.Option(help="What takes its place.")] = None,
@@ -80,9 +81,9 @@ def erase(
     """Erase concepts from a model, measure it, and write an edit, pictures and a page."""
     from unsee.config import build, read
 
-    words: list[object] = [concepts, from_, anchor, keep, synonym, image, model, revision, method, preset, select]
-    words += [eta, updates, lr, budget, settings, seed, pictures, steps, guidance_scale, call, judge, config, out]
-    if resume and (force or trust_remote_code or any(word is not None for word in words)):
+    typed = {name for name in context.params if str(context.get_parameter_source(name)).endswith("COMMANDLINE")}
+    others = typed - {"resume", "checkpoint", "debug"}
+    if resume and others:
         raise InputError("--resume goes on with a run as it was started: beside it there are --checkpoint and --debug")
     source = resume / "run.json" if resume else config
     values: dict[str, Any] = read(source) if source else {}
