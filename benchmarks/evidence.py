@@ -13,7 +13,6 @@ folder of a pipeline, or one that holds its denoiser alone (`python -m recipes.m
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import shlex
 import sys
@@ -29,9 +28,8 @@ from pydantic import ValidationError
 
 import unsee
 from unsee import evaluation, guards, methods, pipelines
-from unsee.api import folder_name, judges_for, sampling_for, words_for
-from unsee.card import Card, settings_of
-from unsee.checkpoint import Checkpoint
+from unsee.api import judges_for, kept_edit, sampling_for, words_for
+from unsee.card import Card
 from unsee.edit import Edit
 from unsee.errors import InputError, unknown
 from unsee.evaluate import suites
@@ -248,32 +246,14 @@ class Workshop:
 
     def edit(self, label: str, make: Method, words: Sequence[str]) -> Path | None:
         """The file of an edit; None, said on stderr, if the method cannot make it."""
-        # One edit may be a column of several experiments: it goes by its settings, not by the column's name.
-        settings = hashlib.sha256(repr(make).encode()).hexdigest()[:8]
-        path = self.work / "edits" / f"{folder_name([type(make).__name__, *words])}-{settings}.safetensors"
-        _, net = pipelines.denoiser(self.pipe)
-        if path.is_file():
-            card = Edit.load(path).card
-            settled = make.settled(net, [unsee.Concept(word) for word in words])
-            if (card.base_hash, card.settings) == (pipelines.fingerprint(net), settings_of(settled)):
-                return path
         start = time.perf_counter()
         try:
             concepts = [unsee.Concept(word) for word in words]
-            edit = make(self.pipe, concepts, watch=progress(label), checkpoint=Checkpoint(path.with_suffix(".state")))
+            path = kept_edit(self.work / "edits", make, self.pipe, concepts, watch=progress(label))
         except (InputError, ValidationError, FloatingPointError) as error:
             say(f"{label}: {error}")
             return None
         say(f"{label} {', '.join(words)}: {time.perf_counter() - start:.1f} s")
-        return self.kept(edit, path)
-
-    def kept(self, edit: Edit, path: Path) -> Path:
-        """The edit's file, written by one process before any goes on."""
-        state = pipelines.processes()
-        if state.is_main_process:
-            edit.save(path)
-            path.with_suffix(".state").unlink(missing_ok=True)
-        state.wait_for_everyone()
         return path
 
     def twin(self, folder: str, word: str) -> Path:
@@ -292,7 +272,11 @@ class Workshop:
         base, seed = pipelines.name(self.pipe), 0
         card = Card("filtered twin", {}, (unsee.Concept(word),), base, pipelines.fingerprint(net), seed, versions())
         edit = Edit.between(key, here, dict(other.named_parameters()), card)
-        return self.kept(edit, self.work / "edits" / "twin.safetensors")
+        path = self.work / "edits" / "twin.safetensors"
+        if pipelines.processes().is_main_process:
+            edit.save(path)
+        pipelines.processes().wait_for_everyone()
+        return path
 
 
 def columns(

@@ -3,17 +3,21 @@
 import contextlib
 import dataclasses
 import pickle
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from conftest import QUICK
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 import unsee
+from unsee import api
 from unsee.card import read_card
+from unsee.checkpoint import Checkpoint
 from unsee.edit import LowRank
 from unsee.errors import InputError
 from unsee.pipelines import fingerprint
@@ -137,3 +141,34 @@ def test_a_low_rank_difference_is_kept_as_it_is(pipe: Any, edit: unsee.Edit, tmp
     wrong = unsee.Edit({name: LowRank(torch.randn(rows, 2), torch.randn(2, columns + 1))}, edit.card)
     with pytest.raises(InputError, match="has shape"), wrong.applied(pipe):
         pass
+
+
+def test_a_kept_edit_is_made_once_and_goes_on_where_it_was_stopped(
+    pipe: Any, edit: unsee.Edit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    church = [unsee.Concept("church")]
+    monkeypatch.setattr(api, "Checkpoint", partial(Checkpoint, every=0))
+
+    def stop(stage: str, done: int, total: int) -> None:
+        if stage == "fit" and done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        api.kept_edit(tmp_path, unsee.ESD(**QUICK), pipe, church, watch=stop)
+    (state,) = tmp_path.iterdir()
+    assert state.suffix == ".state"
+    seen: list[tuple[str, int]] = []
+    path = api.kept_edit(
+        tmp_path, unsee.ESD(**QUICK), pipe, church, watch=lambda stage, done, _: seen.append((stage, done))
+    )
+    assert min(done for stage, done in seen if stage == "fit") == 2
+    assert list(tmp_path.iterdir()) == [path]
+    assert same(unsee.Edit.load(path).deltas, edit.deltas)
+    stamp = path.stat().st_mtime_ns
+    assert api.kept_edit(tmp_path, unsee.ESD(**QUICK), pipe, church) == path
+    assert path.stat().st_mtime_ns == stamp
+    others = {
+        api.kept_edit(tmp_path, unsee.ESD(**QUICK | {"updates": 1}), pipe, church),
+        api.kept_edit(tmp_path, unsee.ESD(**QUICK), pipe, [unsee.Concept("church", anchor="castle")]),
+    }
+    assert len({path, *others}) == 3

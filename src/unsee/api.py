@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -130,7 +131,7 @@ def erase(plan: Plan, folder: Path, *, command: str = "", every: float = 60.0, w
         else:
             state = Checkpoint(folder / STATE, every=every)
             edit = plan.method(pipe, config.concepts, seed=config.seed, watch=watch, checkpoint=state)
-            _save(edit, folder)
+            _save(edit, folder / EDIT)
             if pipelines.processes().is_main_process:
                 for path in folder.glob(STATES):
                     path.unlink(missing_ok=True)
@@ -147,7 +148,7 @@ def erase(plan: Plan, folder: Path, *, command: str = "", every: float = 60.0, w
             watch("score", len(rows), len(asked))
 
     edit = replace(edit, card=replace(edit.card, claims=claims(config, rows, judges, sampling)))
-    _save(edit, folder)
+    _save(edit, folder / EDIT)
     picture = before_after(rows, before, after)
     record = {
         **start,
@@ -265,6 +266,26 @@ def folder_name(words: Sequence[str]) -> str:
     return re.sub(r"[^\w]+", "-", "-".join(words)).strip("-")[:80] or "run"
 
 
+def kept_edit(folder: Path, method: Any, pipe: Any, concepts: Sequence[Concept], *, watch: Watch = quiet) -> Path:
+    """The file of an edit, made unless `folder` holds it: its name tells the weights, the words and the settings.
+
+    A fit that is interrupted goes on where it stopped. Of many processes one writes, before any goes on.
+    """
+    _, net = pipelines.denoiser(pipe)
+    what = f"{pipelines.fingerprint(net)} {method.settled(net, concepts)} {list(concepts)}"
+    words = folder_name([concept.erase for concept in concepts])
+    path = folder / f"{words}-{hashlib.sha256(what.encode()).hexdigest()[:12]}.safetensors"
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        edit = method(pipe, concepts, watch=watch, checkpoint=Checkpoint(path.with_suffix(".state")))
+        _save(edit, path)
+        if pipelines.processes().is_main_process:
+            for state in folder.glob(f"{path.stem}*.state"):
+                state.unlink(missing_ok=True)
+    pipelines.processes().wait_for_everyone()
+    return path
+
+
 def peak_memory() -> int | None:
     """The most memory that this process has held so far, in bytes: the accelerator's if there is one, else resident."""
     if torch.accelerator.is_available():
@@ -284,9 +305,9 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     seconds[stage] = time.perf_counter() - start
 
 
-def _save(edit: Edit, folder: Path) -> None:
+def _save(edit: Edit, path: Path) -> None:
     if pipelines.processes().is_main_process:
-        edit.save(folder / EDIT)
+        edit.save(path)
 
 
 def _write(path: Path, write: Callable[[Path], object]) -> None:

@@ -15,14 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from unsee import evaluation, pipelines
-from unsee.api import configure, folder_name
-from unsee.card import settings_of
+from unsee import evaluation
+from unsee.api import configure, kept_edit
 from unsee.concepts import Concept
-from unsee.edit import Edit
 from unsee.errors import InputError, unknown
 from unsee.evaluate.questions import Question
 from unsee.evaluate.records import Evaluation, Measured
@@ -133,7 +132,8 @@ def reproduce(
         suite.ask(bench.world)  # a judge that will not do is told before hours of erasing
     except NotMeasured as error:
         raise InputError(f"cannot reproduce {name}: {error}") from error
-    edits = [f"{word}={_edit(bench.world.pipe, method, word, folder, watch)}" for word in erased]
+    keep = partial(kept_edit, folder / "edits", method, bench.world.pipe, watch=watch)
+    edits = [f"{word}={keep([Concept(word)])}" for word in erased]
     bench = evaluation.with_edits(bench, edits)
 
     def told(found: Evaluation) -> Reproduction:
@@ -170,22 +170,6 @@ def _told(name: str, erased: Sequence[str], settings: dict[str, Any], found: Eva
     lines = tuple((_objects if name == "objects" else _styles)(found, erased))
     units = ("per cent", "per cent") if name == "objects" else ("rating 1 to 5", "cosine")
     return Reproduction(lines, units, tuple(warnings), found)
-
-
-def _edit(pipe: Any, method: ESD, word: str, folder: Path, watch: Watch) -> Path:
-    """The file of the edit that erases a word; made unless it is there."""
-    path = folder / "edits" / f"{folder_name([word])}.safetensors"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _, net = pipelines.denoiser(pipe)
-    if path.is_file():
-        card, settled = Edit.load(path).card, method.settled(net, [Concept(word)])
-        if (card.base_hash, card.settings) == (pipelines.fingerprint(net), settings_of(settled)):
-            return path
-    edit, state = method(pipe, Concept(word), watch=watch), pipelines.processes()
-    if state.is_main_process:
-        edit.save(path)
-    state.wait_for_everyone()
-    return path
 
 
 def _changed(found: Evaluation, settings: dict[str, Any]) -> Iterator[str]:
