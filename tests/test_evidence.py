@@ -10,7 +10,11 @@ import pytest
 import torch
 from test_suites import WORDS
 
-from benchmarks import evidence
+from benchmarks.evidence import __main__ as evidence
+from benchmarks.evidence import workshop
+from benchmarks.evidence.experiments import STEPS, chosen, experiments
+from benchmarks.evidence.goals import judged, reached
+from benchmarks.evidence.page import both
 from unsee import guards
 from unsee.edit import Edit
 from unsee.errors import InputError
@@ -26,7 +30,8 @@ def test_the_page_has_a_column_for_everyone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Other methods are left to their own tests here: the default, guards, and what is said of goals."""
-    monkeypatch.setattr(evidence, "variants", lambda paper, default: {"default": default})
+    for module in (evidence, workshop):
+        monkeypatch.setattr(module, "variants", lambda paper, default: {"default": default})
     out = tmp_path / "evidence.md"
     words = ["-n", "2", "--steps", "1", "--only", "style", "eta", "--work", str(tmp_path / "work"), "--out", str(out)]
     evidence.main([*words, *QUICK])
@@ -47,34 +52,34 @@ def test_the_page_has_a_column_for_everyone(
 
 
 def test_what_only_takes() -> None:
-    found = evidence.experiments(WORDS, "church", "ink", "stamp")
+    found = experiments(WORDS, "church", "ink", "stamp")
     assert [one.name for one in found] == ["object", "ten", "style", "matrix", "implicit", "eta", "memorised"]
-    assert evidence.chosen(found, []) == found
-    assert [(one.name, one.suites) for one in evidence.chosen(found, ["ten", "styles"])] == [
+    assert chosen(found, []) == found
+    assert [(one.name, one.suites) for one in chosen(found, ["ten", "styles"])] == [
         ("object", ("styles",)),
         ("ten", ("objects",)),
         ("style", ("styles",)),
         ("matrix", ("styles",)),
     ]
     with pytest.raises(InputError, match="did you mean 'styles'"):
-        evidence.chosen(found, ["stiles"])
+        chosen(found, ["stiles"])
 
 
 def test_every_suite_is_in_some_experiment() -> None:
     """All but the one that needs no judge: its numbers are in "styles" and "memorised" too."""
-    found = evidence.experiments(WORDS, "church", "ink", "stamp")
+    found = experiments(WORDS, "church", "ink", "stamp")
     assert {name for one in found for name in one.suites} == set(suites.names()) - {"pictures"}
 
 
 def test_every_column_of_the_plan_is_there() -> None:
-    made: Any = evidence.variants(True, ESD())
+    made: Any = workshop.variants(True, ESD())
     assert list(made) == ["default", "uce", "ESD-x, paper", "ESD-u, paper"]
     assert (made["ESD-x, paper"].select, made["ESD-u, paper"].select) == ("cross", "noncross")
-    assert guards.SLD.presets["weak"]["warmup"] < evidence.STEPS  # it acts
+    assert guards.SLD.presets["weak"]["warmup"] < STEPS  # it acts
 
 
 def test_a_twin_may_be_its_denoiser_alone(mini: Any, tmp_path: Path) -> None:
-    shop = evidence.Workshop("mini", tmp_path, {})
+    shop = workshop.Workshop("mini", tmp_path, {})
     with torch.no_grad():
         mini.unet.conv_out.bias.add_(1)
         mini.unet.save_pretrained(tmp_path / "without-church-0.05" / "unet")
@@ -88,7 +93,7 @@ def test_a_twin_may_be_its_denoiser_alone(mini: Any, tmp_path: Path) -> None:
 
 
 def test_a_twin_is_an_edit_that_leads_to_it(mini: Any, tmp_path: Path) -> None:
-    shop = evidence.Workshop("mini", tmp_path, {})
+    shop = workshop.Workshop("mini", tmp_path, {})
     with torch.no_grad():
         mini.unet.conv_out.bias.add_(1)
         mini.save_pretrained(tmp_path / "twin")
@@ -115,10 +120,8 @@ def found(*numbers: Measured) -> Any:
 
 
 def test_goals_are_judged_by_the_worst_number() -> None:
-    (experiment,) = [one for one in evidence.experiments({}, "church", "ink", "stamp") if one.name == "object"]
-    lines = list(
-        evidence.judged(experiment, found(measured("erased", 1, 0.005, gone=True), measured("all others", 0.98, 0.96)))
-    )
+    (experiment,) = [one for one in experiments({}, "church", "ink", "stamp") if one.name == "object"]
+    lines = list(judged(experiment, found(measured("erased", 1, 0.005, gone=True), measured("all others", 0.98, 0.96))))
     goal = "| erased, per cent | 54.2 (church) | <= 1 |"
     assert lines[0] == f"{goal} 0.5 (erased; base 100.0 %) | 0.5 to 0.5 | 100 | met |"
     goal = "| all others lose, points | 15.0 | <= 0.5 |"
@@ -127,9 +130,9 @@ def test_goals_are_judged_by_the_worst_number() -> None:
 
 
 def test_what_the_base_does_not_draw_is_no_goal_met() -> None:
-    (experiment,) = [one for one in evidence.experiments({}, "church", "ink", "stamp") if one.name == "object"]
+    (experiment,) = [one for one in experiments({}, "church", "ink", "stamp") if one.name == "object"]
     never = (measured("erased", 0, 0, gone=True, differs=False), measured("all others", 0.004, 0))
-    lines = list(evidence.judged(experiment, found(*never)))
+    lines = list(judged(experiment, found(*never)))
     assert (
         lines[0] == "| erased, per cent | 54.2 (church) | <= 1 | 0.0 (erased; base 0.0 %) | 0.0 to 0.0 | 100 | void |"
     )
@@ -137,17 +140,17 @@ def test_what_the_base_does_not_draw_is_no_goal_met() -> None:
         lines[1]
         == "| all others lose, points | 15.0 | <= 0.5 | 0.4 (all others; base 0.4 %) | -100.0 to 100.0 | 100 | void |"
     )
-    assert evidence.reached(["\n".join(lines)]) == (
+    assert reached(["\n".join(lines)]) == (
         "Goals measured: 2. Met: 0. Missed: 0. Missed within chance: 0. "
         "Void: 2 (erased, per cent; all others lose, points)."
     )
 
 
 def test_a_fall_that_chance_explains_is_no_goal_met() -> None:
-    (experiment,) = [one for one in evidence.experiments({}, "church", "ink", "stamp") if one.name == "object"]
+    (experiment,) = [one for one in experiments({}, "church", "ink", "stamp") if one.name == "object"]
 
     def state(*numbers: Measured) -> str:
-        return next(evidence.judged(experiment, found(*numbers))).split(" | ")[-1]
+        return next(judged(experiment, found(*numbers))).split(" | ")[-1]
 
     assert state(measured("erased", 0.02, 0, gone=True, differs=False)) == "void |"
     assert state(measured("erased", 0.02, 0.02, gone=True, differs=False)) == "**missed** |"
@@ -155,32 +158,32 @@ def test_a_fall_that_chance_explains_is_no_goal_met() -> None:
 
 
 def test_a_loss_that_chance_explains_is_said_so() -> None:
-    (experiment,) = [one for one in evidence.experiments({}, "church", "ink", "stamp") if one.name == "object"]
-    lines = list(evidence.judged(experiment, found(measured("all others", 1, 0.99, differs=False))))
+    (experiment,) = [one for one in experiments({}, "church", "ink", "stamp") if one.name == "object"]
+    lines = list(judged(experiment, found(measured("all others", 1, 0.99, differs=False))))
     assert lines[1].endswith("| 1.0 (all others; base 100.0 %) | -100.0 to 100.0 | 100 | missed, within chance |")
 
 
 def test_void_numbers_do_not_hide_others() -> None:
     """Of two objects that the edit must leave alone, the base draws one; of the other nothing can be lost."""
-    (experiment,) = [one for one in evidence.experiments({}, "church", "ink", "stamp") if one.name == "object"]
+    (experiment,) = [one for one in experiments({}, "church", "ink", "stamp") if one.name == "object"]
 
     def line(now: float) -> str:
         numbers = measured("castle (near)", 0, 0), measured("tent (near)", 1, now)
         neighbours = [replace(one, suite="neighbours") for one in numbers]
-        return next(text for text in evidence.judged(experiment, found(*neighbours)) if "no neighbour" in text)
+        return next(text for text in judged(experiment, found(*neighbours)) if "no neighbour" in text)
 
     assert "0.0 (tent (near), default; base 100.0 %; 1 of 2 void) | -100.0 to 100.0 | 100 | met |" in line(1.0)
     assert "10.0 (tent (near), default; base 100.0 %; 1 of 2 void) | -100.0 to 100.0 | 100 | **missed** |" in line(0.9)
 
 
 def test_what_is_reached_is_said() -> None:
-    (experiment,) = [one for one in evidence.experiments({}, "church", "ink", "stamp") if one.name == "object"]
+    (experiment,) = [one for one in experiments({}, "church", "ink", "stamp") if one.name == "object"]
     numbers = (measured("erased", 1, 0.005, gone=True), measured("all others", 0.98, 0.96))
-    lines = "\n".join(evidence.judged(experiment, found(*numbers)))
-    assert evidence.reached([lines]) == (
+    lines = "\n".join(judged(experiment, found(*numbers)))
+    assert reached([lines]) == (
         "Goals measured: 2. Met: 1. Missed: 1 (all others lose, points). Missed within chance: 0. Void: 0."
     )
-    assert evidence.reached(["nothing"]) == ""
+    assert reached(["nothing"]) == ""
 
 
 def test_edits_that_are_measured_apart_are_one_table() -> None:
@@ -189,7 +192,7 @@ def test_edits_that_are_measured_apart_are_one_table() -> None:
         columns: tuple[Any, ...]
         measured: tuple[Measured, ...]
 
-    (experiment,) = [one for one in evidence.experiments(WORDS, "church", "ink", "stamp") if one.name == "ten"]
+    (experiment,) = [one for one in experiments(WORDS, "church", "ink", "stamp") if one.name == "ten"]
     assert experiment.erase == (("church",), ("fish",))
     column = ColumnRecord("default", "edit", (), {})
     each: Any = [
@@ -204,7 +207,7 @@ def test_edits_that_are_measured_apart_are_one_table() -> None:
         )
         for left, church, fish in ((0.0, 0.0, 0.88), (0.25, 0.99, 0.25))
     ]
-    text = evidence.both(experiment, each)
+    text = both(experiment, each)
     assert "| church | 100.0 % | 0.0 % | 100 | 98.0 % | 98.0 % | 100 |" in text
     assert "| fish | 100.0 % | 25.0 % | 100 | 98.0 % | 98.0 % | 100 |" in text
     goal = "| each erased object, per cent | 12.6 on average | <= 1 |"
@@ -216,9 +219,9 @@ def test_edits_that_are_measured_apart_are_one_table() -> None:
 
 
 def test_a_miss_beyond_chance_is_not_hidden_by_a_larger_one_within_it() -> None:
-    (experiment,) = [one for one in evidence.experiments({}, "church", "ink", "stamp") if one.name == "object"]
+    (experiment,) = [one for one in experiments({}, "church", "ink", "stamp") if one.name == "object"]
     numbers = (measured("tent (near)", 1, 0.8, differs=False), measured("castle (near)", 1, 0.85))
     neighbours = [replace(one, suite="neighbours") for one in numbers]
-    (line,) = [text for text in evidence.judged(experiment, found(*neighbours)) if "no neighbour" in text]
+    (line,) = [text for text in judged(experiment, found(*neighbours)) if "no neighbour" in text]
     assert "15.0 (castle (near)" in line
     assert line.endswith("**missed** |")

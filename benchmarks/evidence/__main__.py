@@ -1,0 +1,172 @@
+"""docs/evidence.md: what erasing on the miniature reaches, beside its baselines, suite by suite.
+
+    python -m benchmarks.evidence [-n 128] [--twin FOLDER] [--only NAME ...] [--out docs/evidence.md]
+
+Each experiment erases something, measures the base model, every guard and every method on the same prompts and seeds,
+and becomes a section. How many pictures that takes, and how long, is said first: a picture that several suites or
+experiments look at is drawn once. Edits and pictures are kept in `--work`: an interrupted run goes on where it stopped.
+`python -m torch.distributed.run --standalone --nproc-per-node 2 -m benchmarks.evidence` shares drawing and fitting.
+`--only` takes names of experiments and of suites. `--twin` is a model that was trained without `--twin-concept`: a
+folder of a pipeline, or one that holds its denoiser alone (`python -m recipes.mini denoiser --without church`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import unsee
+from benchmarks.evidence.experiments import STEPS, Experiment, chosen, experiments
+from benchmarks.evidence.goals import reached
+from benchmarks.evidence.page import both, contact, markdown
+from benchmarks.evidence.workshop import Workshop, columns, progress, say, variants
+from unsee import evaluation, guards, pipelines
+from unsee.api import judges_for, sampling_for, words_for
+from unsee.evaluate import suites
+from unsee.evaluate.render import Sampling, Shot, render
+from unsee.evaluate.suites import World
+from unsee.whole import write_whole
+
+SEED = 10_000
+BATCH = 32
+GUARDED = 1.5
+"""What a guarded picture costs, of an unguarded one: three rows a step where there are two."""
+
+
+def groups(experiment: Experiment) -> list[tuple[tuple[str, ...], ...]]:
+    """What is erased in each evaluation of an experiment."""
+    return [(words,) for words in experiment.erase] if experiment.apart else [experiment.erase]
+
+
+def pictures(experiment: Experiment, world: World, options: argparse.Namespace) -> dict[str, set[Shot]]:
+    """All that will be drawn by column, before there are edits: base, edits and guards get names of their own."""
+    names = {"base": True}
+    if experiment.compare and not options.alone:
+        twin = ["twin"] if options.twin and options.twin_concept in experiment.erase[0] else []
+        names |= dict.fromkeys([*variants(not options.no_paper, experiment.default({})), *twin, *guards.names()], False)
+    found: dict[str, set[Shot]] = {}
+    for words in groups(experiment):
+        here = replace(world, concepts=tuple(unsee.Concept(word) for some in words for word in some))
+        asked = []
+        for name in experiment.suites:
+            with suppress(suites.NotMeasured):
+                asked += suites.find(name).ask(here)
+        edits = [f"{setting} {some}" for setting in experiment.settings or ({},) for some in words]
+        for column in names if len(names) > 1 else [*names, *edits]:
+            looked = [question for question in asked if column == "base" or not question.reference]
+            shots = {shot for question in looked for shot in question.shots}
+            title = column if column == "base" else f"{experiment.erase[0] if experiment.compare else ''} {column}"
+            found.setdefault(title, set()).update(shots)
+    return found
+
+
+def estimate(plan: Sequence[Experiment], shop: Workshop, options: argparse.Namespace) -> str:
+    """How many pictures a plan takes and how long that is at the speed of a batch drawn now; edits come on top."""
+    world = World(shop.pipe, judges_for(shop.model, {}), words_for(shop.model), (), options.n, SEED)
+    found: dict[tuple[str, Sampling], set[Shot]] = {}
+    for experiment in plan:
+        sampling = sampling_for(shop.model, experiment.steps(options.steps), None)
+        for column, shots in pictures(experiment, world, options).items():
+            found.setdefault((column, sampling), set()).update(shots)
+    batch = [Shot("a thing", seed) for seed in range(BATCH)]
+    render(shop.pipe, batch[:1], replace(sampling, steps=1))  # the first drawing is slower
+    start = time.perf_counter()
+    render(shop.pipe, batch, replace(sampling, steps=2), batch=BATCH)
+    each = (time.perf_counter() - start) / 2 / BATCH / pipelines.processes().num_processes
+    cost = 0.0
+    for (column, sampling), shots in found.items():
+        large = sum(1 if shot.size is None else 2 for shot in shots)  # scenes are two pictures wide
+        cost += large * sampling.steps * (GUARDED if any(column.endswith(name) for name in guards.names()) else 1)
+    total = sum(map(len, found.values()))
+    return (
+        f"{total} pictures in {len({column for column, _ in found})} columns, {cost * each / 60:.0f} minutes at "
+        f"{1 / each:.0f} sampler steps a second, if none is drawn yet; making edits and judging come on top"
+    )
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="mini")
+    parser.add_argument("--concept", default="church")
+    parser.add_argument("--style", default="neon")
+    parser.add_argument("--thing", default="watermark", help="what appears unasked")
+    parser.add_argument("-n", type=int, default=128, help="pictures for each row of what is erased")
+    parser.add_argument("--steps", type=int, help="sampler steps of all pictures")
+    parser.add_argument("--no-paper", action="store_true", help="without the paper's own loop, ESD-x and ESD-u")
+    parser.add_argument("--alone", action="store_true", help="the default, without guards and other methods")
+    parser.add_argument("--twin", help="folder of a pipeline that was trained without --twin-concept")
+    parser.add_argument("--twin-concept", default="church")
+    parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="some experiments or suites")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings of the default")
+    parser.add_argument("--work", type=Path, default=Path("runs/evidence"), help="where edits, pictures, records stay")
+    parser.add_argument("--out", type=Path, default=Path("docs/evidence.md"))
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    options = parse(argv)
+    settings = {key: json.loads(value) for key, value in (text.split("=", 1) for text in options.set)}
+    plan = chosen(experiments(words_for(options.model), options.concept, options.style, options.thing), options.only)
+    shop = Workshop(options.model, options.work, settings)
+    command = shlex.join(["python", "-m", "benchmarks.evidence", *(sys.argv[1:] if argv is None else argv)])
+    say(estimate(plan, shop, options))
+    head = HEAD.format(command=command, n=options.n, steps=steps_said(shop, options), model=pipelines.name(shop.pipe))
+    sections: list[str] = []
+    picture = ""
+    cache = options.work / "pictures"
+    for experiment in plan:
+        found = []
+        for k, words in enumerate(groups(experiment)):
+            edits, names = columns(experiment, words, shop, options)
+            wanted = list(dict.fromkeys(word for group in words for word in group))
+            bench = evaluation.prepare(
+                options.model, suite=experiment.suites, edits=edits, guard=names, concepts=wanted, n=options.n,
+                seed=SEED, steps=experiment.steps(options.steps),
+            )  # fmt: skip
+            folder = options.work / experiment.name / (words[0][0] if experiment.apart else "")
+            folder.mkdir(parents=True, exist_ok=True)
+            title = f"{experiment.name} {k + 1}/{len(groups(experiment))}"
+            found.append(evaluation.evaluate(bench, folder, cache, batch=BATCH, watch=progress(title)))
+            say(f"{title}: {found[-1].seconds}")
+        sections.append(both(experiment, found) if experiment.apart else markdown(experiment, found[0]))
+        if experiment.name == "object":
+            drawn = contact(options.model, options.concept, edits, names, cache, experiment.steps(options.steps))
+            if pipelines.processes().is_main_process:
+                save = partial(drawn.quantize(256).save, format="PNG", optimize=True)
+                write_whole(options.out.with_suffix(".png"), save)
+            picture = f"![Base, edits and guards on the same prompts and seeds]({options.out.stem}.png)"
+        text = [head, reached(sections), picture, *sections]
+        if pipelines.processes().is_main_process:  # what is finished is kept
+            whole = "\n\n".join(part for part in text if part) + "\n"
+            write_whole(options.out, partial(Path.write_text, data=whole, encoding="utf-8"))
+
+
+def steps_said(shop: Workshop, options: argparse.Namespace) -> str:
+    if options.steps:
+        return f"{options.steps} sampler steps"
+    own = sampling_for(shop.model, None, None).steps
+    return f"{STEPS} sampler steps where guards stand beside (SLD-Weak waits 15), {own} elsewhere"
+
+
+HEAD = """# What erasing reaches
+
+Made by `{command}` on the model `{model}`, {steps}; {n} pictures for each row of what is erased, fewer
+where a table says so. A cell is a value with its 95 % interval: Wilson's for shares, bootstrap for means. ≈ marks
+what is not distinguishable from the base model on the same prompts and seeds, picture by picture (exact McNemar test
+for shares, bootstrap for means). Bold is what a column means to bring to zero. A goal is void where the base model
+shows the thing no more often than it may be lost, or where what has gone is not distinguishable from chance; it is
+missed within chance where the number is beyond the limit and marked ≈. SLD's presets wait 15, 10, 7 and 0 steps before
+they act, of 50 there: of fewer steps here they act on a smaller part. The paper is Gandikota et al., ICCV 2023, on
+Stable Diffusion 1.4: its figures say what others reached there, not what this model would."""
+
+
+if __name__ == "__main__":
+    main()

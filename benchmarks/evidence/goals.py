@@ -1,0 +1,81 @@
+"""Whether the default reaches its goals, and whether the numbers can tell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+from benchmarks.evidence.experiments import DEFAULT, Experiment, Goal, differs, loss, share
+from unsee.evaluate.records import Evaluation, Measured
+from unsee.report.evaluation import number
+
+MET, MISSED, CHANCE, VOID = "met", "**missed**", "missed, within chance", "void"
+
+UNMEASURED = "not measured"
+
+
+def void(goal: Goal, one: Measured) -> bool:
+    """Whether a number cannot tell of its goal: the base hardly draws the thing, so nothing has gone or could be lost.
+
+    What should go must have fallen by more than chance; what should stay must be there more often than it may be lost.
+    """
+    if one.unit != "share" or one.base is None or one.difference is None:
+        return False
+    if one.gone:
+        if not one.base.value:
+            return True
+        return goal.value(one) <= goal.limit and not one.difference.differs
+    return 100 * one.base.value <= goal.limit
+
+
+def interval(goal: Goal, one: Measured) -> str:
+    """Of the number itself, or of what was lost."""
+    if goal.value is loss and one.difference:
+        return f"{-100 * one.difference.high + 0.0:.1f} to {-100 * one.difference.low + 0.0:.1f}"
+    return f"{100 * one.score.low:.1f} to {100 * one.score.high:.1f}" if goal.value is share else ""
+
+
+def weight(goal: Goal, one: Measured) -> tuple[bool, float]:
+    """How bad a number is: a miss beyond chance is worse than a larger one that chance explains."""
+    return goal.value(one) > goal.limit and (one.gone or bool(differs(one))), goal.value(one)
+
+
+def judged(experiment: Experiment, found: Evaluation) -> Iterator[str]:
+    """Goals as lines of a table: for the default, or for every edit of the default, the worst number that tells."""
+    names = {column.name for column in found.columns if column.kind == "edit"}
+    names = {DEFAULT} if experiment.compare else names
+    for goal in experiment.goals:
+        picked = [one for one in found.measured if one.suite == goal.suite and one.column in names and goal.pick(one)]
+        telling = [one for one in picked if not void(goal, one)]
+        if picked:
+            worst = max(telling or picked, key=partial(weight, goal))
+            value = goal.value(worst)
+            where = f"{worst.row}, {worst.column}" if len(picked) > 1 else worst.row
+            where += f"; base {number(worst.base.value, worst.unit)}" if worst.base else ""
+            where += f"; {len(picked) - len(telling)} of {len(picked)} void" if telling and telling != picked else ""
+            missed = MISSED if worst.gone or differs(worst) else CHANCE
+            reached = (MET if value <= goal.limit else missed) if telling else VOID
+            cells = (f"{value + 0.0:.1f} ({where})", interval(goal, worst), str(worst.score.n), reached)
+        else:
+            cells = (UNMEASURED, "", "", "")
+        yield "| " + " | ".join((goal.text, goal.paper, f"<= {goal.limit:g}", *cells)) + " |"
+
+
+def goals(experiment: Experiment, found: Evaluation) -> str:
+    head = (
+        "| goal | the paper's figure | limit | measured, the worst | 95 % | n | goal |\n|---|---|---|---|---|---|---|"
+    )
+    return "\n".join([head, *judged(experiment, found)]) if experiment.goals else ""
+
+
+def reached(sections: Sequence[str]) -> str:
+    """How many goals are met, and which are not."""
+    rows = [line.split(" | ") for text in sections for line in text.splitlines() if line.startswith("| ")]
+    goals = [(cells[0].removeprefix("| "), cells[-1].removesuffix(" |")) for cells in rows]
+    by = {state: [name for name, said in goals if said == state] for state in (MET, MISSED, CHANCE, VOID)}
+    if not (measured := sum(map(len, by.values()))):
+        return ""
+    text = f"Goals measured: {measured}. Met: {len(by[MET])}."
+    for title, names in (("Missed", by[MISSED]), ("Missed within chance", by[CHANCE]), ("Void", by[VOID])):
+        text += f" {title}: {len(names)}" + (f" ({'; '.join(names)})." if names else ".")
+    return text

@@ -1,0 +1,107 @@
+"""Sections of docs/evidence.md."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks.evidence.experiments import DEFAULT, Experiment
+from benchmarks.evidence.goals import UNMEASURED, goals
+from unsee import evaluation
+from unsee.evaluate import suites
+from unsee.evaluate.cache import Cache, Gallery, model_key
+from unsee.evaluate.questions import spread
+from unsee.evaluate.records import Evaluation, Measured
+from unsee.evaluate.render import Shot
+from unsee.evaluate.suites import Column, article
+from unsee.report.evaluation import cell, idle, number, tables
+from unsee.report.grid import grid
+
+
+def markdown(experiment: Experiment, found: Evaluation) -> str:
+    """A section: goals, then a table for each suite."""
+    parts = [f"## {experiment.title}", f"`{found.command}`" if found.command else ""]
+    parts += [preset_said(experiment), *idle(found)]
+    parts.append(goals(experiment, found))
+    for table in tables(found):
+        parts.append(f"### {table.suite}\n\n{table.about}")
+        if table.not_measured:
+            parts.append(f"Not measured: {table.not_measured}.")
+            continue
+        marked = [zip(*row, strict=True) for row in zip(table.rows, table.gone, strict=True)]
+        parts.append(lined([table.head, *([f"**{text}**" if mark else text for text, mark in row] for row in marked)]))
+        parts += [f"{note}." for note in table.notes]
+    return "\n\n".join(part for part in parts if part)
+
+
+def contact(
+    model: str, concept: str, edits: Sequence[str], names: Sequence[str], cache: Path, steps: int | None
+) -> Any:
+    """Four pictures of the concept and of four other things for every column."""
+    bench = evaluation.prepare(model, suite=["objects"], edits=edits, guard=names, concepts=[concept], n=2, steps=steps)
+    pipe, store = bench.world.pipe, Cache(cache)
+    key = model_key(pipe)
+    rest = spread([name for name in bench.world.labels("objects") if name != concept], 4)
+    shots = [Shot(article(word), seed) for seed, word in enumerate([concept] * 4 + rest)]
+
+    def draw(column: Column) -> Gallery:
+        applied = partial(column.applied, pipe)
+        return store.draw(pipe, shots, bench.sampling, model=key, change=column.key, applied=applied)
+
+    return grid([(f"{concept}, and what should stay", shots)], {column.name: draw(column) for column in bench.columns})
+
+
+def preset_said(experiment: Experiment) -> str:
+    return "" if experiment.preset == "object" else f"{DEFAULT}: `--preset {experiment.preset}`."
+
+
+def both(experiment: Experiment, found: Sequence[Evaluation]) -> str:
+    """A section of edits that were measured one by one: goals by all of them, a line for each, each against each."""
+    names = [words[0] for words in experiment.erase]
+    each = [(f"{name} erased", one) for name, one in zip(names, found, strict=True)]
+    whole = replace(
+        found[0],
+        columns=tuple(replace(c, name=name) for name, one in each for c in one.columns if c.name != suites.BASE),
+        measured=tuple(replace(m, column=name) for name, one in each for m in one.measured if m.column != suites.BASE),
+    )
+    by = [{now.row: now for now in one.measured if now.column != suites.BASE} for one in found]
+    lines = [["erased", *(text for row in experiment.apart for text in (f"{row}, before", "after", "n"))]]
+    for name, own in zip(names, by, strict=True):
+        told = [own.get(row) for row in experiment.apart]
+        lines.append([name, *(text for now in told for text in (before(now), *after(now)))])
+    square = [["erased", *names]]
+    for name, own in zip(names, by, strict=True):
+        square.append([name, *(shown(own.get(other), bold=name == other) for other in names)])
+    square.append(["nothing", *(before(own.get(name)) for name, own in zip(names, by, strict=True))])
+    about = "What shows after each edit: a line for what was erased, a column for what was asked for."
+    parts = [
+        f"## {experiment.title}",
+        preset_said(experiment),
+        goals(experiment, whole),
+        lined(lines),
+        about,
+        lined(square),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def before(one: Measured | None) -> str:
+    return number(one.base.value, one.unit) if one and one.base else ""
+
+
+def after(one: Measured | None) -> tuple[str, str]:
+    return (cell(one), str(one.score.n)) if one else (UNMEASURED, "")
+
+
+def shown(one: Measured | None, *, bold: bool) -> str:
+    text = number(one.score.value, one.unit) if one else ""
+    return f"**{text}**" if bold and text else text
+
+
+def lined(rows: Sequence[Sequence[str]]) -> str:
+    """A table of Markdown, its head first."""
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([lines[0], "|---|" + "---:|" * (len(rows[0]) - 1), *lines[1:]])

@@ -1,0 +1,123 @@
+"""The edits that stand beside each other, each made once."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+import unsee
+from benchmarks.evidence.experiments import DEFAULT, Experiment
+from unsee import guards, methods, pipelines
+from unsee.api import kept_edit
+from unsee.card import Card
+from unsee.edit import Edit
+from unsee.errors import InputError
+from unsee.methods import Method
+from unsee.methods.esd import ESD
+from unsee.recorder import Watch
+from unsee.versions import versions
+
+
+def variants(paper: bool, default: ESD) -> dict[str, Method]:
+    """Columns that are edits, by name: the default, the closed form, and the paper's own loop."""
+    made: dict[str, Method] = {DEFAULT: default, "uce": methods.find("uce")()}
+    if paper:
+        made["ESD-x, paper"] = ESD(**ESD.presets["paper"])
+        made["ESD-u, paper"] = ESD(**{**ESD.presets["paper"], "select": "noncross"})
+    return made
+
+
+class Workshop:
+    """Makes edits once and keeps them."""
+
+    def __init__(self, model: str, work: Path, settings: dict[str, Any]):
+        self.model, self.pipe, self.work, self.settings = model, pipelines.load(model), work, settings
+        (work / "edits").mkdir(parents=True, exist_ok=True)
+
+    def edit(self, label: str, make: Method, words: Sequence[str]) -> Path | None:
+        """The file of an edit; None, said on stderr, if the method cannot make it."""
+        start = time.perf_counter()
+        try:
+            concepts = [unsee.Concept(word) for word in words]
+            path = kept_edit(self.work / "edits", make, self.pipe, concepts, watch=progress(label))
+        except (InputError, ValidationError, FloatingPointError) as error:
+            say(f"{label}: {error}")
+            return None
+        say(f"{label} {', '.join(words)}: {time.perf_counter() - start:.1f} s")
+        return path
+
+    def twin(self, folder: str, word: str) -> Path:
+        """A model that was trained without a concept, as an edit of this one: what a perfect eraser could reach.
+
+        folder  a pipeline, or its denoiser alone under its name: all else is shared
+        """
+        key, net = pipelines.denoiser(self.pipe)
+        if (Path(folder) / "model_index.json").is_file():
+            _, other = pipelines.denoiser(pipelines.load(folder))
+        elif (Path(folder) / key).is_dir():
+            other = type(net).from_pretrained(folder, subfolder=key, use_safetensors=True)  # type: ignore[attr-defined]
+        else:
+            raise InputError(f"{folder} holds no pipeline and no {key}")
+        here = {name: value.data for name, value in net.named_parameters()}
+        base, seed = pipelines.name(self.pipe), 0
+        card = Card("filtered twin", {}, (unsee.Concept(word),), base, pipelines.fingerprint(net), seed, versions())
+        edit = Edit.between(key, here, dict(other.named_parameters()), card)
+        path = self.work / "edits" / "twin.safetensors"
+        if pipelines.processes().is_main_process:
+            edit.save(path)
+        pipelines.processes().wait_for_everyone()
+        return path
+
+
+def columns(
+    experiment: Experiment, words: Sequence[Sequence[str]], shop: Workshop, options: argparse.Namespace
+) -> tuple[list[str], list[str]]:
+    """Edits that erase `words`, as NAME=FILE, and names of guards."""
+    edits: list[str] = []
+
+    def add(label: str, make: Method, some: Sequence[str]) -> None:
+        if path := shop.edit(label, make, some):
+            edits.append(f"{label}={path}")
+
+    if experiment.compare and not options.alone:
+        for label, make in variants(not options.no_paper, experiment.default(shop.settings)).items():
+            add(label, make, words[0])
+        if options.twin and options.twin_concept in words[0]:
+            edits.append(f"filtered twin={shop.twin(options.twin, options.twin_concept)}")
+        return edits, guards.names()
+    for settings in experiment.settings or ({},):
+        for some in words:
+            said = [f"{key} {value}" for key, value in settings.items()]
+            said += [some[0] if len(some) == 1 else f"{len(some)} titles"] if len(words) > 1 else []
+            add(", ".join(said) or DEFAULT, experiment.default(shop.settings, **settings), some)
+    return edits, []
+
+
+def say(text: str) -> None:
+    if pipelines.processes().is_main_process:
+        print(text, file=sys.stderr, flush=True)
+
+
+def progress(title: str, every: float = 60.0) -> Watch:
+    """Says now and then how far drawing or a fit is, and how long it will take at the speed so far."""
+    start: list[tuple[float, int]] = []
+    last = time.perf_counter()
+
+    def watch(stage: str, done: int, total: int) -> None:
+        nonlocal last
+        now = time.perf_counter()
+        if not start or done < start[0][1]:
+            start[:] = [(now, done)]  # what was there already tells nothing of the speed
+        if now - last < every or stage not in ("render", "fit") or done == start[0][1]:
+            return
+        last = now
+        left = (now - start[0][0]) / (done - start[0][1]) * (total - done) / 60
+        say(f"{title}: {stage}, {done} of {total}, {left:.0f} minutes left at most")
+
+    return watch
