@@ -119,6 +119,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     command = shlex.join(["python", "-m", "benchmarks.evidence", *(sys.argv[1:] if argv is None else argv)])
     say(estimate(plan, shop, options))
     head = HEAD.format(command=command, n=options.n, steps=steps_said(shop, options), model=pipelines.name(shop.pipe))
+    head += TWIN.format(concept=options.twin_concept) if options.twin else ""
     sections: list[str] = []
     picture = ""
     cache = options.work / "pictures"
@@ -166,6 +167,11 @@ shows the thing no more often than it may be lost, or where what has gone is not
 missed within chance where the number is beyond the limit and marked ≈. SLD's presets wait 15, 10, 7 and 0 steps before
 they act, of 50 there: of fewer steps here they act on a smaller part. The paper is Gandikota et al., ICCV 2023, on
 Stable Diffusion 1.4: its figures say what others reached there, not what this model would."""
+
+TWIN = """
+
+The filtered twin was trained apart, on data without {concept} but for what its filter missed: everything it draws
+differs, and what else it lost may be that of its own training."""
 
 
 if __name__ == "__main__":
