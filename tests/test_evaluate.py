@@ -9,6 +9,7 @@ import sys
 import time
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import browser
@@ -26,9 +27,10 @@ from unsee.evaluate import suites
 from unsee.evaluate.cache import Cache, model_key
 from unsee.evaluate.detectors import Clip, Detector, load_detector
 from unsee.evaluate.questions import Question, questions
-from unsee.evaluate.records import Evaluation, schema
+from unsee.evaluate.records import ColumnRecord, Evaluation, Measured, SuiteRecord, schema
 from unsee.evaluate.render import Sampling, Shot
-from unsee.report.evaluation import _fitting, _spots
+from unsee.evaluate.statistics import Score
+from unsee.report.evaluation import _fitting, _spots, tables
 from unsee.report.grid import grid
 
 ROOT = Path(__file__).parents[1]
@@ -98,6 +100,19 @@ def test_an_evaluation_leaves_what_it_promises(measured: Path) -> None:
         assert one.score.n > 0
         assert one.score.low <= one.score.value <= one.score.high
         assert (one.base is None) == (one.column == "base") == (one.difference is None)
+
+
+def test_notes_name_the_columns_where_these_differ() -> None:
+    def one(row: str, column: str, note: str) -> Measured:
+        return Measured("partial", row, column, "share", False, Score(0.5, 0.1, 0.9, 4), None, None, note=note)
+
+    noted = [("first", "base", "seen as a"), ("first", "edit", "seen as b"), ("second", "base", "few")]
+    columns = [ColumnRecord(name, "edit", (), {}) for name in ("base", "edit")]
+    told: Any = SimpleNamespace(
+        columns=columns, suites=[SuiteRecord("partial", "", None)], measured=[one(*words) for words in noted]
+    )
+    (table,) = tables(told)
+    assert table.notes == ("first, base: seen as a", "first, edit: seen as b", "second: few")
 
 
 def test_the_schema_is_that_of_the_file(measured: Path) -> None:

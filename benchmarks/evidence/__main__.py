@@ -166,7 +166,8 @@ for shares, bootstrap for means). Bold is what a column means to bring to zero. 
 shows the thing no more often than it may be lost, or where what has gone is not distinguishable from chance; it is
 missed within chance where the number is beyond the limit and marked ≈. SLD's presets wait 15, 10, 7 and 0 steps before
 they act, of 50 there: of fewer steps here they act on a smaller part. The paper is Gandikota et al., ICCV 2023, on
-Stable Diffusion 1.4: its figures say what others reached there, not what this model would."""
+Stable Diffusion 1.4: its figures say what others reached there, not what this model would. "ESD-x, paper" and "ESD-u,
+paper" are its loop with its own learning rate, chosen for that model: docs/performance.md has what other rates give."""
 
 TWIN = """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,7 +71,7 @@ def _table(evaluation: Evaluation, name: str, about: str, missing: str | None) -
     columns = [column.name for column in evaluation.columns]
     rows = list(dict.fromkeys(one.row for one in found))
     by = {(one.row, one.column): one for one in found}
-    notes = list(dict.fromkeys(f"{one.row}: {one.note}" for one in found if one.note))
+    notes = list(_notes(found))
     if len(rows) > ROWS:
         first = columns[1] if len(columns) > 1 else columns[0]
         loss = {row: one.difference.value if (one := by.get((row, first))) and one.difference else 0.0 for row in rows}
@@ -90,6 +90,17 @@ def _table(evaluation: Evaluation, name: str, about: str, missing: str | None) -
         shares.append((None, *bars, None, None))
     head = ("", *columns, "n", "unit")
     return Table(name, about, missing, head, tuple(lines), tuple(gone), tuple(shares), tuple(notes))
+
+
+def _notes(found: Sequence[Measured]) -> Iterator[str]:
+    """What is said of rows, with the columns it is said of where columns differ."""
+    said: dict[str, dict[str, list[str]]] = {}
+    for one in found:
+        if one.note:
+            said.setdefault(one.row, {}).setdefault(one.note, []).append(one.column)
+    for row, notes in said.items():
+        for note, columns in notes.items():
+            yield f"{row}{', ' + ', '.join(columns) if len(notes) > 1 else ''}: {note}"
 
 
 def verdict(evaluation: Evaluation) -> list[str]:
