@@ -12,7 +12,6 @@ from unsee.evaluate.suites.neighbours import NEAR
 from unsee.methods.esd import ESD
 
 DEFAULT = "default"
-
 STEPS = 18
 """Of the sampler where guards stand beside: more than the 15 that SLD-Weak waits. Elsewhere the model's own number."""
 

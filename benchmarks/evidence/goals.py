@@ -10,7 +10,6 @@ from unsee.evaluate.records import Evaluation, Measured
 from unsee.report.evaluation import number
 
 MET, MISSED, CHANCE, VOID = "met", "**missed**", "missed, within chance", "void"
-
 UNMEASURED = "not measured"
 
 

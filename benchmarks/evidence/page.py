@@ -23,9 +23,7 @@ from unsee.report.grid import grid
 
 def markdown(experiment: Experiment, found: Evaluation) -> str:
     """A section: goals, then a table for each suite."""
-    parts = [f"## {experiment.title}", f"`{found.command}`" if found.command else ""]
-    parts += [preset_said(experiment), *idle(found)]
-    parts.append(goals(experiment, found))
+    parts = [f"## {experiment.title}", preset_said(experiment), *idle(found), goals(experiment, found)]
     for table in tables(found):
         parts.append(f"### {table.suite}\n\n{table.about}")
         if table.not_measured:
