@@ -29,7 +29,7 @@ from unsee.evaluate.detectors import Clip, Detector, load_detector
 from unsee.evaluate.questions import Question, questions
 from unsee.evaluate.records import ColumnRecord, Evaluation, Measured, SuiteRecord, schema
 from unsee.evaluate.render import Sampling, Shot
-from unsee.evaluate.statistics import Score
+from unsee.evaluate.statistics import Difference, Score
 from unsee.report.evaluation import _fitting, _spots, tables
 from unsee.report.grid import grid
 
@@ -113,6 +113,20 @@ def test_notes_name_the_columns_where_these_differ() -> None:
     )
     (table,) = tables(told)
     assert table.notes == ("first, base: seen as a", "first, edit: seen as b", "second: few")
+
+
+def test_of_many_rows_those_that_lose_alike_stay_in_their_order() -> None:
+    half = Score(0.5, 0.1, 0.9, 4)
+    names = [f"row {k}" for k in range(40)]
+    rows = [
+        Measured("objects", name, "edit", "share", False, half, half, Difference(change, -1, 1, 4, False))
+        for name, change in zip(names, [0.0] * 39 + [-0.25], strict=True)
+    ]
+    told: Any = SimpleNamespace(
+        columns=[ColumnRecord("edit", "edit", (), {})], suites=[SuiteRecord("objects", "", None)], measured=rows
+    )
+    (table,) = tables(told)
+    assert [line[0] for line in table.rows] == [*names[:4], names[39], *names[4:14]]
 
 
 def test_the_schema_is_that_of_the_file(measured: Path) -> None:

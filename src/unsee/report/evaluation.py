@@ -78,7 +78,8 @@ def _table(evaluation: Evaluation, name: str, about: str, missing: str | None) -
         keep = set(rows[:4]) | set(sorted(rows, key=lambda row: loss[row])[: ROWS // 2])
         text = f"{len(keep)} of {len(rows)} rows are shown, those that lose most by {first}; all are in scores.csv"
         notes.append(text)
-        rows = [rows[0], *sorted(keep - {rows[0]}, key=lambda row: (rows.index(row) > 3, loss[row]))]
+        others = [row for row in rows[1:] if row in keep]  # rows that lose alike stay in order: a set has none
+        rows = [rows[0], *sorted(others, key=lambda row: (rows.index(row) > 3, loss[row]))]
     lines, gone, shares = [], [], []
     for row in rows:
         cells = [by.get((row, column)) for column in columns]
