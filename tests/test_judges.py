@@ -430,8 +430,8 @@ def test_memorised_pictures_of_a_folder(tmp_path: Path) -> None:
     assert before["the great wave: distance to it"] == after["the great wave: distance to it"] == 0
     assert before["mount fuji: distance to it"] == pytest.approx(3 / 3**0.5, abs=1e-5)
     assert after["mount fuji: distance to it"] == pytest.approx(83 / 3**0.5, abs=1e-4)
-    assert (before["mount fuji: nearest to it"], after["mount fuji: nearest to it"]) == (1, 0)
-    assert {one.row for one in outcome.measured if one.gone} == {"mount fuji: nearest to it"}
+    assert (before["mount fuji: copies of it"], after["mount fuji: copies of it"]) == (1, 0)
+    assert {one.row for one in outcome.measured if one.gone} == {"mount fuji: copies of it"}
 
 
 def test_fidelity_to_a_folder(tmp_path: Path) -> None:

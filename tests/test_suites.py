@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -20,6 +21,7 @@ from unsee.evaluate.records import Answer, Measured
 from unsee.evaluate.render import Sampling
 from unsee.evaluate.run import Outcome, base, run
 from unsee.evaluate.suites import Column, Suite, World
+from unsee.evaluate.suites import memorised as memorised_suite
 from unsee.evaluate.suites import neighbours as neighbours_suite
 from unsee.evaluate.suites import partial as partial_suite
 from unsee.evaluate.suites.table import from_csv
@@ -142,12 +144,14 @@ def test_objects(tmp_path: Path) -> None:
 
 
 def test_styles(tmp_path: Path) -> None:
-    found = rows(measure("styles", tmp_path, world(concepts=("neon",)), "neon"))
+    outcome = measure("styles", tmp_path, world(concepts=("neon",)), "neon")
+    found = rows(outcome)
     assert found == {
         "erased styles": 0, "other styles": 1, "subject of erased styles": 1, "subject of other styles": 1,
         "ink": 1, "subject in ink": 1, "neon": 0, "subject in neon": 1,
         "erased styles: change by pixel": pytest.approx((200 - 1) / 3), "other styles: change by pixel": 0,
     }  # fmt: skip
+    assert rows(outcome, "base")["neon, where no style is named"] == 0  # the base alone is asked
 
 
 def test_an_erased_object_in_every_style(tmp_path: Path) -> None:
@@ -228,13 +232,21 @@ def test_scenes(tmp_path: Path) -> None:
 def test_memorised(tmp_path: Path) -> None:
     """Titles are blue 40 and 80; without its word one is blue 0, which is 80 / sqrt(3) from its own."""
     where = world(concepts=("mount fuji",))
-    found = rows(measure("memorised", tmp_path, where, "mount fuji"))
+    outcome = measure("memorised", tmp_path, where, "mount fuji")
+    found = rows(outcome)
     assert found["mount fuji: distance to it"] == pytest.approx(80 / 3**0.5, abs=1e-4)
     assert found["the great wave: distance to it"] == 0
-    assert (found["mount fuji: nearest to it"], found["the great wave: nearest to it"]) == (0, 1)
+    assert (found["mount fuji: copies of it"], found["the great wave: copies of it"]) == (0, 1)
+    assert {one.found for one in outcome.answers if one.column != "base" and one.row == "mount fuji"} == {"no copy"}
     assert found["everything else: change by pixel"] == 0
     # Two of each title and four of all else for both columns, and two of each title for the base alone, to know it by.
     assert sum(where.pipe.calls) == 2 * (2 * 2 + 4) + 2 * 2
+
+
+def test_the_nearest_is_no_copy_if_it_is_far_from_all() -> None:
+    """Half the mean distance to the two others: 20 and 22.5 for the nearest one."""
+    far = np.array([[10.0, 30.0, 50.0], [30.0, 40.0, 50.0]])
+    assert memorised_suite._copies(far).tolist() == [[True, False, False], [False, False, False]]
 
 
 def test_eta(tmp_path: Path) -> None:
@@ -421,7 +433,7 @@ def test_an_only_title_is_not_compared_with_itself(tmp_path: Path) -> None:
     words = {**WORDS, "memorised": {"the great wave": ["wave"]}}
     found = measure("memorised", tmp_path, world(words, ("the great wave",)))
     assert found.measured
-    assert not [one.row for one in found.measured if one.row.endswith("nearest to it")]
+    assert not [one.row for one in found.measured if one.row.endswith("copies of it")]
 
 
 def test_domains_of_nothing_are_left_out() -> None:

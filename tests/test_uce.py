@@ -10,7 +10,7 @@ from unsee.edit import LowRank
 from unsee.errors import InputError
 from unsee.listening import inputs
 from unsee.methods import settings
-from unsee.methods.settings import COMPANY, contexts, spared_words, stand_ins
+from unsee.methods.settings import COMPANY, contexts, known_prompts, spared_words, stand_ins
 from unsee.methods.uce import UCE, solve
 
 TINY: dict[str, Any] = {"spared": 8, "neutral": ("cat", "house"), "templates": ("{}", "a {}")}
@@ -101,6 +101,28 @@ def test_other_names_of_a_concept_are_not_spared(pipe: Any, monkeypatch: pytest.
     assert "church" not in some
     assert {"dog", "star"} <= set(some)
     assert len(spared_words(pipe, 5, [unsee.Concept("church")], [], torch.Generator())) == 5
+
+
+def test_a_users_words_come_as_often_as_all_others_together() -> None:
+    rng = torch.Generator().manual_seed(0)
+    prompts = known_prompts(["castle", "tower", *"abcdefgh"], 2, ("a {}",), ("a {} and a dog",), rng)
+    assert [prompts.count(f"a {word}{more}") for word in ("castle", "tower") for more in ("", " and a dog")] == [4] * 4
+    assert [prompts.count(f"a {word} and a dog") for word in "abcdefgh"] == [2] * 8
+    assert len(prompts) == 2 * 16
+
+
+def test_a_word_of_keep_is_hardly_read_otherwise(shipped: Any) -> None:
+    """Two titles with much in common: erased, the one takes the other along unless it is named."""
+
+    def moved(keep: tuple[str, ...]) -> float:
+        edit = UCE(spared=96)(shipped, unsee.Concept("the great wave", keep=keep))
+        found = [(layer.removesuffix(".weight").removeprefix("unet."), d) for layer, d in edit.deltas.items()]
+        layer, delta = found[0]
+        assert isinstance(delta, LowRank)
+        (x,) = inputs(shipped, ["the starry night"], [layer]).values()
+        return float((x @ delta.down.T @ delta.up.T).norm())
+
+    assert moved(("the starry night", "mount fuji")) < 0.5 * moved(())
 
 
 def test_the_model_reads_the_anchor_in_the_name(pipe: Any) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from unsee.concepts import Concept
 from unsee.errors import unknown
 from unsee.evaluate.records import Measured
 from unsee.evaluate.suites.neighbours import NEAR
@@ -37,6 +38,7 @@ class Experiment:
     apart    of the only suite, the rows that tell of each edit, if edits are measured one by one: each against what it
              erases
     preset   of the default's settings
+    keep     words that each edit is told to keep, but for those that it erases
     """
 
     name: str
@@ -48,10 +50,16 @@ class Experiment:
     settings: tuple[dict[str, Any], ...] = ()
     apart: tuple[str, ...] = ()
     preset: str = "object"
+    keep: tuple[str, ...] = ()
 
     def steps(self, asked: int | None) -> int | None:
         """Of the sampler; None is the model's own number."""
         return asked or (STEPS if self.compare else None)
+
+    def concepts(self, words: Sequence[str]) -> list[Concept]:
+        """Of one edit."""
+        keep = tuple(word for word in self.keep if word not in words)
+        return [Concept(word, keep=keep if word == words[0] else ()) for word in words]
 
     def default(self, settings: dict[str, Any], **others: Any) -> ESD:
         """What is measured: its preset, with settings that the whole page was asked for."""
@@ -120,10 +128,22 @@ def experiments(words: dict[str, Any], concept: str, style: str, thing: str) -> 
         Goal("unasked, per cent of base", "17 (-83 %)", "implicit", row(f"{thing}, unasked"), of_base, 5.0),
         Goal("what the prompts name loses, points", "-", "implicit", starts("what the prompts"), loss, 1.0),
     )
+    counts = tuple(titles[:k] for k in (1, 2, 4, 8) if k <= len(titles))
+    erased = {column(some): some for some in counts}
+
+    def stays(one: Measured) -> bool:
+        return one.row.split(": ")[0] not in erased.get(one.column, titles)
+
+    def copies(one: Measured) -> bool:
+        return stays(one) and one.row.endswith("copies of it")
+
+    def distances(one: Measured) -> bool:
+        return stays(one) and one.row.endswith(": distance to it")
+
     of_titles = (
-        Goal("erased ones that are recognised, per cent", "-", "memorised", gone, share, 5.0),
-        Goal("others lose beyond chance, points", "-", "memorised", others_nearest, lost_for_sure, 0.0),
-        Goal("others move beyond chance, grey levels", "-", "memorised", others_distance, moved_for_sure, 1.0),
+        Goal("copies of an erased one, per cent", "-", "memorised", gone, share, 5.0),
+        Goal("copies of the others lost beyond chance, points", "-", "memorised", copies, lost_for_sure, 0.0),
+        Goal("others move beyond chance, grey levels", "-", "memorised", distances, moved_for_sure, 1.0),
     )
     every = ("objects", "neighbours", "styles", "paraphrase", "partial", "scenes", "fidelity", "attention")
     etas = ({"eta": 1}, {"eta": 3}, {"eta": 10})
@@ -133,7 +153,6 @@ def experiments(words: dict[str, Any], concept: str, style: str, thing: str) -> 
     rows_of_styles = ("erased styles", "other styles", "subject of erased styles", "subject of other styles")
     by_heart = "Pictures known by heart, 1, 2, 4 and 8 of them erased (the paper's Figs. 8 and 9)"
     unasked = f"What nobody asked for: {thing}"
-    counts = tuple(titles[:k] for k in (1, 2, 4, 8) if k <= len(titles))
     found = [
         Experiment("object", f"An object: {concept}", every, ((concept,),), True, of_object),
         Experiment("ten", table, ("objects",), ten, False, of_ten, (), ("erased", "all others")),
@@ -141,7 +160,7 @@ def experiments(words: dict[str, Any], concept: str, style: str, thing: str) -> 
         Experiment("matrix", by_style, ("styles",), every_style, False, of_styles, (), rows_of_styles, "style"),
         Experiment("implicit", unasked, ("implicit",), ((thing,),), True, of_thing, preset="explicit"),
         Experiment("eta", f"{concept} at eta 1, 3, 10 (Sec. 5.5)", ("eta",), ((concept,),), False, (), etas),
-        Experiment("memorised", by_heart, ("memorised",), counts, False, of_titles, preset="memorised"),
+        Experiment("memorised", by_heart, ("memorised",), counts, False, of_titles, (), (), "memorised", titles),
     ]
     return [experiment for experiment in found if experiment.erase]
 
@@ -159,16 +178,13 @@ def chosen(found: Sequence[Experiment], only: Sequence[str]) -> list[Experiment]
     return [one for one in some if one.suites] if only else list(found)
 
 
+def column(words: Sequence[str]) -> str:
+    """The name of an edit among others of its experiment."""
+    return words[0] if len(words) == 1 else f"{len(words)} titles"
+
+
 def near(one: Measured) -> bool:
     return one.row.endswith(NEAR)
-
-
-def others_nearest(one: Measured) -> bool:
-    return one.row.endswith("nearest to it") and not one.gone
-
-
-def others_distance(one: Measured) -> bool:
-    return one.row.endswith("distance to it") and one.unit == "grey levels" and not one.note
 
 
 def moved_for_sure(one: Measured) -> float:

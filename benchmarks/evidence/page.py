@@ -17,6 +17,7 @@ from unsee.evaluate.questions import spread
 from unsee.evaluate.records import Evaluation, Measured
 from unsee.evaluate.render import Shot
 from unsee.evaluate.suites import Column, article
+from unsee.evaluate.suites.styles import UNASKED
 from unsee.report.evaluation import cell, idle, number, tables
 from unsee.report.grid import grid
 
@@ -53,7 +54,10 @@ def contact(
 
 
 def preset_said(experiment: Experiment) -> str:
-    return "" if experiment.preset == "object" else f"{DEFAULT}: `--preset {experiment.preset}`."
+    if experiment.preset == "object":
+        return ""
+    kept = "; what an edit does not erase is named to it as words to `--keep`" if experiment.keep else ""
+    return f"{DEFAULT}: `--preset {experiment.preset}`{kept}."
 
 
 def both(experiment: Experiment, found: Sequence[Evaluation]) -> str:
@@ -75,6 +79,11 @@ def both(experiment: Experiment, found: Sequence[Evaluation]) -> str:
         square.append([name, *(shown(own.get(other), bold=name == other) for other in names)])
     square.append(["nothing", *(before(own.get(name)) for name, own in zip(names, by, strict=True))])
     about = "What shows after each edit: a line for what was erased, a column for what was asked for."
+    base = {one.row: one for record in found for one in record.measured if one.column == suites.BASE}
+    plain = [base.get(UNASKED.format(name)) for name in names]
+    if any(plain):
+        square.append(["nothing, and no style is named", *(shown(one, bold=False) for one in plain)])
+        about += f" {FLOOR}"
     parts = [
         f"## {experiment.title}",
         preset_said(experiment),
@@ -84,6 +93,12 @@ def both(experiment: Experiment, found: Sequence[Evaluation]) -> str:
         lined(square),
     ]
     return "\n\n".join(part for part in parts if part)
+
+
+FLOOR = (
+    "The last line is how often the base's pictures of the same things are taken for a style that no prompt names: a "
+    "judge of styles always says one. Where a style is erased, such pictures are what remains."
+)
 
 
 def before(one: Measured | None) -> str:

@@ -11,11 +11,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-import unsee
-from benchmarks.evidence.experiments import DEFAULT, Experiment
+from benchmarks.evidence.experiments import DEFAULT, Experiment, column
 from unsee import guards, methods, pipelines
 from unsee.api import kept_edit
 from unsee.card import Card
+from unsee.concepts import Concept
 from unsee.edit import Edit
 from unsee.errors import InputError
 from unsee.methods import Method
@@ -40,16 +40,15 @@ class Workshop:
         self.model, self.pipe, self.work, self.settings = model, pipelines.load(model), work, settings
         (work / "edits").mkdir(parents=True, exist_ok=True)
 
-    def edit(self, label: str, make: Method, words: Sequence[str]) -> Path | None:
+    def edit(self, label: str, make: Method, concepts: Sequence[Concept]) -> Path | None:
         """The file of an edit; None, said on stderr, if the method cannot make it."""
         start = time.perf_counter()
         try:
-            concepts = [unsee.Concept(word) for word in words]
             path = kept_edit(self.work / "edits", make, self.pipe, concepts, watch=progress(label))
         except (InputError, ValidationError, FloatingPointError) as error:
             say(f"{label}: {error}")
             return None
-        say(f"{label} {', '.join(words)}: {time.perf_counter() - start:.1f} s")
+        say(f"{label} {', '.join(concept.erase for concept in concepts)}: {time.perf_counter() - start:.1f} s")
         return path
 
     def twin(self, folder: str, word: str) -> Path:
@@ -66,7 +65,7 @@ class Workshop:
             raise InputError(f"{folder} holds no pipeline and no {key}")
         here = {name: value.data for name, value in net.named_parameters()}
         base, seed = pipelines.name(self.pipe), 0
-        card = Card("filtered twin", {}, (unsee.Concept(word),), base, pipelines.fingerprint(net), seed, versions())
+        card = Card("filtered twin", {}, (Concept(word),), base, pipelines.fingerprint(net), seed, versions())
         edit = Edit.between(key, here, dict(other.named_parameters()), card)
         path = self.work / "edits" / "twin.safetensors"
         if pipelines.processes().is_main_process:
@@ -82,7 +81,7 @@ def columns(
     edits: list[str] = []
 
     def add(label: str, make: Method, some: Sequence[str]) -> None:
-        if path := shop.edit(label, make, some):
+        if path := shop.edit(label, make, experiment.concepts(some)):
             edits.append(f"{label}={path}")
 
     if experiment.compare and not options.alone:
@@ -94,7 +93,7 @@ def columns(
     for settings in experiment.settings or ({},):
         for some in words:
             said = [f"{key} {value}" for key, value in settings.items()]
-            said += [some[0] if len(some) == 1 else f"{len(some)} titles"] if len(words) > 1 else []
+            said += [column(some)] if len(words) > 1 else []
             add(", ".join(said) or DEFAULT, experiment.default(shop.settings, **settings), some)
     return edits, []
 

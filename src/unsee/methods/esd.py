@@ -72,6 +72,7 @@ from unsee.methods.settings import (
     Templates,
     contexts,
     in_templates,
+    known_prompts,
     spared_words,
     staying,
 )
@@ -257,7 +258,8 @@ class ESD:
         card = Card(*made, call=said_options(pipe))
         closed = self._closed(net, concepts)
         ways = contexts(pipe, self.templates, self.company if texts else 0, concepts, rng)
-        moments = second_moments(pipe, in_templates(ways, kept, rng, each=2), texts) if texts and kept else {}
+        known = known_prompts(kept, named, self.templates, ways, rng)
+        moments = second_moments(pipe, known, texts) if texts and kept else {}
         metric = {f"{layer}.weight": sparing(moment, self.damping) for layer, moment in moments.items() if spared}
         names = [concept for concept in concepts if not (concept.from_ or concept.image)]
         layers = {name.removesuffix(".weight"): weights[name] for name in closed}
@@ -273,7 +275,9 @@ class ESD:
             record_all = partial(self._erase, pipe, contexts=ways)
             with learner.teacher():  # the weights may be at a closed form already
                 calls = [call for concept in concepts for call in record_all(concept, runs + out, rng, watch)]
-                prompts = in_templates(ways, stay[: most + out], rng)
+                some = stay[: most + out]
+                prompts = in_templates(self.templates, some[:named], rng)  # a user's own, as that user asks for them
+                prompts += in_templates(ways, some[named:], rng)
                 apart = min(out, max(0, len(prompts) - max(1, named)))  # words to keep are learned, all of them
                 with_word, without, beside = self._keep(pipe, prompts, concepts, rng, watch)
             erase, erase_exam = _apart(calls, out)

@@ -59,7 +59,7 @@ from unsee.methods.settings import (
     Positive,
     Templates,
     contexts,
-    in_templates,
+    known_prompts,
     spared_words,
     stand_ins,
     staying,
@@ -152,12 +152,14 @@ class UCE:
         key, net = denoiser(pipe)
         rng = torch.Generator().manual_seed(seed)
         weights = {name.removesuffix(".weight"): weight for name, weight in self.weights(net).items()}
+        named = sum(len(concept.keep) for concept in concepts)
         kept = (*staying(concepts, self.neutral), *spared_words(pipe, self.spared, concepts, list(weights), rng))
         made = ("uce", settings_of(self), concepts, name(pipe), fingerprint(net), seed, versions(), kept)
         card = Card(*made, call=said_options(pipe))
 
         ways = contexts(pipe, self.templates, self.company, concepts, rng)
-        moments = second_moments(pipe, in_templates(ways, kept, rng, each=2), list(weights)) if kept else {}
+        known = known_prompts(kept, named, self.templates, ways, rng)
+        moments = second_moments(pipe, known, list(weights)) if kept else {}
         found = optimum(
             pipe, concepts, weights, moments, ways, rng, eta=self.eta,
             keep_weight=self.keep_weight, ridge=self.ridge, watch=watch,

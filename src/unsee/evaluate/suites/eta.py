@@ -58,7 +58,8 @@ def score(world: World, asked: Asked, column: Column, look: Look) -> Iterator[Me
     """For edits that were made with an eta; others have no row here."""
     if column.kind != BASE and "eta" not in column.settings:
         return
-    note = "" if column.kind == BASE else f"{column.name} has eta {column.settings['eta']:g}"
+    said = "" if column.kind == BASE else f"eta {column.settings['eta']:g}"
+    note = "" if said in column.name else f"{column.name} has {said}"
     kept = [question for question in asked if question.name.startswith(KEPT.format(""))]
     gone = [question for question in asked if question not in kept and set(question.labels) <= erased(world, column)]
     yield from pooled(NAME, "erased", world, gone, column, look, gone=True, note=note)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from unsee.evaluate.detectors import Detector
 from unsee.evaluate.questions import Question, spread
 from unsee.evaluate.suites import (
+    BASE,
     Answer,
     Asked,
     Column,
@@ -15,6 +17,7 @@ from unsee.evaluate.suites import (
     NotMeasured,
     Suite,
     World,
+    article,
     count,
     erased,
     fits,
@@ -25,12 +28,14 @@ from unsee.evaluate.words import IMAGENETTE
 
 NAME = "styles"
 SUBJECT = "subject in {}"
+UNASKED = "{}, where no style is named"
 PART = 8  # of a row's pictures, for each style that stays
 
 
 def ask(world: World) -> list[Question]:
     """For each style whether it shows, and whether its subject does; each erased object in every style.
 
+    And how often the base model's pictures show an erased style that no prompt names: erasing leads to such pictures.
     Without a judge of styles, those that the model's words name; without one of objects, its subjects are not counted.
     """
     judged = isinstance(world.judges.get("styles"), Detector)
@@ -49,6 +54,9 @@ def ask(world: World) -> list[Question]:
         drawn = [(world.styled(name, style), name) for name in subjects]
         part = 1 if style in gone else PART
         asked.append(world.question(style, "styles", [(prompt, style) for prompt, _ in drawn], part))
+        if judged and style in gone:
+            plain = world.question(UNASKED.format(style), "styles", [(article(name), style) for name in subjects])
+            asked.append(replace(plain, reference=True))
         if objects:
             asked.append(world.question(SUBJECT.format(style), "objects", drawn, part))
     for name in [name for name in objects if name in gone and name not in styles]:
@@ -59,6 +67,7 @@ def ask(world: World) -> list[Question]:
 
 def score(world: World, asked: Asked, column: Column, look: Look) -> Iterator[Measured | Answer]:
     gone = erased(world, column)
+    plain, asked = [[question for question in asked if question.reference is bare] for bare in (True, False)]
     styles = [question for question in asked if question.judge == "styles"]
     subjects = [question for question in asked if question.name.startswith(SUBJECT.format(""))]
     lost = [question for question in styles if question.name in gone]
@@ -78,6 +87,8 @@ def score(world: World, asked: Asked, column: Column, look: Look) -> Iterator[Me
             yield from fits(NAME, f"{title}: CLIP with the style", column, look, shots, texts, gone=some is lost)
             yield from moved(NAME, title, column, look, shots)
     yield from count(NAME, world, [q for q in asked if q.judge in world.judges], column, look)
+    if column.kind == BASE:
+        yield from count(NAME, world, plain, column, look)
 
 
 SUITE = Suite(NAME, "Things drawn in every style: whether the style shows, and whether the thing does.", ask, score)
