@@ -54,8 +54,10 @@ class Variant:
     cost: float = 1.0
 
 
-def variants(title: str, picture: Path) -> list[Variant]:
-    """title: a picture that the model knows by heart, or its stand-in; picture: a file with it."""
+def variants(titles: Sequence[str], picture: Path) -> list[Variant]:
+    """titles: of pictures that the model knows by heart, or their stand-ins; picture: a file with the first."""
+    title, *others = titles
+    keep = f"--keep {shlex.quote(', '.join(others))}" if others else ""
     once = "--set rerecord=1 --set held_out=0 --set runs=1"
     return [
         Variant("default", "church"),
@@ -68,6 +70,7 @@ def variants(title: str, picture: Path) -> list[Variant]:
         Variant("eta 3", "church --eta 3"),
         Variant("several concepts", "church dog bread", "One edit; its row is the concept that is left most often."),
         Variant("synonyms", "church --synonym chapel"),
+        Variant("keep", "church --keep castle", "What is most like it is named, and stays."),
         Variant("from", "crown --from cowboy", "A cowboy stays; what the crown adds to him goes.", 4),
         Variant("from, a part", "cross --from church", "A church stays; its cross goes.", 4),
         Variant("anchor", "church --anchor castle", "What takes its place."),
@@ -81,7 +84,7 @@ def variants(title: str, picture: Path) -> list[Variant]:
         Variant("preset style", "neon --preset style"),
         Variant("preset explicit", "watermark --preset explicit", "It appears though no prompt names it.", 4),
         Variant("preset person", "clown --preset person", "The miniature knows nobody by name."),
-        Variant("preset memorised", f"'{title}' --preset memorised"),
+        Variant("preset memorised", f"'{title}' --preset memorised {keep}", "Titles that are like it are kept.", 3),
         Variant("preset paper", "church --preset paper", "The paper's own loop.", 30),
         Variant("preset paper, noncross", "church --preset paper --select noncross", "The paper's ESD-u.", 40),
         Variant("LoRA", "church --method lora"),
@@ -194,12 +197,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     sheet, said = Sheet(), card("mini")
     words = json.loads(Path(said["words"]).read_text(encoding="utf-8")) if "words" in said else {}
-    title = next(iter(words.get("memorised", ())), "church")
+    titles = tuple(words.get("memorised", ())) or ("church",)
     if not (known := pictures / KNOWN).is_file():
-        shot = Shot(title, 99)
+        shot = Shot(titles[0], 99)
         drawn = render(sheet.pipe, [shot], api.sampling_for("mini", None, None))[shot]
         write_whole(known, lambda path: drawn.save(path, format="PNG"))
-    chosen = [one for one in variants(title, known) if not options.only or one.name in options.only]
+    chosen = [one for one in variants(titles, known) if not options.only or one.name in options.only]
     given = shlex.join(["python", "-m", "benchmarks.methods", *(sys.argv[1:] if argv is None else argv)])
     spent = worked = 0.0
     lines, sections = [], []
