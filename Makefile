@@ -23,7 +23,7 @@ bench: .venv/demo           ## what erasing costs, one table; an hour and a half
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
 
 evidence: .venv/demo        ## docs/evidence.md: every suite, every baseline; two hours, resumes; TWIN=FOLDER
-	$(WORKERS) -m benchmarks.evidence $(if $(TWIN),--twin $(TWIN))
+	$(WORKERS) -m benchmarks.evidence --alike castle $(if $(TWIN),--twin $(TWIN))
 
 methods: .venv/demo         ## docs/methods.md: every variant with pictures and numbers; hours, resumes
 	$(BIN)/python -m benchmarks.methods

@@ -65,6 +65,36 @@ def test_what_only_takes() -> None:
         chosen(found, ["stiles"])
 
 
+def test_what_is_alike_is_measured_in_all_columns_and_kept_in_one() -> None:
+    experiment, *_ = experiments(WORDS, "church", "ink", "stamp", ["castle"])
+    assert experiment.told == "default, keep castle"
+    assert [one.keep for one in experiment.concepts(["church"])] == [()]
+    assert [one.keep for one in evidence.looked_for(experiment, [["church"]])] == [("castle",)]
+    rows = measured("castle (to keep)", 1, 0.75), measured("castle (to keep)", 1, 0.99, column=experiment.told)
+    columns = [SimpleNamespace(name=name, kind="edit") for name in ("default", experiment.told)]
+    numbers = [replace(one, suite="neighbours") for one in rows]
+    said = list(judged(experiment, SimpleNamespace(columns=columns, measured=numbers)))  # type: ignore[arg-type]
+    assert [line.split(" | ")[3:] for line in said if "castle" in line] == [
+        ["25.0 (castle (to keep); base 100.0 %)", "-100.0 to 100.0", "100", "**missed** |"],
+        ["1.0 (castle (to keep); base 100.0 %)", "-100.0 to 100.0", "100", "met |"],
+    ]
+
+
+def test_titles_are_kept_but_for_those_that_are_erased() -> None:
+    experiment = experiments(WORDS, "church", "ink", "stamp")[-1]
+    assert [[(one.erase, one.keep) for one in experiment.concepts(some)] for some in experiment.erase] == [
+        [("the great wave", ("mount fuji",))],
+        [("the great wave", ()), ("mount fuji", ())],
+    ]
+    picked = [goal.pick for goal in experiment.goals[1:]]
+    other, own = (
+        [measured(f"{title}: {row}", 1, 1, "the great wave") for row in ("copies of it", "distance to it")]
+        for title in ("mount fuji", "the great wave")
+    )
+    assert [pick(one) for pick, one in zip(picked, other, strict=True)] == [True, True]
+    assert not any(pick(one) for pick, one in zip(picked, own, strict=True))
+
+
 def test_every_suite_is_in_some_experiment() -> None:
     """All but the one that needs no judge: its numbers are in "styles" and "memorised" too."""
     found = experiments(WORDS, "church", "ink", "stamp")

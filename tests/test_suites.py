@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -175,6 +176,16 @@ def test_neighbours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = rows(measure("neighbours", tmp_path, world(n=16), "church", "castle", "dog"))
     assert found["castle (near)"] == found["nearest texts"] == found["dog"] == 0
     assert found["all other objects"] == pytest.approx(2 / 3)  # dog is lost, pizza and fish stay
+
+
+def test_what_is_to_be_kept_has_rows_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbours_suite, "nearest", lambda pipe, word, labels: ["castle", "dog"])
+    where = replace(world(n=16), concepts=(Concept("church", keep=("hound", "castle")),))
+    outcome = measure("neighbours", tmp_path, where, "church", "castle")
+    n = {one.row: one.score.n for one in outcome.measured if one.column == "edit"}
+    assert (n["castle (to keep)"], n["dog (to keep)"], n["all other objects"]) == (16, 16, 4)
+    assert (rows(outcome)["castle (to keep)"], rows(outcome)["dog (to keep)"]) == (0, 1)
+    assert not any(row.endswith("(near)") for row in n)
 
 
 def test_paraphrase(tmp_path: Path) -> None:

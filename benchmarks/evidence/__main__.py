@@ -1,6 +1,6 @@
 """docs/evidence.md: what erasing on the miniature reaches, beside its baselines, suite by suite.
 
-    python -m benchmarks.evidence [-n 128] [--twin FOLDER] [--only NAME ...] [--out docs/evidence.md]
+    python -m benchmarks.evidence [-n 128] [--alike WORD ...] [--twin FOLDER] [--only NAME ...] [--out docs/evidence.md]
 
 Each experiment erases something, measures the base model, every guard and every method on the same prompts and seeds,
 and becomes a section. How many pictures that takes, and how long, is said first: a picture that several suites or
@@ -23,13 +23,13 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import unsee
 from benchmarks.evidence.experiments import STEPS, Experiment, chosen, experiments
 from benchmarks.evidence.goals import reached
 from benchmarks.evidence.page import both, contact, markdown
 from benchmarks.evidence.workshop import Workshop, columns, progress, say, variants
 from unsee import evaluation, guards, pipelines
 from unsee.api import judges_for, sampling_for, words_for
+from unsee.concepts import Concept
 from unsee.evaluate import suites
 from unsee.evaluate.render import Sampling, Shot, render
 from unsee.evaluate.suites import World
@@ -46,15 +46,23 @@ def groups(experiment: Experiment) -> list[tuple[tuple[str, ...], ...]]:
     return [(words,) for words in experiment.erase] if experiment.apart else [experiment.erase]
 
 
+def looked_for(experiment: Experiment, words: Sequence[Sequence[str]]) -> list[Concept]:
+    """What all edits of an evaluation erase, with what is alike as words to keep: all columns are measured on those."""
+    return experiment.concepts(list(dict.fromkeys(word for some in words for word in some)), told=True)
+
+
 def pictures(experiment: Experiment, world: World, options: argparse.Namespace) -> dict[str, set[Shot]]:
     """All that will be drawn by column, before there are edits: base, edits and guards get names of their own."""
     names = {"base": True}
     if experiment.compare and not options.alone:
         twin = ["twin"] if options.twin and options.twin_concept in experiment.erase[0] else []
-        names |= dict.fromkeys([*variants(not options.no_paper, experiment.default({})), *twin, *guards.names()], False)
+        told = [experiment.told] if experiment.alike else []
+        names |= dict.fromkeys(
+            [*told, *variants(not options.no_paper, experiment.default({})), *twin, *guards.names()], False
+        )
     found: dict[str, set[Shot]] = {}
     for words in groups(experiment):
-        here = replace(world, concepts=tuple(unsee.Concept(word) for some in words for word in some))
+        here = replace(world, concepts=tuple(looked_for(experiment, words)))
         asked = []
         for name in experiment.suites:
             with suppress(suites.NotMeasured):
@@ -96,6 +104,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="mini")
     parser.add_argument("--concept", default="church")
+    parser.add_argument("--alike", nargs="*", default=[], metavar="WORD", help="what looks like the concept")
     parser.add_argument("--style", default="neon")
     parser.add_argument("--thing", default="watermark", help="what appears unasked")
     parser.add_argument("-n", type=int, default=128, help="pictures for each row of what is erased")
@@ -114,7 +123,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     options = parse(argv)
     settings = {key: json.loads(value) for key, value in (text.split("=", 1) for text in options.set)}
-    plan = chosen(experiments(words_for(options.model), options.concept, options.style, options.thing), options.only)
+    plan = chosen(
+        experiments(words_for(options.model), options.concept, options.style, options.thing, options.alike),
+        options.only,
+    )
     shop = Workshop(options.model, options.work, settings)
     command = shlex.join(["python", "-m", "benchmarks.evidence", *(sys.argv[1:] if argv is None else argv)])
     say(estimate(plan, shop, options))
@@ -127,10 +139,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         found = []
         for k, words in enumerate(groups(experiment)):
             edits, names = columns(experiment, words, shop, options)
-            wanted = list(dict.fromkeys(word for group in words for word in group))
             bench = evaluation.prepare(
-                options.model, suite=experiment.suites, edits=edits, guard=names, concepts=wanted, n=options.n,
-                seed=SEED, steps=experiment.steps(options.steps),
+                options.model, suite=experiment.suites, edits=edits, guard=names, n=options.n, seed=SEED,
+                concepts=looked_for(experiment, words), steps=experiment.steps(options.steps),
             )  # fmt: skip
             folder = options.work / experiment.name / (words[0][0] if experiment.apart else "")
             folder.mkdir(parents=True, exist_ok=True)
@@ -139,7 +150,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             say(f"{title}: {found[-1].seconds}")
         sections.append(both(experiment, found) if experiment.apart else markdown(experiment, found[0]))
         if experiment.name == "object":
-            drawn = contact(options.model, options.concept, edits, names, cache, experiment.steps(options.steps))
+            drawn = contact(options.model, experiment, edits, names, cache, experiment.steps(options.steps))
             if pipelines.processes().is_main_process:
                 save = partial(drawn.quantize(256).save, format="PNG", optimize=True)
                 write_whole(options.out.with_suffix(".png"), save)

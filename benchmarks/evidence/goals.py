@@ -41,9 +41,9 @@ def weight(goal: Goal, one: Measured) -> tuple[bool, float]:
 
 def judged(experiment: Experiment, found: Evaluation) -> Iterator[str]:
     """Goals as lines of a table: for the default, or for every edit of the default, the worst number that tells."""
-    names = {column.name for column in found.columns if column.kind == "edit"}
-    names = {DEFAULT} if experiment.compare else names
+    edits = {column.name for column in found.columns if column.kind == "edit"}
     for goal in experiment.goals:
+        names = {experiment.told if goal.told else DEFAULT} if experiment.compare else edits
         picked = [one for one in found.measured if one.suite == goal.suite and one.column in names and goal.pick(one)]
         telling = [one for one in picked if not void(goal, one)]
         if picked:

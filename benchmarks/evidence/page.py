@@ -37,13 +37,15 @@ def markdown(experiment: Experiment, found: Evaluation) -> str:
 
 
 def contact(
-    model: str, concept: str, edits: Sequence[str], names: Sequence[str], cache: Path, steps: int | None
+    model: str, experiment: Experiment, edits: Sequence[str], names: Sequence[str], cache: Path, steps: int | None
 ) -> Any:
-    """Four pictures of the concept and of four other things for every column."""
+    """Four pictures of the concept and of four other things for every column; what is alike is among them."""
+    (concept,) = experiment.erase[0]
     bench = evaluation.prepare(model, suite=["objects"], edits=edits, guard=names, concepts=[concept], n=2, steps=steps)
     pipe, store = bench.world.pipe, Cache(cache)
     key = model_key(pipe)
-    rest = spread([name for name in bench.world.labels("objects") if name != concept], 4)
+    known = [name for name in bench.world.labels("objects") if name not in (concept, *experiment.alike)]
+    rest = [*experiment.alike, *spread(known, 4)][:4]
     shots = [Shot(article(word), seed) for seed, word in enumerate([concept] * 4 + rest)]
 
     def draw(column: Column) -> Gallery:

@@ -80,13 +80,15 @@ def columns(
     """Edits that erase `words`, as NAME=FILE, and names of guards."""
     edits: list[str] = []
 
-    def add(label: str, make: Method, some: Sequence[str]) -> None:
-        if path := shop.edit(label, make, experiment.concepts(some)):
+    def add(label: str, make: Method, some: Sequence[str], *, told: bool = False) -> None:
+        if path := shop.edit(label, make, experiment.concepts(some, told=told)):
             edits.append(f"{label}={path}")
 
     if experiment.compare and not options.alone:
         for label, make in variants(not options.no_paper, experiment.default(shop.settings)).items():
             add(label, make, words[0])
+            if label == DEFAULT and experiment.alike:
+                add(experiment.told, make, words[0], told=True)
         if options.twin and options.twin_concept in words[0]:
             edits.append(f"filtered twin={shop.twin(options.twin, options.twin_concept)}")
         return edits, guards.names()

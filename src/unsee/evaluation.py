@@ -46,7 +46,7 @@ def prepare(
     suite: Sequence[str | Suite],
     edits: Sequence[str] = (),
     guard: Sequence[str] = (),
-    concepts: Sequence[str] = (),
+    concepts: Sequence[str | Concept] = (),
     tables: Sequence[Path] = (),
     names: Sequence[str] = (),
     judges: dict[str, str] | None = None,
@@ -95,7 +95,8 @@ def prepare(
     pipe = pipelines.load(model, revision=revision, trust_remote_code=trust_remote_code)
     pipelines.calling(pipe, **(call or {}))
     loaded = [_edit(text, pipe if force_base else None) for text in edits]
-    wanted = tuple(map(Concept, concepts)) or tuple(dict.fromkeys(c for edit in loaded for c in edit.concepts))
+    named = tuple(Concept(one) if isinstance(one, str) else one for one in concepts)
+    wanted = named or tuple(dict.fromkeys(c for edit in loaded for c in edit.concepts))
     if guard and not wanted:
         raise InputError("name what the guard is against: --concept WORD")
     columns = [base(wanted), *loaded, *(_guard(name, wanted) for name in guard)]
