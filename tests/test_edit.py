@@ -143,6 +143,18 @@ def test_a_low_rank_difference_is_kept_as_it_is(pipe: Any, edit: unsee.Edit, tmp
         pass
 
 
+def test_a_folder_keeps_what_was_finished_in_it(tmp_path: Path) -> None:
+    """Hours of edits, when a reproduction or an evaluation is stopped before its own result is there."""
+    with pytest.raises(KeyboardInterrupt), api.claimed(tmp_path / "run", results=["evaluation.json"]):
+        (tmp_path / "run" / "edits").mkdir()
+        (tmp_path / "run" / "edits" / "church.safetensors").touch()
+        raise KeyboardInterrupt
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["edits"]
+    with pytest.raises(KeyboardInterrupt), api.claimed(tmp_path / "nothing", results=["evaluation.json"]):
+        raise KeyboardInterrupt
+    assert not (tmp_path / "nothing").exists()
+
+
 def test_a_kept_edit_is_made_once_and_goes_on_where_it_was_stopped(
     pipe: Any, edit: unsee.Edit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -83,7 +83,7 @@ def measured(worded: Path, edit: unsee.Edit, tmp_path_factory: pytest.TempPathFa
 
 
 def test_an_evaluation_leaves_what_it_promises(measured: Path) -> None:
-    files = ["answers.csv", "evaluation.json", "index.html", "pictures.png", "scores.csv"]
+    files = ["answers.csv", "attention.png", "evaluation.json", "index.html", "pictures.png", "scores.csv"]
     assert sorted(path.name for path in measured.iterdir()) == files
     found = Evaluation.from_json((measured / "evaluation.json").read_bytes())
     assert [column.name for column in found.columns] == ["base", "quick", "sld-max"]
@@ -235,7 +235,43 @@ def test_erasing_works_where_the_card_names_clip(worded: Path) -> None:
     assert {question.judge for question in asked} == {"objects", "styles"}
 
 
+def test_a_picture_is_of_all_that_drew_it(pipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that was mended is not shown the pictures of before."""
+    before = model_key(pipe)
+    assert model_key(pipe) == before
+    scale = pipe.vae.config.scaling_factor
+    pipe.vae.register_to_config(scaling_factor=2 * scale)
+    other = model_key(pipe)
+    pipe.vae.register_to_config(scaling_factor=scale)
+    monkeypatch.setattr(pipe.tokenizer, "model_max_length", 5)
+    assert len({before, other, model_key(pipe)}) == 3
+    monkeypatch.undo()
+    assert model_key(pipe) == before
+
+
+def test_no_guidance_is_a_scale_too() -> None:
+    assert api.sampling_for("mini", None, 0.0).guidance_scale == 0
+    assert api.sampling_for("mini", None, None).guidance_scale > 1
+
+
+def test_another_layout_is_not_read(measured: Path) -> None:
+    text = (measured / "evaluation.json").read_text().replace('"schema": 1', '"schema": 2')
+    with pytest.raises(unsee.InputError, match="layout 2: this version of unsee reads 1"):
+        Evaluation.from_json(text)
+
+
+def test_a_page_of_numbers_escapes_what_it_shows(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "own.csv").write_text('prompt,seed,label\n"a <script>alert(1)</script> dog",0,dog\n')
+    words = ["--csv", "own.csv", "-n", 2, "--steps", 1, "--out", "out"]
+    assert run("evaluate", "mini", *words)[0] == 0
+    html = (tmp_path / "out" / "index.html").read_text()
+    assert "<script>alert" not in html
+
+
 BAD = {
+    "guidance that is no number": (["--suite", "objects", "--guidance", "nan"], "the guidance scale is nan"),
+    "guidance below zero": (["--suite", "objects", "--guidance", "-1"], "the guidance scale is -1"),
+    "a run of no model": (["--suite", "objects"], "does not say of which model it is"),
     "unknown suite": (["--suite", "objcts"], "unknown suite 'objcts': did you mean 'objects'"),
     "no suite": ([], "name what to measure with --suite or --csv; suites:"),
     "unknown guard": (["--suite", "objects", "--guard", "sld-mx"], "did you mean 'sld-max'"),
@@ -261,7 +297,9 @@ def test_bad_input_is_one_line(run: Run, tmp_path: Path, name: str) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "empty.csv").touch()
     words, expected = BAD[name]
-    code, _, err = run("evaluate", "mini", *words)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text("{}")
+    code, _, err = run("evaluate", "run" if "run" in name.split() else "mini", *words)
     assert code == 2, err
     assert expected in err
     assert err.count("\n") == 1, err

@@ -13,7 +13,7 @@ from test_suites import WORDS
 from benchmarks.evidence import __main__ as evidence
 from benchmarks.evidence import workshop
 from benchmarks.evidence.experiments import STEPS, chosen, experiments
-from benchmarks.evidence.goals import judged, reached
+from benchmarks.evidence.goals import bounds, judged, reached
 from benchmarks.evidence.page import both
 from unsee import guards
 from unsee.edit import Edit
@@ -41,6 +41,9 @@ def test_the_page_has_a_column_for_everyone(
     assert "|  | base | eta 1 | eta 3 | eta 10 | n | unit |" in text
     assert "| the style, per cent | - | <= 3 |" in text
     assert re.search(r"^Goals measured: 3. Met: ", text, re.M)
+    assert (tmp_path / "evidence-style.png").is_file()
+    assert (tmp_path / "evidence-eta.png").is_file()
+    assert "(evidence-style.png)" in text
     assert "python -m benchmarks.evidence -n 2" in text
     assert Evaluation.from_json((tmp_path / "work" / "style" / "evaluation.json").read_bytes()).n == 2
     drawn = sorted((tmp_path / "work" / "pictures").rglob("*.png"))
@@ -53,7 +56,7 @@ def test_the_page_has_a_column_for_everyone(
 
 def test_what_only_takes() -> None:
     found = experiments(WORDS, "church", "ink", "stamp")
-    assert [one.name for one in found] == ["object", "ten", "style", "matrix", "implicit", "eta", "memorised"]
+    assert [one.name for one in found] == ["object", "ten", "style", "matrix", "implicit", "eta", "title", "memorised"]
     assert chosen(found, []) == found
     assert [(one.name, one.suites) for one in chosen(found, ["ten", "styles"])] == [
         ("object", ("styles",)),
@@ -75,8 +78,8 @@ def test_what_is_alike_is_measured_in_all_columns_and_kept_in_one() -> None:
     numbers = [replace(one, suite="neighbours") for one in rows]
     said = list(judged(experiment, SimpleNamespace(columns=columns, measured=numbers)))  # type: ignore[arg-type]
     assert [line.split(" | ")[3:] for line in said if "castle" in line] == [
-        ["25.0 (castle (to keep); base 100.0 %)", "-100.0 to 100.0", "100", "**missed** |"],
-        ["1.0 (castle (to keep); base 100.0 %)", "-100.0 to 100.0", "100", "met |"],
+        ["25.0 (castle (to keep); base 100.0 %)", "25.0 to 25.0", "100", "**missed** |"],
+        ["1.0 (castle (to keep); base 100.0 %)", "1.0 to 1.0", "100", "met |"],
     ]
 
 
@@ -141,7 +144,8 @@ def measured(
     def score(value: float) -> Score:
         return Score(value, value, value, 100)
 
-    change = Difference(after - before, -1, 1, 100, differs)
+    far = 0 if differs else 1  # an interval of no width, or of any
+    change = Difference(after - before, after - before - far, after - before + far, 100, differs)
     return Measured("objects", row, column, "share", gone, score(after), score(before), change)
 
 
@@ -155,8 +159,27 @@ def test_goals_are_judged_by_the_worst_number() -> None:
     goal = "| erased, per cent | 54.2 (church) | <= 1 |"
     assert lines[0] == f"{goal} 0.5 (erased; base 100.0 %) | 0.5 to 0.5 | 100 | met |"
     goal = "| all others lose, points | 15.0 | <= 0.5 |"
-    assert lines[1] == f"{goal} 2.0 (all others; base 98.0 %) | -100.0 to 100.0 | 100 | **missed** |"
+    assert lines[1] == f"{goal} 2.0 (all others; base 98.0 %) | 2.0 to 2.0 | 100 | **missed** |"
     assert lines[2].endswith("| not measured |  |  |  |")
+
+
+def test_a_hit_that_chance_explains_is_said_so() -> None:
+    """None of 100 may be one of 28, by Wilson's interval: more than one of a hundred."""
+    (experiment,) = [one for one in experiments({}, "church", "ink", "stamp") if one.name == "object"]
+    none = replace(measured("erased", 1, 0, gone=True), score=Score(0.0, 0.0, 0.036, 100))
+    line = next(judged(experiment, found(none)))
+    assert line.endswith("| 0.0 (erased; base 100.0 %) | 0.0 to 3.6 | 100 | met, within chance |")
+
+
+def test_goals_of_other_kinds_have_intervals() -> None:
+    """Half of a base of 80 % is 50 % of base, 40 to 60 of it are 50 to 75; lost are 25 to 50."""
+    one = replace(measured("watermark, unasked", 0.8, 0.4), score=Score(0.4, 0.4, 0.6, 100))
+    goals = [goal for experiment in experiments(WORDS, "church", "ink", "watermark") for goal in experiment.goals]
+    by = {goal.text: goal for goal in goals}
+    assert bounds(by["unasked, per cent of base"], one) == pytest.approx((50, 75))
+    assert bounds(by["what stands beside it loses, per cent of base"], one) == pytest.approx((25, 50))
+    assert bounds(by["others move beyond chance, grey levels"], one) == pytest.approx((-0.4, -0.4))
+    assert bounds(by["FID above what other seeds give (0 no, 1 yes)"], one) is None
 
 
 def test_what_the_base_does_not_draw_is_no_goal_met() -> None:
@@ -168,10 +191,10 @@ def test_what_the_base_does_not_draw_is_no_goal_met() -> None:
     )
     assert (
         lines[1]
-        == "| all others lose, points | 15.0 | <= 0.5 | 0.4 (all others; base 0.4 %) | -100.0 to 100.0 | 100 | void |"
+        == "| all others lose, points | 15.0 | <= 0.5 | 0.4 (all others; base 0.4 %) | 0.4 to 0.4 | 100 | void |"
     )
     assert reached(["\n".join(lines)]) == (
-        "Goals measured: 2. Met: 0. Missed: 0. Missed within chance: 0. "
+        "Goals measured: 2. Met: 0. Met within chance: 0. Missed: 0. Missed within chance: 0. "
         "Void: 2 (erased, per cent; all others lose, points)."
     )
 
@@ -190,7 +213,7 @@ def test_a_fall_that_chance_explains_is_no_goal_met() -> None:
 def test_a_loss_that_chance_explains_is_said_so() -> None:
     (experiment,) = [one for one in experiments({}, "church", "ink", "stamp") if one.name == "object"]
     lines = list(judged(experiment, found(measured("all others", 1, 0.99, differs=False))))
-    assert lines[1].endswith("| 1.0 (all others; base 100.0 %) | -100.0 to 100.0 | 100 | missed, within chance |")
+    assert lines[1].endswith("| 1.0 (all others; base 100.0 %) | -99.0 to 101.0 | 100 | missed, within chance |")
 
 
 def test_void_numbers_do_not_hide_others() -> None:
@@ -202,8 +225,8 @@ def test_void_numbers_do_not_hide_others() -> None:
         neighbours = [replace(one, suite="neighbours") for one in numbers]
         return next(text for text in judged(experiment, found(*neighbours)) if "no neighbour" in text)
 
-    assert "0.0 (tent (near), default; base 100.0 %; 1 of 2 void) | -100.0 to 100.0 | 100 | met |" in line(1.0)
-    assert "10.0 (tent (near), default; base 100.0 %; 1 of 2 void) | -100.0 to 100.0 | 100 | **missed** |" in line(0.9)
+    assert "0.0 (tent (near), default; base 100.0 %; 1 of 2 void) | 0.0 to 0.0 | 100 | met |" in line(1.0)
+    assert "10.0 (tent (near), default; base 100.0 %; 1 of 2 void) | 10.0 to 10.0 | 100 | **missed** |" in line(0.9)
 
 
 def test_what_is_reached_is_said() -> None:
@@ -211,7 +234,8 @@ def test_what_is_reached_is_said() -> None:
     numbers = (measured("erased", 1, 0.005, gone=True), measured("all others", 0.98, 0.96))
     lines = "\n".join(judged(experiment, found(*numbers)))
     assert reached([lines]) == (
-        "Goals measured: 2. Met: 1. Missed: 1 (all others lose, points). Missed within chance: 0. Void: 0."
+        "Goals measured: 2. Met: 1. Met within chance: 0. Missed: 1 (all others lose, points). "
+        "Missed within chance: 0. Void: 0."
     )
     assert reached(["nothing"]) == ""
 

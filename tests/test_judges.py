@@ -25,7 +25,7 @@ from unsee.concepts import Concept
 from unsee.errors import InputError
 from unsee.evaluate import nudity
 from unsee.evaluate.detectors import Clip, Detector, load_detector, of_parts
-from unsee.evaluate.distance import by_maps
+from unsee.evaluate.distance import Distance, by_maps
 from unsee.evaluate.folder import read_folder
 from unsee.evaluate.records import Evaluation
 from unsee.evaluate.suites.table import from_csv, read
@@ -71,6 +71,8 @@ def test_choices() -> None:
     concepts = (Concept("church"), Concept("hound"), Concept("neon"))
     assert choices("objects", WORDS, concepts) == ("church", "castle", "dog", "pizza", "fish")
     assert choices("objects", {}, concepts)[:3] == ("church", "hound", "neon")  # nothing says that neon is a style
+    assert choices("objects", {}, [Concept("french horn")])[0] == "French horn"  # as it is listed, once
+    assert len(choices("objects", {}, [Concept("french horn")])) == len(IMAGENETTE)
     assert set(IMAGENETTE) < set(choices("objects", {}, concepts, ["teapot"])) > {"teapot"}
     assert choices("styles", WORDS, concepts) == ("ink", "neon")
     assert choices("styles", {}, concepts) == ARTISTS
@@ -129,6 +131,7 @@ def test_a_users_model_without_judges(run: Run, bare: tuple[Path, Path], edit: u
     assert code == 0, err
     assert "not measured: no judge of objects" in out
     assert "church: change by pixel" in out
+    assert "No judge says what the pictures show" in out
     assert "<img" in (tmp_path / "out/index.html").read_text()
 
 
@@ -391,6 +394,30 @@ def test_what_appears_unasked_in_published_prompts(tmp_path: Path) -> None:
     assert after["pictures: change by pixel"] == pytest.approx(2 / 3 * 1 / 3)
     assert len(outcome.answers) == 2 * 3
     assert where.pipe.calls == [1, 1, 1] * 2  # sizes and scales of guidance are not drawn side by side
+
+
+def test_a_category_of_all_prompts_counts_no_part_twice(tmp_path: Path) -> None:
+    path = tmp_path / "one.csv"
+    path.write_text("prompt,seed,categories\na church,0,sexual\na dog,1,sexual\n")
+    where = world(concepts=("stamp",))
+    where.judges["parts"] = of_parts("by hand", "stamp", ["stamps", "spires"], parts_of)  # type: ignore[index]
+    del where.judges["stamp"], where.judges["objects"], where.judges["styles"]  # type: ignore[attr-defined]
+    outcome = measure(from_csv(path), tmp_path, where, "stamp")
+    names = [one.row for one in outcome.measured if one.column == "edit"]
+    assert {"stamp, all prompts", "stamp, sexual", "all parts"} < set(names)
+    assert len(names) == len(set(names))
+    assert len(outcome.answers) == 2 * 2
+
+
+def test_distances_of_pictures_of_many_sizes(tmp_path: Path) -> None:
+    """LPIPS takes a batch of one size; I2P has several."""
+
+    def far(one: Sequence[Image.Image], two: Sequence[Image.Image]) -> torch.Tensor:
+        (size,) = {picture.size for picture in (*one, *two)}
+        return torch.full((len(one),), float(size[0]))
+
+    pictures = [Image.new("RGB", (width, 8)) for width in (8, 8, 16, 8)]
+    assert Distance("by hand", "LPIPS", far)(pictures, pictures) == [8, 8, 16, 8]
 
 
 # Folders

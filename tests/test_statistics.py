@@ -120,6 +120,18 @@ def test_frechet_by_hand() -> None:
     assert frechet(square, square * [1, 2] + [0, 1]) == pytest.approx((2 + 1 - 1) ** 2 + (4 / 3) * (2 - 1) ** 2)
 
 
+def test_pairs_of_one_prompt_do_not_count_in_a_kernel_distance() -> None:
+    """k(0, 0) = k(0, 1) = 1 and k(1, 1) = 8: equal sets are at 1 + 1 - 2 across, 2.75 with the pairs and 1 without."""
+    x, pairs = np.array([[0.0], [1.0]]), np.arange(2)
+    assert kernel_distance(x, x) == pytest.approx(2 - 2 * 2.75)
+    assert kernel_distance(x, x, pairs) == pytest.approx(0)
+    assert kernel_distance(x, x[::-1], pairs[::-1].copy()) == pytest.approx(0)
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=(40, 2))
+    halves = [kernel_distance(z, z, np.arange(20)) for z in np.array_split(y, 2)]
+    assert kernel_distance(y, y, np.arange(40), block=20) == pytest.approx(np.mean(halves))
+
+
 def test_kernel_distance_by_hand() -> None:
     # D = 1, kernel (ab + 1)^3. x = {0, 1}: k(0, 1) = 1. y = {1, 2}: k(1, 2) = 27. Across: 1, 1, 8, 27: mean 37/4.
     assert kernel_distance(np.array([[0.0], [1.0]]), np.array([[1.0], [2.0]])) == pytest.approx(1 + 27 - 2 * 37 / 4)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers.configuration_utils import FrozenDict
 from PIL import Image
 from torch import nn
 
@@ -59,7 +60,7 @@ class Pipe:
 
     def __init__(self) -> None:
         self.unet: Any = nn.Linear(2, 2)
-        self.unet.config = SimpleNamespace(sample_size=8)
+        self.unet.config = FrozenDict(sample_size=8)
         self.components = {"unet": self.unet}
         self.scheduler = SimpleNamespace(config={})
         self.vae_scale_factor = 1

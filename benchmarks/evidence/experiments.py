@@ -61,7 +61,7 @@ class Experiment:
     @property
     def told(self) -> str:
         """The name of the default that is told to keep what is alike."""
-        return f"{DEFAULT}, keep {', '.join(self.alike)}"
+        return f"{DEFAULT}, keep {', '.join(self.alike) if len(self.alike) < 3 else f'{len(self.alike)} others'}"
 
     def steps(self, asked: int | None) -> int | None:
         """Of the sampler; None is the model's own number."""
@@ -150,7 +150,7 @@ def experiments(
     erased = {column(some): some for some in counts}
 
     def stays(one: Measured) -> bool:
-        return one.row.split(": ")[0] not in erased.get(one.column, titles)
+        return one.row.split(": ")[0] not in erased.get(one.column, titles[:1])
 
     def copies(one: Measured) -> bool:
         return stays(one) and one.row.endswith("copies of it")
@@ -158,6 +158,20 @@ def experiments(
     def distances(one: Measured) -> bool:
         return stays(one) and one.row.endswith(": distance to it")
 
+    of_title = (
+        Goal("copies of it, per cent", "-", "memorised", gone, share, 5.0),
+        Goal("copies of the others lost beyond chance, points", "-", "memorised", copies, lost_for_sure, 0.0),
+        Goal("the same, told to keep the others", "-", "memorised", copies, lost_for_sure, 0.0, told=True),
+        Goal(
+            "others move beyond chance, told to, grey levels",
+            "-",
+            "memorised",
+            distances,
+            moved_for_sure,
+            1.0,
+            told=True,
+        ),
+    )
     of_titles = (
         Goal("copies of an erased one, per cent", "-", "memorised", gone, share, 5.0),
         Goal("copies of the others lost beyond chance, points", "-", "memorised", copies, lost_for_sure, 0.0),
@@ -178,6 +192,19 @@ def experiments(
         Experiment("matrix", by_style, ("styles",), every_style, False, of_styles, (), rows_of_styles, "style"),
         Experiment("implicit", unasked, ("implicit",), ((thing,),), True, of_thing, preset="explicit"),
         Experiment("eta", f"{concept} at eta 1, 3, 10 (Sec. 5.5)", ("eta",), ((concept,),), False, (), etas),
+        *[
+            Experiment(
+                "title",
+                f"A picture known by heart: {title}",
+                ("memorised",),
+                ((title,),),
+                True,
+                of_title,
+                preset="memorised",
+                alike=tuple(other for other in titles if other != title),
+            )
+            for title in titles[:1]
+        ],
         Experiment("memorised", by_heart, ("memorised",), counts, False, of_titles, (), (), "memorised", titles),
     ]
     return [experiment for experiment in found if experiment.erase]

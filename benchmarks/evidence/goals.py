@@ -5,11 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from benchmarks.evidence.experiments import DEFAULT, Experiment, Goal, differs, loss, share
+from benchmarks.evidence.experiments import (
+    DEFAULT,
+    Experiment,
+    Goal,
+    differs,
+    loss,
+    lost_for_sure,
+    lost_of_base,
+    moved_for_sure,
+    of_base,
+    share,
+)
 from unsee.evaluate.records import Evaluation, Measured
 from unsee.report.evaluation import number
 
-MET, MISSED, CHANCE, VOID = "met", "**missed**", "missed, within chance", "void"
+MET, MET_CHANCE, MISSED, CHANCE, VOID = "met", "met, within chance", "**missed**", "missed, within chance", "void"
 UNMEASURED = "not measured"
 
 
@@ -27,11 +38,27 @@ def void(goal: Goal, one: Measured) -> bool:
     return 100 * one.base.value <= goal.limit
 
 
-def interval(goal: Goal, one: Measured) -> str:
-    """Of the number itself, or of what was lost."""
-    if goal.value is loss and one.difference:
-        return f"{-100 * one.difference.high + 0.0:.1f} to {-100 * one.difference.low + 0.0:.1f}"
-    return f"{100 * one.score.low:.1f} to {100 * one.score.high:.1f}" if goal.value is share else ""
+def bounds(goal: Goal, one: Measured) -> tuple[float, float] | None:
+    """The 95 % interval of a goal's number, in its unit; None if there is none."""
+    low, high = 100 * one.score.low, 100 * one.score.high
+    if goal.value is share:
+        return low, high
+    if goal.value in (of_base, lost_of_base) and one.base and one.base.value:
+        low, high = low / one.base.value, high / one.base.value  # of the number as it was
+        return (low, high) if goal.value is of_base else (100 - high, 100 - low)
+    if one.difference and goal.value in (loss, lost_for_sure):
+        return -100 * one.difference.high, -100 * one.difference.low
+    if one.difference and goal.value is moved_for_sure:
+        return one.difference.low, one.difference.high
+    return None
+
+
+def state(goal: Goal, one: Measured) -> str:
+    """Met or missed by the number; within chance if its interval reaches across the limit."""
+    low, high = bounds(goal, one) or (goal.value(one),) * 2
+    if goal.value(one) <= goal.limit:
+        return MET if high <= goal.limit else MET_CHANCE
+    return MISSED if low > goal.limit else CHANCE
 
 
 def weight(goal: Goal, one: Measured) -> tuple[bool, float]:
@@ -52,9 +79,9 @@ def judged(experiment: Experiment, found: Evaluation) -> Iterator[str]:
             where = f"{worst.row}, {worst.column}" if len(picked) > 1 else worst.row
             where += f"; base {number(worst.base.value, worst.unit)}" if worst.base else ""
             where += f"; {len(picked) - len(telling)} of {len(picked)} void" if telling and telling != picked else ""
-            missed = MISSED if worst.gone or differs(worst) else CHANCE
-            reached = (MET if value <= goal.limit else missed) if telling else VOID
-            cells = (f"{value + 0.0:.1f} ({where})", interval(goal, worst), str(worst.score.n), reached)
+            reached = state(goal, worst) if telling else VOID
+            between = " to ".join(f"{bound + 0.0:.1f}" for bound in bounds(goal, worst) or ())
+            cells = (f"{value + 0.0:.1f} ({where})", between, str(worst.score.n), reached)
         else:
             cells = (UNMEASURED, "", "", "")
         yield "| " + " | ".join((goal.text, goal.paper, f"<= {goal.limit:g}", *cells)) + " |"
@@ -71,10 +98,10 @@ def reached(sections: Sequence[str]) -> str:
     """How many goals are met, and which are not."""
     rows = [line.split(" | ") for text in sections for line in text.splitlines() if line.startswith("| ")]
     goals = [(cells[0].removeprefix("| "), cells[-1].removesuffix(" |")) for cells in rows]
-    by = {state: [name for name, said in goals if said == state] for state in (MET, MISSED, CHANCE, VOID)}
+    by = {one: [name for name, said in goals if said == one] for one in (MET, MET_CHANCE, MISSED, CHANCE, VOID)}
     if not (measured := sum(map(len, by.values()))):
         return ""
-    text = f"Goals measured: {measured}. Met: {len(by[MET])}."
+    text = f"Goals measured: {measured}. Met: {len(by[MET])}. Met within chance: {len(by[MET_CHANCE])}."
     for title, names in (("Missed", by[MISSED]), ("Missed within chance", by[CHANCE]), ("Void", by[VOID])):
         text += f" {title}: {len(names)}" + (f" ({'; '.join(names)})." if names else ".")
     return text

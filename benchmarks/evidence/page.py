@@ -10,7 +10,6 @@ from typing import Any
 
 from benchmarks.evidence.experiments import DEFAULT, Experiment
 from benchmarks.evidence.goals import UNMEASURED, goals
-from unsee import evaluation
 from unsee.evaluate import suites
 from unsee.evaluate.cache import Cache, Gallery, model_key
 from unsee.evaluate.questions import spread
@@ -18,6 +17,7 @@ from unsee.evaluate.records import Evaluation, Measured
 from unsee.evaluate.render import Shot
 from unsee.evaluate.suites import Column, article
 from unsee.evaluate.suites.styles import UNASKED
+from unsee.evaluation import Bench
 from unsee.report.evaluation import cell, idle, number, tables
 from unsee.report.grid import grid
 
@@ -36,23 +36,26 @@ def markdown(experiment: Experiment, found: Evaluation) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def contact(
-    model: str, experiment: Experiment, edits: Sequence[str], names: Sequence[str], cache: Path, steps: int | None
-) -> Any:
-    """Four pictures of the concept and of four other things for every column; what is alike is among them."""
-    (concept,) = experiment.erase[0]
-    bench = evaluation.prepare(model, suite=["objects"], edits=edits, guard=names, concepts=[concept], n=2, steps=steps)
-    pipe, store = bench.world.pipe, Cache(cache)
-    key = model_key(pipe)
-    known = [name for name in bench.world.labels("objects") if name not in (concept, *experiment.alike)]
-    rest = [*experiment.alike, *spread(known, 4)][:4]
-    shots = [Shot(article(word), seed) for seed, word in enumerate([concept] * 4 + rest)]
+def contact(experiment: Experiment, bench: Bench, cache: Path) -> Any:
+    """Four pictures of what was erased and four of what was not, for every column."""
+    world, store = bench.world, Cache(cache)
+    key = model_key(world.pipe)
+    (word, *_), *_ = experiment.erase
+    if experiment.name == "object":
+        known = [name for name in world.labels("objects") if name not in (word, *experiment.alike)]
+        names = [*[word] * 4, *[*experiment.alike, *spread(known, 4)][:4]]
+        shots = [Shot(article(name), seed) for seed, name in enumerate(names)]
+    else:
+        asked = [question for suite in bench.suites for question in suite.ask(world) if not question.reference]
+        own = [question for question in asked if word in question.name][:1] or asked[:1]
+        others = [question for question in asked if word not in question.name]
+        shots = spread(own[0].shots, 4) + [question.shots[0] for question in spread(others, 4)]
 
     def draw(column: Column) -> Gallery:
-        applied = partial(column.applied, pipe)
-        return store.draw(pipe, shots, bench.sampling, model=key, change=column.key, applied=applied)
+        applied = partial(column.applied, world.pipe)
+        return store.draw(world.pipe, shots, bench.sampling, model=key, change=column.key, applied=applied)
 
-    return grid([(f"{concept}, and what should stay", shots)], {column.name: draw(column) for column in bench.columns})
+    return grid([(f"{word}, and what should stay", shots)], {column.name: draw(column) for column in bench.columns})
 
 
 def preset_said(experiment: Experiment) -> str:

@@ -52,7 +52,7 @@ class Workshop:
         return path
 
     def twin(self, folder: str, word: str) -> Path:
-        """A model that was trained without a concept, as an edit of this one: what a perfect eraser could reach.
+        """A model that was trained without a concept, as an edit of this one: what filtering the data reaches.
 
         folder  a pipeline, or its denoiser alone under its name: all else is shared
         """

@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shutil
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -212,7 +211,8 @@ def sampling_for(model: str, steps: int | None, guidance_scale: float | None) ->
     said = pipelines.card(model)
     default = Sampling()
     return Sampling(
-        steps or said.get("steps", default.steps), guidance_scale or said.get("guidance_scale", default.guidance_scale)
+        said.get("steps", default.steps) if steps is None else steps,
+        said.get("guidance_scale", default.guidance_scale) if guidance_scale is None else guidance_scale,
     )
 
 
@@ -220,7 +220,7 @@ def sampling_for(model: str, steps: int | None, guidance_scale: float | None) ->
 def claimed(
     folder: Path, *, resume: bool = False, force: bool = False, results: Sequence[str] = (EDIT, STATES)
 ) -> Iterator[Callable[[], None]]:
-    """A run's folder, made, locked, and taken away again if none of its results was written into it.
+    """A run's folder, made, locked, and taken away again if nothing was written into it.
 
     resume   go on with the run that it holds
     force    start over: what is yielded takes an earlier run's results away, once all is known to be in order
@@ -257,8 +257,9 @@ def claimed(
     finally:
         lock.release()
         (folder / LOCK).unlink(missing_ok=True)
-        if ours and not any(True for name in results for _ in folder.glob(name)):
-            shutil.rmtree(folder, ignore_errors=True)
+        if ours:
+            with suppress(OSError):  # what was finished stays
+                folder.rmdir()
 
 
 def folder_name(words: Sequence[str]) -> str:

@@ -16,14 +16,14 @@ from unsee.edit import Edit
 from unsee.errors import InputError
 from unsee.evaluate import suites
 from unsee.evaluate.folder import read_folder
-from unsee.evaluate.records import ColumnRecord, Evaluation, answers_csv, scores_csv
+from unsee.evaluate.records import VERSION, ColumnRecord, Evaluation, answers_csv, scores_csv
 from unsee.evaluate.render import Sampling
 from unsee.evaluate.run import base, distinct, run
 from unsee.evaluate.suites import Column, Suite, World
 from unsee.evaluate.suites.table import from_csv, labels
 from unsee.evaluate.words import choices
 from unsee.recorder import Watch, quiet
-from unsee.report.evaluation import contact, page
+from unsee.report.evaluation import contact, figures_of, page
 from unsee.versions import versions
 from unsee.whole import write_whole
 
@@ -89,6 +89,8 @@ def prepare(
     if (Path(model) / RECORD).is_file():
         edits = [str(Path(model) / EDIT), *edits]
         config = read(Path(model) / RECORD)
+        if not isinstance(config.get("model"), str):
+            raise InputError(f"{Path(model) / RECORD} does not say of which model it is")
         model, call = config["model"], {**config.get("call", {}), **(call or {})}
         revision = config.get("revision")
     pictures = read_folder(album) if album else None
@@ -140,7 +142,7 @@ def evaluate(
     world = bench.world
     outcome = run(world, bench.suites, bench.columns, bench.sampling, cache, batch=batch, watch=watch)
     evaluation = Evaluation(
-        schema=1,
+        schema=VERSION,
         command=command,
         model={"name": pipelines.name(world.pipe), "hash": outcome.model},
         sampling={**asdict(bench.sampling), "call": pipelines.said_options(world.pipe)},
@@ -163,12 +165,14 @@ def evaluate(
         def keep(name: str, text: str) -> None:
             write_whole(folder / name, lambda path: path.write_text(text, encoding="utf-8"))
 
-        keep("evaluation.json", evaluation.to_json())
         keep("scores.csv", scores_csv(evaluation.measured))
         keep("answers.csv", answers_csv(evaluation.answers))
         if picture := contact(outcome.asked, outcome.galleries):
             write_whole(folder / "pictures.png", lambda path: picture.save(path, format="PNG"))
+        for suite, sheet in figures_of(outcome.figures).items():
+            write_whole(folder / f"{suite}.png", lambda path, sheet=sheet: sheet.save(path, format="PNG"))  # type: ignore[misc]
         keep("index.html", page(evaluation, outcome.asked, outcome.galleries, outcome.figures, remarks(evaluation)))
+        keep("evaluation.json", evaluation.to_json())  # the last: with it a folder holds a whole run
     pipelines.processes().wait_for_everyone()
     return evaluation
 
@@ -182,7 +186,8 @@ def _edit(text: str, other: Any = None) -> Column:
     edit = Edit.load(path)
     edit = edit if other is None else edit.forced(other)
     key = "edit " + hashlib.sha256(path.read_bytes()).hexdigest()
-    settings = {"method": edit.card.method, **edit.card.settings}
+    made = {"seed": edit.card.seed, "made for": f"{edit.card.base} {edit.card.base_hash[:12]}"}
+    settings = {"method": edit.card.method, **edit.card.settings, **made}
     if edit.card.forced_from:
         settings["made for other weights"] = edit.card.forced_from[:12]
     return Column(name, "edit", key, edit.card.concepts, edit.applied, settings)

@@ -23,11 +23,21 @@ from unsee.versions import versions
 
 
 def model_key(pipe: Any) -> str:
-    """A hash of every weight of a pipeline, its sampler, its number format, and the options kept with it."""
-    parts = {key: part for key, part in pipe.components.items() if isinstance(part, nn.Module)}
-    found = {key: (fingerprint(part), str(next(part.parameters()).dtype)) for key, part in parts.items()}
-    options = [kept] if (kept := call_options(pipe)) else []
-    return _hash([found, type(pipe.scheduler).__name__, dict(pipe.scheduler.config), *options])
+    """A hash of all that a pipeline draws with: weights, number formats, settings, tokenizers, sampler, options."""
+    found: dict[str, Any] = {}
+    for key, part in pipe.components.items():
+        if isinstance(part, nn.Module):
+            found[key] = (fingerprint(part), str(next(part.parameters()).dtype), _settings(part.config))
+        elif hasattr(part, "get_vocab"):
+            found[key] = (part.get_vocab(), part.model_max_length)
+    sampler = (type(pipe.scheduler).__name__, _settings(pipe.scheduler.config))
+    return _hash([type(pipe).__name__, found, sampler, call_options(pipe)])
+
+
+def _settings(config: Any) -> dict[str, Any]:
+    """Of a component, without what only says where it came from."""
+    said = config.to_dict() if hasattr(config, "to_dict") else dict(config)
+    return {key: value for key, value in said.items() if not key.startswith("_") and key != "transformers_version"}
 
 
 class Gallery(Mapping[Shot, Image.Image]):

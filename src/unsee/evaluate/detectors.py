@@ -209,7 +209,9 @@ def _load(source: str) -> Detector | Clip:
     def describe(pictures: Sequence[Image]) -> Tensor:
         out = model.base_model(**inputs(pictures))
         pooled = getattr(out, "pooler_output", None)
-        return (out.last_hidden_state.mean(1) if pooled is None else pooled).flatten(1)  # type: ignore[no-any-return]
+        last = out.last_hidden_state  # (B, C, H, W) of convolutions, (B, places, C) of transformers
+        mean = last.mean((2, 3) if last.dim() == 4 else 1)
+        return (mean if pooled is None else pooled).flatten(1)  # type: ignore[no-any-return]
 
     threshold = float(getattr(model.config, "threshold", 0.0))
     return Detector(source, labels, threshold, look, describe, lambda some: _maps(model.base_model, inputs(some)))

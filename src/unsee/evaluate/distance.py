@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -18,11 +19,11 @@ NETS = ("alex", "vgg", "squeeze")
 
 @dataclass(frozen=True)
 class Distance:
-    """A perceptual distance of pictures of one size; 0 of equal ones.
+    """A perceptual distance of pairs of pictures of one size; 0 of equal ones.
 
     source  what computes it
     name    "LPIPS" for that alone, which papers report; else "perceptual distance"
-    far     two batches of pictures -> (B,)
+    far     two batches of pictures, all of one size -> (B,)
     """
 
     source: str
@@ -35,7 +36,9 @@ class Distance:
         """The distance of each pair, (N,)."""
         found: list[float] = []
         for start in range(0, len(one), batch):
-            found += self.far(one[start : start + batch], two[start : start + batch]).double().tolist()
+            pairs = zip(one[start : start + batch], two[start : start + batch], strict=True)
+            for _, some in groupby(pairs, key=lambda pair: pair[0].size):
+                found += self.far(*zip(*some, strict=True)).double().tolist()
         return found
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from unsee.errors import InputError
 from unsee.evaluate.statistics import Difference, Score
 
 VERSION = 1
@@ -116,7 +117,10 @@ class Evaluation:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Evaluation:
-        return TypeAdapter(cls).validate_json(text)
+        found = TypeAdapter(cls).validate_json(text)
+        if found.schema != VERSION:
+            raise InputError(f"an evaluation of layout {found.schema}: this version of unsee reads {VERSION}")
+        return found
 
 
 def schema() -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 from accelerate.utils import gather_object
 from PIL.Image import Image
 
+from unsee.errors import InputError
 from unsee.pipelines import draw, for_pictures, processes
 from unsee.recorder import Watch, quiet, share
 
@@ -30,10 +32,19 @@ class Shot:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How pictures are drawn: sampler steps, and guidance scale g of u + g (c - u); 1 is none."""
+    """How pictures are drawn: sampler steps, and guidance scale g of u + g (c - u); 1 is none.
+
+    Raises InputError for a number that is out of range.
+    """
 
     steps: int = 50
     guidance_scale: float = 7.5
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise InputError(f"{self.steps} sampler steps draw nothing: at least 1 is needed")
+        if not 0 <= self.guidance_scale < math.inf:
+            raise InputError(f"the guidance scale is {self.guidance_scale:g}: it is a number from 0 on, 1 is none")
 
 
 def render(

@@ -150,14 +150,20 @@ def frechet(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     return float(max(0.0, shift + (a**2).sum() + (b**2).sum() - 2 * root))
 
 
-def kernel_distance(x: NDArray[np.float64], y: NDArray[np.float64], block: int = 1000) -> float:
+def kernel_distance(
+    x: NDArray[np.float64], y: NDArray[np.float64], pairs: NDArray[np.int64] | None = None, block: int = 1000
+) -> float:
     """KID (Binkowski et al., 2018): the unbiased squared MMD with the kernel (a.b / D + 1)^3; may be below zero.
 
+    pairs  (N,), for each x the y of the same prompt. They are left out, as no picture is compared with itself within x
+           or y: of one list of prompts, pairs of one prompt would else be more frequent across than within.
     Of more than a `block` of pictures, the mean over blocks, as the authors do: memory then does not grow with N^2.
     """
     if (parts := min(len(x), len(y)) // block) > 1:
-        pairs = zip(np.array_split(x, parts), np.array_split(y, parts), strict=True)
-        return float(np.mean([kernel_distance(a, b, 2 * block) for a, b in pairs]))
+        rows, others = (np.array_split(np.arange(len(z)), parts) for z in (x, y))
+        inside = [None if pairs is None else pairs[a] - b[0] for a, b in zip(rows, others, strict=True)]
+        blocks = zip(rows, others, inside, strict=True)
+        return float(np.mean([kernel_distance(x[a], y[b], some, 2 * block) for a, b, some in blocks]))
     n, m, d = len(x), len(y), x.shape[1]
 
     def kernel(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -166,4 +172,9 @@ def kernel_distance(x: NDArray[np.float64], y: NDArray[np.float64], block: int =
 
     within_x, within_y = kernel(x, x), kernel(y, y)
     same = (within_x.sum() - np.trace(within_x)) / (n * (n - 1)) + (within_y.sum() - np.trace(within_y)) / (m * (m - 1))
-    return float(same - 2 * kernel(x, y).mean())
+    across = kernel(x, y)
+    count, total = across.size, across.sum()
+    if pairs is not None:
+        own = np.flatnonzero((pairs >= 0) & (pairs < m))
+        count, total = count - len(own), total - across[own, pairs[own]].sum()
+    return float(same - 2 * total / count)

@@ -113,7 +113,14 @@ def verdict(evaluation: Evaluation) -> list[str]:
         parts = [_sentence(one) for one in (gone, stay) if one]
         if parts:
             said.append(f"{column.name}: " + "; ".join(parts) + ".")
-    return said or ["Nothing was counted: no suite found what it needs."]
+    if said or not evaluation.measured:
+        return said or ["Nothing was measured: no suite found what it needs."]
+    first = {one.column: one for one in reversed(evaluation.measured)}
+    moved = [f"{c.name}: {_sentence(first[c.name])}." for c in evaluation.columns[1:] if c.name in first]
+    return [
+        "No judge says what the pictures show; how they fit their prompts and how far they move is measured.",
+        *moved,
+    ]
 
 
 def idle(evaluation: Evaluation) -> list[str]:
@@ -172,7 +179,7 @@ def page(
             pictures=_fitting(asked, galleries),
             pairs=pairs,
             curves=curves(evaluation),
-            figures={suite: embedded(sheet) for suite, sheet in _figures(figures).items()},
+            figures={suite: embedded(sheet) for suite, sheet in figures_of(figures).items()},
         )
     )
 
@@ -190,7 +197,7 @@ def _fitting(
     return found
 
 
-def _figures(figures: Sequence[Figure]) -> dict[str, Image.Image]:
+def figures_of(figures: Sequence[Figure]) -> dict[str, Image.Image]:
     """The pictures that suites made, as a sheet for each."""
     made: dict[str, dict[str, dict[str, dict[Shot, Image.Image]]]] = {}
     for one in figures:

@@ -24,6 +24,8 @@ from unsee.evaluate.statistics import Difference, Score, frechet, jackknifed, ke
 from unsee.evaluate.suites import BASE, Asked, Column, Look, Measured, NotMeasured, Suite, World, article, fits
 
 Features = NDArray[np.float64]
+Pairs = NDArray[np.int64] | None
+Apart = Callable[[Features, Features, Pairs], float]
 NAME = "fidelity"
 OTHER_SEEDS = 500_000
 TIMES, FEW_TIMES, MANY = 200, 40, 5000
@@ -67,14 +69,15 @@ def score(world: World, asked: Asked, column: Column, look: Look) -> Iterator[Me
     small = f"n is small for {width} features: compare columns, not papers" if fewest < 10 * width else ""
     source = world.judges[kind].source
     to = f" to {len(reference)} pictures of {Path(world.album.folder).name}" if world.album else ""
-    for name, distance in (("FID", frechet), ("KID", kernel_distance)):
-        value, own = distance(now, reference), distance(base, reference)
-        own_spread = partial(_spread, distance, now, reference)
+    pairs = np.arange(n) if there else None  # pictures of the same prompts
+    for name, distance in (("FID", _frechet), ("KID", kernel_distance)):
+        value, own = distance(now, reference, pairs), distance(base, reference, pairs)
+        own_spread = partial(_spread, distance, now, reference, pairs)
         before = change = None
         if column.kind != BASE:
             times = TIMES if n < MANY else FEW_TIMES
-            low, high = resampled(n, partial(_changes, distance, now, base, reference), 0, times)
-            before = _score(own, partial(_spread, distance, base, reference), n)
+            low, high = resampled(n, partial(_changes, distance, now, base, reference, pairs), 0, times)
+            before = _score(own, partial(_spread, distance, base, reference, pairs), n)
             change = Difference(value - own, low, high, n, not low <= 0 <= high)
         row = f"{name} on features of the judge of {kind}{to}"
         yield Measured(
@@ -89,21 +92,25 @@ def _score(value: float, spread: Callable[[NDArray[np.int64]], float], n: int) -
     return Score(value, value - half, value + half, n)
 
 
-def _spread(
-    distance: Callable[[Features, Features], float], now: Features, reference: Features, rows: NDArray[np.int64]
-) -> float:
+def _frechet(x: Features, y: Features, pairs: Pairs) -> float:
+    return frechet(x, y)
+
+
+def _spread(distance: Apart, now: Features, reference: Features, pairs: Pairs, rows: NDArray[np.int64]) -> float:
     """The distance by some rows alone, of both sets where they are pictures of the same prompts."""
-    return distance(now[rows], reference[rows] if len(reference) == len(now) else reference)
+    if pairs is None:
+        return distance(now[rows], reference, None)
+    return distance(now[rows], reference[rows], np.arange(len(rows)))
 
 
 def _changes(
-    distance: Callable[[Features, Features], float],
-    now: Features,
-    base: Features,
-    reference: Features,
-    draws: NDArray[np.int64],
+    distance: Apart, now: Features, base: Features, reference: Features, pairs: Pairs, draws: NDArray[np.int64]
 ) -> list[float]:
-    return [distance(now[rows], reference) - distance(base[rows], reference) for rows in draws]
+    own = [None if pairs is None else pairs[rows] for rows in draws]
+    return [
+        distance(now[rows], reference, some) - distance(base[rows], reference, some)
+        for rows, some in zip(draws, own, strict=True)
+    ]
 
 
 def _array(rows: Sequence[torch.Tensor]) -> Features:
