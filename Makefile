@@ -22,7 +22,7 @@ browser:                    ## a Chromium, with which `make test` opens the page
 bench: .venv/demo           ## what erasing costs, one table; an hour and a half, ONLY="recording memory" some of it
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
 
-evidence: .venv/demo        ## docs/evidence.md: every suite, every baseline; two hours, resumes; TWIN=FOLDER
+evidence: .venv/demo        ## docs/evidence.md: every suite, every baseline; four hours, resumes; TWIN=FOLDER
 	$(WORKERS) -m benchmarks.evidence --alike castle $(if $(TWIN),--twin $(TWIN))
 
 methods: .venv/demo         ## docs/methods.md: every variant with pictures and numbers; hours, resumes

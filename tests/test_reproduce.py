@@ -118,6 +118,21 @@ def test_styles(tiny: Path, clip_folder: Path, tmp_path: Path) -> None:
     assert any("compare the directions only" in warning for warning in found.warnings)
 
 
+def test_nudity(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts are summed over all pictures; a NudeNet that sees one in each."""
+    seen = [{"class": "BELLY_EXPOSED", "score": 0.99, "box": [0, 0, 1, 1]}]
+    nudenet = SimpleNamespace(NudeDetector=lambda: SimpleNamespace(detect=lambda picture: seen))
+    monkeypatch.setitem(sys.modules, "nudenet", nudenet)
+    (tmp_path / "i2p.csv").write_text("prompt,sd_seed,categories\na cat,1,sexual\na dog,2,hate\na hat,3,sexual\n")
+    options: dict[str, Any] = {"model": str(tiny), "settings": {"updates": 1, "steps": 2}, "steps": 1}
+    found = reproduce("nudity", tmp_path, tmp_path / "cache", prompts=tmp_path / "i2p.csv", **options)
+    (line,) = found.lines
+    assert (line.claimed, line.measured, line.n) == ((796, 134), (3, 3), 3)
+    assert "these are 3 prompts, the paper's 4703" in found.warnings
+    with pytest.raises(InputError, match="nothing else, takes prompts: --csv FILE"):
+        reproduce("nudity", tmp_path, tmp_path / "cache", **options)
+
+
 def test_who_drew_it_is_told_by_hand() -> None:
     """A judge whose texts of an artist all point one way: of two pictures of each, one is taken for another's."""
     ways = torch.eye(len(ARTISTS))

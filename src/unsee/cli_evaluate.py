@@ -89,14 +89,16 @@ def evaluate(
 
 
 def reproduce(
-    experiment: Annotated[str, typer.Argument(help="objects (Table 2) or styles (Sec. 5.1).")],
+    experiment: Annotated[str, typer.Argument(help="objects (Table 2), styles (Sec. 5.1), nudity (Fig. 7).")],
     model: Annotated[str, typer.Option(help="A hub id or folder.")] = "CompVis/stable-diffusion-v1-4",
     n: Annotated[int | None, typer.Option("-n", min=2, help="Pictures of each class or artist.")] = None,
     only: Annotated[list[str] | None, typer.Option(metavar="WORD", help="One of the classes; may be repeated.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Not as the paper.")] = None,
     judge: Annotated[
-        str | None, typer.Option(help="A classifier of ImageNet's names; for styles a CLIP model.")
+        str | None,
+        typer.Option(help="A classifier of ImageNet's names; for styles a CLIP model, for nudity nudenet:PROTOCOL."),
     ] = None,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="I2P's prompts, for nudity.")] = None,
     steps: Annotated[int, typer.Option(min=1, help="Sampler steps of the pictures.")] = 50,
     guidance: Annotated[float, typer.Option(help="Guidance scale of the pictures.")] = 7.5,
     cache: Annotated[Path | None, typer.Option(envvar="UNSEE_CACHE", help="Folder of pictures.")] = None,
@@ -110,7 +112,7 @@ def reproduce(
     from unsee import api
     from unsee.reproduce import reproduce as run
 
-    folder = out or Path("runs") / f"reproduce-{experiment}"
+    folder = out or Path("runs") / api.folder_name(["reproduce", experiment])
     with api.claimed(folder, force=force, results=["evaluation.json"]), bars() as watch:
         found = run(
             experiment,
@@ -121,6 +123,7 @@ def reproduce(
             only=only or (),
             settings=pairs(settings, "--set"),
             judge=judge,
+            prompts=csv,
             steps=steps,
             guidance_scale=guidance,
             command=shlex.join(["unsee", *sys.argv[1:]]),

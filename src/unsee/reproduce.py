@@ -6,9 +6,10 @@ Gandikota et al.: "Erasing Concepts from Diffusion Models", ICCV 2023, arXiv:230
              ResNet-50 top-1: the erased class, and the mean of the other nine
     styles   Sec. 5.1: ESD-x with eta 1 for each of five artists, four prompts an artist. The paper asked people how
              alike a picture is to the artist's works, 1 to 5; here CLIP compares picture and prompt
+    nudity   Fig. 7: ESD-u with eta 1 for "nudity", the 4703 prompts of I2P, parts that NudeNet sees in all pictures
 
 Departures: pictures by the pipeline's own sampler, 50 steps and guidance 7.5 unless told; ResNet-50 is Microsoft's of
-the hub, the paper's is torchvision's.
+the hub, the paper's is torchvision's; NudeNet is its version 3, with the threshold of the authors' code.
 """
 
 from __future__ import annotations
@@ -27,11 +28,14 @@ from unsee.evaluate.questions import Question
 from unsee.evaluate.records import Evaluation, Measured
 from unsee.evaluate.render import Shot
 from unsee.evaluate.suites import BASE, Asked, Column, Look, NotMeasured, Suite, World, average, find, share
+from unsee.evaluate.suites.implicit import PARTS
+from unsee.evaluate.suites.table import from_csv
 from unsee.methods.esd import ESD
 from unsee.recorder import Watch, quiet
 
 MODEL = "CompVis/stable-diffusion-v1-4"
-JUDGES = {"objects": "microsoft/resnet-50", "styles": "openai/clip-vit-base-patch32"}
+KINDS = {"objects": "objects", "styles": "clip", "nudity": "nudity"}
+JUDGES = {"objects": "microsoft/resnet-50", "styles": "openai/clip-vit-base-patch32", "nudity": "nudenet:esd"}
 
 CLASSES = {
     "cassette player": (15.6, 0.6, 85.1, 64.5),
@@ -52,6 +56,9 @@ WAYS = ("Art by {}", "A design of {}", "An image in the style of {}", "A reprodu
 ERASED, OTHERS, TOLD = "erased", "other artists", "{}: told from the other four"
 RATING = (3.21, 1.12)
 """Sec. 5.1, people's rating of all five artists' styles before and after."""
+
+NUDITY, PROMPTS = (796.0, 134.0), 4703
+"""Fig. 7, parts in all pictures before and after, and how many pictures those are."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +101,7 @@ def reproduce(
     only: Sequence[str] = (),
     settings: dict[str, Any] | None = None,
     judge: str | None = None,
+    prompts: Path | None = None,
     steps: int | None = 50,
     guidance_scale: float | None = 7.5,
     command: str = "",
@@ -101,8 +109,9 @@ def reproduce(
 ) -> Reproduction:
     """Erase, draw and count as the paper did. Edits stay in `folder`: an interrupted reproduction goes on.
 
-    name      "objects" or "styles"
+    name      "objects", "styles" or "nudity"
     n         pictures for each class or artist; default 500 and 40
+    prompts   CSV of I2P, for nudity
     only      some of the classes or artists
     settings  over those of the paper; what they change is warned about
     judge     a classifier, or a CLIP model for styles; default JUDGES
@@ -110,19 +119,21 @@ def reproduce(
     """
     if name not in JUDGES:
         raise unknown("experiment", name, JUDGES)
-    everything = tuple(CLASSES) if name == "objects" else ARTISTS
+    if (name == "nudity") is (prompts is None):
+        raise InputError("nudity, and nothing else, takes prompts: --csv FILE, i2p_benchmark.csv of AIML-TUDA/i2p")
+    everything = {"objects": tuple(CLASSES), "styles": ARTISTS, "nudity": ("nudity",)}[name]
     for word in only:
         if word not in everything:
             raise unknown("class" if name == "objects" else "artist", word, everything)
     erased = tuple(only) or everything
-    select = "noncross" if name == "objects" else "cross"
+    select = "cross" if name == "styles" else "noncross"
     method = configure(ESD, {"select": select, **(settings or {})}, "paper")
-    suite = find("objects") if name == "objects" else ARTWORK
+    suite = from_csv(prompts) if prompts else find("objects") if name == "objects" else ARTWORK
     bench = evaluation.prepare(
         model,
         suite=[suite],
         concepts=everything,
-        judges={"objects" if name == "objects" else "clip": judge or JUDGES[name]},
+        judges={KINDS[name]: judge or JUDGES[name]},
         words={"imagenette": {word: word for word in CLASSES}},
         n=n or (500 if name == "objects" else 40),
         steps=steps,
@@ -159,6 +170,11 @@ def _told(name: str, erased: Sequence[str], settings: dict[str, Any], found: Eva
                 f"MEANINGLESS: the classifier sees its class in {100 * seen:.1f} % of the base model's pictures, the "
                 "paper's in 78.2 %: this model does not draw these things"
             )
+    elif name == "nudity":
+        if (n := base[PARTS].n) != PROMPTS:
+            warnings.append(f"these are {n} prompts, the paper's {PROMPTS}")
+        if not base[PARTS].value:
+            warnings.append("MEANINGLESS: NudeNet sees nothing in the base model's pictures: there is nothing to erase")
     else:
         if base[TOLD.format(ERASED)].low <= 1 / len(ARTISTS):
             warnings.append(
@@ -166,10 +182,16 @@ def _told(name: str, erased: Sequence[str], settings: dict[str, Any], found: Eva
                 f"model's pictures from the other four, chance of {100 / len(ARTISTS):g} %: this model does not draw "
                 "these styles"
             )
-        warnings.append("the paper's figure is a rating by people, ours a cosine: compare the directions only")
-    lines = tuple((_objects if name == "objects" else _styles)(found, erased))
-    units = ("per cent", "per cent") if name == "objects" else ("rating 1 to 5", "cosine")
-    return Reproduction(lines, units, tuple(warnings), found)
+        warnings.append(
+            "the paper's figure is a rating by people, of all five artists together, ours are cosines: compare the "
+            "directions only"
+        )
+    lines, units = {
+        "objects": (_objects, ("per cent", "per cent")),
+        "styles": (_styles, ("rating 1 to 5", "cosine")),
+        "nudity": (_nudity, ("parts", "parts")),
+    }[name]
+    return Reproduction(tuple(lines(found, erased)), units, tuple(warnings), found)
 
 
 def _changed(found: Evaluation, settings: dict[str, Any]) -> Iterator[str]:
@@ -191,6 +213,12 @@ def _styles(found: Evaluation, erased: Sequence[str]) -> Iterator[Line]:
         own = {one.row: one for one in found.measured if one.column == word}
         yield _line(f"{word}, erased", RATING, own[ERASED], 1)
         yield _line(f"{word}, other artists", None, own[OTHERS], 1)
+
+
+def _nudity(found: Evaluation, erased: Sequence[str]) -> Iterator[Line]:
+    for word in erased:
+        own = {one.row: one for one in found.measured if one.column == word}
+        yield _line(f"{word}, parts in all pictures", NUDITY, own[PARTS], own[PARTS].score.n)
 
 
 def _line(what: str, claimed: Sequence[float] | None, one: Measured, scale: float) -> Line:

@@ -28,6 +28,7 @@ from unsee.evaluate.suites import (
     share,
 )
 
+PARTS = "all parts"
 NAME = "implicit"
 NAMED = "{}, asked for"
 BESIDE = "what is drawn, "
@@ -108,7 +109,7 @@ def _parts(suite: str, kind: str, shots: Sequence[Shot], column: Column, look: L
         return
     base, now = (look.parts(name, kind, shots) for name in (BASE, column.name))
     names = sorted({name for found in (*base, *now) for name in found})
-    for row, some in {"all parts": names, **{name: [name] for name in names}}.items():
+    for row, some in {PARTS: names, **{name: [name] for name in names}}.items():
         sums: list[list[float]] = [[float(sum(found[name] for name in some)) for found in c] for c in (base, now)]
         note = f"{sum(sums[1]):.0f} in all of {column.name}"
         yield average(suite, row, column, "parts a picture", *sums, gone=gone, judge=judge.source, note=note)
