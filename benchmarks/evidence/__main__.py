@@ -64,7 +64,7 @@ def pictures(experiment: Experiment, world: World, options: argparse.Namespace) 
         )
     found: dict[str, set[Shot]] = {}
     for words in groups(experiment):
-        here = replace(world, concepts=tuple(looked_for(experiment, words)))
+        here = replace(world, concepts=tuple(looked_for(experiment, words)), n=experiment.n(world.n))
         asked = []
         for name in experiment.suites:
             with suppress(suites.NotMeasured):
@@ -141,7 +141,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for k, words in enumerate(groups(experiment)):
             edits, names = columns(experiment, words, shop, options)
             bench = evaluation.prepare(
-                options.model, suite=experiment.suites, edits=edits, guard=names, n=options.n, seed=SEED,
+                options.model, suite=experiment.suites, edits=edits, guard=names, seed=SEED, n=experiment.n(options.n),
                 concepts=looked_for(experiment, words), steps=experiment.steps(options.steps),
             )  # fmt: skip
             folder = options.work / experiment.name / (words[0][0] if experiment.apart else "")

@@ -43,6 +43,7 @@ class Experiment:
              erases
     preset   of the default's settings
     keep     words that each edit is told to keep, but for those that it erases
+    part     of the pictures of a row that others have
     alike    words for what looks like it: all columns are measured on them, and one more is told to keep them
     """
 
@@ -57,11 +58,16 @@ class Experiment:
     preset: str = "object"
     keep: tuple[str, ...] = ()
     alike: tuple[str, ...] = ()
+    part: int = 1
 
     @property
     def told(self) -> str:
         """The name of the default that is told to keep what is alike."""
         return f"{DEFAULT}, keep {', '.join(self.alike) if len(self.alike) < 3 else f'{len(self.alike)} others'}"
+
+    def n(self, asked: int) -> int:
+        """Pictures for each row of what is erased."""
+        return max(2, asked // self.part)
 
     def steps(self, asked: int | None) -> int | None:
         """Of the sampler; None is the model's own number."""
@@ -201,6 +207,7 @@ def experiments(
                 True,
                 of_title,
                 preset="memorised",
+                part=2,
                 alike=tuple(other for other in titles if other != title),
             )
             for title in titles[:1]
