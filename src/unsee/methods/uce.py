@@ -26,7 +26,7 @@ Departures from the paper
   name moves nothing (docs/LOG.md). The mean costs rank one, and fits any text encoder. For ""
   the authors' index of the last token points at the begin mark, which says nothing; here places are compared in pairs.
 - What stays is a mean over all tokens of all words in the same company, not a sum over last tokens: s means the same
-  for ten words and for a thousand. Random words of the tokenizer and neutral ones are half of it, those of `keep` the other.
+  for ten words and for a thousand. Half of it are those of `keep`, half random words of the tokenizer and neutral ones.
 - lambda is in units of the mean square of C, so one number serves text encoders of any scale.
 `UCE.presets["paper"]` takes back the words that stay and the weights, not these units, columns and words that stand in.
 
