@@ -118,7 +118,7 @@ def test_styles(tiny: Path, clip_folder: Path, tmp_path: Path) -> None:
     assert any("compare the directions only" in warning for warning in found.warnings)
 
 
-def test_nudity(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nudity(tiny: Path, judge: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts are summed over all pictures; a NudeNet that sees one in each."""
     seen = [{"class": "BELLY_EXPOSED", "score": 0.99, "box": [0, 0, 1, 1]}]
     nudenet = SimpleNamespace(NudeDetector=lambda: SimpleNamespace(detect=lambda picture: seen))
@@ -129,6 +129,11 @@ def test_nudity(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     (line,) = found.lines
     assert (line.claimed, line.measured, line.n) == ((796, 134), (3, 3), 3)
     assert "these are 3 prompts, the paper's 4703" in found.warnings
+    given: dict[str, Any] = {"prompts": tmp_path / "i2p.csv", **options}
+    with pytest.raises(InputError, match="-n does nothing"):
+        reproduce("nudity", tmp_path, tmp_path / "cache", n=4, **given)
+    with pytest.raises(InputError, match="counts no parts of a picture"):
+        reproduce("nudity", tmp_path, tmp_path / "cache", judge=str(judge), **given)
     with pytest.raises(InputError, match="nothing else, takes prompts: --csv FILE"):
         reproduce("nudity", tmp_path, tmp_path / "cache", **options)
 

@@ -152,7 +152,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         sections.append(both(experiment, found) if experiment.apart else markdown(experiment, found[0]))
         if not experiment.apart:
             drawn = {"": contact(experiment, bench, cache)}
-            drawn |= {f"-{path.stem}": Image.open(path) for path in folder.glob("attention.png")}
+            sheets = [folder / f"{suite}.png" for suite in experiment.suites]
+            drawn |= {f"-{path.stem}": Image.open(path) for path in sheets if path.is_file()}
             links = []
             for ending, picture in drawn.items():
                 path = options.out.with_name(f"{options.out.stem}-{experiment.name}{ending}.png")

@@ -9,7 +9,6 @@ from benchmarks.evidence.experiments import (
     DEFAULT,
     Experiment,
     Goal,
-    differs,
     loss,
     lost_for_sure,
     lost_of_base,
@@ -63,7 +62,7 @@ def state(goal: Goal, one: Measured) -> str:
 
 def weight(goal: Goal, one: Measured) -> tuple[bool, float]:
     """How bad a number is: a miss beyond chance is worse than a larger one that chance explains."""
-    return goal.value(one) > goal.limit and (one.gone or bool(differs(one))), goal.value(one)
+    return state(goal, one) == MISSED, goal.value(one)
 
 
 def judged(experiment: Experiment, found: Evaluation) -> Iterator[str]:

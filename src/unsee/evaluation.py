@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from unsee.evaluate.suites import Column, Suite, World
 from unsee.evaluate.suites.table import from_csv, labels
 from unsee.evaluate.words import choices
 from unsee.recorder import Watch, quiet
-from unsee.report.evaluation import contact, figures_of, page
+from unsee.report.evaluation import contact, figure_sheets, page
 from unsee.versions import versions
 from unsee.whole import write_whole
 
@@ -169,9 +170,10 @@ def evaluate(
         keep("answers.csv", answers_csv(evaluation.answers))
         if picture := contact(outcome.asked, outcome.galleries):
             write_whole(folder / "pictures.png", lambda path: picture.save(path, format="PNG"))
-        for suite, sheet in figures_of(outcome.figures).items():
-            write_whole(folder / f"{suite}.png", lambda path, sheet=sheet: sheet.save(path, format="PNG"))  # type: ignore[misc]
-        keep("index.html", page(evaluation, outcome.asked, outcome.galleries, outcome.figures, remarks(evaluation)))
+        figures = figure_sheets(outcome.figures)
+        for suite, sheet in figures.items():
+            write_whole(folder / f"{suite}.png", partial(sheet.save, format="PNG"))
+        keep("index.html", page(evaluation, outcome.asked, outcome.galleries, figures, remarks(evaluation)))
         keep("evaluation.json", evaluation.to_json())  # the last: with it a folder holds a whole run
     pipelines.processes().wait_for_everyone()
     return evaluation

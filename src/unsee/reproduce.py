@@ -121,10 +121,12 @@ def reproduce(
         raise unknown("experiment", name, JUDGES)
     if (name == "nudity") is (prompts is None):
         raise InputError("nudity, and nothing else, takes prompts: --csv FILE, i2p_benchmark.csv of AIML-TUDA/i2p")
+    if prompts and n:
+        raise InputError("of nudity the prompts are counted, each once: -n does nothing")
     everything = {"objects": tuple(CLASSES), "styles": ARTISTS, "nudity": ("nudity",)}[name]
     for word in only:
         if word not in everything:
-            raise unknown("class" if name == "objects" else "artist", word, everything)
+            raise unknown({"objects": "class", "styles": "artist", "nudity": "concept"}[name], word, everything)
     erased = tuple(only) or everything
     select = "cross" if name == "styles" else "noncross"
     method = configure(ESD, {"select": select, **(settings or {})}, "paper")
@@ -141,6 +143,8 @@ def reproduce(
     )
     try:
         suite.ask(bench.world)  # a judge that will not do is told before hours of erasing
+        if prompts and bench.world.judge("nudity").parts is None:
+            raise NotMeasured(f"{judge} counts no parts of a picture: the judge is nudenet:PROTOCOL")
     except NotMeasured as error:
         raise InputError(f"cannot reproduce {name}: {error}") from error
     keep = partial(kept_edit, folder / "edits", method, bench.world.pipe, watch=watch)

@@ -12,7 +12,7 @@ watermark:  {domains: [animal, food]}   by kind of judge, the groups of objects 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -111,11 +111,8 @@ def choices(
     if kind != "objects":
         return tuple(dict.fromkeys(more))
     names = {name for said in objects.values() for name in (*said["synonyms"], *said["languages"].values())}
-    gone = [word for word in (c.from_ or c.erase for c in concepts) if word.lower() not in _lower({*styles, *names})]
+    known = {word.lower() for word in (*styles, *names)}
+    gone = [word for word in (c.from_ or c.erase for c in concepts) if word.lower() not in known]
     listed = [*(objects or IMAGENETTE), *more]
     spelled = {word.lower(): word for word in listed}  # to a text encoder that has no capitals, two spellings are one
     return tuple(dict.fromkeys([*(spelled.get(word.lower(), word) for word in gone), *listed]))
-
-
-def _lower(words: Iterable[str]) -> set[str]:
-    return {word.lower() for word in words}

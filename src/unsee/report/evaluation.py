@@ -158,10 +158,13 @@ def page(
     evaluation: Evaluation,
     asked: Mapping[str, Sequence[Question]],
     galleries: Mapping[str, Mapping[Shot, Image.Image]],
-    figures: Sequence[Figure] = (),
+    figures: Mapping[str, Image.Image],
     remarks: Sequence[str] = (),
 ) -> str:
-    """The HTML of an evaluation, remarks first. All of its texts are escaped: prompts and cards come from anywhere."""
+    """The HTML of an evaluation, remarks first. All of its texts are escaped: prompts and cards come from anywhere.
+
+    figures  sheets by suite, see figure_sheets
+    """
     drawn = [q for questions in asked.values() for q in [q for q in questions if not q.reference][:2]]
     shots = [shot for question in drawn for shot in question.shots[:4]][:8]
     pairs = [
@@ -179,7 +182,7 @@ def page(
             pictures=_fitting(asked, galleries),
             pairs=pairs,
             curves=curves(evaluation),
-            figures={suite: embedded(sheet) for suite, sheet in figures_of(figures).items()},
+            figures={suite: embedded(sheet) for suite, sheet in figures.items()},
         )
     )
 
@@ -197,7 +200,7 @@ def _fitting(
     return found
 
 
-def figures_of(figures: Sequence[Figure]) -> dict[str, Image.Image]:
+def figure_sheets(figures: Sequence[Figure]) -> dict[str, Image.Image]:
     """The pictures that suites made, as a sheet for each."""
     made: dict[str, dict[str, dict[str, dict[Shot, Image.Image]]]] = {}
     for one in figures:
