@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,73 +19,12 @@ from unsee.calls import Call, pick, replay
 from unsee.checkpoint import Checkpoint, flat, restore
 from unsee.errors import InputError
 from unsee.layers import swapped
+from unsee.optimizers import OPTIMIZERS, RATE, Metric, reach
 from unsee.pipelines import processes
 from unsee.recorder import Watch, quiet
 
-WIDTH_RATE = 0.3
-"""Step size times fan-in times the root of how many tensors move, when no step size is given. The best step for a
-matrix falls with its width (muP: Yang et al., arXiv:2203.03466), and what many tensors change in the output adds up
-as independent parts do. So one number serves small models and large ones, narrow selections and wide ones."""
 EXPLODED = 1e4
 """A loss so many times the largest of the first ten ends a fit: single rows differ a hundredfold by their timestep."""
-
-
-class MatrixAdam(torch.optim.Optimizer):
-    """Adam with one second moment for a whole matrix (as in Adam-mini, arXiv:2406.16793).
-
-    m <- 0.9 m + 0.1 g / sqrt(v),   v <- 0.99 v + 0.01 mean(g^2), without bias,   w <- w - lr m
-
-    What it adds to a matrix lies in the span of the inputs it was trained on: others are hardly touched. Adam scales
-    number by number, leaves that span, and costs other concepts more (docs/LOG.md). v is at least 1e-8 of the largest
-    matrix's: where attention has settled, a gradient is nothing but rounding, and moves nothing.
-    """
-
-    def __init__(self, params: Iterable[Any]):
-        super().__init__(params, {"lr": 0.0})
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        moved = [(group["lr"], w) for group in self.param_groups for w in group["params"] if w.grad is not None]
-        for _, weight in moved:
-            state = self.state[weight]
-            if not state:
-                state["step"], state["square"] = torch.zeros(()), torch.zeros((), device=weight.device)
-            state["step"] += 1
-            state["square"].lerp_(weight.grad.square().mean(), 0.01)
-        floor = 1e-8 * max(float(self.state[weight]["square"]) for _, weight in moved) + 1e-24
-        for lr, weight in moved:
-            state = self.state[weight]
-            grad = weight.grad / (state["square"].clamp(min=floor) / (1 - 0.99 ** state["step"].item())).sqrt()
-            if "momentum" not in state:
-                state["momentum"] = grad.clone()
-            weight.sub_(state["momentum"].lerp_(grad, 0.1), alpha=lr)
-
-
-OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
-    "matrix-adam": MatrixAdam,
-    "adam": lambda groups: torch.optim.Adam(groups, fused=True),
-}
-
-
-def fan_in(weight: Tensor) -> int:
-    """How many inputs one output of a weight sums over; a bias or a scale counts as wide as it is long."""
-    return weight[0].numel() if weight.ndim > 1 else weight.numel()
-
-
-def sparing(moment: Tensor, damping: float) -> Tensor:
-    """(C + damping mean(diag C) I)^-1 for C = E[x x^T], the second moment of a matrix's inputs on what must stay.
-
-    Multiplied to a gradient from the right, it gives the change D of the matrix that lowers the loss most, to first
-    order, for a given change E|D x|^2 of its outputs on those inputs: the geometry of K-FAC (Martens and Grosse,
-    arXiv:1503.05671) and of closed-form erasers (UCE, arXiv:2308.14761).
-
-    moment   (features, features)
-    damping  > 0; the smaller, the less is moved in directions that those inputs use
-    """
-    size = moment.shape[0]
-    scaled = moment / (moment.trace() / size)
-    inverse: Tensor = torch.linalg.inv(scaled + damping * torch.eye(size, device=moment.device, dtype=moment.dtype))
-    return inverse
 
 
 @dataclass(frozen=True)
@@ -173,8 +112,8 @@ def fit(
     lr: float | None = None,
     optimizer: str = "matrix-adam",
     schedule: str = "linear",
-    metric: Mapping[str, Tensor] | None = None,
-    stride: float = 1.0,
+    metric: Mapping[str, Metric] | None = None,
+    writes: Mapping[str, nn.Module] | None = None,
     examiner: Examiner | None = None,
     seconds: float | None = None,
     checkpoint: Checkpoint | None = None,
@@ -184,11 +123,11 @@ def fit(
     """Minimise sum_n w_n mean |e_theta(call_n) - call_n.output|^2 over the weights; returns each update's loss.
 
     lesson      gives the rows of update k = 0, 1, ...; the same rows for the same k, so that a fit can be resumed
-    lr          how far a weight moves in one update at most, root mean square; None is by WIDTH_RATE
+    lr          how far a weight moves in one update at most, root mean square; None: as far as its layer's output may
     optimizer   a name in OPTIMIZERS
     schedule    of lr, a name of diffusers.optimization.get_scheduler; a tenth of the updates warms up
-    metric      for some matrices, what their gradients are multiplied by from the right (see `sparing`)
-    stride      times that step, for a matrix with a metric: most of it lies in directions that other inputs do not use
+    metric      of some matrices: what their gradients are multiplied by from the right, and their steps
+    writes      the layer whose output a tensor moves, where that is not its own (see optimizers.reach)
     examiner    watches rows that are held out, and may end the fit early
     seconds     make only as many updates as fit into this time
     checkpoint  keeps the state; if it holds one, the fit goes on from there to the same bits
@@ -201,11 +140,9 @@ def fit(
     masters = {
         name: weight if weight.dtype == torch.float32 else weight.detach().float() for name, weight in weights.items()
     }
-    groups: dict[float, list[Tensor]] = {}
-    for name, master in masters.items():
-        rate = WIDTH_RATE * (stride if metric and name in metric else 1) / (fan_in(master) * len(masters) ** 0.5)
-        groups.setdefault(lr or rate, []).append(master)
-    steps = OPTIMIZERS[optimizer]([{"params": group} for group in groups.values()])
+    metric, rates = metric or {}, torch.zeros(0)
+    inverses = {name: torch.cholesky_inverse(m.root).to(masters[name]) for name, m in metric.items()}
+    steps = OPTIMIZERS[optimizer]([{"params": [m], "metric": inverses.get(name)} for name, m in masters.items()])
     # float16 gradients underflow; neither optimizer cares about the scale of a loss.
     scale = 2.0**12 if any(weight.dtype == torch.float16 for weight in weights.values()) else 1.0
     losses: list[float] = []
@@ -214,7 +151,7 @@ def fit(
     def state() -> dict[str, Tensor]:
         curve = examiner.curve if examiner else []
         numbers = {"losses": torch.tensor(losses).double(), "curve": torch.tensor(curve).double()}
-        numbers["last"] = torch.tensor(last)
+        numbers |= {"last": torch.tensor(last), "rates": rates}
         return {**{f"weight.{name}": master for name, master in masters.items()}, **flat(steps), **numbers}
 
     if checkpoint and (kept := checkpoint.load()):
@@ -222,7 +159,7 @@ def fit(
             masters[name].data.copy_(kept[f"weight.{name}"])
             parameter.data.copy_(masters[name])
         restore(steps, kept)
-        losses, last = kept["losses"].tolist(), int(kept["last"])
+        losses, last, rates = kept["losses"].tolist(), int(kept["last"]), kept["rates"]
         if examiner:
             examiner.curve = [tuple(point) for point in kept["curve"].tolist()]
     # Of N processes, each answers every N-th row, and gradients are summed.
@@ -244,17 +181,19 @@ def fit(
         looked = bool(examiner and examiner.curve and examiner.curve[-1][0] == update)  # before it was interrupted
         if examiner and update % examiner.every == 0 and not looked and examiner(denoiser, update):
             break
-        for group, rate in zip(steps.param_groups, groups, strict=True):
-            group["lr"] = rate * pace(update)
         now = lesson(update)
         part, weight = pick(now.call, share), now.weight[share]
         if not len(weight):  # a denoiser that is spread over processes is asked by all of them
             part, weight = pick(now.call, slice(0, 1)), now.weight[:1] * 0
+        if not len(rates):
+            rates = _rates(denoiser, weights, part, lr, optimizer, metric, writes, summed)
+        for group, rate in zip(steps.param_groups, rates.tolist(), strict=True):
+            group |= {"rate": rate, "lr": rate * pace(update)}
         loss = (weight * error(denoiser, part)).sum()
         total = float(summed(loss.detach()))
         if not math.isfinite(total) or total > EXPLODED * max(losses[:10], default=total) > 0:
             raise FloatingPointError(
-                f"the loss is {total:g} after {update} updates: try a lower lr than {max(groups):g}"
+                f"the loss is {total:g} after {update} updates: try a lower lr than {lr or RATE:g}"
             )
         if checkpoint and update % window == 0 and everyone.is_main_process:
             checkpoint.offer(state)
@@ -264,7 +203,8 @@ def fit(
             grad = parameter.grad.float() / scale if parameter.grad is not None else torch.zeros_like(masters[name])
             parameter.grad = None  # one of a kind at a time: they are as large as the weights
             grad = summed(grad)
-            masters[name].grad = grad @ metric[name] if metric and name in metric else grad
+            spares = name in metric and optimizer != "matrix-adam"  # which multiplies by itself
+            masters[name].grad = grad @ inverses[name] if spares else grad
         steps.step()
         for name, parameter in weights.items():
             parameter.grad = masters[name].grad = None
@@ -274,6 +214,27 @@ def fit(
     if examiner and examiner.curve[-1][0] != len(losses):
         examiner(denoiser, len(losses))
     return losses
+
+
+def _rates(
+    denoiser: nn.Module,
+    weights: Mapping[str, nn.Parameter],
+    call: Call,
+    lr: float | None,
+    optimizer: str,
+    metric: Mapping[str, Metric],
+    writes: Mapping[str, nn.Module] | None,
+    summed: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """How far each tensor moves in one update at most, (tensors,), in its optimizer's units."""
+    if lr and optimizer != "matrix-adam":
+        return torch.full((len(weights),), lr).double()
+    known = {name: (lr or m.rate) * m.usual for name, m in metric.items() if optimizer == "matrix-adam"}
+    others = {name: weight for name, weight in weights.items() if name not in known}
+    if others:
+        moved = reach(denoiser, others, call, writes, summed)
+        known |= {name: (lr or RATE) * step for name, step in moved.items()}
+    return torch.tensor([known[name] for name in weights]).double() / len(weights) ** 0.5
 
 
 def _pace(schedule: str, updates: int) -> Callable[[int], float]:

@@ -17,7 +17,7 @@ from unsee.recorder import conditions, run
 
 
 def second_moments(pipe: Any, prompts: Sequence[str], layers: Sequence[str], *, batch: int = 64) -> dict[str, Tensor]:
-    """E[x x^T] of the inputs x of linear layers of the denoiser, over all tokens of all prompts.
+    """E[x x^T], float64, of the inputs x of linear layers of the denoiser, over all tokens of all prompts.
 
     layers  names of modules; the result has a (features, features) matrix for each, shared where they read one tensor
     Costs at most one unguided denoiser call for each prompt, and none where the layers read an argument of it.
@@ -25,8 +25,8 @@ def second_moments(pipe: Any, prompts: Sequence[str], layers: Sequence[str], *, 
     sums: dict[str, Tensor] = {}
     counts: Counter[str] = Counter()
 
-    def add(name: str, x: Tensor) -> None:
-        x = x.flatten(0, -2).float()
+    def add(name: str, x: Tensor, read: Tensor) -> None:
+        x = x[read].double()  # what is inverted must be known to more than float32 sums to
         sums[name] = sums.get(name, 0) + x.T @ x
         counts[name] += x.shape[0]
 
@@ -38,25 +38,33 @@ def second_moments(pipe: Any, prompts: Sequence[str], layers: Sequence[str], *, 
 
 
 def inputs(pipe: Any, prompts: Sequence[str], layers: Sequence[str]) -> dict[str, Tensor]:
-    """The inputs (B, ..., features) of layers of the denoiser in one unguided call for B prompts, all at one latent."""
+    """The inputs (B, ..., features) of layers of the denoiser in one unguided call for B prompts, all at one latent.
+
+    Padding that a mask hides is zero.
+    """
     heard: dict[str, Tensor] = {}
     together = _together(pipe, prompts[0], layers)
-    _overhear(pipe, prompts, together, heard.__setitem__, seeds=[0] * len(prompts))
+
+    def hear(name: str, x: Tensor, read: Tensor) -> None:
+        heard[name] = torch.where(read[..., None], x, 0)
+
+    _overhear(pipe, prompts, together, hear, seeds=[0] * len(prompts))
     return {name: heard[first] for first, source in together.items() for name in source.layers}
 
 
-def means(pipe: Any, prompts: Sequence[str], layer: str, *, batch: int = 64) -> Tensor:
-    """The inputs of a layer of the denoiser for B prompts, each a mean over all tokens: (B, features)."""
-    found: list[Tensor] = []
-    together = _together(pipe, prompts[0], [layer])
+def means(pipe: Any, prompts: Sequence[str], layers: Sequence[str], *, batch: int = 64) -> dict[str, Tensor]:
+    """The inputs of layers of the denoiser for B prompts, each a mean over all tokens: (B, features) for each layer."""
+    found: dict[str, list[Tensor]] = {}
+    together = _together(pipe, prompts[0], layers)
     for start in range(0, len(prompts), batch):
         some = prompts[start : start + batch]
 
-        def add(_: str, x: Tensor, n: int = len(some)) -> None:
-            found.append(x.reshape(n, -1, x.shape[-1]).float().mean(1))
+        def add(name: str, x: Tensor, read: Tensor, n: int = len(some)) -> None:
+            x, weight = x.reshape(n, -1, x.shape[-1]).float(), read.reshape(n, -1, 1).float()
+            found.setdefault(name, []).append((x * weight).sum(1) / weight.sum(1).clamp(min=1))
 
         _overhear(pipe, some, together, add, seeds=[0] * len(some))
-    return torch.cat(found)
+    return {name: torch.cat(found[first]) for first, source in together.items() for name in source.layers}
 
 
 @dataclass(frozen=True)
@@ -74,7 +82,7 @@ def _together(pipe: Any, prompt: str, layers: Sequence[str]) -> dict[str, _Sourc
     given: dict[str, Any] = {}
     handle = net.register_forward_pre_hook(lambda *call: given.update(named(*call)), with_kwargs=True)
     try:
-        _overhear(pipe, [prompt], {name: _Source() for name in layers}, heard.__setitem__)
+        _overhear(pipe, [prompt], {name: _Source() for name in layers}, lambda name, x, _: heard.update({name: x}))
     finally:
         handle.remove()
     arguments = {_where(value): name for name, value in given.items() if isinstance(value, Tensor)}
@@ -92,24 +100,28 @@ def _overhear(
     pipe: Any,
     prompts: Sequence[str],
     layers: Mapping[str, _Source],
-    hear: Callable[[str, Tensor], None],
+    hear: Callable[[str, Tensor, Tensor], None],
     seeds: Sequence[int] | None = None,
 ) -> None:
     """Make the first denoiser call of unguided runs, until `hear` has got each layer's name and input.
 
-    Where all of them read arguments of the call, the denoiser computes nothing.
+    With them comes which tokens are read: those that no mask hides, all but features of the input's shape. Where all
+    layers read arguments of the call, the denoiser computes nothing.
     """
     _, net = denoiser(pipe)
     silent = set(layers)
+    masks: list[Tensor] = []
 
     def listen(name: str, x: Tensor) -> None:
-        hear(name, x.detach())
+        read = next((mask for mask in masks if mask.shape == x.shape[:-1]), torch.ones(x.shape[:-1]))
+        hear(name, x.detach(), (read == read.max()).to(x.device))  # additive masks are 0 where one reads
         silent.discard(name)
         if not silent:
             raise _Heard
 
     def asked(*call: Any) -> None:
         arguments = named(*call)
+        masks.extend(value for name, value in arguments.items() if "mask" in name and isinstance(value, Tensor))
         for name, source in layers.items():
             if source.argument:
                 listen(name, arguments[source.argument])

@@ -57,9 +57,9 @@ from unsee.checkpoint import Checkpoint
 from unsee.concepts import Concept
 from unsee.edit import Edit, LowRank
 from unsee.errors import InputError, unknown
-from unsee.fit import Examiner, Lesson, fit, sparing, trainable
+from unsee.fit import Examiner, Lesson, fit, trainable
 from unsee.layers import entrance, reads_text, select, stored_whole, swapped
-from unsee.listening import second_moments
+from unsee.listening import inputs, second_moments
 from unsee.methods.each import each_denoiser
 from unsee.methods.settings import (
     NEUTRAL,
@@ -77,7 +77,8 @@ from unsee.methods.settings import (
     staying,
 )
 from unsee.methods.uce import optimum
-from unsee.pipelines import denoiser, denoisers, fingerprint, name, picture, said_options
+from unsee.optimizers import Metric, metrics
+from unsee.pipelines import denoiser, denoisers, fingerprint, full, name, picture, said_options
 from unsee.recorder import Watch, conditions, quiet, record
 from unsee.versions import versions
 
@@ -90,9 +91,11 @@ def steer(start: Tensor, c: Tensor, u: Tensor, eta: float) -> Tensor:
 Start = Literal["closed-form", "base"]
 UPDATES: dict[Start, int] = {"closed-form": 12, "base": 140}
 RUNS: dict[Start, int] = {"closed-form": 8, "base": 64}
-STRIDES: dict[Start, float] = {"closed-form": 8.0, "base": 20.0}
+STRIDES: dict[Start, float] = {"closed-form": 0.022, "base": 0.055}
 """What a fit gets by where it starts, and how far a matrix that spares other texts goes in an update (see fit.fit): a
 closed form is near already. docs/LOG.md has what led to them."""
+SPAN = 8
+"""Prompts whose texts adapters are made of, see methods/lora.py."""
 BEYOND = 0.2
 """eta of the closed form that a fit starts at. With UCE's own, a church takes 15 of 100 castles along, and a fit brings
 few of them back; with this one it takes 6 to 9 (docs/LOG.md)."""
@@ -104,12 +107,14 @@ class Learner:
 
     weights  parameters that take gradients, by name
     metric   of some of them, see fit.fit
+    writes   the layer whose output one of them moves, where that is not its own
     teacher  a context in which the frozen model answers
     edit     (name of the denoiser, card) -> what was learned
     """
 
     weights: Mapping[str, nn.Parameter]
-    metric: Mapping[str, Tensor]
+    metric: Mapping[str, Metric]
+    writes: Mapping[str, nn.Module]
     teacher: Callable[[], AbstractContextManager[None]]
     edit: Callable[[str, Card], Edit]
 
@@ -252,7 +257,8 @@ class ESD:
         rng = torch.Generator().manual_seed(seed)
         stay, named = staying(concepts, self.neutral), sum(len(concept.keep) for concept in concepts)
         texts = [weight.removesuffix(".weight") for weight in weights if reads_text(weight)]
-        spared = spared_words(pipe, self.spared, concepts, texts, rng)
+        doors = [layer for layer in texts if f"{layer}.weight" in entrance(net)] or texts[:1]
+        spared = spared_words(pipe, self.spared, concepts, {d: weights[f"{d}.weight"] for d in doors}, rng)
         kept = (*(stay if self.keep_weight or spared else ()), *spared)
         made = (self.called, settings_of(settled), concepts, name(pipe), fingerprint(net), seed, versions(), kept)
         card = Card(*made, call=said_options(pipe))
@@ -260,11 +266,19 @@ class ESD:
         ways = contexts(pipe, self.templates, self.company if texts else 0, concepts, rng)
         known = known_prompts(kept, named, self.templates, ways, rng)
         moments = second_moments(pipe, known, texts) if texts and kept else {}
-        metric = {f"{layer}.weight": sparing(moment, self.damping) for layer, moment in moments.items() if spared}
+        metric: dict[str, Metric] = {}
+        if moments and spared:
+            about = [
+                way.format(concept.from_ or word) for concept in concepts for word in concept.names for way in ways
+            ]
+            rows = {layer: full(weights[f"{layer}.weight"]) for layer in texts}
+            asks, span = second_moments(pipe, about, texts), inputs(pipe, about[:SPAN], texts)
+            found = metrics(rows, moments, asks, span, self.damping, STRIDES[starts])
+            metric = {f"{layer}.weight": one for layer, one in found.items()}
         names = [concept for concept in concepts if not (concept.from_ or concept.image)]
         layers = {name.removesuffix(".weight"): weights[name] for name in closed}
-        found = optimum(pipe, names, layers, moments, ways, rng, eta=BEYOND) if layers else {}
-        start = {f"{layer}.weight": delta for layer, delta in found.items()}
+        solved = optimum(pipe, names, layers, moments, ways, rng, eta=BEYOND) if layers else {}
+        start = {f"{layer}.weight": delta for layer, delta in solved.items()}
 
         out = self.held_out
         asked = [concept.erase for concept in concepts[:1]]
@@ -306,7 +320,7 @@ class ESD:
 
             fit(
                 net, learner.weights, lesson, updates=updates, lr=settled.lr, optimizer=self.optimizer,
-                schedule=self.schedule, metric=learner.metric, examiner=examiner, stride=STRIDES[starts],
+                schedule=self.schedule, metric=learner.metric, writes=learner.writes, examiner=examiner,
                 seconds=self.budget, checkpoint=checkpoint and replace(checkpoint, run=card.to_json()),
                 window=max(1, self.rerecord), watch=watch,
             )  # fmt: skip
@@ -318,7 +332,7 @@ class ESD:
         self,
         net: nn.Module,
         weights: dict[str, nn.Parameter],
-        metric: dict[str, Tensor],
+        metric: dict[str, Metric],
         start: dict[str, LowRank],
         seed: int,
     ) -> Iterator[Learner]:
@@ -327,7 +341,7 @@ class ESD:
             for name, delta in start.items():
                 weights[name].data += delta.dense(weights[name].shape).to(weights[name])
             teacher = partial(swapped, weights, frozen)
-            yield Learner(weights, metric, teacher, lambda key, card: Edit.between(key, frozen, weights, card))
+            yield Learner(weights, metric, {}, teacher, lambda key, card: Edit.between(key, frozen, weights, card))
 
     def _target(self, concept: Concept, asked: Tensor, c: Tensor, u: Tensor) -> Tensor:
         """What to answer where `asked` was: c with the concept, u with none or with its anchor."""

@@ -46,6 +46,7 @@ from unsee.edit import Edit, LowRank
 from unsee.errors import InputError
 from unsee.methods.esd import ESD, Learner, Start, steer
 from unsee.methods.settings import PRESETS, Count
+from unsee.optimizers import Metric
 from unsee.recorder import Watch, quiet
 
 ADAPTER = "unsee"
@@ -124,7 +125,7 @@ class LoRA(ESD):
         self,
         net: nn.Module,
         weights: dict[str, nn.Parameter],
-        metric: dict[str, Tensor],
+        metric: dict[str, Metric],
         start: dict[str, LowRank],
         seed: int,
     ) -> Iterator[Learner]:
@@ -132,13 +133,9 @@ class LoRA(ESD):
         with _adapters(net, [name.removesuffix(".weight") for name in weights], self.rank, seed) as layers:
             down = {name: layers[name.removesuffix(".weight")].lora_A[ADAPTER].weight for name in weights}
             up = {name: layers[name.removesuffix(".weight")].lora_B[ADAPTER].weight for name in weights}
-            for name, inverse in metric.items():
-                down[name].data.copy_(down[name].data @ (self.damping * inverse.to(down[name])))
-            for name, delta in start.items():
-                u, s, v = delta.svd()
-                rank = min(self.rank, len(s))
-                up[name].data[:, :rank] = u[:, :rank] * s[:rank].sqrt()
-                down[name].data[:rank] = s[:rank, None].sqrt() * v[:rank]
+            for name in weights:
+                if name in start or name in metric:
+                    _start(up[name], down[name], start.get(name), metric.get(name), seed)
 
             @contextmanager
             def teacher() -> Iterator[None]:
@@ -154,12 +151,38 @@ class LoRA(ESD):
                 factors = {name: (up[name].detach().float(), down[name].detach().float()) for name in weights}
                 return Edit({f"{key}.{n}": LowRank(b.flatten(1), a.flatten(1)) for n, (b, a) in factors.items()}, card)
 
+            # The rows of A put out numbers of unit size on what M weighs, so B reads those.
+            steps = {f"{name}.down": replace(m, usual=1.0) for name, m in metric.items()}
+            steps |= {f"{n}.up": replace(m, root=torch.eye(up[n].shape[1]).double()) for n, m in metric.items()}
             yield Learner(
                 {f"{n}.up": up[n] for n in weights} | {f"{n}.down": down[n] for n in weights},
-                {f"{name}.down": inverse for name, inverse in metric.items()},
+                steps,
+                {f"{n}.up": layers[n.removesuffix(".weight")] for n in weights},
                 teacher,
                 edit,
             )
+
+
+@torch.no_grad()
+def _start(up: Tensor, down: Tensor, delta: LowRank | None, metric: Metric | None, seed: int) -> None:
+    """Let B A start at the nearest to `delta` that its rank can be, in the metric; what rank is left, at B = 0.
+
+    With the metric's moment R R^T, all that is spared has unit size in R^-1 x, and singular values tell the nearest there.
+    The rows of A that are left are random sums of inputs that ask for the concept: these too are the same in any basis.
+    """
+    R = metric.root if metric else torch.eye(down.shape[1], dtype=torch.double)
+    rows = torch.zeros(0, len(R), dtype=torch.double)
+    if delta:
+        u, s, v = LowRank(delta.up.double(), delta.down.double() @ R).svd()
+        rank = min(len(down), len(s))
+        up[:, :rank], rows = u[:, :rank] * s[:rank], v[:rank]
+    if metric:
+        rng = torch.Generator().manual_seed(seed)
+        mixed = torch.randn(len(down) - len(rows), len(metric.span), generator=rng, dtype=torch.double) @ metric.span
+        rows = torch.cat([rows, torch.linalg.solve_triangular(R, mixed.T, upper=False).T])
+        q, r = torch.linalg.qr(rows.T)
+        rows = (q * r.diagonal().sign()).T
+    down[: len(rows)] = torch.linalg.solve_triangular(R, rows, upper=False, left=False)
 
 
 @contextmanager
