@@ -16,6 +16,7 @@ LAYERS = [
     {"calls"},
     {"recorder"},
     {"listening", "steering"},
+    {"optimizers"},
     {"fit", "edit", "merge"},
     {"methods", "guards", "attacks", "evaluate", "export"},
     {"report"},

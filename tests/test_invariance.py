@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
@@ -12,7 +11,6 @@ from torch import Tensor, nn
 
 from unsee import Concept, Edit, methods
 from unsee.calls import replay
-from unsee.edit import LowRank
 from unsee.layers import entrance
 from unsee.pipelines import denoiser
 from unsee.recorder import record

@@ -234,7 +234,8 @@ def _rates(
     if others:
         moved = reach(denoiser, others, call, writes, summed)
         known |= {name: (lr or RATE) * step for name, step in moved.items()}
-    return torch.tensor([known[name] for name in weights]).double() / len(weights) ** 0.5
+    rates: Tensor = torch.tensor([known[name] for name in weights]).double() / len(weights) ** 0.5
+    return rates
 
 
 def _pace(schedule: str, updates: int) -> Callable[[int], float]:

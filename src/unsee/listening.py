@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from unsee.calls import named, stacked
-from unsee.pipelines import denoiser, unguided
+from unsee.calls import Call, named, replay, stacked
+from unsee.layers import stored_whole
+from unsee.pipelines import denoiser, full, unguided
 from unsee.recorder import conditions, run
 
 
@@ -35,6 +36,50 @@ def second_moments(pipe: Any, prompts: Sequence[str], layers: Sequence[str], *, 
         _overhear(pipe, prompts[start : start + batch], together, add)
     found = {name: total / counts[name] for name, total in sums.items()}
     return {name: found[first] for first, source in together.items() for name in source.layers}
+
+
+@torch.no_grad()
+def met(pipe: Any, moments: Mapping[str, Tensor], calls: Sequence[Call]) -> dict[str, Tensor]:
+    """Second moments that `second_moments` found, and what recorded calls have of them at all their times.
+
+    Layers behind the first ones may read text that depends on the time and on the picture: half of such a moment is
+    then of what they read in these calls. What layers read of arguments is the same at all times, and stays as it is.
+    """
+    sources = _together(pipe, "", list(moments)).values()
+    changing = [layer for source in sources if not source.argument for layer in source.layers]
+    if not (changing and calls):
+        return dict(moments)
+    _, net = denoiser(pipe)
+    found: dict[str, Tensor] = {}
+    counts: Counter[str] = Counter()
+    for call in calls:
+        masks = _masks(call.arguments)
+
+        def add(layer: str, x: Tensor, masks: Sequence[Tensor] = masks) -> None:
+            x = x[_read(x, masks)].double()
+            found[layer] = found.get(layer, 0) + x.T @ x
+            counts[layer] += len(x)
+
+        handles = [
+            net.get_submodule(layer).register_forward_pre_hook(lambda _, args, layer=layer: add(layer, args[0]))
+            for layer in changing
+        ]
+        try:
+            replay(net, call)
+        finally:
+            for handle in handles:
+                handle.remove()
+    return {**moments, **{layer: (moments[layer] + found[layer] / counts[layer]) / 2 for layer in changing}}
+
+
+def _masks(arguments: Mapping[str, Any]) -> list[Tensor]:
+    return [value for name, value in arguments.items() if "mask" in name and isinstance(value, Tensor)]
+
+
+def _read(x: Tensor, masks: Sequence[Tensor]) -> Tensor:
+    """Which tokens of x (..., features) no mask hides; an additive mask is 0 where one reads."""
+    mask = next((mask for mask in masks if mask.shape == x.shape[:-1]), torch.ones(x.shape[:-1]))
+    return (mask == mask.max()).to(x.device)
 
 
 def inputs(pipe: Any, prompts: Sequence[str], layers: Sequence[str]) -> dict[str, Tensor]:
@@ -65,6 +110,18 @@ def means(pipe: Any, prompts: Sequence[str], layers: Sequence[str], *, batch: in
 
         _overhear(pipe, some, together, add, seeds=[0] * len(some))
     return {name: torch.cat(found[first]) for first, source in together.items() for name in source.layers}
+
+
+@torch.no_grad()
+def written(denoiser: nn.Module, layer: str, x: Tensor) -> Tensor:
+    """W x, float32, of a linear layer of the denoiser, whatever W is stored as; x: (..., features)."""
+    module = denoiser.get_submodule(layer)
+    weight = module.weight
+    if isinstance(weight, nn.Parameter) and stored_whole(weight):
+        return nn.functional.linear(x.float(), full(weight).float())
+    x = x.to(getattr(denoiser, "dtype", x.dtype))
+    result: Tensor = module(x) - module(torch.zeros_like(x[..., :1, :]))
+    return result.float()
 
 
 @dataclass(frozen=True)
@@ -113,15 +170,14 @@ def _overhear(
     masks: list[Tensor] = []
 
     def listen(name: str, x: Tensor) -> None:
-        read = next((mask for mask in masks if mask.shape == x.shape[:-1]), torch.ones(x.shape[:-1]))
-        hear(name, x.detach(), (read == read.max()).to(x.device))  # additive masks are 0 where one reads
+        hear(name, x.detach(), _read(x, masks))
         silent.discard(name)
         if not silent:
             raise _Heard
 
     def asked(*call: Any) -> None:
         arguments = named(*call)
-        masks.extend(value for name, value in arguments.items() if "mask" in name and isinstance(value, Tensor))
+        masks.extend(_masks(arguments))
         for name, source in layers.items():
             if source.argument:
                 listen(name, arguments[source.argument])

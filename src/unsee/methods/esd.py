@@ -28,7 +28,7 @@ Departures from the paper
 - Where a matrix reads the prompt, it starts at what UCE solves for (uce.optimum), which is near and costs no updates;
   `start = "base"` leaves it out.
 - Its gradient is taken in the metric of other words' texts, random ones and those that must stay, so that it moves what
-  only the concept says (fit.sparing; `spared = 0` leaves it out).
+  only the concept says, and a step is measured by what it does to them (optimizers.py; `spared = 0` leaves it out).
 - The weights that change read the text only (ESD-x-strict, from the authors' code); the paper's ESD-x is "cross".
 - The sampler is the pipeline's own, with 6 steps; the paper's is DDIM with 50. Guidance 3 is from their code.
 `ESD.presets["paper"]` takes all of these back.
@@ -59,7 +59,7 @@ from unsee.edit import Edit, LowRank
 from unsee.errors import InputError, unknown
 from unsee.fit import Examiner, Lesson, fit, trainable
 from unsee.layers import entrance, reads_text, select, stored_whole, swapped
-from unsee.listening import inputs, second_moments
+from unsee.listening import inputs, met, second_moments
 from unsee.methods.each import each_denoiser
 from unsee.methods.settings import (
     NEUTRAL,
@@ -78,7 +78,7 @@ from unsee.methods.settings import (
 )
 from unsee.methods.uce import optimum
 from unsee.optimizers import Metric, metrics
-from unsee.pipelines import denoiser, denoisers, fingerprint, full, name, picture, said_options
+from unsee.pipelines import denoiser, denoisers, fingerprint, name, picture, said_options
 from unsee.recorder import Watch, conditions, quiet, record
 from unsee.versions import versions
 
@@ -91,9 +91,9 @@ def steer(start: Tensor, c: Tensor, u: Tensor, eta: float) -> Tensor:
 Start = Literal["closed-form", "base"]
 UPDATES: dict[Start, int] = {"closed-form": 12, "base": 140}
 RUNS: dict[Start, int] = {"closed-form": 8, "base": 64}
-STRIDES: dict[Start, float] = {"closed-form": 0.022, "base": 0.055}
-"""What a fit gets by where it starts, and how far a matrix that spares other texts goes in an update (see fit.fit): a
-closed form is near already. docs/LOG.md has what led to them."""
+RATES: dict[Start, float] = {"closed-form": 0.022, "base": 0.055}
+"""What a fit gets by where it starts, and the share by which an update moves what a matrix that spares other texts puts
+out for them (see optimizers.Metric): a closed form is near already. All were tuned on the miniature (docs/LOG.md)."""
 SPAN = 8
 """Prompts whose texts adapters are made of, see methods/lora.py."""
 BEYOND = 0.2
@@ -126,7 +126,8 @@ class ESD:
     select          layer group: cross (ESD-x), cross-kv (ESD-x-strict), self, noncross (ESD-u), all
     eta             how far to steer away; 0 maps the concept to the unconditional prediction. Paper: 1
     updates         of the weights; None: UPDATES, by where they start
-    lr              how far a weight moves in one update at most; None suits each layer's width (fit.WIDTH_RATE)
+    lr              share by which an update moves a layer's output at most; None: RATES, optimizers.RATE elsewhere; of
+                    adam its own rate
     start           closed-form: matrices that read the prompt start at UCE's solution; base: at the model's own weights
     optimizer       matrix-adam or adam; see fit.fit
     schedule        of lr, a name of diffusers.optimization.get_scheduler
@@ -137,7 +138,7 @@ class ESD:
     unasked         words that must stay lose the concept, which appears with them, and it is asked for beside them
     company         random words that a name meets in each prompt of settings.COMPANY, where weights read the prompt
     spared          random words of the tokenizer whose texts are left alone where a matrix reads the prompt; 0: none
-    damping         how strictly: the smaller, the stricter; see fit.sparing
+    damping         how strictly: the smaller, the stricter; see optimizers.Metric
     guidance_scale  of the recorded runs
     steps, sampler  of the recorded runs: sampler steps; "pipeline" or the name of a diffusers scheduler
     checkpointing   compute activations again instead of keeping them: less memory, more time
@@ -186,6 +187,7 @@ class ESD:
         return schedule
 
     called: ClassVar[str] = "esd"
+    rates: ClassVar[dict[Start, float]] = RATES
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         **PRESETS,
         # Sec. 5 and the authors' first code; x_t by the edited model, under the concept's bare name.
@@ -258,7 +260,7 @@ class ESD:
         stay, named = staying(concepts, self.neutral), sum(len(concept.keep) for concept in concepts)
         texts = [weight.removesuffix(".weight") for weight in weights if reads_text(weight)]
         doors = [layer for layer in texts if f"{layer}.weight" in entrance(net)] or texts[:1]
-        spared = spared_words(pipe, self.spared, concepts, {d: weights[f"{d}.weight"] for d in doors}, rng)
+        spared = spared_words(pipe, self.spared, concepts, doors, rng)
         kept = (*(stay if self.keep_weight or spared else ()), *spared)
         made = (self.called, settings_of(settled), concepts, name(pipe), fingerprint(net), seed, versions(), kept)
         card = Card(*made, call=said_options(pipe))
@@ -266,15 +268,6 @@ class ESD:
         ways = contexts(pipe, self.templates, self.company if texts else 0, concepts, rng)
         known = known_prompts(kept, named, self.templates, ways, rng)
         moments = second_moments(pipe, known, texts) if texts and kept else {}
-        metric: dict[str, Metric] = {}
-        if moments and spared:
-            about = [
-                way.format(concept.from_ or word) for concept in concepts for word in concept.names for way in ways
-            ]
-            rows = {layer: full(weights[f"{layer}.weight"]) for layer in texts}
-            asks, span = second_moments(pipe, about, texts), inputs(pipe, about[:SPAN], texts)
-            found = metrics(rows, moments, asks, span, self.damping, STRIDES[starts])
-            metric = {f"{layer}.weight": one for layer, one in found.items()}
         names = [concept for concept in concepts if not (concept.from_ or concept.image)]
         layers = {name.removesuffix(".weight"): weights[name] for name in closed}
         solved = optimum(pipe, names, layers, moments, ways, rng, eta=BEYOND) if layers else {}
@@ -283,17 +276,25 @@ class ESD:
         out = self.held_out
         asked = [concept.erase for concept in concepts[:1]]
         memory = checkpointed(net, conditions(pipe, asked, answered=False)) if self.checkpointing else nullcontext()
+        runs, most = 0 if self.rerecord else recorded, max(self.keep_runs, named) if self.keep_weight else 0
+        record_all = partial(self._erase, pipe, contexts=ways)
+        calls = [call for concept in concepts for call in record_all(concept, runs + out, rng, watch)]
+        some = stay[: most + out]
+        prompts = in_templates(self.templates, some[:named], rng)  # a user's own, as that user asks for them
+        prompts += in_templates(ways, some[named:], rng)
+        apart = min(out, max(0, len(prompts) - max(1, named)))  # words to keep are learned, all of them
+        with_word, without, beside = self._keep(pipe, prompts, concepts, rng, watch)
+        metric: dict[str, Metric] = {}
+        if moments and spared:
+            about = [
+                way.format(concept.from_ or word) for concept in concepts for word in concept.names for way in ways
+            ]
+            asks, span = second_moments(pipe, about, texts), inputs(pipe, about[:SPAN], texts)
+            stays, asks = met(pipe, moments, with_word + without), met(pipe, asks, calls)
+            found = metrics(net, stays, asks, span, self.damping, self.rates[starts])
+            metric = {f"{layer}.weight": one for layer, one in found.items()}
 
         with self._learner(net, weights, metric, start, seed) as learner, memory:
-            runs, most = 0 if self.rerecord else recorded, max(self.keep_runs, named) if self.keep_weight else 0
-            record_all = partial(self._erase, pipe, contexts=ways)
-            with learner.teacher():  # the weights may be at a closed form already
-                calls = [call for concept in concepts for call in record_all(concept, runs + out, rng, watch)]
-                some = stay[: most + out]
-                prompts = in_templates(self.templates, some[:named], rng)  # a user's own, as that user asks for them
-                prompts += in_templates(ways, some[named:], rng)
-                apart = min(out, max(0, len(prompts) - max(1, named)))  # words to keep are learned, all of them
-                with_word, without, beside = self._keep(pipe, prompts, concepts, rng, watch)
             erase, erase_exam = _apart(calls, out)
             keep, keep_exam = _apart(with_word, apart)
             empty, _ = _apart(without, apart)

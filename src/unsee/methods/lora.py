@@ -30,7 +30,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import torch
 from peft import LoraConfig, LoraModel
@@ -50,8 +50,6 @@ from unsee.optimizers import Metric
 from unsee.recorder import Watch, quiet
 
 ADAPTER = "unsee"
-RATES: dict[Start, float] = {"closed-form": 0.0005, "base": 0.005}
-"""Steps by where a fit starts: from a closed form, larger ones bring the concept back in styles (docs/LOG.md)."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -60,7 +58,7 @@ class LoRA(ESD):
 
     rank    of each adapter
     action  erase, enhance, or swap, which needs the concept's anchor
-    lr      of both factors; None: RATES, by where they start
+    lr      share by which an update moves the output of either factor; None: `rates`, by where they start
 
     All other settings are ESD's. The defaults were tried on the miniature and on nothing larger. Of a selection, the
     linear and convolution layers are adapted.
@@ -70,6 +68,7 @@ class LoRA(ESD):
     action: Literal["erase", "enhance", "swap"] = "erase"
 
     called: ClassVar[str] = "lora"
+    rates: ClassVar[dict[Start, float]] = {"closed-form": 0.022, "base": 0.3}
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         **PRESETS,
         # Its layers are what its filter finds: all of the blocks in which attention sits.
@@ -104,9 +103,6 @@ class LoRA(ESD):
             if self.action == "swap" and not concept.anchor:
                 raise InputError(f"to swap {concept.erase!r}, say what takes its place: give an anchor")
         return super().__call__(pipe, concepts, seed=seed, watch=watch, checkpoint=checkpoint)
-
-    def settled(self, net: nn.Module, concepts: Sequence[Concept]) -> Self:
-        return replace(super().settled(net, concepts), lr=self.lr or RATES[self._starts(net, concepts)])
 
     def _target(self, concept: Concept, asked: Tensor, c: Tensor, u: Tensor) -> Tensor:
         match self.action:
@@ -167,7 +163,7 @@ class LoRA(ESD):
 def _start(up: Tensor, down: Tensor, delta: LowRank | None, metric: Metric | None, seed: int) -> None:
     """Let B A start at the nearest to `delta` that its rank can be, in the metric; what rank is left, at B = 0.
 
-    With the metric's moment R R^T, all that is spared has unit size in R^-1 x, and singular values tell the nearest there.
+    With the metric's moment R R^T, what is spared has unit size in R^-1 x, and singular values tell the nearest there.
     The rows of A that are left are random sums of inputs that ask for the concept: these too are the same in any basis.
     """
     R = metric.root if metric else torch.eye(down.shape[1], dtype=torch.double)

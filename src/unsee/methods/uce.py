@@ -6,9 +6,9 @@ arXiv:2308.14761. For every matrix W0 through which the prompt enters (layers.en
     W  =  argmin  sum_i E|W c_i - W0 v_i|^2  +  s E|W p - W0 p|^2                                       (eq. 7)
     v_i  =  a_i - eta (c_i - a_i)
 
-c_i is the matrix's input for a token of a name that is erased, a_i the same place with what takes its place, p a token of
-what must stay. With D = W - W0, K = sum_i E[(v_i - c_i) c_i^T] and S = sum_i E[c_i c_i^T] + s E[p p^T] = R R^T, the
-gradient is zero where
+c_i is the matrix's input for a token of a name that is erased, a_i that for the same token with what takes the name's
+place, p one of what must stay. With D = W - W0, K = sum_i E[(v_i - c_i) c_i^T] and S = sum_i E[c_i c_i^T] + s E[p p^T],
+which is R R^T, the gradient is zero where
 
     D S = W0 K,   so   D R = W0 K R^-T,   of which the n largest singular vectors are kept, one for each name.
 
@@ -21,15 +21,15 @@ Departures from the paper
 - eta steers beyond a, as ESD's does beyond the unconditional prediction. The paper's is 0.
 - c runs over all tokens that the name changes, in all templates and beside many random words (settings.COMPANY): in
   company a text encoder writes a name otherwise than alone, and where it looks back, the end mark and the padding say
-  the name too. a is the same place of the same prompt with another word there. So each token moves as far as the name is
-  in it. The authors' code has one column a name, its last token alone, and its first version all from there to the end
-  of the padding: on the miniature the last token of a bare name moves nothing (docs/LOG.md). For "" its index of the
-  last token points at the begin mark, which says nothing; here places are compared in pairs.
+  the name too. a is the same token of the same prompt with another word there. So each token moves as far as the name
+  is in it. The authors' code has one column a name, its last token alone, and its first version all from there to the
+  end of the padding: on the miniature the last token of a bare name moves nothing (docs/LOG.md). For "" its index of
+  the last token points at the begin mark, which says nothing; here places are compared in pairs.
 - The rank is the number of names. All of D follows the random words that stand in, and costs others (docs/LOG.md).
 - What stays is a mean over all tokens of all words in the same company, not a sum over last tokens: s means the same
   for ten words and for a thousand. Half of it are those of `keep`, half random words of the tokenizer and neutral ones.
-- The paper's lambda |W - W0|^2 is left out. It depends on the basis in which a text encoder writes, and on the miniature
-  it changed nothing (docs/LOG.md).
+- The paper's lambda |W - W0|^2 is left out. It depends on the basis in which a text encoder writes, and changed
+  nothing on the miniature (docs/LOG.md).
 `UCE.presets["paper"]` takes back eta, templates and company, not these columns and words that stand in. Its words that
 stay are random ones, with the weight that the authors' code gives to |W - W0|^2.
 
@@ -150,7 +150,7 @@ class UCE:
         rng = torch.Generator().manual_seed(seed)
         weights = {name.removesuffix(".weight"): weight for name, weight in self.weights(net).items()}
         named = sum(len(concept.keep) for concept in concepts)
-        kept = (*staying(concepts, self.neutral), *spared_words(pipe, self.spared, concepts, weights, rng))
+        kept = (*staying(concepts, self.neutral), *spared_words(pipe, self.spared, concepts, list(weights), rng))
         made = ("uce", settings_of(self), concepts, name(pipe), fingerprint(net), seed, versions(), kept)
         card = Card(*made, call=said_options(pipe))
 
