@@ -1,6 +1,7 @@
 """The training loop on a problem whose answer is known."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,43 @@ def test_the_first_step_is_a_whole_one(metric: dict[str, Metric], lr: float | No
         fit(net, weights, lesson, updates=2, lr=lr, metric=metric, schedule="constant")
     # The gradient is scaled to one, and momentum starts with the first gradient.
     assert seen[1] - seen[0] == pytest.approx(step, rel=1e-4)
+
+
+@pytest.mark.parametrize("spared", [False, True])
+@pytest.mark.parametrize(
+    "kind", ["inputs ten times", "every input twice", "every input twice, halved", "outputs ten times"]
+)
+def test_a_fit_is_the_same_function_however_its_numbers_are_written(kind: str, spared: bool) -> None:
+    rng = torch.Generator().manual_seed(0)
+    x, y = torch.randn(8, 3, generator=rng), torch.randn(8, 1, generator=rng)
+
+    def learned(turn: Callable[[torch.Tensor], torch.Tensor], back: float, size: float) -> torch.Tensor:
+        """Predictions for `turn`ed inputs, of weights that stand for the same function, after some updates."""
+        net = Layer(turn(x).shape[1], 0.3 * size * back, 0.1 * size)
+        moment = turn(x).T @ turn(x) / 8
+        metric = metrics(net, {"layer": moment}, {"layer": moment}, {"layer": x}, 0.1, 0.1) if spared else {}
+        weights = {"layer.weight": net.layer.weight, "layer.bias": net.layer.bias}
+        call = line(turn(x), size * y)
+        with trainable(weights), torch.no_grad():
+            with torch.enable_grad():
+                fit(
+                    net,
+                    weights,
+                    lambda _: Lesson(call, torch.ones(8)),
+                    updates=12,
+                    metric={f"{n}.weight": m for n, m in metric.items()},
+                )
+            return net(turn(x), torch.zeros(8))[0] / size
+
+    turns: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], float, float]] = {
+        "inputs ten times": (lambda x: 10 * x, 0.1, 1.0),
+        "every input twice": (lambda x: torch.cat([x, x], 1), 0.5, 1.0),
+        "every input twice, halved": (lambda x: torch.cat([x, x], 1) / 2, 1.0, 1.0),
+        "outputs ten times": (lambda x: x, 1.0, 10.0),
+    }
+    before = learned(lambda x: x, 1.0, 1.0)
+    assert (before - (0.3 * x.sum(1, keepdim=True) + 0.1)).norm() > 0.1
+    torch.testing.assert_close(learned(*turns[kind]), before, rtol=1e-3, atol=1e-3)
 
 
 class Stopped(Exception):

@@ -141,8 +141,12 @@ def fit(
         name: weight if weight.dtype == torch.float32 else weight.detach().float() for name, weight in weights.items()
     }
     metric, rates = metric or {}, torch.zeros(0)
-    inverses = {name: torch.cholesky_inverse(m.root).to(masters[name]) for name, m in metric.items()}
-    steps = OPTIMIZERS[optimizer]([{"params": [m], "metric": inverses.get(name)} for name, m in masters.items()])
+    roots: dict[int, Tensor] = {}  # many layers have one
+    for m in metric.values():
+        if id(m.root) not in roots:
+            roots[id(m.root)] = torch.linalg.inv(m.root).to(next(iter(masters.values())))
+    whiten = {name: roots[id(m.root)] for name, m in metric.items()}
+    steps = OPTIMIZERS[optimizer]([{"params": [m], "root": whiten.get(name)} for name, m in masters.items()])
     # float16 gradients underflow; neither optimizer cares about the scale of a loss.
     scale = 2.0**12 if any(weight.dtype == torch.float16 for weight in weights.values()) else 1.0
     losses: list[float] = []
@@ -204,7 +208,7 @@ def fit(
             parameter.grad = None  # one of a kind at a time: they are as large as the weights
             grad = summed(grad)
             spares = name in metric and optimizer != "matrix-adam"  # which multiplies by itself
-            masters[name].grad = grad @ inverses[name] if spares else grad
+            masters[name].grad = grad @ whiten[name].T @ whiten[name] if spares else grad
         steps.step()
         for name, parameter in weights.items():
             parameter.grad = masters[name].grad = None

@@ -77,7 +77,11 @@ def metrics(
     damping: float,
     rate: float,
 ) -> dict[str, Metric]:
-    """The Metric of linear layers by name; `kept` and `concept` are the moments P and E of their inputs."""
+    """The Metric of linear layers by name.
+
+    kept, concept  the moments P and E of their inputs
+    span           inputs (..., features); rows of zeros are padding
+    """
     roots: dict[int, tuple[Tensor, Tensor]] = {}  # many layers read one tensor
     found = {}
     for layer, P in kept.items():
@@ -88,14 +92,16 @@ def metrics(
         inputs, spared = roots[id(P)]
         y = written(denoiser, layer, inputs.T)
         usual = float(y.square().sum() / y.shape[-1]) ** 0.5
-        found[layer] = Metric(spared, usual, rate, span[layer].flatten(0, -2).double())
+        tokens = span[layer].flatten(0, -2).double()
+        found[layer] = Metric(spared, usual, rate, tokens[tokens.any(-1)])
     return found
 
 
 class MatrixAdam(torch.optim.Optimizer):
     """Adam with one second moment for a whole matrix (as in Adam-mini, arXiv:2406.16793).
 
-    m <- 0.9 m + 0.1 d / sqrt(v),   v <- 0.99 v + 0.01 mean(g d), without bias,   w <- w - lr m,    d = g M or g
+    m <- 0.9 m + 0.1 d / sqrt(v),   v <- 0.99 v + 0.01 mean(|h|^2), without bias,   w <- w - lr m
+    h = g R^-T and d = h R^-1 = g M where there is a metric, h = d = g elsewhere
 
     What it adds to a matrix lies in the span of the inputs it was trained on: others are hardly touched. Adam scales
     number by number, leaves that span, and costs other concepts more (docs/LOG.md). The mean is over rows where there
@@ -103,25 +109,27 @@ class MatrixAdam(torch.optim.Optimizer):
     A tensor whose whole step lowers the loss by less than 1e-4 of what another's does moves less than its step: where
     attention has settled, a gradient is nothing but rounding.
 
-    groups  each with `rate`, the steps' size, and `metric` for matrices that have one; `lr` is rate times a schedule
+    groups  each with `rate`, the steps' size, and `root`, R^-1, for matrices that have a metric; `lr` is rate times a
+            schedule
     """
 
     def __init__(self, groups: Iterable[dict[str, Any]]):
-        super().__init__(groups, {"lr": 0.0, "metric": None})
+        super().__init__(groups, {"lr": 0.0, "root": None})
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         found = []
         for group in self.param_groups:
             for weight in (weight for weight in group["params"] if weight.grad is not None):
-                metric = group["metric"]
-                d = weight.grad if metric is None else weight.grad @ metric
-                count = weight.numel() if metric is None else len(weight)
+                root = group["root"]  # two products with it are exact where one with M is not
+                h = weight.grad if root is None else weight.grad @ root.T
+                d = h if root is None else h @ root
+                count = weight.numel() if root is None else len(weight)
                 state = self.state[weight]
                 if not state:
                     state["step"], state["square"] = torch.zeros(()), torch.zeros((), device=weight.device)
                 state["step"] += 1
-                state["square"].lerp_((weight.grad * d).sum() / count, 0.01)
+                state["square"].lerp_(h.square().sum() / count, 0.01)
                 size = (float(state["square"]) / (1 - 0.99 ** state["step"].item())) ** 0.5
                 found.append((group, weight, d, size, group["rate"] * count))
         best = max(size * reach for *_, size, reach in found)
