@@ -187,7 +187,6 @@ class ESD:
         return schedule
 
     called: ClassVar[str] = "esd"
-    rates: ClassVar[dict[Start, float]] = RATES
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         **PRESETS,
         # Sec. 5 and the authors' first code; x_t by the edited model, under the concept's bare name.
@@ -291,7 +290,7 @@ class ESD:
             ]
             asks, span = second_moments(pipe, about, texts), inputs(pipe, about[:SPAN], texts)
             stays, asks = met(pipe, moments, with_word + without), met(pipe, asks, calls)
-            found = metrics(net, stays, asks, span, self.damping, self.rates[starts])
+            found = metrics(net, stays, asks, span, self.damping, RATES[starts])
             metric = {f"{layer}.weight": one for layer, one in found.items()}
 
         with self._learner(net, weights, metric, start, seed) as learner, memory:

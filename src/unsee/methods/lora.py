@@ -44,7 +44,7 @@ from unsee.checkpoint import Checkpoint
 from unsee.concepts import Concept
 from unsee.edit import Edit, LowRank
 from unsee.errors import InputError
-from unsee.methods.esd import ESD, Learner, Start, steer
+from unsee.methods.esd import ESD, Learner, steer
 from unsee.methods.settings import PRESETS, Count
 from unsee.optimizers import Metric
 from unsee.recorder import Watch, quiet
@@ -58,7 +58,7 @@ class LoRA(ESD):
 
     rank    of each adapter
     action  erase, enhance, or swap, which needs the concept's anchor
-    lr      share by which an update moves the output of either factor; None: `rates`, by where they start
+    lr      share by which an update moves the output of either factor; None: ESD's, by where they start
 
     All other settings are ESD's. The defaults were tried on the miniature and on nothing larger. Of a selection, the
     linear and convolution layers are adapted.
@@ -68,7 +68,6 @@ class LoRA(ESD):
     action: Literal["erase", "enhance", "swap"] = "erase"
 
     called: ClassVar[str] = "lora"
-    rates: ClassVar[dict[Start, float]] = {"closed-form": 0.022, "base": 0.3}
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         **PRESETS,
         # Its layers are what its filter finds: all of the blocks in which attention sits.
