@@ -16,18 +16,23 @@ CHECKERS = ("safety_checker", "watermarker")
 def checkers(kind: type) -> tuple[str, ...]:
     """The CHECKERS that a class of pipelines can do without.
 
-    diffusers has one method for them, `run_safety_checker`, which lets pictures pass where the component is None. Those of
-    Cosmos have no such method: they stop with an error, which cannot be taken for erasing, and stay.
+    diffusers has one method for them, `run_safety_checker`, which lets pictures pass where the component is None.
+    Pipelines of Cosmos have none: their checker stays, and stops a run with an error, which is not taken for erasing.
     """
     return CHECKERS if hasattr(kind, "run_safety_checker") else ()
+
+
+def present(pipe: Any) -> tuple[str, ...]:
+    """Those that a pipeline has, and that are left out while it is `borrowed`."""
+    return tuple(name for name in checkers(type(pipe)) if getattr(pipe, name, None) is not None)
 
 
 @contextmanager
 def borrowed(pipe: Any) -> Iterator[None]:
     """Within the context a pipeline is frozen, in eval mode, without progress bars and without `checkers`.
 
-    A verdict of a checker would black out pictures and so be counted as erasing, and what is measured is what the model
-    draws. Afterwards, also after an exception, the pipeline has its own modes, `requires_grad`, gradients, attributes and
+    A checker would black out pictures, which would be counted as erasing; what is measured is what the model draws.
+    Afterwards, also after an exception, the pipeline has its own modes, `requires_grad`, gradients, attributes and
     scheduler again; the scheduler in use is a copy.
     """
     parts = [part for part in getattr(pipe, "components", {}).values() if isinstance(part, nn.Module)]
@@ -39,9 +44,8 @@ def borrowed(pipe: Any) -> Iterator[None]:
             module.training = False
         for weight in learning:
             weight.requires_grad_(False)
-        for name in checkers(type(pipe)):
-            if attributes.get(name) is not None:
-                setattr(pipe, name, None)
+        for name in present(pipe):
+            setattr(pipe, name, None)
         if "scheduler" in attributes:
             pipe.scheduler = deepcopy(pipe.scheduler)
         if hasattr(pipe, "set_progress_bar_config"):

@@ -237,6 +237,7 @@ def fit(
 
     first, started = len(losses), time.monotonic()
     pace = _pace(schedule, last)
+    watch("fit", first, last)
     for update in range(first, updates):
         if seconds and last == updates and update == first + 3:  # three tell how long one takes, in one process for all
             fit_in = first + max(3, int(3 * seconds / (time.monotonic() - started)))

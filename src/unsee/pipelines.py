@@ -20,7 +20,7 @@ from accelerate.hooks import AlignDevicesHook, CpuOffload
 from accelerate.utils import parse_flag_from_env
 from diffusers import DiffusionPipeline
 from diffusers.loaders.single_file_utils import SingleFileComponentError, fetch_diffusers_config
-from huggingface_hub import metadata_load, try_to_load_from_cache
+from huggingface_hub import hf_hub_download, metadata_load, try_to_load_from_cache
 from PIL import Image
 from pydantic_core import to_jsonable_python
 from safetensors.torch import load_file
@@ -119,18 +119,17 @@ def load(
     device = torch.device("cpu") if device.type == "cpu" else device  # accelerate counts them: cpu:0
     dtype = dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
     try:
-        with _loading_quietly(path == MINI):
+        with loading(path or parts.base):
             if file is not None:
                 pipe: Any = _from_file(file, parts.version, dtype)
             else:
-                index: dict[str, Any] = DiffusionPipeline.load_config(path or parts.base, revision=revision)
                 pipe = DiffusionPipeline.from_pretrained(  # type: ignore[no-untyped-call]
                     path or parts.base,
                     dtype=dtype,
                     use_safetensors=True,
                     revision=revision,
                     trust_remote_code=trust_remote_code,
-                    **_without_checkers(index),
+                    **_without_checkers(_index(path or parts.base, revision)),
                 )
             for lora in parts.loras:
                 _put_on(pipe, Path(lora).expanduser())
@@ -155,9 +154,10 @@ def load(
 
 
 @contextmanager
-def _loading_quietly(quiet: bool) -> Iterator[None]:
-    """Within the context loading shows no bars: the bundled model loads in a second, and bars only flash."""
-    libraries = [library for library in (diffusers.utils.logging, transformers.utils.logging) if quiet]
+def loading(place: str | Path) -> Iterator[None]:
+    """Within the context libraries show bars, but not for what is bundled: it loads in a second, and they only flash."""
+    bundled = MINI in (Path(place), *Path(place).parents)
+    libraries = (diffusers.utils.logging, transformers.utils.logging) if bundled else ()
     shown = [library for library in libraries if library.is_progress_bar_enabled()]
     for library in shown:
         library.disable_progress_bar()
@@ -177,10 +177,17 @@ def left_out(model: str, revision: str | None = None) -> tuple[str, ...]:
     place = MINI if place == "mini" else place
     version = revision or (parts.version if path is None and place == parts.base else None)
     try:
-        index: dict[str, Any] = DiffusionPipeline.load_config(str(place), revision=version)
+        return _checkers(_index(place, version))
     except (OSError, ValueError):
         return ()
-    return _checkers(index)
+
+
+def _index(place: str | Path, revision: str | None = None) -> dict[str, Any]:
+    """What the model_index.json of a folder or of a hub id says: a pipeline's class and its parts."""
+    path = Path(place) / "model_index.json"
+    path = path if path.is_file() else Path(hf_hub_download(str(place), path.name, revision=revision))
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
 
 
 def _checkers(index: dict[str, Any]) -> tuple[str, ...]:
@@ -237,7 +244,7 @@ def _from_file(file: Path, layout: str | None, dtype: torch.dtype) -> Any:
     if place is None:
         guessed: Any = fetch_diffusers_config(load_file(file))  # type: ignore[no-untyped-call]
         place = guessed["pretrained_model_name_or_path"]
-    index: dict[str, Any] = DiffusionPipeline.load_config(str(place))
+    index = _index(place)
     kind = getattr(diffusers, index["_class_name"])
     return kind.from_single_file(str(file), config=str(place), dtype=dtype, **_without_checkers(index))
 

@@ -252,18 +252,18 @@ class ESD:
         rng = torch.Generator().manual_seed(seed)
         stay, named = staying(concepts, self.neutral), sum(len(concept.keep) for concept in concepts)
         texts = [weight.removesuffix(".weight") for weight in weights if reads_text(weight)]
-        spared = spared_words(pipe, self.spared, concepts, texts, rng)
+        spared = spared_words(pipe, self.spared, concepts, texts, rng, watch)
         kept = (*(stay if self.keep_weight or spared else ()), *spared)
         made = (self.called, settings_of(settled), concepts, name(pipe), fingerprint(net), seed, versions(), kept)
         card = Card(*made, call=said_options(pipe))
         closed = self._closed(net, concepts)
         ways = contexts(pipe, self.templates, self.company if texts else 0, concepts, rng)
         known = known_prompts(kept, named, self.templates, ways, rng)
-        moments = second_moments(pipe, known, texts) if texts and kept else {}
+        moments = second_moments(pipe, known, texts, watch=watch) if texts and kept else {}
         metric = {f"{layer}.weight": sparing(moment, self.damping) for layer, moment in moments.items() if spared}
         names = [concept for concept in concepts if not (concept.from_ or concept.image)]
         layers = {name.removesuffix(".weight"): weights[name] for name in closed}
-        found = optimum(pipe, names, layers, moments, ways, rng, eta=BEYOND) if layers else {}
+        found = optimum(pipe, names, layers, moments, ways, rng, eta=BEYOND, watch=watch) if layers else {}
         start = {f"{layer}.weight": delta for layer, delta in found.items()}
 
         out = self.held_out

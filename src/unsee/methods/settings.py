@@ -13,6 +13,7 @@ from torch import nn
 from unsee.concepts import Concept
 from unsee.listening import means
 from unsee.pipelines import tokenizer, vocabulary
+from unsee.recorder import Watch, quiet
 
 Count = Annotated[int, Field(ge=1)]
 Number = Annotated[int, Field(ge=0)]
@@ -95,7 +96,12 @@ def random_words(pipe: Any, count: int, concepts: Iterable[Concept], rng: torch.
 
 
 def spared_words(
-    pipe: Any, count: int, concepts: Sequence[Concept], layers: Sequence[str], rng: torch.Generator
+    pipe: Any,
+    count: int,
+    concepts: Sequence[Concept],
+    layers: Sequence[str],
+    rng: torch.Generator,
+    watch: Watch = quiet,
 ) -> list[str]:
     """At most so many random words, without those that the model reads as it reads a concept: its other names.
 
@@ -104,7 +110,7 @@ def spared_words(
     words, names = random_words(pipe, count, concepts, rng), [name for concept in concepts for name in concept.names]
     if not (words and layers):
         return words
-    read = means(pipe, [f"a {word}" for word in (*words, *names)], layers[0])
+    read = means(pipe, [f"a {word}" for word in (*words, *names)], layers[0], watch=watch)
     read = nn.functional.normalize(read - read[: len(words)].mean(0), dim=-1)
     alike = (read[: len(words)] @ read[len(words) :].T).amax(-1) > LIKE
     return [word for word, same in zip(words, alike.tolist(), strict=True) if not same]

@@ -153,13 +153,13 @@ class UCE:
         rng = torch.Generator().manual_seed(seed)
         weights = {name.removesuffix(".weight"): weight for name, weight in self.weights(net).items()}
         named = sum(len(concept.keep) for concept in concepts)
-        kept = (*staying(concepts, self.neutral), *spared_words(pipe, self.spared, concepts, list(weights), rng))
+        kept = (*staying(concepts, self.neutral), *spared_words(pipe, self.spared, concepts, list(weights), rng, watch))
         made = ("uce", settings_of(self), concepts, name(pipe), fingerprint(net), seed, versions(), kept)
         card = Card(*made, call=said_options(pipe))
 
         ways = contexts(pipe, self.templates, self.company, concepts, rng)
         known = known_prompts(kept, named, self.templates, ways, rng)
-        moments = second_moments(pipe, known, list(weights)) if kept else {}
+        moments = second_moments(pipe, known, list(weights), watch=watch) if kept else {}
         found = optimum(
             pipe, concepts, weights, moments, ways, rng, eta=self.eta,
             keep_weight=self.keep_weight, ridge=self.ridge, watch=watch,
@@ -187,13 +187,15 @@ def optimum(
     """
     pairs = [(word, concept.anchor) for concept in concepts for word in concept.names]
     columns: dict[str, list[tuple[Tensor, Tensor]]] = {layer: [] for layer in weights}
+    watch("names", 0, len(pairs))
     for done, (word, anchor) in enumerate(pairs):
         others = [anchor] * len(ways) if anchor else stand_ins(pipe, word, len(ways), concepts, rng)
         prompts = [way.format(word) for way in ways] + [way.format(o) for way, o in zip(ways, others, strict=True)]
         for layer, x in inputs(pipe, prompts, list(weights)).items():
             columns[layer].append(_means(word, anchor or "any other word", *x.chunk(2)))
-        watch("read", done + 1, len(pairs))
+        watch("names", done + 1, len(pairs))
     deltas = {}
+    watch("solve", 0, len(weights))
     for done, (layer, weight) in enumerate(weights.items()):
         C, A = (torch.stack(side, dim=1) for side in zip(*columns[layer], strict=True))
         P = moments.get(layer, torch.zeros(len(C), len(C)))
