@@ -63,7 +63,7 @@ def erase(
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting.")] = None,
     seed: Seed = None,
     pictures: Annotated[
-        int | None, typer.Option("-n", "--pictures", help="Pictures for each row of the result.")
+        int | None, typer.Option("-n", "--pictures", min=2, help="Pictures for each row of the result.")
     ] = None,
     steps: Steps = None,
     guidance_scale: Annotated[float | None, typer.Option("--guidance", help="Guidance scale of the pictures.")] = None,
@@ -332,7 +332,7 @@ def _next(report: Report, plan: Plan) -> str:
     word = config.concepts[0].from_ or config.concepts[0].erase
     way = next((way for way in config.settings.get("templates", ()) if way != "{}"), "{}")
     prompt = way.replace("a {}", article(word)) if "a {}" in way else way.format(word)
-    named = config.model == base or base.startswith(f"{config.model}@")  # a hub id, at the commit of the run
+    named = config.model == "mini" or base.startswith(f"{config.model}@")  # a hub id, at the commit of the run
     words = ["generate", prompt, "--edit", report.folder / EDIT, *([] if named else ["--model", config.model])]
     return shell(*words, *(["--trust-remote-code"] if config.trust_remote_code else []))
 

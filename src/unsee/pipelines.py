@@ -155,7 +155,7 @@ def load(
 
 @contextmanager
 def loading(place: str | Path) -> Iterator[None]:
-    """Within the context libraries show bars, but not for what is bundled: it loads in a second, and they only flash."""
+    """Within the context libraries show bars, but not for what is bundled, which loads in a second."""
     bundled = MINI in (Path(place), *Path(place).parents)
     libraries = (diffusers.utils.logging, transformers.utils.logging) if bundled else ()
     shown = [library for library in libraries if library.is_progress_bar_enabled()]

@@ -17,6 +17,8 @@ COLUMNS = 8
 ACROSS = 24
 TALLEST = 8000
 """Pictures in a line of a sheet, and pixels of its height, at most: WebP holds 16383, and viewers dislike more."""
+LONGEST = 600
+"""Characters of a title."""
 CELL = 128
 MARGIN = 12
 LABEL = 92
@@ -78,7 +80,7 @@ def grid(
     cell  longer side of a picture in pixels
     """
     title, small = ImageFont.load_default(20), ImageFont.load_default(13)
-    groups = [(_fit(name[:TALLEST], TALLEST, title), shots) for name, shots in groups]
+    groups = [(name if len(name) <= LONGEST else f"{name[:LONGEST]}…", shots) for name, shots in groups]
     step = cell + MARGIN // 2
     first = next(iter(models.values()))
     tall = [max(_square(first[shot], cell).height for shot in shots) for _, shots in groups]
