@@ -381,7 +381,7 @@ def main() -> None:
         message, code = error.format_message(), 2
     except (FloatingPointError, OSError) as error:  # a loss that explodes, a disk that is full
         message, code = str(error), 1
-    if code == 130:  # typer's own answer to Ctrl-C
+    if code == 130 and not message:  # typer's own answer to Ctrl-C
         message = "stopped; files that were finished stay where they are"
     if message:
         print(f"unsee: {plain(message)}", file=sys.stderr)
