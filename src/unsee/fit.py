@@ -43,20 +43,23 @@ class Lesson:
 def trainable(weights: Mapping[str, nn.Parameter]) -> Iterator[dict[str, Tensor]]:
     """Within the context the weights are copies that take gradients; yields the originals, which it puts back.
 
+    Gradients and `requires_grad` are then those from before, too. Other weights are the caller's (see borrow.borrowed).
     Raises InputError for weights that are spread over processes.
     """
     if any(isinstance(weight, DTensor) for weight in weights.values()):
         raise InputError("weights that are spread over processes (FSDP) are not trained themselves: use --method lora")
     originals = {name: weight.data for name, weight in weights.items()}
+    before = [(weight, weight.requires_grad, weight.grad) for weight in weights.values()]
     with swapped(weights, {name: value.clone() for name, value in originals.items()}):
         for weight in weights.values():
             weight.requires_grad_(True)
+            weight.grad = None
         try:
             yield originals
         finally:
-            for weight in weights.values():
-                weight.requires_grad_(False)
-                weight.grad = None
+            for weight, learning, grad in before:
+                weight.requires_grad_(learning)
+                weight.grad = grad
 
 
 @dataclass
@@ -175,6 +178,7 @@ def fit(
 
     first, started = len(losses), time.monotonic()
     pace = _pace(schedule, last)
+    watch("fit", first, last)
     for update in range(first, updates):
         if seconds and last == updates and update == first + 3:  # three tell how long one takes, in one process for all
             fit_in = first + max(3, int(3 * seconds / (time.monotonic() - started)))

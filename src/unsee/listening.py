@@ -14,10 +14,12 @@ from torch import Tensor, nn
 from unsee.calls import Call, named, replay, stacked
 from unsee.layers import stored_whole
 from unsee.pipelines import denoiser, full, unguided
-from unsee.recorder import conditions, run
+from unsee.recorder import Watch, conditions, quiet, run
 
 
-def second_moments(pipe: Any, prompts: Sequence[str], layers: Sequence[str], *, batch: int = 64) -> dict[str, Tensor]:
+def second_moments(
+    pipe: Any, prompts: Sequence[str], layers: Sequence[str], *, batch: int = 64, watch: Watch = quiet
+) -> dict[str, Tensor]:
     """E[x x^T], float64, of the inputs x of linear layers of the denoiser, over all tokens of all prompts.
 
     layers  names of modules; the result has a (features, features) matrix for each, shared where they read one tensor
@@ -31,9 +33,11 @@ def second_moments(pipe: Any, prompts: Sequence[str], layers: Sequence[str], *, 
         sums[name] = sums.get(name, 0) + x.T @ x
         counts[name] += x.shape[0]
 
+    watch("prompts", 0, len(prompts))
     together = _together(pipe, prompts[0], layers)
     for start in range(0, len(prompts), batch):
         _overhear(pipe, prompts[start : start + batch], together, add)
+        watch("prompts", min(start + batch, len(prompts)), len(prompts))
     found = {name: total / counts[name] for name, total in sums.items()}
     return {name: found[first] for first, source in together.items() for name in source.layers}
 
@@ -97,9 +101,12 @@ def inputs(pipe: Any, prompts: Sequence[str], layers: Sequence[str]) -> dict[str
     return {name: heard[first] for first, source in together.items() for name in source.layers}
 
 
-def means(pipe: Any, prompts: Sequence[str], layers: Sequence[str], *, batch: int = 64) -> dict[str, Tensor]:
+def means(
+    pipe: Any, prompts: Sequence[str], layers: Sequence[str], *, batch: int = 64, watch: Watch = quiet
+) -> dict[str, Tensor]:
     """The inputs of layers of the denoiser for B prompts, each a mean over all tokens: (B, features) for each layer."""
     found: dict[str, list[Tensor]] = {}
+    watch("words", 0, len(prompts))
     together = _together(pipe, prompts[0], layers)
     for start in range(0, len(prompts), batch):
         some = prompts[start : start + batch]
@@ -109,6 +116,7 @@ def means(pipe: Any, prompts: Sequence[str], layers: Sequence[str], *, batch: in
             found.setdefault(name, []).append((x * weight).sum(1) / weight.sum(1).clamp(min=1))
 
         _overhear(pipe, some, together, add, seeds=[0] * len(some))
+        watch("words", start + len(some), len(prompts))
     return {name: torch.cat(found[first]) for first, source in together.items() for name in source.layers}
 
 

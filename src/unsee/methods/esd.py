@@ -259,17 +259,17 @@ class ESD:
         stay, named = staying(concepts, self.neutral), sum(len(concept.keep) for concept in concepts)
         texts = [weight.removesuffix(".weight") for weight in weights if reads_text(weight)]
         doors = [layer for layer in texts if f"{layer}.weight" in entrance(net)] or texts[:1]
-        spared = spared_words(pipe, self.spared, concepts, doors, rng)
+        spared = spared_words(pipe, self.spared, concepts, doors, rng, watch)
         kept = (*(stay if self.keep_weight or spared else ()), *spared)
         made = (self.called, settings_of(settled), concepts, name(pipe), fingerprint(net), seed, versions(), kept)
         card = Card(*made, call=said_options(pipe))
         closed = self._closed(net, concepts)
         ways = contexts(pipe, self.templates, self.company if texts else 0, concepts, rng)
         known = known_prompts(kept, named, self.templates, ways, rng)
-        moments = second_moments(pipe, known, texts) if texts and kept else {}
+        moments = second_moments(pipe, known, texts, watch=watch) if texts and kept else {}
         names = [concept for concept in concepts if not (concept.from_ or concept.image)]
         layers = {name.removesuffix(".weight"): weights[name] for name in closed}
-        solved = optimum(pipe, names, layers, moments, ways, rng, eta=BEYOND) if layers else {}
+        solved = optimum(pipe, names, layers, moments, ways, rng, eta=BEYOND, watch=watch) if layers else {}
         start = {f"{layer}.weight": delta for layer, delta in solved.items()}
 
         out = self.held_out
@@ -288,7 +288,8 @@ class ESD:
             about = [
                 way.format(concept.from_ or word) for concept in concepts for word in concept.names for way in ways
             ]
-            asks, span = second_moments(pipe, about, texts), inputs(pipe, about[:SPAN], texts)
+            asks = second_moments(pipe, about, texts, watch=watch)
+            span = inputs(pipe, about[:SPAN], texts)
             stays, asks = met(pipe, moments, with_word + without), met(pipe, asks, calls)
             found = metrics(net, stays, asks, span, self.damping, RATES[starts])
             metric = {f"{layer}.weight": one for layer, one in found.items()}

@@ -13,6 +13,7 @@ from torch import nn
 from unsee.concepts import Concept
 from unsee.listening import means, written
 from unsee.pipelines import denoiser, tokenizer, vocabulary
+from unsee.recorder import Watch, quiet
 
 Count = Annotated[int, Field(ge=1)]
 Number = Annotated[int, Field(ge=0)]
@@ -95,7 +96,12 @@ def random_words(pipe: Any, count: int, concepts: Iterable[Concept], rng: torch.
 
 
 def spared_words(
-    pipe: Any, count: int, concepts: Sequence[Concept], layers: Sequence[str], rng: torch.Generator
+    pipe: Any,
+    count: int,
+    concepts: Sequence[Concept],
+    layers: Sequence[str],
+    rng: torch.Generator,
+    watch: Watch = quiet,
 ) -> list[str]:
     """At most so many random words, without those that the model reads as it reads a concept: its other names.
 
@@ -106,7 +112,7 @@ def spared_words(
     if not (words and layers):
         return words
     outputs = []
-    for layer, x in means(pipe, [f"a {word}" for word in (*words, *names)], layers).items():
+    for layer, x in means(pipe, [f"a {word}" for word in (*words, *names)], layers, watch=watch).items():
         y = written(denoiser(pipe)[1], layer, x)
         y -= y[: len(words)].mean(0)
         outputs.append(y / y[: len(words)].norm().clamp(min=1e-12))

@@ -150,13 +150,13 @@ class UCE:
         rng = torch.Generator().manual_seed(seed)
         weights = {name.removesuffix(".weight"): weight for name, weight in self.weights(net).items()}
         named = sum(len(concept.keep) for concept in concepts)
-        kept = (*staying(concepts, self.neutral), *spared_words(pipe, self.spared, concepts, list(weights), rng))
+        kept = (*staying(concepts, self.neutral), *spared_words(pipe, self.spared, concepts, list(weights), rng, watch))
         made = ("uce", settings_of(self), concepts, name(pipe), fingerprint(net), seed, versions(), kept)
         card = Card(*made, call=said_options(pipe))
 
         ways = contexts(pipe, self.templates, self.company, concepts, rng)
         known = known_prompts(kept, named, self.templates, ways, rng)
-        moments = second_moments(pipe, known, list(weights)) if kept else {}
+        moments = second_moments(pipe, known, list(weights), watch=watch) if kept else {}
         found = optimum(
             pipe, concepts, weights, moments, ways, rng, eta=self.eta, keep_weight=self.keep_weight, watch=watch,
         )  # fmt: skip
@@ -183,6 +183,7 @@ def optimum(
     pairs = [(word, concept.anchor) for concept in concepts for word in concept.names]
     shifts: dict[str, Tensor] = {}
     sizes: dict[str, Tensor] = {}
+    watch("names", 0, len(pairs))
     for done, (word, anchor) in enumerate(pairs):
         others = [anchor] * len(ways) if anchor else stand_ins(pipe, word, len(ways), concepts, rng)
         prompts = [way.format(word) for way in ways] + [way.format(o) for way, o in zip(ways, others, strict=True)]
@@ -193,8 +194,9 @@ def optimum(
                 known[id(x)] = (1 + eta) * (a - c).T @ c / len(c), c.T @ c / len(c)
             K, M = known[id(x)]
             shifts[layer], sizes[layer] = shifts.get(layer, 0) + K, sizes.get(layer, 0) + M
-        watch("read", done + 1, len(pairs))
+        watch("names", done + 1, len(pairs))
     deltas = {}
+    watch("solve", 0, len(weights))
     for done, (layer, weight) in enumerate(weights.items()):
         S = sizes[layer] + keep_weight * moments[layer] if layer in moments else sizes[layer]
         deltas[layer] = solve(full(weight), shifts[layer], S, len(pairs))
