@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,14 @@ from pydantic import ValidationError
 from unsee import methods, pipelines
 from unsee.card import Claims, settings_of
 from unsee.checkpoint import Checkpoint
-from unsee.concepts import Concept
+from unsee.concepts import Concept, check
 from unsee.config import RunConfig
 from unsee.edit import Edit
 from unsee.errors import InputError, invalid, unknown
-from unsee.evaluate.detectors import Judge, load_detector
-from unsee.evaluate.questions import Row, answer, questions
+from unsee.evaluate.detectors import Judge, load_detector, names_of
+from unsee.evaluate.questions import Row, answer, questions, remarks
 from unsee.evaluate.render import Sampling, render_pair
-from unsee.evaluate.words import choices, read_words
+from unsee.evaluate.words import choices, known, read_words
 from unsee.recorder import Watch, quiet
 from unsee.report.grid import before_after
 from unsee.report.page import page
@@ -46,6 +46,8 @@ class Plan:
     """A run that is ready to start: everything named in its config is loaded and valid.
 
     trained  how many parameters the method will change, and of how many
+    words    what the model's card says that it knows
+    notes    what a user should know before it starts
     """
 
     config: RunConfig
@@ -53,6 +55,8 @@ class Plan:
     method: Any
     judges: dict[str, Judge]
     trained: tuple[int, int]
+    words: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,24 +96,41 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
             "guidance_scale": sampling.guidance_scale,
         }
     )
-    return Plan(
-        complete,
-        pipe,
-        method,
-        judges_for(config.model, config.judges, choices=choices_for(config.model, config.concepts)),
-        (trained, of),
-    )
+    words = words_for(config.model)
+    judges = judges_for(config.model, config.judges, choices=choices_for(config.model, config.concepts))
+    check(config.concepts, known(words, names_of(judges)))
+    notes = tuple(remarks(config.concepts, judges, words))
+    return Plan(complete, pipe, method, judges, (trained, of), words, notes)
 
 
 def configure(method_class: Any, settings: dict[str, Any], preset: str | None = None) -> Any:
     """A method with settings over those of a preset. Raises InputError on what is unknown or out of range."""
     presets = method_class.presets
     if preset is not None and preset not in presets:
-        raise unknown("preset", preset, presets)
+        raise _elsewhere("preset", preset, method_class, lambda other: other.presets)
+    if wrong := next((name for name in settings if name not in _settings(method_class)), None):
+        raise _elsewhere("setting", wrong, method_class, _settings)
     try:
         return method_class(**{**(presets[preset] if preset else {}), **settings})
     except ValidationError as error:
-        raise invalid(error, [setting.name for setting in fields(method_class)]) from error
+        raise invalid(error, _settings(method_class)) from error
+
+
+def _settings(method_class: Any) -> list[str]:
+    return [setting.name for setting in fields(method_class)]
+
+
+def _elsewhere(kind: str, name: str, method_class: Any, has: Callable[[Any], Collection[str]]) -> InputError:
+    """The error for what a method does not have: who has it, or else the nearest that there is."""
+    known = {method: methods.find(method) for method in methods.names()}
+    others = [method for method, other in known.items() if name in has(other)]
+    if not others:
+        return unknown(kind, name, has(method_class))
+    own = next((method for method, other in known.items() if other is method_class), method_class.__name__)
+    return InputError(
+        f"{own} has no {kind} {name!r}: leave it out, or take the method {' or '.join(others)}; {own} has "
+        f"{', '.join(sorted(has(method_class)))}"
+    )
 
 
 def erase(plan: Plan, folder: Path, *, command: str = "", every: float = 60.0, watch: Watch = quiet) -> Report:
@@ -135,7 +156,9 @@ def erase(plan: Plan, folder: Path, *, command: str = "", every: float = 60.0, w
                 for path in folder.glob(STATES):
                     path.unlink(missing_ok=True)
 
-    asked = questions(pipe, config.concepts, judges, n=config.pictures, seed=config.seed, kept=edit.card.kept)
+    asked = questions(
+        pipe, config.concepts, judges, n=config.pictures, seed=config.seed, kept=edit.card.kept, words=plan.words
+    )
     shots = list(dict.fromkeys(shot for question in asked for shot in question.shots))
     sampling = sampling_for(config.model, config.steps, config.guidance_scale)
     with _timed(seconds, "render"):
@@ -161,6 +184,7 @@ def erase(plan: Plan, folder: Path, *, command: str = "", every: float = 60.0, w
         "judges": {kind: judge.source for kind, judge in judges.items()},
         "curve": edit.card.curve,
         "rows": [asdict(row) for row in rows],
+        "notes": list(plan.notes),
     }
     _write(folder / "before-after.png", lambda path: picture.save(path, format="PNG"))
     html = page(rows, picture, record, before, after)

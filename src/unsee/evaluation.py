@@ -11,7 +11,7 @@ from typing import Any
 
 from unsee import guards, pipelines, steering
 from unsee.api import EDIT, RECORD, judges_for, sampling_for, words_for
-from unsee.concepts import Concept
+from unsee.concepts import Concept, concepts_of
 from unsee.config import read
 from unsee.edit import Edit
 from unsee.errors import InputError
@@ -23,6 +23,7 @@ from unsee.evaluate.run import base, distinct, run
 from unsee.evaluate.suites import Column, Suite, World
 from unsee.evaluate.suites.table import from_csv, labels
 from unsee.evaluate.words import choices
+from unsee.names import same
 from unsee.recorder import Watch, quiet
 from unsee.report.evaluation import contact, figure_sheets, page
 from unsee.versions import versions
@@ -66,7 +67,8 @@ def prepare(
     suite     suites or their names; tables are the user's own, as CSV (see suites/table.py)
     edits     files, or NAME=FILE
     guard     names of guards against `concepts`
-    concepts  what is looked for; default is what the edits erase
+    concepts  what is erased; default is what the edits' cards say. An edit keeps to its card if any card has one of
+              these, and else erases these: a card may say nothing, or say it otherwise
     names     other names of it, for the suite "paraphrase"
     judges    by kind, beside those that the model's card names; see evaluate/detectors.py
     words     what the model can be asked for, instead of what its card says; see evaluate/words.py
@@ -98,10 +100,13 @@ def prepare(
     pipe = pipelines.load(model, revision=revision, trust_remote_code=trust_remote_code)
     pipelines.calling(pipe, **(call or {}))
     loaded = [_edit(text, pipe if force_base else None) for text in edits]
-    named = tuple(Concept(one) if isinstance(one, str) else one for one in concepts)
+    named = concepts_of(concepts) if concepts else ()
     wanted = named or tuple(dict.fromkeys(c for edit in loaded for c in edit.concepts))
     if guard and not wanted:
         raise InputError("name what the guard is against: --concept WORD")
+    if not any(same(one.erase, other.erase) for one in named for edit in loaded for other in edit.concepts):
+        loaded = [replace(edit, concepts=named or edit.concepts) for edit in loaded]
+    loaded = [replace(edit, concepts=edit.concepts or named) for edit in loaded]
     columns = [base(wanted), *loaded, *(_guard(name, wanted) for name in guard)]
     distinct(columns)
     for column in columns:

@@ -92,7 +92,7 @@ def processes() -> PartialState:
 
 
 def load(
-    model: str,
+    model: str | Path,
     *,
     dtype: torch.dtype | None = None,
     device: str | torch.device | None = None,
@@ -110,6 +110,7 @@ def load(
     Under `accelerate launch --use_fsdp` the denoiser is spread over all processes.
     Raises InputError when the model cannot be found or is no pipeline.
     """
+    model = str(model)
     path, parts = folder(model), source(model)
     revision = revision or (parts.version if path is None else None)
     file = Path(parts.base) if path is None and Path(parts.base).is_file() else None

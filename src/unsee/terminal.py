@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import os
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,20 +13,31 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unsee.errors import InputError
+from unsee.names import listed
 
 if TYPE_CHECKING:
     from unsee.recorder import Watch
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-Seed = Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="Of everything random.")]
-Steps = Annotated[int | None, typer.Option(min=1, help="Sampler steps of the pictures.")]
-Guidance = Annotated[float | None, typer.Option(help="Guidance scale of the pictures.")]
+Seed = Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="Random seed; default 0.")]
+Steps = Annotated[
+    int | None, typer.Option(min=1, help="Sampler steps of the pictures; default by the model's card, or 50.")
+]
+Guidance = Annotated[
+    float | None,
+    typer.Option(help="Guidance scale of the pictures, 1 is none; default by the model's card, or 7.5."),
+]
 Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")]
 Call = Annotated[
     list[str] | None, typer.Option(metavar="KEY=VALUE", help="Another option of the pipeline's calls; may be repeated.")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Write over what is there.")]
 ForceBase = Annotated[bool, typer.Option("--force-base", help="Use it on other weights; outputs tell of it.")]
+
+
+def split(texts: list[str] | None) -> list[str]:
+    """The words of texts that each list some, see names.listed."""
+    return [word for text in texts or () for word in listed(text)]
 
 
 def pairs(texts: list[str] | None, option: str) -> dict[str, Any]:
@@ -80,6 +94,24 @@ def bars() -> Iterator[Watch]:
 def speaks() -> bool:
     """Whether this is the one of many processes that prints."""
     return os.environ.get("RANK", "0") == "0"
+
+
+LIKE = {"\u2248": "~", "\u2026": "...", "\u2013": "-", "\u2019": "'", "\u00d7": "x"}
+"""Almost equal, an ellipsis, a dash, an apostrophe, times."""
+
+
+def forgiving(stream: Any) -> None:
+    """Let a stream write what its encoding lacks as what is most like it, "≈" as "~" and "â" as "a", or else as "?"."""
+    codecs.register_error("unsee", _alike)
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="unsee")
+
+
+def _alike(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    wrong = error.object[error.start : error.end]
+    base = (unicodedata.normalize("NFKD", letter).encode("ascii", "ignore").decode() for letter in wrong)
+    return "".join(LIKE.get(letter) or like or "?" for letter, like in zip(wrong, base, strict=True)), error.end
 
 
 def plain(text: str) -> str:
