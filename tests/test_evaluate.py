@@ -32,6 +32,7 @@ from unsee.evaluate.render import Sampling, Shot
 from unsee.evaluate.statistics import Difference, Score
 from unsee.report.evaluation import _fitting, _spots, tables
 from unsee.report.grid import grid
+from unsee.report.strips import size
 
 ROOT = Path(__file__).parents[1]
 
@@ -367,12 +368,12 @@ def test_pictures_shrink_until_the_page_has_room() -> None:
     asked = {"objects": [Question("church", False, shots)]}
 
     def width(room: int) -> int:
-        return int(_fitting(asked, galleries, room)["objects"]["width"])
+        return int(_fitting(asked, galleries, room)["objects"][0].cards[0][1]["width"])
 
     full = width(10_000_000)
-    size = len(_fitting(asked, galleries, 10_000_000)["objects"]["data"])
-    assert width(size - 1) < full
-    assert width(0) < width(size - 1)  # the smallest there is
+    taken = size(_fitting(asked, galleries, 10_000_000)["objects"])
+    assert width(taken - 1) < full
+    assert width(0) < width(taken - 1)  # the smallest there is
 
 
 def test_points_that_would_cover_each_other_share_a_label() -> None:

@@ -187,7 +187,7 @@ def erase(plan: Plan, folder: Path, *, command: str = "", every: float = 60.0, w
         "notes": list(plan.notes),
     }
     _write(folder / "before-after.png", lambda path: picture.save(path, format="PNG"))
-    html = page(rows, picture, record, before, after)
+    html = page(rows, record, before, after)
     _write(folder / "index.html", lambda path: path.write_text(html, encoding="utf-8"))
     _write(folder / RECORD, lambda path: path.write_text(json.dumps(record, indent=1), encoding="utf-8"))
     return Report(edit, rows, record, folder)

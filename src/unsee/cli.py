@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unsee import __version__, cli_files
+from unsee import cli_files
 from unsee.allowed import PRESETS, SELECTIONS, default, installed
 from unsee.cli_evaluate import evaluate, reproduce
 from unsee.config import RunConfig
@@ -49,7 +49,9 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        print(f"unsee {__version__}")
+        import unsee
+
+        print(f"unsee {unsee.__version__}")
         raise typer.Exit
 
 
@@ -399,7 +401,7 @@ def _say_report(report: Report, plan: Plan) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from unsee.report.page import HEADER, cells
+    from unsee.report.page import HEADER, cells, notes
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for k, head in enumerate(HEADER):
@@ -409,9 +411,8 @@ def _say_report(report: Report, plan: Plan) -> None:
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print()
     console.print(table)
-    for row in report.rows:
-        if row.question.note:
-            print(plain(f"{row.question.name}: {row.question.note}"))
+    for note in notes(report.rows):
+        print(plain(note))
     if not plan.judges:
         print("no judge was given, so nothing was counted: --judge objects=FOLDER names an image classifier")
     seconds, peak = report.record["seconds"], report.record["peak_memory_bytes"]

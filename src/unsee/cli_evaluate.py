@@ -169,7 +169,7 @@ def say(found: Evaluation) -> None:
 
     console = Console(width=None if sys.stdout.isatty() else 160)
     for table in tables(found):
-        console.print(Text(f"\n{table.suite}", style="bold"))
+        console.print(Text(f"\n{table.suite}", style="bold").append(plain(f"  {table.about}"), style="not bold dim"))
         if table.not_measured:
             console.print(Text(plain(f"not measured: {table.not_measured}")))
             continue

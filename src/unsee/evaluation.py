@@ -178,7 +178,7 @@ def evaluate(
         figures = figure_sheets(outcome.figures)
         for suite, sheet in figures.items():
             write_whole(folder / f"{suite}.png", partial(sheet.save, format="PNG"))
-        keep("index.html", page(evaluation, outcome.asked, outcome.galleries, figures, remarks(evaluation)))
+        keep("index.html", page(evaluation, outcome.asked, outcome.galleries, outcome.figures, remarks(evaluation)))
         keep("evaluation.json", evaluation.to_json())  # the last: with it a folder holds a whole run
     pipelines.processes().wait_for_everyone()
     return evaluation

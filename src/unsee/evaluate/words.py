@@ -127,6 +127,7 @@ def choices(
     What is erased counts as an object unless it is listed as a style or as another name of an object.
     """
     styles, objects = words.get("styles") or ARTISTS, words.get("objects", {})
+    more = [label for label in more if not stands_for(label, known(words))]  # another name of what is listed
     if kind == "styles":
         return tuple(dict.fromkeys([*styles, *more]))
     if kind != "objects":

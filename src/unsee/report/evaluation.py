@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from PIL import Image
 
@@ -14,6 +13,7 @@ from unsee.evaluate.render import Shot
 from unsee.evaluate.suites import Figure
 from unsee.report.grid import embedded, grid, mosaic
 from unsee.report.page import environment
+from unsee.report.strips import Strip, size, strips
 
 ROWS = 30
 SHOWN = 8
@@ -146,24 +146,26 @@ def contact(
     asked: Mapping[str, Sequence[Question]], galleries: Mapping[str, Mapping[Shot, Image.Image]], cell: int = CELLS[0]
 ) -> Image.Image | None:
     """A few pictures of every suite, a line for each column, same seeds above each other; None if there are none."""
-    groups = [
-        (f"{suite}: {question.name}", spread(question.shots, SHOWN))
-        for suite, questions in asked.items()
-        for question in spread([q for q in questions if not q.reference], GROUPS)
-    ]
+    groups = [(f"{suite}: {name}", shots) for suite in asked for name, shots in _shown(asked[suite])]
     return grid(groups, galleries, cell) if groups else None
+
+
+def _shown(questions: Sequence[Question]) -> list[tuple[str, list[Shot]]]:
+    """The questions of a suite whose pictures are shown, and which of them."""
+    some = spread([question for question in questions if not question.reference], GROUPS)
+    return [(question.name, spread(question.shots, SHOWN)) for question in some]
 
 
 def page(
     evaluation: Evaluation,
     asked: Mapping[str, Sequence[Question]],
     galleries: Mapping[str, Mapping[Shot, Image.Image]],
-    figures: Mapping[str, Image.Image],
+    figures: Sequence[Figure],
     remarks: Sequence[str] = (),
 ) -> str:
     """The HTML of an evaluation, remarks first. All of its texts are escaped: prompts and cards come from anywhere.
 
-    figures  sheets by suite, see figure_sheets
+    figures  pictures that suites made
     """
     drawn = [q for questions in asked.values() for q in [q for q in questions if not q.reference][:2]]
     shots = [shot for question in drawn for shot in question.shots[:4]][:8]
@@ -182,35 +184,51 @@ def page(
             pictures=_fitting(asked, galleries),
             pairs=pairs,
             curves=curves(evaluation),
-            figures={suite: embedded(sheet) for suite, sheet in figures.items()},
+            figures={
+                suite: [
+                    strip
+                    for row, columns in rows.items()
+                    for strip in strips([_first(row, columns)], columns, CELLS[1])
+                ]
+                for suite, rows in _by_suite(figures).items()
+            },
         )
     )
 
 
 def _fitting(
     asked: Mapping[str, Sequence[Question]], galleries: Mapping[str, Mapping[Shot, Image.Image]], room: int = ROOM
-) -> dict[str, dict[str, Any]]:
-    """A contact picture for each suite, all of them together within `room` characters by smaller thumbnails."""
-    found: dict[str, dict[str, Any]] = {}
+) -> dict[str, list[Strip]]:
+    """A few pictures of each suite, all of them together within `room` characters by smaller thumbnails."""
+    found: dict[str, list[Strip]] = {}
     for cell in CELLS:
-        sheets = {suite: contact({suite: questions}, galleries, cell) for suite, questions in asked.items()}
-        found = {suite: embedded(sheet) for suite, sheet in sheets.items() if sheet}
-        if sum(len(picture["data"]) for picture in found.values()) <= room:
+        found = {suite: strips(_shown(questions), galleries, cell) for suite, questions in asked.items()}
+        if sum(map(size, found.values())) <= room:
             break
     return found
 
 
-def figure_sheets(figures: Sequence[Figure]) -> dict[str, Image.Image]:
-    """The pictures that suites made, as a sheet for each."""
-    made: dict[str, dict[str, dict[str, dict[Shot, Image.Image]]]] = {}
+Rows = dict[str, dict[str, dict[Shot, Image.Image]]]
+"""The pictures of a suite's figures, by row and column."""
+
+
+def _by_suite(figures: Sequence[Figure]) -> dict[str, Rows]:
+    made: dict[str, Rows] = {}
     for one in figures:
         made.setdefault(one.suite, {}).setdefault(one.row, {}).setdefault(one.column, {})[one.shot] = one.picture
+    return made
+
+
+def _first(row: str, columns: Mapping[str, Mapping[Shot, Image.Image]]) -> tuple[str, list[Shot]]:
+    """A row of figures, and the shots of it that are shown."""
+    return row, spread(list(next(iter(columns.values()))), SHOWN)
+
+
+def figure_sheets(figures: Sequence[Figure]) -> dict[str, Image.Image]:
+    """The pictures that suites made, as a sheet for each."""
     sheets = {}
-    for suite, rows in made.items():
-        parts = []
-        for row, columns in rows.items():
-            shots = list(next(iter(columns.values())))
-            parts.append(grid([(row, spread(shots, SHOWN))], columns, CELLS[1]))
+    for suite, rows in _by_suite(figures).items():
+        parts = [grid([_first(row, columns)], columns, CELLS[1]) for row, columns in rows.items()]
         sheet = Image.new("RGB", (max(part.width for part in parts), sum(part.height for part in parts)), "white")
         for k, part in enumerate(parts):
             sheet.paste(part, (0, sum(before.height for before in parts[:k])))

@@ -14,7 +14,8 @@ from PIL.Image import Image
 from unsee.evaluate.questions import EVERYTHING_ELSE, Row, spread
 from unsee.evaluate.render import Shot
 from unsee.evaluate.statistics import Score
-from unsee.report.grid import embedded, mosaic
+from unsee.report.grid import embedded, mosaic, some
+from unsee.report.strips import strips
 
 MISSING = "not measured"
 
@@ -35,12 +36,11 @@ def known_as(source: str) -> str:
 
 def page(
     rows: Sequence[Row],
-    picture: Image,
     record: Mapping[str, Any],
     before: Mapping[Shot, Image],
     after: Mapping[Shot, Image],
 ) -> str:
-    """The HTML of a run: its picture, and a few pictures before and after to slide between."""
+    """The HTML of a run: its result, its pictures, and a few of them to slide between before and after."""
     shots = [shot for row in (rows[0], rows[-1]) for shot in spread(row.question.shots, 4)]
     return (
         environment()
@@ -50,7 +50,10 @@ def page(
             header=HEADER,
             table=[{"gone": row.question.gone, "cells": cells(row)} for row in rows],
             verdict=verdict(rows),
-            picture=embedded(picture),
+            notes=[*record["notes"], *notes(rows)],
+            strips=strips(
+                [(row.question.name, some(row.question.shots)) for row in rows], {"before": before, "after": after}
+            ),
             pair=(embedded(mosaic(shots, before)), embedded(mosaic(shots, after))),
             record=record,
             settings=record["config"]["settings"],
@@ -118,4 +121,19 @@ def verdict(rows: Sequence[Row]) -> str:
         for row in rows
         if row.before and row.after and (row.question.gone or row.question.name == EVERYTHING_ELSE)
     ]
-    return "; ".join(parts) + "." if parts else "No judge was given, so nothing was counted: look at the pictures."
+    return "; ".join(parts) + "." if parts else "Nothing that is erased was counted: look at the pictures."
+
+
+def notes(rows: Sequence[Row]) -> list[str]:
+    """What to know of rows that no judge counts: why, and whether their pictures change more than others do."""
+    others = [row.changed.value for row in rows if not row.question.gone]
+    found = [f"{row.question.name}: {row.question.note}" for row in rows if row.question.note]
+    for row in rows:
+        if row.question.gone and row.before and row.before.value == 0:
+            found.append(f"{row.question.name}: the base model draws none, so this row cannot show that it is gone")
+        if row.before or not row.question.gone or not others:
+            continue
+        own, rest = row.changed.value, sum(others) / len(others)
+        text = f"{row.question.name}: not counted; its pictures change by {own:.1f} grey levels, others by {rest:.1f}"
+        found.append(text + (": no more than others, so nothing seems to be erased" if own <= rest else ""))
+    return list(dict.fromkeys(found))
