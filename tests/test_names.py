@@ -122,7 +122,7 @@ def test_python_takes_words_and_paths(pipe: unsee.ESD, narrow: Path) -> None:
 
 def test_one_rule_for_concepts_and_keep(run: Run, tmp_path: Path) -> None:
     quick = ["--method", "uce", "-n", 2, "--steps", 1, "--set", "spared=8", "--set", "company=0"]
-    code, out, err = run("erase", "church, castle", "--keep", "house; dog,", *quick, "--out", "out")
+    code, _, err = run("erase", "church, castle", "--keep", "house; dog,", *quick, "--out", "out")
     assert code == 0, err
     concepts = unsee.Edit.load(tmp_path / "out" / "edit.safetensors").card.concepts
     assert [(concept.erase, concept.keep) for concept in concepts] == [

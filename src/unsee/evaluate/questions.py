@@ -201,7 +201,7 @@ def taken(concept: Concept, names: Mapping[str, str], judges: Mapping[str, Judge
 
     some  labels of objects on which it is looked for elsewhere
     """
-    c, b = concept.erase, str(concept.from_)
+    c, b = (name.removesuffix(" style") for name in (concept.erase, str(concept.from_)))
     (label, kind), (_, place) = judged(c, names, judges), judged(b, names, judges)
     if kind == "styles":
         yield f"{c} style on {b}", [(STYLED.format(b, c), label)], kind, True, ""
