@@ -35,6 +35,8 @@ from unsee.terminal import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from unsee.api import Plan, Report
     from unsee.card import Card
     from unsee.concepts import Concept
@@ -261,7 +263,7 @@ def show(
         names = list(tensors.keys())
         size = sum(_product(tensors.get_slice(name).get_shape()) for name in names)
     lines = {
-        "erased": "; ".join(_describe(concept) for concept in card.concepts),
+        "erased": _several(card.concepts),
         "method": card.method,
         **{f"  {key}": _brief(value) for key, value in _settings(card).items()},
         "base": f"{card.base}, weights {card.base_hash[:12]}",
@@ -382,7 +384,7 @@ def _say_plan(plan: Plan, folder: Path) -> None:
     config, (trained, of) = plan.config, plan.trained
     shown = {k: "auto" if v is None else v for k, v in config.settings.items() if not isinstance(v, list | tuple)}
     lines = {
-        "erase": "; ".join(_describe(concept) for concept in config.concepts),
+        "erase": _several(config.concepts),
         "model": f"{pipelines.name(plan.pipe)}, {type(plan.pipe).__name__} on {plan.pipe.device}",
         "method": f"{config.method}: " + ", ".join(f"{key} {value}" for key, value in shown.items()),
         "changes": f"{trained:,} of {of:,} parameters ({100 * trained / of:.1f} %)",
@@ -424,6 +426,12 @@ def _say_report(report: Report, plan: Plan) -> None:
     print(
         f"next: {shlex.join(['unsee', 'generate', f'a {concept}', '--edit', str(report.folder / 'edit.safetensors')])}"
     )
+
+
+def _several(concepts: Sequence[Concept], most: int = 8) -> str:
+    """Some concepts in a line: of many the first ones, and how many more there are."""
+    more = f"; and {len(concepts) - most} more" if len(concepts) > most else ""
+    return "; ".join(map(_describe, concepts[:most])) + more
 
 
 def _describe(concept: Concept) -> str:

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, ValidationError, field_validator
 from pydantic.dataclasses import dataclass
 
 from unsee.errors import InputError, invalid
-from unsee.names import listed, same, stands_for
+from unsee.names import listed, stands_for
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -90,16 +90,16 @@ def check(concepts: Sequence[Concept], names: Mapping[str, str] | None = None) -
     names  what names stand for; two that stand for one thing are one
     """
 
-    def among(word: str, others: Sequence[str]) -> str | None:
-        meant = stands_for(word, names or {}) or word
-        return next((other for other in others if same(meant, stands_for(other, names or {}) or other)), None)
+    def meant(word: str) -> str:
+        return stands_for(word, names or {}) or word
 
+    changed = {meant(word): word for c in concepts for word in ((c.from_,) if c.from_ else c.names)}
+    for word in dict.fromkeys(word for concept in concepts for word in concept.keep):
+        if (gone := stands_for(meant(word), changed)) is not None:
+            raise InputError(f"keep holds {word!r}, but {gone!r} is what must change: leave it out of keep")
     for concept in concepts:
-        for word in concept.keep:
-            for other in concepts:
-                if gone := among(word, (other.from_,) if other.from_ else other.names):
-                    raise InputError(f"keep holds {word!r}, but {gone!r} is what must change: leave it out of keep")
+        own = {meant(name): name for name in concept.names}
         for role, place in (("anchor", concept.anchor), ("from", concept.from_)):
-            if place and (own := among(place, concept.names)):
-                raise InputError(f"{role} is {place!r}, which is the concept {own!r} itself: name something else")
+            if place and (itself := stands_for(meant(place), own)) is not None:
+                raise InputError(f"{role} is {place!r}, which is the concept {itself!r} itself: name something else")
     return tuple(concepts)

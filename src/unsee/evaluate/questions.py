@@ -31,6 +31,8 @@ T = TypeVar("T")
 NEIGHBOURS = 5
 STYLED = "{} in {} style"
 EVERYTHING_ELSE = "everything else"
+MANY = 8
+"""More concepts than these are counted together: a row for each kind of judge, not several for each concept."""
 NAMED = ", but only the name {!r} is erased: --synonym {!r} erases that name with it"
 
 
@@ -94,11 +96,14 @@ def questions(
     names = known(words or {}, names_of(judges))
     erased = {stands_for(name, names) for c in concepts for name in ([c.from_] if c.from_ else c.names)}
     rest = [label for label in objects if label not in erased]
+    together = [concept for concept in concepts if not concept.from_] if len(concepts) > MANY else []
     near = {
-        label: nearest(pipe, label, rest)[:NEIGHBOURS]
+        label: nearest(pipe, [label], rest)[:NEIGHBOURS]
         for c in concepts
-        if (label := stands_for(c.from_ or c.erase, names)) in objects and label
+        if c not in together and (label := stands_for(c.from_ or c.erase, names)) in objects and label
     }
+    if any_of := [label for c in together if (label := stands_for(c.erase, names)) in objects and label]:
+        near["all"] = nearest(pipe, any_of, rest)[:NEIGHBOURS]
     close = {label for labels in near.values() for label in labels}
     named = [label for label in rest if label not in close and set(label.split()) & set(kept)]
     other = [label for label in rest if label not in close and label not in named]
@@ -120,7 +125,13 @@ def questions(
             labels = tuple(label for _, label in shots)
             asked.append(Question(name, gone, tuple(shot for shot, _ in shots), judge, labels, note=note))
 
+    for title, pairs, kind, gone, note in pooled(together, names, judges, few):
+        ask(title, pairs, kind, gone, note, max(n, len(pairs)))
+    if "all" in near:
+        ask(f"their neighbours: {', '.join(near['all'])}", [(f"a {name}", name) for name in near["all"]], "objects")
     for concept in concepts:
+        if concept in together:
+            continue
         word, gone = concept.from_ or concept.erase, concept.from_ is None
         label, kind = judged(word, names, judges)
         title = f"{word.removesuffix(' style')} style" if kind == "styles" else word
@@ -181,6 +192,9 @@ def remarks(
 ) -> list[str]:
     """What a user should know of the concepts' names before they are erased: what is counted for them, what is not."""
     names, found = known(words or {}, names_of(judges)), []
+    if len(concepts) > MANY:
+        rows = pooled([concept for concept in concepts if not concept.from_], names, judges, ["thing"])
+        return [f"{title}: {note}" if note else title for title, *_, note in rows]
     for concept in concepts:
         for word in (concept.from_,) if concept.from_ else concept.names:
             label, kind = judged(word, names, judges)
@@ -218,6 +232,25 @@ def taken(concept: Concept, names: Mapping[str, str], judges: Mapping[str, Judge
         yield f"{c} on {b}", [(f"a {b} with a {c}", label)], None, True, note
         if kind:
             yield f"{c} elsewhere", [(way, label) for way in _ways(c)], kind, False, ""
+
+
+def pooled(
+    concepts: Sequence[Concept], names: Mapping[str, str], judges: Mapping[str, Judge], some: Sequence[str]
+) -> Rows:
+    """Rows for many concepts: of each kind of judge those that it knows, each asked for once."""
+    kinds: dict[str | None, list[tuple[str, str]]] = {}
+    for concept, thing in zip(concepts, cycle(some), strict=False):
+        label, kind = judged(concept.erase, names, judges)
+        way = {"styles": STYLED.format(thing, label), "objects": _ways(concept.erase)[-1], None: concept.erase}
+        kinds.setdefault(kind, []).append((way.get(kind, f"a {thing} with a {label}"), label))
+    for kind, pairs in kinds.items():
+        if kind:
+            yield f"{len(pairs)} erased {kind}, together", pairs, kind, True, ""
+        else:
+            first = "; ".join(word for word, _ in pairs[:3])
+            counted = any(judge.labels for judge in judges.values())
+            note = f"not measured: no detector has a word for {first} ..." if counted else ""
+            yield f"{len(pairs)} erased names, together", pairs, None, True, note
 
 
 def mixed(word: str, names: Mapping[str, str], judges: Mapping[str, Judge], some: Sequence[str]) -> Rows:
@@ -265,11 +298,11 @@ def spread(items: Sequence[T], count: int) -> list[T]:
     return [items[k * len(items) // count] for k in range(count)]
 
 
-def nearest(pipe: Any, word: str, labels: Sequence[str]) -> list[str]:
-    """Labels by how alike the text encoder finds them to a word, most alike first: cosine of the conditioning."""
-    call = conditions(pipe, [word, *labels], answered=False)
+def nearest(pipe: Any, words: Sequence[str], labels: Sequence[str]) -> list[str]:
+    """Labels by how alike the text encoder finds them to any of some words: cosine of the conditioning, most first."""
+    call = conditions(pipe, [*words, *labels], answered=False)
     vectors = torch.nn.functional.normalize(_conditioning(call), dim=1)
-    order = (vectors[1:] @ vectors[0]).argsort(descending=True).tolist()
+    order = (vectors[len(words) :] @ vectors[: len(words)].T).amax(1).argsort(descending=True).tolist()
     return [labels[k] for k in order]
 
 

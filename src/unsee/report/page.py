@@ -29,6 +29,12 @@ def environment() -> Environment:
     return made
 
 
+def brief(words: Sequence[str], most: int = 8) -> str:
+    """Some words in a line: of many the first ones, and how many more there are."""
+    more = f" and {len(words) - most} more" if len(words) > most else ""
+    return ", ".join(words[:most]) + more
+
+
 def known_as(source: str) -> str:
     """A folder's own name, a hub id whole: a page is shown to others, whom places on this machine do not concern."""
     return Path(source).name if Path(source).is_absolute() else source
@@ -46,7 +52,7 @@ def page(
         environment()
         .get_template("page.html.j2")
         .render(
-            title=", ".join(concept["erase"] for concept in record["config"]["concepts"]),
+            title=brief([concept["erase"] for concept in record["config"]["concepts"]]),
             header=HEADER,
             table=[{"gone": row.question.gone, "cells": cells(row)} for row in rows],
             verdict=verdict(rows),
