@@ -10,7 +10,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "unsee"
 
 LAYERS = [
-    {"errors", "names", "versions", "whole"},
+    {"errors", "spelling", "versions", "whole"},
     {"concepts", "checkpoint"},
     {"pipelines", "layers", "card", "config", "lora"},
     {"calls"},

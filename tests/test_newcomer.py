@@ -138,6 +138,7 @@ def test_a_name_of_a_label_is_counted_as_it_and_is_no_damage(mini: Any) -> None:
     [
         (Concept("neon", from_="church"), "neon style on church", "styles"),
         (Concept("church", from_="neon style"), "church in neon style", "objects"),
+        (Concept("neon", from_="church in neon style"), "neon style on church", "styles"),
         (Concept("watermark", from_="cat"), "watermark on cat", "watermark"),
         (Concept("cross", from_="church"), "cross on church", None),
         (Concept("church in neon style"), "church in neon style, seen as neon", "styles"),

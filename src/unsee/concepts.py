@@ -9,7 +9,7 @@ from pydantic import ConfigDict, ValidationError, field_validator
 from pydantic.dataclasses import dataclass
 
 from unsee.errors import InputError, invalid
-from unsee.names import listed, stands_for
+from unsee.spelling import listed, stands_for
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -19,7 +19,7 @@ class Concept:
     erase     what must go: "church"
     from_     erase it only from this: `Concept("hat", from_="cowboy")` leaves the cowboy without his hat
     anchor    what takes its place: "castle"; None is the unconditional prediction, as in the paper
-    keep      words that must stay as they are; a text is a list, "castle, house" (names.listed)
+    keep      words that must stay as they are; a text is a list, "castle, house" (spelling.listed)
     synonyms  other names of the concept, erased with it; likewise
     image     file of the picture that the model has memorised under this name: x_t is then that picture, noised
 

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from unsee.concepts import Concept, check
 from unsee.errors import InputError, invalid
-from unsee.names import listed
+from unsee.spelling import listed
 
 MOST_BYTES = 16 * 2**20
 MOST_DEPTH = 64

@@ -23,9 +23,9 @@ from unsee.evaluate.run import base, distinct, run
 from unsee.evaluate.suites import Column, Suite, World
 from unsee.evaluate.suites.table import from_csv, labels
 from unsee.evaluate.words import choices
-from unsee.names import same
 from unsee.recorder import Watch, quiet
 from unsee.report.evaluation import contact, figure_sheets, page
+from unsee.spelling import same
 from unsee.versions import versions
 from unsee.whole import write_whole
 

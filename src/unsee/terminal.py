@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unsee.errors import InputError
-from unsee.names import listed
+from unsee.spelling import listed
 
 if TYPE_CHECKING:
     from unsee.recorder import Watch
@@ -36,7 +36,7 @@ ForceBase = Annotated[bool, typer.Option("--force-base", help="Use it on other w
 
 
 def split(texts: list[str] | None) -> list[str]:
-    """The words of texts that each list some, see names.listed."""
+    """The words of texts that each list some, see spelling.listed."""
     return [word for text in texts or () for word in listed(text)]
 
 

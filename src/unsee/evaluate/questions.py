@@ -23,14 +23,16 @@ from unsee.evaluate.detectors import Detector, Judge, names_of
 from unsee.evaluate.render import Shot
 from unsee.evaluate.statistics import Score, mean, rate
 from unsee.evaluate.words import IMAGENETTE, article, known
-from unsee.names import nearest as like
-from unsee.names import plain, stands_for
 from unsee.recorder import conditions
+from unsee.spelling import nearest as like
+from unsee.spelling import plain, same, stands_for
 
 T = TypeVar("T")
 NEIGHBOURS = 5
 STYLED = "{} in {} style"
 EVERYTHING_ELSE = "everything else"
+MIXED = "{!r} is a thing in a style: its words are erased wherever they are, so the style goes from other things too"
+STYLE_FROM = "a style is in no picture of a prompt that does not name it, so erasing with --from a thing changes little"
 MANY = 8
 """More concepts than these are counted together: a row for each kind of judge, not several for each concept."""
 NAMED = ", but only the name {!r} is erased: --synonym {!r} erases that name with it"
@@ -136,8 +138,8 @@ def questions(
         label, kind = judged(word, names, judges)
         title = f"{word.removesuffix(' style')} style" if kind == "styles" else word
         title += "" if gone else f" without {concept.erase}"
-        mixture = list(mixed(word, names, judges, few)) if gone and kind is None else []
-        for row in mixture or (taken(concept, names, judges, few) if concept.from_ else ()):
+        mixture = list(mixed(word, names, judges, few)) if kind is None else []
+        for row in mixture if gone else taken(concept, names, judges, few):
             ask(*row)
         if kind == "objects" or not (kind or mixture):
             own = concept.names if gone else (word,)
@@ -198,11 +200,15 @@ def remarks(
     for concept in concepts:
         for word in (concept.from_,) if concept.from_ else concept.names:
             label, kind = judged(word, names, judges)
-            if kind is None and not any(mixed(word, names, judges, ())):
+            if any(mixed(word, names, judges, ())):
+                found.append("" if concept.from_ else MIXED.format(word))
+            elif kind is None:
                 found.append(uncounted(word, names, judges))
             elif kind and plain(label) != plain(word):
                 given = concept.from_ or any(plain(label) == plain(name) for name in concept.names)
                 found.append(f"{word!r} is counted as {label!r}" + ("" if given else NAMED.format(word, label)))
+        if concept.from_ and "styles" in {judged(name, names, judges)[1] for name in (concept.erase, concept.from_)}:
+            found.append(STYLE_FROM)
     return [remark for remark in found if remark]
 
 
@@ -216,6 +222,8 @@ def taken(concept: Concept, names: Mapping[str, str], judges: Mapping[str, Judge
     some  labels of objects on which it is looked for elsewhere
     """
     c, b = (name.removesuffix(" style") for name in (concept.erase, str(concept.from_)))
+    if parts := re.fullmatch(STYLED.replace("{}", "(.+)"), str(concept.from_)):  # "church in neon style" holds it
+        b = next((part for part in parts.groups() if not same(part, c)), b)
     (label, kind), (_, place) = judged(c, names, judges), judged(b, names, judges)
     if kind == "styles":
         yield f"{c} style on {b}", [(STYLED.format(b, c), label)], kind, True, ""

@@ -21,7 +21,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from unsee.concepts import Concept
 from unsee.config import read
 from unsee.errors import InputError, invalid
-from unsee.names import stands_for
+from unsee.spelling import stands_for
 
 IMAGENETTE = (
     "cassette player", "chain saw", "church", "gas pump", "tench", "garbage truck", "English springer", "golf ball",

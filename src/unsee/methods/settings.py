@@ -12,8 +12,8 @@ from torch import nn
 
 from unsee.concepts import Concept
 from unsee.listening import means
-from unsee.names import stands_for
 from unsee.pipelines import tokenizer, vocabulary
+from unsee.spelling import stands_for
 
 Count = Annotated[int, Field(ge=1)]
 Number = Annotated[int, Field(ge=0)]

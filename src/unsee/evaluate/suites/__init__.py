@@ -33,7 +33,7 @@ from unsee.evaluate.records import Answer, Measured
 from unsee.evaluate.render import Shot
 from unsee.evaluate.statistics import Score, bootstrap, paired_means, paired_rates, rate
 from unsee.evaluate.words import article, known
-from unsee.names import stands_for
+from unsee.spelling import stands_for
 
 BASE = "base"
 

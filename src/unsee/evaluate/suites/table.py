@@ -19,7 +19,7 @@ from unsee.evaluate.questions import Question
 from unsee.evaluate.render import Shot
 from unsee.evaluate.suites import Suite, World, count
 from unsee.evaluate.suites.implicit import unlabelled
-from unsee.names import stands_for
+from unsee.spelling import stands_for
 
 NAMES = {
     "seed": ("seed", "evaluation_seed", "sd_seed"),

@@ -11,7 +11,7 @@ from unsee.config import build
 from unsee.errors import InputError
 from unsee.evaluate.words import known
 from unsee.methods.settings import staying
-from unsee.names import listed, nearest, same, stands_for
+from unsee.spelling import listed, nearest, same, stands_for
 
 LABELS = {
     label: label
