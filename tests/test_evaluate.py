@@ -26,13 +26,13 @@ from unsee.config import RunConfig
 from unsee.evaluate import suites
 from unsee.evaluate.cache import Cache, model_key
 from unsee.evaluate.detectors import Clip, Detector, load_detector
-from unsee.evaluate.questions import Question, questions
+from unsee.evaluate.questions import questions
 from unsee.evaluate.records import ColumnRecord, Evaluation, Measured, SuiteRecord, schema
 from unsee.evaluate.render import Sampling, Shot
 from unsee.evaluate.statistics import Difference, Score
-from unsee.report.evaluation import _fitting, _spots, tables
+from unsee.report.evaluation import _spots, tables
 from unsee.report.grid import grid
-from unsee.report.strips import size
+from unsee.report.strips import fitting, size
 
 ROOT = Path(__file__).parents[1]
 
@@ -365,13 +365,13 @@ def test_pictures_shrink_until_the_page_has_room() -> None:
     noise = np.random.default_rng(0).integers(0, 255, (128, 128, 3), np.uint8)
     shots = tuple(Shot("a church", seed) for seed in range(8))
     galleries = {name: dict.fromkeys(shots, Image.fromarray(noise)) for name in ("base", "edit")}
-    asked = {"objects": [Question("church", False, shots)]}
+    groups = {"objects": [("church", shots)]}
 
     def width(room: int) -> int:
-        return int(_fitting(asked, galleries, room)["objects"][0].cards[0][1]["width"])
+        return int(fitting(groups, galleries, room)["objects"][0].cards[0][1]["width"])
 
     full = width(10_000_000)
-    taken = size(_fitting(asked, galleries, 10_000_000)["objects"])
+    taken = size(fitting(groups, galleries, 10_000_000)["objects"])
     assert width(taken - 1) < full
     assert width(0) < width(taken - 1)  # the smallest there is
 

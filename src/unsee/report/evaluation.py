@@ -13,15 +13,12 @@ from unsee.evaluate.render import Shot
 from unsee.evaluate.suites import Figure
 from unsee.report.grid import embedded, grid, mosaic
 from unsee.report.page import environment
-from unsee.report.strips import Strip, size, strips
+from unsee.report.strips import CELLS, fitting, strips
 
 ROWS = 30
 SHOWN = 8
 GROUPS = 3
 PAIRS = 3
-CELLS = (128, 96, 64, 48)
-ROOM = 4_000_000
-"""Characters that contact pictures may take: a page stays below five megabytes."""
 BASE = "base"
 NEAR = 6.0
 """Per cent; points of a curve that are nearer than this share a label."""
@@ -181,7 +178,7 @@ def page(
             evaluation=evaluation,
             tables=tables(evaluation),
             verdict=[*remarks, *verdict(evaluation), *idle(evaluation)],
-            pictures=_fitting(asked, galleries),
+            pictures=fitting({suite: _shown(questions) for suite, questions in asked.items()}, galleries),
             pairs=pairs,
             curves=curves(evaluation),
             figures={
@@ -194,18 +191,6 @@ def page(
             },
         )
     )
-
-
-def _fitting(
-    asked: Mapping[str, Sequence[Question]], galleries: Mapping[str, Mapping[Shot, Image.Image]], room: int = ROOM
-) -> dict[str, list[Strip]]:
-    """A few pictures of each suite, all of them together within `room` characters by smaller thumbnails."""
-    found: dict[str, list[Strip]] = {}
-    for cell in CELLS:
-        found = {suite: strips(_shown(questions), galleries, cell) for suite, questions in asked.items()}
-        if sum(map(size, found.values())) <= room:
-            break
-    return found
 
 
 Rows = dict[str, dict[str, dict[Shot, Image.Image]]]

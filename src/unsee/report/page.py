@@ -15,7 +15,7 @@ from unsee.evaluate.questions import EVERYTHING_ELSE, Row, spread
 from unsee.evaluate.render import Shot
 from unsee.evaluate.statistics import Score
 from unsee.report.grid import embedded, mosaic, some
-from unsee.report.strips import strips
+from unsee.report.strips import fitting
 
 MISSING = "not measured"
 
@@ -48,6 +48,7 @@ def page(
 ) -> str:
     """The HTML of a run: its result, its pictures, and a few of them to slide between before and after."""
     shots = [shot for row in (rows[0], rows[-1]) for shot in spread(row.question.shots, 4)]
+    shown = [(row.question.name, some(row.question.shots)) for row in rows]
     return (
         environment()
         .get_template("page.html.j2")
@@ -57,9 +58,7 @@ def page(
             table=[{"gone": row.question.gone, "cells": cells(row)} for row in rows],
             verdict=verdict(rows),
             notes=[*record["notes"], *notes(rows)],
-            strips=strips(
-                [(row.question.name, some(row.question.shots)) for row in rows], {"before": before, "after": after}
-            ),
+            strips=fitting({"rows": shown}, {"before": before, "after": after})["rows"],
             pair=(embedded(mosaic(shots, before)), embedded(mosaic(shots, after))),
             record=record,
             settings=record["config"]["settings"],

@@ -15,6 +15,10 @@ from PIL import Image
 from unsee.evaluate.render import Shot
 from unsee.report.grid import CELL, embedded, fitted
 
+CELLS = (128, 96, 64, 48)
+ROOM = 4_000_000
+"""Sides of pictures in pixels, and characters that they may take: a page stays below five megabytes."""
+
 
 @dataclass(frozen=True)
 class Strip:
@@ -40,6 +44,20 @@ def strips(
         Strip(title, tuple(models), tuple((shot.prompt, embedded(_stacked(shot, models, cell))) for shot in shots))
         for title, shots in groups
     ]
+
+
+def fitting(
+    groups: Mapping[str, Sequence[tuple[str, Sequence[Shot]]]],
+    models: Mapping[str, Mapping[Shot, Image.Image]],
+    room: int = ROOM,
+) -> dict[str, list[Strip]]:
+    """Strips of several lists of groups, all of them together within `room` characters by smaller pictures."""
+    found: dict[str, list[Strip]] = {}
+    for cell in CELLS:
+        found = {key: strips(some, models, cell) for key, some in groups.items()}
+        if sum(map(size, found.values())) <= room:
+            break
+    return found
 
 
 def size(found: Sequence[Strip]) -> int:
