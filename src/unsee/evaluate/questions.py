@@ -32,7 +32,7 @@ NEIGHBOURS = 5
 STYLED = "{} in {} style"
 EVERYTHING_ELSE = "everything else"
 MIXED = "{!r} is a thing in a style: its words are erased wherever they are, so the style goes from other things too"
-STYLE_FROM = "a style is in no picture of a prompt that does not name it, so erasing with --from a thing changes little"
+STYLE_FROM = "pictures of {!r} show {!r} only where the prompt names it, so --from erases little here"
 MANY = 8
 """More concepts than these are counted together: a row for each kind of judge, not several for each concept."""
 NAMED = ", but only the name {!r} is erased: --synonym {!r} erases that name with it"
@@ -208,7 +208,7 @@ def remarks(
                 given = concept.from_ or any(plain(label) == plain(name) for name in concept.names)
                 found.append(f"{word!r} is counted as {label!r}" + ("" if given else NAMED.format(word, label)))
         if concept.from_ and "styles" in {judged(name, names, judges)[1] for name in (concept.erase, concept.from_)}:
-            found.append(STYLE_FROM)
+            found.append(STYLE_FROM.format(concept.from_, concept.erase))
     return [remark for remark in found if remark]
 
 
