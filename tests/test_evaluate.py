@@ -31,8 +31,9 @@ from unsee.evaluate.questions import Question, answer, questions
 from unsee.evaluate.records import ColumnRecord, Evaluation, Measured, SuiteRecord, schema
 from unsee.evaluate.render import Sampling, Shot
 from unsee.evaluate.statistics import Difference, Score
-from unsee.report.evaluation import _fitting, _spots, tables
+from unsee.report.evaluation import _spots, tables
 from unsee.report.grid import TALLEST, embedded, grid, paths, sheets, stacked
+from unsee.report.strips import fitting, size
 
 ROOT = Path(__file__).parents[1]
 
@@ -365,15 +366,15 @@ def test_pictures_shrink_until_the_page_has_room() -> None:
     noise = np.random.default_rng(0).integers(0, 255, (128, 128, 3), np.uint8)
     shots = tuple(Shot("a church", seed) for seed in range(8))
     galleries = {name: dict.fromkeys(shots, Image.fromarray(noise)) for name in ("base", "edit")}
-    asked = {"objects": [Question("church", False, shots)]}
+    groups = {"objects": [("church", shots)]}
 
     def width(room: int) -> int:
-        return int(_fitting(asked, galleries, room)["objects"][0]["width"])
+        return int(fitting(groups, galleries, room)["objects"][0].cards[0][1]["width"])
 
     full = width(10_000_000)
-    size = len(_fitting(asked, galleries, 10_000_000)["objects"][0]["data"])
-    assert width(size - 1) < full
-    assert width(0) < width(size - 1)  # the smallest there is
+    taken = size(fitting(groups, galleries, 10_000_000)["objects"])
+    assert width(taken - 1) < full
+    assert width(0) < width(taken - 1)  # the smallest there is
 
 
 def test_points_that_would_cover_each_other_share_a_label() -> None:
@@ -440,7 +441,7 @@ def test_a_picture_that_cannot_be_made_leaves_the_rest(
     assert (
         err.splitlines()[-1] == "unsee: pictures.png could not be made: the picture is too large; all else is in there"
     )
-    assert "neighbours" in out
+    assert "Things drawn in every style" in out
     assert Evaluation.from_json((tmp_path / "there" / "evaluation.json").read_bytes()).measured
     assert {path.name for path in (tmp_path / "there").iterdir()} >= {"index.html", "scores.csv", "answers.csv"}
 

@@ -404,6 +404,16 @@ def test_a_table_of_the_users_own(tmp_path: Path) -> None:
     assert {type(one) for one in outcome.measured} == {Measured}
 
 
+@pytest.mark.parametrize("column", ["class", "label_str"])
+def test_published_columns_are_read_or_said_to_be_not(tmp_path: Path, column: str) -> None:
+    file = tmp_path / "theirs.csv"
+    head = f",case_number,prompt,evaluation_seed,artist,{column}\n"
+    file.write_text(f"{head}0,0,image of church,3,nobody,Churches\n1,1,image of hound,4,nobody, hound\n")
+    suite = from_csv(file)
+    assert rows(measure(suite, tmp_path, world(), "church")) == {"church": 0, "dog": 1}
+    assert suite.about.endswith("Columns that are not read: case_number, artist.")
+
+
 BAD = {
     "": "has no column 'prompt'",
     "prompt,seed,label\n": "holds no prompts",

@@ -9,28 +9,27 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
-from PIL.Image import Image
 from pydantic import ValidationError
 
 from unsee import methods, pipelines
 from unsee.card import Claims, settings_of
 from unsee.checkpoint import Checkpoint
-from unsee.concepts import Concept
+from unsee.concepts import Concept, check
 from unsee.config import RunConfig
 from unsee.edit import Edit
 from unsee.errors import InputError, invalid, unknown
 from unsee.evaluate.cache import model_key
-from unsee.evaluate.detectors import Judge, load_detector
-from unsee.evaluate.questions import Row, answer, questions
+from unsee.evaluate.detectors import Judge, load_detector, names_of
+from unsee.evaluate.questions import Row, answer, questions, remarks
 from unsee.evaluate.render import Sampling, render_pair
-from unsee.evaluate.words import choices, read_words
+from unsee.evaluate.words import choices, known, read_words
 from unsee.recorder import Watch, quiet
 from unsee.report.grid import before_after, paths
 from unsee.report.page import page
@@ -52,6 +51,8 @@ class Plan:
 
     trained   how many parameters the method will change, and of how many
     left_out  checkers of the model without which it was loaded
+    words     what the model's card says that it knows
+    notes     what a user should know before it starts
     """
 
     config: RunConfig
@@ -60,6 +61,8 @@ class Plan:
     judges: dict[str, Judge]
     trained: tuple[int, int]
     left_out: tuple[str, ...] = ()
+    words: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,9 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
             "guidance_scale": sampling.guidance_scale,
         }
     )
+    words = words_for(config.model)
+    judges = judges_for(config.model, config.judges, choices=choices_for(config.model, config.concepts))
+    check(config.concepts, known(words, names_of(judges)))
     return Plan(
         complete,
         pipe,
@@ -109,6 +115,8 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
         judges,
         (trained, of),
         pipelines.left_out(config.model, config.revision),
+        words,
+        tuple(remarks(config.concepts, judges, words)),
     )
 
 
@@ -116,11 +124,30 @@ def configure(method_class: Any, settings: dict[str, Any], preset: str | None = 
     """A method with settings over those of a preset. Raises InputError on what is unknown or out of range."""
     presets = method_class.presets
     if preset is not None and preset not in presets:
-        raise unknown("preset", preset, presets)
+        raise _elsewhere("preset", preset, method_class, lambda other: other.presets)
+    if wrong := next((name for name in settings if name not in _settings(method_class)), None):
+        raise _elsewhere("setting", wrong, method_class, _settings)
     try:
         return method_class(**{**(presets[preset] if preset else {}), **settings})
     except ValidationError as error:
-        raise invalid(error, [setting.name for setting in fields(method_class)]) from error
+        raise invalid(error, _settings(method_class)) from error
+
+
+def _settings(method_class: Any) -> list[str]:
+    return [setting.name for setting in fields(method_class)]
+
+
+def _elsewhere(kind: str, name: str, method_class: Any, has: Callable[[Any], Collection[str]]) -> InputError:
+    """The error for what a method does not have: who has it, or else the nearest that there is."""
+    known = {method: methods.find(method) for method in methods.names()}
+    others = [method for method, other in known.items() if name in has(other)]
+    if not others:
+        return unknown(kind, name, has(method_class))
+    own = next((method for method, other in known.items() if other is method_class), method_class.__name__)
+    return InputError(
+        f"{own} has no {kind} {name!r}: leave it out, or take the method {' or '.join(others)}; {own} has "
+        f"{', '.join(sorted(has(method_class)))}"
+    )
 
 
 def erase(
@@ -157,7 +184,9 @@ def erase(
                     path.unlink(missing_ok=True)
 
     assert config.pictures is not None  # of a plan, which is complete
-    asked = questions(pipe, config.concepts, judges, n=config.pictures, seed=config.seed, kept=edit.card.kept)
+    asked = questions(
+        pipe, config.concepts, judges, n=config.pictures, seed=config.seed, kept=edit.card.kept, words=plan.words
+    )
     shots = list(dict.fromkeys(shot for question in asked for shot in question.shots))
     sampling = sampling_for(config.model, config.steps, config.guidance_scale)
     with _timed(seconds, "render"):
@@ -184,17 +213,16 @@ def erase(
         "judges": {kind: judge.source for kind, judge in judges.items()},
         "curve": edit.card.curve,
         "rows": [asdict(row) for row in rows],
+        "notes": list(plan.notes),
     }
     _write(folder / RECORD, lambda path: path.write_text(json.dumps(record, indent=1), encoding="utf-8"))
-    sheets: dict[str, Image] = {}
     with attempted("before-after.png", warn):
         drawn = before_after(rows, before, after)
         files = paths(folder / "before-after.png", len(drawn))
-        sheets = {path.name: sheet for path, sheet in zip(files, drawn, strict=True)}
         for path, sheet in zip(files, drawn, strict=True):
             _write(path, partial(sheet.save, format="PNG"))
     with attempted("index.html", warn):
-        html = page(rows, sheets, record, before, after)
+        html = page(rows, record, before, after)
         _write(folder / "index.html", lambda path: path.write_text(html, encoding="utf-8"))
     return Report(edit, rows, record, folder)
 

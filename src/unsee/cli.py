@@ -13,60 +13,131 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unsee import cli_files
+from unsee.allowed import PRESETS, SELECTIONS, default, installed
 from unsee.cli_evaluate import evaluate, reproduce
-from unsee.errors import Ended, InputError
+from unsee.config import RunConfig
+from unsee.errors import Ended, InputError, unknown
 from unsee.progress import bars, speaks, starting
-from unsee.terminal import Call, Debug, Force, ForceBase, Guidance, Seed, Steps, Trust, pairs, plain, shell
+from unsee.terminal import (
+    Call,
+    Debug,
+    Force,
+    ForceBase,
+    Guidance,
+    Seed,
+    Steps,
+    Trust,
+    forgiving,
+    pairs,
+    plain,
+    shell,
+    split,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from unsee.api import Plan, Report
     from unsee.card import Card
     from unsee.concepts import Concept
 
 app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="unsee help NAME explains a command, a method or a suite, such as: unsee help erase",
 )
 
 
-@app.callback()
-def _unsee() -> None:
+def _version(wanted: bool) -> None:
+    if wanted:
+        import unsee
+
+        print(f"unsee {unsee.__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _unsee(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
     """Take a concept out of a text-to-image diffusion model, with the evidence that it is gone."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
+DEFAULT = RunConfig.model_fields
 Model = Annotated[str | None, typer.Option(help="mini, a pipeline folder, or a hub id.")]
 
 
 @app.command()
 def erase(
     context: typer.Context,
-    concepts: Annotated[list[str] | None, typer.Argument(metavar="CONCEPT...", help="What must go.")] = None,
+    concepts: Annotated[
+        list[str] | None, typer.Argument(metavar="CONCEPT...", help="What must go: church castle, or 'church, castle'.")
+    ] = None,
     from_: Annotated[str | None, typer.Option("--from", help="Erase it from this only: 'hat' from 'cowboy'.")] = None,
     anchor: Annotated[str | None, typer.Option(help="What takes its place.")] = None,
-    keep: Annotated[str | None, typer.Option(help="What must stay, beside neutral prompts: 'a, b'.")] = None,
-    synonym: Annotated[list[str] | None, typer.Option(help="Another name of the concept; may be repeated.")] = None,
+    keep: Annotated[
+        list[str] | None, typer.Option(metavar="WORDS", help="What must stay, beside neutral prompts: 'castle, house'.")
+    ] = None,
+    synonym: Annotated[
+        list[str] | None, typer.Option(metavar="WORDS", help="Other names of the concept: 'chapel, churches'.")
+    ] = None,
     image: Annotated[Path | None, typer.Option(help="The memorised picture that it names.")] = None,
     model: Model = None,
     revision: Annotated[str | None, typer.Option(help="Commit of the model on the hub.")] = None,
-    method: Annotated[str | None, typer.Option(help="How to erase.")] = None,
-    preset: Annotated[str | None, typer.Option(help="object, style, explicit, person, memorised; or paper.")] = None,
-    select: Annotated[
-        str | None, typer.Option(help="cross, cross-kv, self, noncross, all, or a pattern of weights' names.")
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help=f"How to erase: {', '.join(installed('methods'))}; default {DEFAULT['method'].default}.",
+            autocompletion=lambda: installed("methods"),
+        ),
     ] = None,
-    eta: Annotated[float | None, typer.Option(help="How far to steer away.")] = None,
-    updates: Annotated[int | None, typer.Option(help="Updates of the weights; default by their start.")] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Settings for a kind of concept: {', '.join(PRESETS)}; default object. uce has paper only.",
+            autocompletion=lambda: list(PRESETS),
+        ),
+    ] = None,
+    select: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Which weights change: {', '.join(SELECTIONS)}, or a pattern of their names; "
+            f"default {default('select')}.",
+            autocompletion=lambda: list(SELECTIONS),
+        ),
+    ] = None,
+    eta: Annotated[float | None, typer.Option(help=f"How far to steer away; default {default('eta')}.")] = None,
+    updates: Annotated[
+        int | None, typer.Option(help="Updates of the weights; default 12 or 140, by their start.")
+    ] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate; default by each layer's width.")] = None,
-    budget: Annotated[str | None, typer.Option(help="Time for the updates, such as 60s or 5m.")] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting.")] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="Time for the updates, such as 60s or 5m; default no limit.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Any setting of the method; unsee help esd lists them. May be repeated."
+        ),
+    ] = None,
     seed: Seed = None,
     pictures: Annotated[
-        int | None, typer.Option("-n", "--pictures", min=2, help="Pictures for each row of the result.")
+        int | None,
+        typer.Option("-n", "--pictures", min=2, help="Pictures for each row of the result; 48, or 8 without a judge."),
     ] = None,
     steps: Steps = None,
-    guidance_scale: Annotated[float | None, typer.Option("--guidance", help="Guidance scale of the pictures.")] = None,
+    guidance_scale: Annotated[
+        float | None,
+        typer.Option(
+            "--guidance", help="Guidance scale of the pictures; 1 is none. Of recorded runs: --set guidance_scale=3."
+        ),
+    ] = None,
     call: Call = None,
     judge: Annotated[
         list[str] | None, typer.Option(metavar="KIND=FOLDER", help="A classifier: objects=, styles=.")
@@ -201,7 +272,7 @@ def show(
         names = list(tensors.keys())
         size = sum(_product(tensors.get_slice(name).get_shape()) for name in names)
     lines = {
-        "erased": "; ".join(_describe(concept) for concept in card.concepts),
+        "erased": _several(card.concepts),
         "method": card.method,
         **{f"  {key}": _brief(value) for key, value in _settings(card).items()},
         "base": f"{card.base}, weights {card.base_hash[:12]}",
@@ -240,6 +311,44 @@ def _claims(card: Card) -> list[str]:
     return [f"{row}: {100 * before:.1f} -> {100 * after:.1f} %" for row, (before, after) in rows.items()]
 
 
+@app.command(name="help")
+def help_(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="A command, a method or a suite.")] = None,
+) -> None:
+    """Explain a command, a method with its settings and presets, or a suite."""
+    parent: Any = context.parent
+    commands = parent.command.commands
+    if name is None:
+        print(parent.get_help())
+    elif name in commands:
+        print(commands[name].make_context(name, [], parent, resilient_parsing=True).get_help())
+    elif name in installed("methods"):
+        _explain(name)
+    elif name in installed("suites"):
+        from unsee.evaluate import suites
+
+        print(f"{name}: {suites.find(name).about}\nunsee evaluate MODEL-or-RUN --suite {name}")
+    else:
+        raise unknown("name", name, [*commands, *installed("methods"), *installed("suites")])
+
+
+def _explain(name: str) -> None:
+    """Print a method's documentation, its settings with their defaults, and its presets."""
+    import inspect
+    from dataclasses import MISSING, fields
+
+    from unsee import methods
+
+    method = methods.find(name)
+    print(f"{name}: {inspect.getdoc(method)}\n\nDefaults, of which --set KEY=VALUE changes any:")
+    for one in fields(method):
+        print(plain(f"  {one.name:<16} {'' if one.default is MISSING else _brief(one.default)}"))
+    print("Presets, --preset NAME:")
+    for preset, settings in method.presets.items():
+        print(plain(f"  {preset:<16} {', '.join(f'{key} {_brief(value)}' for key, value in settings.items())}"))
+
+
 app.command()(evaluate)
 app.command()(reproduce)
 
@@ -248,14 +357,15 @@ def _concepts(
     words: list[str],
     from_: str | None,
     anchor: str | None,
-    keep: str | None,
+    keep: list[str] | None,
     synonyms: list[str] | None,
     image: Path | None,
 ) -> list[dict[str, Any]]:
+    words = split(words) or words  # nothing in a list is an empty concept, of which Concept says so
     if (synonyms or image) and len(words) > 1:
         raise InputError("--synonym and --image are of one concept; erase several concepts with a --config file")
-    common = {"from_": from_, "anchor": anchor, "keep": [word.strip() for word in keep.split(",")] if keep else []}
-    one = {"synonyms": synonyms or [], "image": str(image) if image else None}
+    common = {"from_": from_, "anchor": anchor, "keep": split(keep)}
+    one = {"synonyms": split(synonyms), "image": str(image) if image else None}
     return [{"erase": word, **one, **common} for word in words]
 
 
@@ -283,7 +393,7 @@ def _say_plan(plan: Plan, folder: Path) -> None:
     config, (trained, of) = plan.config, plan.trained
     shown = {k: "auto" if v is None else v for k, v in config.settings.items() if not isinstance(v, list | tuple)}
     lines = {
-        "erase": "; ".join(_describe(concept) for concept in config.concepts),
+        "erase": _several(config.concepts),
         "model": f"{pipelines.name(plan.pipe)}, {type(plan.pipe).__name__} on {plan.pipe.device}",
         "method": f"{config.method}: " + ", ".join(f"{key} {value}" for key, value in shown.items()),
         "changes": f"{trained:,} of {of:,} parameters ({100 * trained / of:.1f} %)",
@@ -294,6 +404,8 @@ def _say_plan(plan: Plan, folder: Path) -> None:
     }
     for key, value in lines.items():
         print(f"{key:<8} {plain(str(value))}")
+    for note in plan.notes:
+        print(f"{'note':<8} {plain(note)}")
 
 
 def _say_report(report: Report, plan: Plan) -> None:
@@ -301,7 +413,7 @@ def _say_report(report: Report, plan: Plan) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from unsee.report.page import HEADER, cells
+    from unsee.report.page import HEADER, cells, notes
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for k, head in enumerate(HEADER):
@@ -311,6 +423,8 @@ def _say_report(report: Report, plan: Plan) -> None:
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print()
     console.print(table)
+    for note in notes(report.rows):
+        print(plain(note))
     if not plan.judges:
         few = f"no judge was given, so nothing was counted, and {plan.config.pictures} pictures a row were drawn"
         print(f"{few}: --judge objects=FOLDER names an image classifier, -n 48 draws more")
@@ -335,6 +449,12 @@ def _next(report: Report, plan: Plan) -> str:
     named = config.model == "mini" or base.startswith(f"{config.model}@")  # a hub id, at the commit of the run
     words = ["generate", prompt, "--edit", report.folder / EDIT, *([] if named else ["--model", config.model])]
     return shell(*words, *(["--trust-remote-code"] if config.trust_remote_code else []))
+
+
+def _several(concepts: Sequence[Concept], most: int = 8) -> str:
+    """Some concepts in a line: of many the first ones, and how many more there are."""
+    more = f"; and {len(concepts) - most} more" if len(concepts) > most else ""
+    return "; ".join(map(_describe, concepts[:most])) + more
 
 
 def _describe(concept: Concept) -> str:
@@ -366,6 +486,8 @@ def main() -> None:
     # Idle threads that spin for long slow two busy processes on a few cores tenfold; those that sleep at once slow one
     # process by a third. A short spin does neither.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    for stream in (sys.stdout, sys.stderr):
+        forgiving(stream)
     if not speaks():
         sys.stdout = io.StringIO()
     if "--debug" in sys.argv:

@@ -6,29 +6,49 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from json import dumps, loads
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from unsee.allowed import GUARDS, installed
 from unsee.errors import Ended
 from unsee.progress import bars, starting
-from unsee.terminal import Debug, Force, ForceBase, Guidance, Steps, Trust, pairs, plain
+from unsee.terminal import Debug, Force, ForceBase, Guidance, Steps, Trust, pairs, plain, split
 
 if TYPE_CHECKING:
     from unsee.evaluate.records import Evaluation
 
-Words = Annotated[list[str] | None, typer.Option(metavar="WORD", help="What is looked for; default: what edits erase.")]
+Words = Annotated[
+    list[str] | None, typer.Option(metavar="WORDS", help="What is erased; default: what the edits' cards say.")
+]
 
 
 def evaluate(
     model: Annotated[str, typer.Argument(metavar="MODEL-or-RUN", help="mini, a folder, a hub id, or a run's folder.")],
-    suite: Annotated[list[str] | None, typer.Option(metavar="NAME", help="What to measure; may be repeated.")] = None,
+    suite: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAMES",
+            help=f"What to measure: {', '.join(installed('suites'))}; unsee help NAME explains one. May be repeated.",
+            autocompletion=lambda: installed("suites"),
+        ),
+    ] = None,
     edit: Annotated[list[str] | None, typer.Option(metavar="[NAME=]FILE", help="An edit to measure beside.")] = None,
-    guard: Annotated[list[str] | None, typer.Option(metavar="NAME", help="negative, sld-weak, ... sld-max.")] = None,
+    guard: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAMES",
+            help=f"A guard to measure beside: {', '.join(GUARDS)}. May be repeated.",
+            autocompletion=lambda: list(GUARDS),
+        ),
+    ] = None,
     concept: Words = None,
     csv: Annotated[list[Path] | None, typer.Option(metavar="FILE", help="Your prompts: prompt, seed, label.")] = None,
-    name: Annotated[list[str] | None, typer.Option(help="Another name of the concept, for paraphrase.")] = None,
+    name: Annotated[
+        list[str] | None, typer.Option(metavar="WORDS", help="Other names of the concept, for paraphrase.")
+    ] = None,
     judge: Annotated[
         list[str] | None,
         typer.Option(metavar="KIND=JUDGE", help="FOLDER, clip:FOLDER, nudenet:mace@0.6, lpips; may be repeated."),
@@ -38,7 +58,7 @@ def evaluate(
         Path | None, typer.Option("--folder", metavar="DIR", help="Your pictures, for fidelity and memorised.")
     ] = None,
     n: Annotated[int, typer.Option("-n", help="Pictures for each row of what is erased.")] = 48,
-    seed: Annotated[int, typer.Option(min=0, help="Of a row's first picture.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of a row's first picture.")] = 0,
     steps: Steps = None,
     guidance: Guidance = None,
     call: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the pipeline.")] = None,
@@ -63,12 +83,12 @@ def evaluate(
     with api.claimed(folder, force=force, results=["evaluation.json"]) as start_over:
         bench = evaluation.prepare(
             model,
-            suite=suite or (),
+            suite=split(suite),
             edits=edit or (),
-            guard=guard or (),
+            guard=split(guard),
             concepts=concept or (),
             tables=csv or (),
-            names=name or (),
+            names=split(name),
             judges=pairs(judge, "--judge"),
             words=read_words(words) if words else None,
             album=pictures,
@@ -88,7 +108,7 @@ def evaluate(
                 bench, folder, drawn, command=command, batch=batch, watch=watch, warn=failed.append
             )
     if json:
-        print(found.to_json())
+        print(dumps(loads(found.to_json()), indent=1))  # in ASCII: it loses nothing to a terminal's encoding
     else:
         say(found)
         print()
@@ -178,7 +198,7 @@ def say(found: Evaluation) -> None:
 
     console = Console(width=None if sys.stdout.isatty() else 160)
     for table in tables(found):
-        console.print(Text(f"\n{table.suite}", style="bold"))
+        console.print(Text(f"\n{table.suite}", style="bold").append(plain(f"  {table.about}"), style="not bold dim"))
         if table.not_measured:
             console.print(Text(plain(f"not measured: {table.not_measured}")))
             continue
@@ -188,6 +208,8 @@ def say(found: Evaluation) -> None:
         for row, gone in zip(table.rows, table.gone, strict=True):
             shown.add_row(*(Text(plain(text), style="bold" if mark else "") for text, mark in zip(row, gone)))
         console.print(shown)
+        for note in table.notes:
+            console.print(Text(plain(note)))
     print()
     for sentence in verdict(found) + idle(found):
         print(plain(sentence))

@@ -14,7 +14,7 @@ from PIL.Image import Image
 from unsee import guards, pipelines
 from unsee.api import EDIT, RECORD, judges_for, sampling_for, words_for
 from unsee.borrow import present
-from unsee.concepts import Concept
+from unsee.concepts import Concept, concepts_of
 from unsee.config import read
 from unsee.edit import Edit
 from unsee.errors import InputError
@@ -29,6 +29,7 @@ from unsee.evaluate.words import choices
 from unsee.recorder import Watch, quiet
 from unsee.report.evaluation import contact, figure_sheets, page
 from unsee.report.grid import paths
+from unsee.spelling import same
 from unsee.versions import code, versions
 from unsee.whole import Warn, attempted, warned, write_whole
 
@@ -74,7 +75,8 @@ def prepare(
     suite     suites or their names; tables are the user's own, as CSV (see suites/table.py)
     edits     files, or NAME=FILE
     guard     names of guards against `concepts`
-    concepts  what is looked for; default is what the edits erase
+    concepts  what is erased; default is what the edits' cards say. An edit keeps to its card if any card has one of
+              these, and else erases these: a card may say nothing, or say it otherwise
     names     other names of it, for the suite "paraphrase"
     judges    by kind, beside those that the model's card names; see evaluate/detectors.py
     words     what the model can be asked for, instead of what its card says; see evaluate/words.py
@@ -106,10 +108,13 @@ def prepare(
     pipe = pipelines.load(model, revision=revision, trust_remote_code=trust_remote_code)
     pipelines.calling(pipe, **(call or {}))
     loaded = [_edit(text, pipe if force_base else None) for text in edits]
-    named = tuple(Concept(one) if isinstance(one, str) else one for one in concepts)
+    named = concepts_of(concepts) if concepts else ()
     wanted = named or tuple(dict.fromkeys(c for edit in loaded for c in edit.concepts))
     if guard and not wanted:
         raise InputError("name what the guard is against: --concept WORD")
+    if not any(same(one.erase, other.erase) for one in named for edit in loaded for other in edit.concepts):
+        loaded = [replace(edit, concepts=named or edit.concepts) for edit in loaded]
+    loaded = [replace(edit, concepts=edit.concepts or named) for edit in loaded]
     columns = [base(wanted), *loaded, *(_guard(name, wanted) for name in guard)]
     distinct(columns)
     for column in columns:
@@ -189,13 +194,12 @@ def evaluate(
         keep("evaluation.json", evaluation.to_json())
         with attempted("pictures.png", warn):
             draw("pictures.png", contact(outcome.asked, outcome.galleries))
-        figures: dict[str, list[Image]] = {}
         with attempted("the figures' sheets", warn):
-            figures = figure_sheets(outcome.figures)
-            for suite, sheets in figures.items():
+            for suite, sheets in figure_sheets(outcome.figures).items():
                 draw(f"{suite}.png", sheets)
         with attempted("index.html", warn):
-            keep("index.html", page(evaluation, outcome.asked, outcome.galleries, figures, remarks(evaluation)))
+            html = page(evaluation, outcome.asked, outcome.galleries, outcome.figures, remarks(evaluation))
+            keep("index.html", html)
     pipelines.processes().wait_for_everyone()
     return evaluation
 

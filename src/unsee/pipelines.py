@@ -93,7 +93,7 @@ def processes() -> PartialState:
 
 
 def load(
-    model: str,
+    model: str | Path,
     *,
     dtype: torch.dtype | None = None,
     device: str | torch.device | None = None,
@@ -112,6 +112,7 @@ def load(
     The pipeline has no progress bar, and no safety checker or watermarker: `left_out` says which the model has.
     Raises InputError when the model cannot be found or is no pipeline.
     """
+    model = str(model)
     path, parts = folder(model), source(model)
     revision = revision or (parts.version if path is None else None)
     file = Path(parts.base) if path is None and Path(parts.base).is_file() else None

@@ -9,8 +9,8 @@ lpips, lpips:NET        the learned perceptual distance, see distance.py
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,7 @@ class Detector:
     describe   pictures -> what the last layer reads of each, (B, D)
     maps       pictures -> what each layer sees where, a list of (B, channels, places); None if it tells nothing of that
     parts      pictures -> how often each part of the thing is in each; None if it sees no parts
+    others     other names of labels: for "tench, Tinca tinca", the second
     """
 
     source: str
@@ -61,6 +62,7 @@ class Detector:
     describe: See
     maps: Maps | None = None
     parts: Count | None = None
+    others: Mapping[str, str] = field(default_factory=dict)
 
     @torch.no_grad()
     def __call__(self, pictures: Sequence[Image], batch: int = 128, watch: Watch = quiet) -> list[str]:
@@ -143,6 +145,15 @@ def of_parts(source: str, label: str, names: Sequence[str], count: Count) -> Det
 Judge = Detector | Clip | Distance
 
 
+def names_of(judges: Mapping[str, Judge]) -> dict[str, str]:
+    """The label that each name stands for, of all judges: labels themselves, then their other names."""
+    found = {label: label for judge in judges.values() for label in judge.labels}
+    for judge in judges.values():
+        if isinstance(judge, Detector):
+            found = {**judge.others, **found}
+    return found
+
+
 @torch.no_grad()
 def _batched(look: See, pictures: Sequence[Image], batch: int) -> Tensor:
     parts = [pictures[start : start + batch] for start in range(0, len(pictures), batch)]
@@ -204,7 +215,9 @@ def _read(source: str) -> Detector | Clip:
         processor = AutoImageProcessor.from_pretrained(source)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
         raise InputError(f"cannot load the judge {source}: {' '.join(str(error).split())[:300]}") from error
-    labels = tuple(model.config.id2label[k].split(",")[0] for k in range(model.config.num_labels))
+    names = [str(model.config.id2label[k]).split(",") for k in range(model.config.num_labels)]
+    labels = tuple(first for first, *_ in names)
+    others = {other.strip(): first for first, *rest in names for other in rest if other.strip() not in labels}
 
     def inputs(pictures: Sequence[Image]) -> Any:
         return processor(images=list(pictures), return_tensors="pt").to(model.device)
@@ -220,4 +233,8 @@ def _read(source: str) -> Detector | Clip:
         return (mean if pooled is None else pooled).flatten(1)  # type: ignore[no-any-return]
 
     threshold = float(getattr(model.config, "threshold", 0.0))
-    return Detector(source, labels, threshold, look, describe, lambda some: _maps(model.base_model, inputs(some)))
+
+    def maps(pictures: Sequence[Image]) -> list[Tensor]:
+        return _maps(model.base_model, inputs(pictures))
+
+    return Detector(source, labels, threshold, look, describe, maps, None, others)

@@ -21,6 +21,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from unsee.concepts import Concept
 from unsee.config import read
 from unsee.errors import InputError, invalid
+from unsee.spelling import stands_for
 
 IMAGENETTE = (
     "cassette player", "chain saw", "church", "gas pump", "tench", "garbage truck", "English springer", "golf ball",
@@ -97,6 +98,26 @@ def read_words(path: Path) -> dict[str, Any]:
     return {key: value for key, value in found.items() if value}
 
 
+def known(words: Mapping[str, Any], labels: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What every name stands for: a label of a judge, or else an object, a style or a title that the words list.
+
+    labels  names that judges know, and the label that each is; they come first
+    Other names of a label lead to it, names of an object that no judge has a word for to the object.
+    """
+    found = dict(labels or {})
+    objects, titles = words.get("objects", {}), words.get("memorised", {})
+    for name in (*objects, *words.get("styles", ()), *titles):
+        found.setdefault(name, stands_for(name, labels or {}) or name)
+    more = [(other, name) for name, said in objects.items() for other in said["synonyms"]]
+    more += [(other, name) for name, said in objects.items() for other in said["languages"].values()]
+    more += [(other, title) for title, others in titles.items() for other in others]
+    more += [(one, name) for one, name in words.get("imagenette", {}).items()]
+    more += [(one, kind) for kind, said in words.items() if kind not in Words.model_fields for one in said["names"]]
+    for other, name in more:
+        found.setdefault(other, found.get(name, name))
+    return found
+
+
 def choices(
     kind: str, words: Mapping[str, Any], concepts: Sequence[Concept], more: Sequence[str] = ()
 ) -> tuple[str, ...]:
@@ -106,13 +127,21 @@ def choices(
     What is erased counts as an object unless it is listed as a style or as another name of an object.
     """
     styles, objects = words.get("styles") or ARTISTS, words.get("objects", {})
+    more = [label for label in more if not stands_for(label, known(words))]  # another name of what is listed
     if kind == "styles":
         return tuple(dict.fromkeys([*styles, *more]))
     if kind != "objects":
         return tuple(dict.fromkeys(more))
-    names = {name for said in objects.values() for name in (*said["synonyms"], *said["languages"].values())}
-    known = {word.lower() for word in (*styles, *names)}
-    gone = [word for word in (c.from_ or c.erase for c in concepts) if word.lower() not in known]
     listed = [*(objects or IMAGENETTE), *more]
-    spelled = {word.lower(): word for word in listed}  # to a text encoder that has no capitals, two spellings are one
-    return tuple(dict.fromkeys([*(spelled.get(word.lower(), word) for word in gone), *listed]))
+    own = {word: word for word in listed}
+    names = known({**words, "styles": styles}, own)
+    gone = [c.from_ or c.erase for c in concepts]
+    first = [stands_for(word, own) or word for word in gone if stands_for(word, own) or not stands_for(word, names)]
+    return tuple(dict.fromkeys([*first, *listed]))
+
+
+def article(noun: str) -> str:
+    """A noun with its article; plurals have none ("scissors", but "a bus", "a dress")."""
+    if noun.startswith(("a ", "an ", "the ")) or (noun.endswith("s") and not noun.endswith(("ss", "us", "is"))):
+        return noun
+    return ("an " if noun[0].lower() in "aeiou" else "a ") + noun

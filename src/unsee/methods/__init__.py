@@ -35,7 +35,7 @@ class Method(Protocol):
     def __call__(
         self,
         pipe: Any,
-        concepts: Concept | Sequence[Concept],
+        concepts: str | Concept | Sequence[str | Concept],
         *,
         seed: int = 0,
         watch: Watch = ...,

@@ -54,7 +54,7 @@ from torch import Tensor, nn
 from unsee.calls import Call, Trajectory, again, checkpointed, placed, replay, single, stack
 from unsee.card import Card, settings_of
 from unsee.checkpoint import Checkpoint
-from unsee.concepts import Concept
+from unsee.concepts import Concept, concepts_of
 from unsee.edit import Edit, LowRank
 from unsee.errors import InputError, unknown
 from unsee.fit import Examiner, Lesson, fit, trainable
@@ -237,13 +237,13 @@ class ESD:
     def __call__(
         self,
         pipe: Any,
-        concepts: Concept | Sequence[Concept],
+        concepts: str | Concept | Sequence[str | Concept],
         *,
         seed: int = 0,
         watch: Watch = quiet,
         checkpoint: Checkpoint | None = None,
     ) -> Edit:
-        concepts = (concepts,) if isinstance(concepts, Concept) else tuple(concepts)
+        concepts = concepts_of(concepts)
         key, net = denoiser(pipe)
         settled = self.settled(net, concepts)
         starts = self._starts(net, concepts)

@@ -41,7 +41,7 @@ from torch import Tensor, nn
 
 from unsee.card import Card
 from unsee.checkpoint import Checkpoint
-from unsee.concepts import Concept
+from unsee.concepts import Concept, concepts_of
 from unsee.edit import Edit, LowRank
 from unsee.errors import InputError
 from unsee.methods.esd import ESD, Learner, steer
@@ -92,13 +92,14 @@ class LoRA(ESD):
     def __call__(
         self,
         pipe: Any,
-        concepts: Concept | Sequence[Concept],
+        concepts: str | Concept | Sequence[str | Concept],
         *,
         seed: int = 0,
         watch: Watch = quiet,
         checkpoint: Checkpoint | None = None,
     ) -> Edit:
-        for concept in (concepts,) if isinstance(concepts, Concept) else concepts:
+        concepts = concepts_of(concepts)
+        for concept in concepts:
             if self.action == "swap" and not concept.anchor:
                 raise InputError(f"to swap {concept.erase!r}, say what takes its place: give an anchor")
         return super().__call__(pipe, concepts, seed=seed, watch=watch, checkpoint=checkpoint)

@@ -14,6 +14,7 @@ from unsee.concepts import Concept
 from unsee.listening import means, written
 from unsee.pipelines import denoiser, tokenizer, vocabulary
 from unsee.recorder import Watch, quiet
+from unsee.spelling import stands_for
 
 Count = Annotated[int, Field(ge=1)]
 Number = Annotated[int, Field(ge=0)]
@@ -81,9 +82,9 @@ PRESETS: dict[str, dict[str, Any]] = {
 def staying(concepts: Iterable[Concept], neutral: Iterable[str]) -> list[str]:
     """Words that must stay: what the concepts keep, and neutral ones that none of them erases."""
     concepts = tuple(concepts)
-    erased = {name.lower() for concept in concepts for name in concept.names}
+    erased = {name: name for concept in concepts for name in concept.names}
     named = [word for concept in concepts for word in concept.keep]
-    return named + [word for word in neutral if word.lower() not in erased]
+    return named + [word for word in neutral if stands_for(word, erased) is None]
 
 
 def random_words(pipe: Any, count: int, concepts: Iterable[Concept], rng: torch.Generator) -> list[str]:

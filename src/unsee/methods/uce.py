@@ -48,7 +48,7 @@ from torch import Tensor, nn
 
 from unsee.card import Card, settings_of
 from unsee.checkpoint import Checkpoint
-from unsee.concepts import Concept
+from unsee.concepts import Concept, concepts_of
 from unsee.edit import Edit, LowRank
 from unsee.errors import InputError
 from unsee.layers import entrance, stored_whole
@@ -132,13 +132,13 @@ class UCE:
     def __call__(
         self,
         pipe: Any,
-        concepts: Concept | Sequence[Concept],
+        concepts: str | Concept | Sequence[str | Concept],
         *,
         seed: int = 0,
         watch: Watch = quiet,
         checkpoint: Checkpoint | None = None,
     ) -> Edit:
-        concepts = (concepts,) if isinstance(concepts, Concept) else tuple(concepts)
+        concepts = concepts_of(concepts)
         for concept in concepts:
             if concept.from_:
                 raise InputError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from PIL import Image
 
@@ -13,13 +12,13 @@ from unsee.evaluate.records import Evaluation, Measured
 from unsee.evaluate.render import Shot
 from unsee.evaluate.suites import Figure
 from unsee.report.grid import embedded, mosaic, sheets, stacked
-from unsee.report.page import ROOM, environment
+from unsee.report.page import environment
+from unsee.report.strips import CELLS, fitting, strips
 
 ROWS = 30
 SHOWN = 8
 GROUPS = 3
 PAIRS = 3
-CELLS = (128, 96, 64, 48)
 BASE = "base"
 NEAR = 6.0
 """Per cent; points of a curve that are nearer than this share a label."""
@@ -144,24 +143,26 @@ def contact(
     asked: Mapping[str, Sequence[Question]], galleries: Mapping[str, Mapping[Shot, Image.Image]], cell: int = CELLS[0]
 ) -> list[Image.Image]:
     """Sheets of a few pictures of every suite, a line for each column, same seeds above each other."""
-    groups = [
-        (f"{suite}: {question.name}", spread(question.shots, SHOWN))
-        for suite, questions in asked.items()
-        for question in spread([q for q in questions if not q.reference], GROUPS)
-    ]
+    groups = [(f"{suite}: {name}", shots) for suite in asked for name, shots in _shown(asked[suite])]
     return sheets(groups, galleries, cell)
+
+
+def _shown(questions: Sequence[Question]) -> list[tuple[str, list[Shot]]]:
+    """The questions of a suite whose pictures are shown, and which of them."""
+    some = spread([question for question in questions if not question.reference], GROUPS)
+    return [(question.name, spread(question.shots, SHOWN)) for question in some]
 
 
 def page(
     evaluation: Evaluation,
     asked: Mapping[str, Sequence[Question]],
     galleries: Mapping[str, Mapping[Shot, Image.Image]],
-    figures: Mapping[str, Sequence[Image.Image]],
+    figures: Sequence[Figure],
     remarks: Sequence[str] = (),
 ) -> str:
     """The HTML of an evaluation, remarks first. All of its texts are escaped: prompts and cards come from anywhere.
 
-    figures  sheets by suite, see figure_sheets
+    figures  pictures that suites made
     """
     drawn = [q for questions in asked.values() for q in [q for q in questions if not q.reference][:2]]
     shots = [shot for question in drawn for shot in question.shots[:4]][:8]
@@ -177,39 +178,43 @@ def page(
             evaluation=evaluation,
             tables=tables(evaluation),
             verdict=[*remarks, *verdict(evaluation), *idle(evaluation)],
-            pictures=_fitting(asked, galleries),
+            pictures=fitting({suite: _shown(questions) for suite, questions in asked.items()}, galleries),
             pairs=pairs,
             curves=curves(evaluation),
-            figures={suite: [embedded(sheet) for sheet in sheets] for suite, sheets in figures.items()},
+            figures={
+                suite: [
+                    strip
+                    for row, columns in rows.items()
+                    for strip in strips([_first(row, columns)], columns, CELLS[1])
+                ]
+                for suite, rows in _by_suite(figures).items()
+            },
         )
     )
 
 
-def _fitting(
-    asked: Mapping[str, Sequence[Question]], galleries: Mapping[str, Mapping[Shot, Image.Image]], room: int = ROOM
-) -> dict[str, list[dict[str, Any]]]:
-    """Contact sheets of each suite, all of them together within `room` characters by smaller thumbnails."""
-    found: dict[str, list[dict[str, Any]]] = {}
-    for cell in CELLS:
-        drawn = {suite: contact({suite: questions}, galleries, cell) for suite, questions in asked.items()}
-        found = {suite: list(map(embedded, some)) for suite, some in drawn.items()}
-        if sum(len(picture["data"]) for some in found.values() for picture in some) <= room:
-            break
-    return found
+Rows = dict[str, dict[str, dict[Shot, Image.Image]]]
+"""The pictures of a suite's figures, by row and column."""
+
+
+def _by_suite(figures: Sequence[Figure]) -> dict[str, Rows]:
+    made: dict[str, Rows] = {}
+    for one in figures:
+        made.setdefault(one.suite, {}).setdefault(one.row, {}).setdefault(one.column, {})[one.shot] = one.picture
+    return made
+
+
+def _first(row: str, columns: Mapping[str, Mapping[Shot, Image.Image]]) -> tuple[str, list[Shot]]:
+    """A row of figures, and the shots of it that are shown."""
+    return row, spread(list(next(iter(columns.values()))), SHOWN)
 
 
 def figure_sheets(figures: Sequence[Figure]) -> dict[str, list[Image.Image]]:
     """The pictures that suites made, as sheets for each."""
-    made: dict[str, dict[str, dict[str, dict[Shot, Image.Image]]]] = {}
-    for one in figures:
-        made.setdefault(one.suite, {}).setdefault(one.row, {}).setdefault(one.column, {})[one.shot] = one.picture
     found = {}
-    for suite, rows in made.items():
-        parts = []
-        for row, columns in rows.items():
-            shots = list(next(iter(columns.values())))
-            parts += sheets([(row, spread(shots, SHOWN))], columns, CELLS[1])
-        found[suite] = stacked(parts)
+    for suite, rows in _by_suite(figures).items():
+        drawn = [sheets([_first(row, columns)], columns, CELLS[1]) for row, columns in rows.items()]
+        found[suite] = stacked([sheet for row in drawn for sheet in row])
     return found
 
 

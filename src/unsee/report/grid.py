@@ -29,7 +29,7 @@ def before_after(
     rows: Sequence[Row], before: Mapping[Shot, Image.Image], after: Mapping[Shot, Image.Image]
 ) -> list[Image.Image]:
     """Sheets: for each row up to eight prompts, the base model's pictures above and the edited model's below."""
-    return sheets([(row.question.name, _some(row.question.shots)) for row in rows], {"before": before, "after": after})
+    return sheets([(row.question.name, some(row.question.shots)) for row in rows], {"before": before, "after": after})
 
 
 def sheets(
@@ -83,7 +83,7 @@ def grid(
     groups = [(name if len(name) <= LONGEST else f"{name[:LONGEST]}…", shots) for name, shots in groups]
     step = cell + MARGIN // 2
     first = next(iter(models.values()))
-    tall = [max(_square(first[shot], cell).height for shot in shots) for _, shots in groups]
+    tall = [max(fitted(first[shot], cell).height for shot in shots) for _, shots in groups]
     height = MARGIN + sum(30 + 20 + len(models) * (line + MARGIN // 2) + MARGIN for line in tall)
     columns = max(len(shots) for _, shots in groups)
     widest = max([LABEL + columns * step, *(MARGIN + round(title.getlength(name)) for name, _ in groups)])
@@ -99,7 +99,7 @@ def grid(
         for model, pictures in models.items():
             draw.text((MARGIN, y + line // 2 - 8), model, INK, small)
             for k, shot in enumerate(shots):
-                sheet.paste(_square(pictures[shot], cell), (LABEL + k * step, y))
+                sheet.paste(fitted(pictures[shot], cell), (LABEL + k * step, y))
             y += line + MARGIN // 2
         y += MARGIN
     return sheet
@@ -110,7 +110,7 @@ def mosaic(shots: Sequence[Shot], pictures: Mapping[Shot, Image.Image], cell: in
     lines = -(-len(shots) // 4)
     sheet = Image.new("RGB", (cell * min(4, len(shots)), cell * lines), PAPER)
     for k, shot in enumerate(shots):
-        sheet.paste(_square(pictures[shot], cell), (cell * (k % 4), cell * (k // 4)))
+        sheet.paste(fitted(pictures[shot], cell), (cell * (k % 4), cell * (k // 4)))
     return sheet
 
 
@@ -121,14 +121,15 @@ def embedded(picture: Image.Image, quality: int = 80) -> dict[str, Any]:
     return {"data": base64.b64encode(stream.getvalue()).decode(), "width": picture.width, "height": picture.height}
 
 
-def _some(shots: Sequence[Shot]) -> list[Shot]:
+def some(shots: Sequence[Shot]) -> list[Shot]:
     """Up to eight shots, with different prompts first, evenly spaced over all."""
     different = list({shot.prompt: shot for shot in reversed(shots)}.values())[::-1]
     rest = [shot for shot in shots if shot not in different]
     return (spread(different, COLUMNS) + rest)[:COLUMNS]
 
 
-def _square(picture: Image.Image, cell: int) -> Image.Image:
+def fitted(picture: Image.Image, cell: int) -> Image.Image:
+    """A picture whose longer side is `cell` pixels."""
     scale = cell / max(picture.size)
     size = (round(picture.width * scale), round(picture.height * scale))
     return picture.resize(size, Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC)

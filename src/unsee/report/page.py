@@ -14,7 +14,8 @@ from PIL.Image import Image
 from unsee.evaluate.questions import EVERYTHING_ELSE, Row, spread
 from unsee.evaluate.render import Shot
 from unsee.evaluate.statistics import Score
-from unsee.report.grid import embedded, mosaic
+from unsee.report.grid import embedded, mosaic, some
+from unsee.report.strips import fitting
 
 MISSING = "not measured"
 ROOM = 4_000_000
@@ -30,6 +31,12 @@ def environment() -> Environment:
     return made
 
 
+def brief(words: Sequence[str], most: int = 8) -> str:
+    """Some words in a line: of many the first ones, and how many more there are."""
+    more = f" and {len(words) - most} more" if len(words) > most else ""
+    return ", ".join(words[:most]) + more
+
+
 def known_as(source: str) -> str:
     """A folder's own name, a hub id whole: a page is shown to others, whom places on this machine do not concern."""
     return Path(source).name if Path(source).is_absolute() else source
@@ -37,31 +44,23 @@ def known_as(source: str) -> str:
 
 def page(
     rows: Sequence[Row],
-    sheets: Mapping[str, Image],
     record: Mapping[str, Any],
     before: Mapping[Shot, Image],
     after: Mapping[Shot, Image],
 ) -> str:
-    """The HTML of a run: its sheets by file name, and a few pictures before and after to slide between.
-
-    Where there are many sheets, the first of them are shown, and the others named.
-    """
+    """The HTML of a run: its result, its pictures, and a few of them to slide between before and after."""
     shots = [shot for row in (rows[0], rows[-1]) for shot in spread(row.question.shots, 4)]
-    shown: list[dict[str, Any]] = []
-    for sheet in sheets.values():
-        if sum(len(one["data"]) for one in shown) > ROOM:
-            break
-        shown.append(embedded(sheet))
+    shown = [(row.question.name, some(row.question.shots)) for row in rows]
     return (
         environment()
         .get_template("page.html.j2")
         .render(
-            title=", ".join(concept["erase"] for concept in record["config"]["concepts"]),
+            title=brief([concept["erase"] for concept in record["config"]["concepts"]]),
             header=HEADER,
             table=[{"gone": row.question.gone, "cells": cells(row)} for row in rows],
             verdict=verdict(rows),
-            pictures=shown,
-            more=list(sheets)[len(shown) :],
+            notes=[*record["notes"], *notes(rows)],
+            strips=fitting({"rows": shown}, {"before": before, "after": after})["rows"],
             pair=(embedded(mosaic(shots, before)), embedded(mosaic(shots, after))),
             record=record,
             settings=record["config"]["settings"],
@@ -129,4 +128,19 @@ def verdict(rows: Sequence[Row]) -> str:
         for row in rows
         if row.before and row.after and (row.question.gone or row.question.name == EVERYTHING_ELSE)
     ]
-    return "; ".join(parts) + "." if parts else "No judge was given, so nothing was counted: look at the pictures."
+    return "; ".join(parts) + "." if parts else "Nothing that is erased was counted: look at the pictures."
+
+
+def notes(rows: Sequence[Row]) -> list[str]:
+    """What to know of rows that no judge counts: why, and whether their pictures change more than others do."""
+    others = [row.changed.value for row in rows if not row.question.gone]
+    found = [f"{row.question.name}: {row.question.note}" for row in rows if row.question.note]
+    for row in rows:
+        if row.question.gone and row.before and row.before.value == 0:
+            found.append(f"{row.question.name}: the base model draws none, so this row cannot show that it is gone")
+        if row.before or not row.question.gone or not others:
+            continue
+        own, rest = row.changed.value, sum(others) / len(others)
+        text = f"{row.question.name}: not counted; its pictures change by {own:.1f} grey levels, others by {rest:.1f}"
+        found.append(text + (": no more than others, so nothing seems to be erased" if own <= rest else ""))
+    return list(dict.fromkeys(found))

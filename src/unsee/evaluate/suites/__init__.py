@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.metadata import entry_points
 from itertools import cycle, islice
 from typing import Any
@@ -23,13 +24,15 @@ from torch import Tensor
 from unsee.concepts import Concept
 from unsee.errors import unknown
 from unsee.evaluate.cache import Pictures
-from unsee.evaluate.detectors import Clip, Detector, Judge
+from unsee.evaluate.detectors import Clip, Detector, Judge, names_of
 from unsee.evaluate.distance import Distance, by_maps, grey_levels
 from unsee.evaluate.folder import Album
 from unsee.evaluate.questions import STYLED, Question, spread
 from unsee.evaluate.records import Answer, Measured
 from unsee.evaluate.render import Shot
 from unsee.evaluate.statistics import Score, bootstrap, paired_means, paired_rates, rate
+from unsee.evaluate.words import article, known
+from unsee.spelling import stands_for
 
 BASE = "base"
 
@@ -92,17 +95,14 @@ class World:
         """The prompt for a thing in a style."""
         return str(self.words.get("styled", STYLED)).format(article(thing), style)
 
+    @cached_property
+    def known(self) -> dict[str, str]:
+        """What every name stands for, see words.known."""
+        return known(self.words, names_of(self.judges))
+
     def target(self, concept: Concept) -> str:
-        """The label that stands for a concept: its own word, or the object of which it is another name, in any case."""
-        if concept.from_ is not None:
-            return ""
-        word = concept.erase.lower()
-        for name, other in self.words.get("objects", {}).items():
-            if word in map(str.lower, (*other["synonyms"], *other["languages"].values())):
-                return str(name)
-        judged = [label for judge in self.judges.values() if isinstance(judge, Detector) for label in judge.labels]
-        known = (*judged, *self.words.get("styles", ()))
-        return next((label for label in known if label.lower() == word), concept.erase)
+        """The label that stands for a concept, however it is spelled; its own word if there is none."""
+        return "" if concept.from_ is not None else stands_for(concept.erase, self.known) or concept.erase
 
     def targets(self, kind: str) -> list[str]:
         """The labels of a kind of judge that some column erases. Raises NotMeasured if there are none."""
@@ -309,13 +309,6 @@ def moved(suite: str, row: str, column: Column, look: Look, shots: Sequence[Shot
         yield average(suite, f"{row}: {distance.name} to base", column, "distance", still, far, judge=distance.source)
 
 
-def article(noun: str) -> str:
-    """A noun with its article; plurals have none ("scissors", but "a bus", "a dress")."""
-    if noun.startswith(("a ", "an ", "the ")) or (noun.endswith("s") and not noun.endswith(("ss", "us", "is"))):
-        return noun
-    return ("an " if noun[0].lower() in "aeiou" else "a ") + noun
-
-
 def names() -> list[str]:
     """The suites that are installed."""
     return sorted(entry.name for entry in entry_points(group="unsee.suites"))
@@ -331,3 +324,4 @@ def find(name: str) -> Suite:
 
 
 __all__ = ["BASE", "Answer", "Column", "Figure", "Look", "Measured", "NotMeasured", "Score", "Suite", "World"]
+__all__ += ["article"]

@@ -20,7 +20,7 @@ def ask(world: World) -> list[Question]:
     """
     targets = world.targets("objects")
     rest = [name for name in world.labels("objects") if name not in targets]
-    near = {name for target in targets for name in nearest(world.pipe, target, rest)[:NEIGHBOURS]}
+    near = {name for target in targets for name in nearest(world.pipe, [target], rest)[:NEIGHBOURS]}
     kept = {world.target(Concept(word)) for concept in world.concepts for word in concept.keep}
 
     def row(name: str) -> Question:

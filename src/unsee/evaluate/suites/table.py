@@ -1,6 +1,6 @@
 """A suite of the user's own: a CSV with a line for each picture, its prompt, its seed, and what is wanted of it.
 
-The columns go by the names that published prompt sets give them (I2P, UnlearnDiffAtk's, COCO 30k of Gandikota et al.).
+The columns go by the names that published prompt sets give them (I2P, UnlearnDiffAtk, COCO 30k, Imagenette).
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from unsee.evaluate.questions import Question
 from unsee.evaluate.render import Shot
 from unsee.evaluate.suites import Suite, World, count
 from unsee.evaluate.suites.implicit import unlabelled
+from unsee.spelling import stands_for
 
 NAMES = {
     "seed": ("seed", "evaluation_seed", "sd_seed"),
     "guidance": ("guidance", "guidance_scale", "evaluation_guidance", "sd_guidance_scale"),
     "width": ("width", "sd_image_width"),
     "height": ("height", "sd_image_height"),
+    "label": ("label", "class", "label_str"),
     "categories": ("categories", "category"),
 }
 MOST_SEED = 2**63 - 1
@@ -47,8 +49,8 @@ def from_csv(path: Path) -> Suite:
 
         prompt
         seed        a whole number from 0; also evaluation_seed, sd_seed
-        label       what a judge should answer; a row for each. Without this column a row for each category: the share
-                    of pictures in which a judge sees what no prompt need name
+        label       what a judge should answer, by any name of it; a row for each. Also class, label_str. Without this
+                    column a row for each category: the share of pictures in which a judge sees what no prompt need name
         judge       the kind of judge, if it is not "objects"
         guidance    scale; also guidance_scale, evaluation_guidance, sd_guidance_scale
         width, height   in pixels; also sd_image_width, sd_image_height
@@ -57,15 +59,17 @@ def from_csv(path: Path) -> Suite:
     Raises InputError with the number of the line that is wrong.
     """
     lines = read(path)
+    ignored = ", ".join(unread(path))[:300]
+    more = f" Columns that are not read: {ignored}." if ignored else ""
     if lines[0].label:
-        about = f"Prompts of {path.name}: the share of pictures that show what is wanted."
+        about = f"Prompts of {path.name}: the share of pictures that show what is wanted.{more}"
         return Suite(path.stem, about, partial(_ask, path, lines), partial(count, path.stem))
     rows: dict[str, list[Shot]] = {"all prompts": [line.shot for line in lines]}
     for line in lines:
         for category in line.categories:
             rows.setdefault(category, []).append(line.shot)
     once = {row: list(dict.fromkeys(shots)) for row, shots in rows.items()}  # the same picture twice is one
-    return unlabelled(path.stem, f"Prompts of {path.name}, and what appears unasked.", once)
+    return unlabelled(path.stem, f"Prompts of {path.name}, and what appears unasked.{more}", once)
 
 
 def labels(path: Path, kind: str) -> list[str]:
@@ -75,6 +79,25 @@ def labels(path: Path, kind: str) -> list[str]:
 
 def read(path: Path) -> list[Line]:
     """The lines of a file. Raises InputError as `from_csv` does."""
+    reader, found = _opened(path)
+    labelled = found["label"] in (reader.fieldnames or ())
+    try:
+        lines = [_line(row, found, labelled, f"{path}, line {reader.line_num}") for row in reader]
+    except csv.Error as error:
+        raise InputError(f"{path} is no CSV: {error}") from error
+    if not lines:
+        raise InputError(f"{path} holds no prompts below its first line")
+    return lines
+
+
+def unread(path: Path) -> list[str]:
+    """The columns of a file that mean nothing here."""
+    reader, found = _opened(path)
+    return [name for name in reader.fieldnames or () if name and name not in {"prompt", "judge", *found.values()}]
+
+
+def _opened(path: Path) -> tuple[csv.DictReader[str], dict[str, str]]:
+    """A reader of a file, and the column for each of NAMES."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -82,19 +105,16 @@ def read(path: Path) -> list[Line]:
     try:
         reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
         head = [name.strip() for name in reader.fieldnames or ()]
-        found = {key: next((name for name in names if name in head), key) for key, names in NAMES.items()}
-        for name in ("prompt", found["seed"]):
-            if name not in head:
-                raise InputError(f"{path} has no column {name!r}; its first line is {','.join(head)[:200]!r}")
-        if double := next((name for name in head if name and head.count(name) > 1), None):
-            raise InputError(f"{path} has two columns {double[:100]!r}")
-        reader.fieldnames = head
-        lines = [_line(row, found, "label" in head, f"{path}, line {reader.line_num}") for row in reader]
     except csv.Error as error:
         raise InputError(f"{path} is no CSV: {error}") from error
-    if not lines:
-        raise InputError(f"{path} holds no prompts below its first line")
-    return lines
+    found = {key: next((name for name in names if name in head), key) for key, names in NAMES.items()}
+    for name in ("prompt", found["seed"]):
+        if name not in head:
+            raise InputError(f"{path} has no column {name!r}; its first line is {','.join(head)[:200]!r}")
+    if double := next((name for name in head if name and head.count(name) > 1), None):
+        raise InputError(f"{path} has two columns {double[:100]!r}")
+    reader.fieldnames = head
+    return reader, found
 
 
 def _line(row: Mapping[str | None, object], found: Mapping[str, str], labelled: bool, where: str) -> Line:
@@ -132,8 +152,9 @@ def _line(row: Mapping[str | None, object], found: Mapping[str, str], labelled: 
 def _ask(path: Path, lines: list[Line], world: World) -> list[Question]:
     rows: dict[tuple[str, str], list[Shot]] = defaultdict(list)
     for line in lines:
-        if line.label not in world.labels(line.kind):
+        label = line.label if line.label in world.labels(line.kind) else stands_for(line.label, world.known)
+        if label not in world.labels(line.kind):
             raise unknown(f"label in {path}", line.label, world.labels(line.kind))
-        if line.shot not in (row := rows[line.kind, line.label]):  # the same picture twice is one
+        if line.shot not in (row := rows[line.kind, str(label)]):  # the same picture twice is one
             row.append(line.shot)
     return [Question(label, False, tuple(shots), kind, (label,) * len(shots)) for (kind, label), shots in rows.items()]

@@ -1,0 +1,5 @@
+"""`python -m unsee`."""
+
+from unsee.cli import main
+
+main()

@@ -1,0 +1,28 @@
+"""What may be given to options of the command line, by name; for help and completion, which must not import torch.
+
+Methods and suites are those that are installed. The rest is written here and tested against the code that it names.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+
+SELECTIONS = ("cross", "cross-kv", "self", "noncross", "all")
+GUARDS = ("negative", "sld-weak", "sld-medium", "sld-strong", "sld-max")
+PRESETS = ("object", "style", "explicit", "person", "memorised", "paper", "leco")
+DEFAULTS = {"eta": {"esd": "1", "lora": "1", "uce": "0.7"}, "select": {"esd": "cross-kv", "lora": "cross-kv"}}
+"""Defaults of settings that have an option of their own, by method."""
+
+
+def installed(kind: str) -> list[str]:
+    """The names of the methods or suites that are installed."""
+    return sorted(entry.name for entry in entry_points(group=f"unsee.{kind}"))
+
+
+def default(setting: str) -> str:
+    """The default of a setting as text, of each method where they differ."""
+    by = DEFAULTS[setting]
+    if len(set(by.values())) == 1:
+        return next(iter(by.values()))
+    groups = {value: [method for method, one in by.items() if one == value] for value in by.values()}
+    return ", ".join(f"{value} ({', '.join(methods)})" for value, methods in groups.items())

@@ -1,0 +1,78 @@
+"""Which words name one thing, however they are spelled; and a list of words in one text.
+
+Two words name one thing if they differ in case, accents' encoding, "_" or "-" for a space, an article before them or
+"style" behind them, or if one is the regular English plural of the other.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from functools import cache
+from typing import TypeVar
+
+T = TypeVar("T")
+IRREGULAR = {
+    "man": "men", "child": "children", "person": "people", "mouse": "mice", "goose": "geese", "foot": "feet",
+    "tooth": "teeth", "ox": "oxen", "cactus": "cacti",
+}  # fmt: skip
+
+
+def listed(text: str) -> list[str]:
+    """The words in a text that is a list: separated by "," or ";", which double quotes keep. Empty ones are left out.
+
+    'church, castle' is two words, '"the good, the bad"; castle,' too.
+    """
+    parts = re.finditer(r'\s*(?:"([^"]+)"|([^,;]+?))\s*(?:[,;]|$)', text)
+    return [word for part in parts if (word := (part[1] or part[2] or "").strip())]
+
+
+@cache
+def plain(word: str) -> str:
+    """A word without what does not matter: case, "_" and "-", an article before it, "style" behind it."""
+    words = re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFC", word).casefold()).split()
+    if len(words) > 1 and words[0] in ("a", "an", "the"):
+        words = words[1:]
+    return " ".join(words[:-1] if len(words) > 1 and words[-1] == "style" else words)
+
+
+@cache
+def plurals(word: str) -> frozenset[str]:
+    """What may be the plural of a plain word or phrase, whose last word takes it."""
+    rest, space, last = word.rpartition(" ")
+    found = {f"{last}s"}
+    if last.endswith(("s", "x", "z", "ch", "sh", "o")):
+        found.add(f"{last}es")
+    if re.search(r"[^aeiou]y$", last):
+        found.add(f"{last[:-1]}ies")
+    if last.endswith(("f", "fe")):
+        found.add(f"{last.removesuffix('e')[:-1]}ves")
+    found |= {last.removesuffix(one) + many for one, many in IRREGULAR.items() if last.endswith(one)}
+    return frozenset(rest + space + plural for plural in found)
+
+
+def same(one: str, other: str) -> bool:
+    """Whether two words name one thing."""
+    return stands_for(one, {other: other}) is not None
+
+
+def stands_for(word: str, names: Mapping[str, T]) -> T | None:
+    """What a name stands for that a word is, or else that names the same thing; None if there is none.
+
+    names  what each name stands for; of names that a word fits alike, the first
+    """
+    if word in names:
+        return names[word]
+    word, plains = plain(word), [(plain(name), value) for name, value in names.items()]
+    alike = [value for name, value in plains if name == word]
+    alike += [value for name, value in plains if name in plurals(word) or word in plurals(name)]
+    return alike[0] if alike else None
+
+
+def nearest(word: str, names: Iterable[str]) -> str | None:
+    """The name that is spelled most like a word; None if none is."""
+    plains = {plain(name): name for name in reversed(list(names))}
+    near = get_close_matches(plain(word), plains, n=1, cutoff=0.7)
+    return plains[near[0]] if near else None

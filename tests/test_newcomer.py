@@ -1,0 +1,210 @@
+"""What a newcomer meets first: help, version, completion, any encoding, and one line for what does not fit."""
+
+import io
+import os
+import subprocess
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Run
+
+import unsee
+from unsee import allowed, api, evaluation, guards, methods
+from unsee.concepts import Concept
+from unsee.evaluate.questions import EVERYTHING_ELSE, Question, Row, questions, remarks
+from unsee.evaluate.render import Shot
+from unsee.evaluate.statistics import Score
+from unsee.layers import SELECTIONS
+from unsee.report.page import notes
+from unsee.terminal import forgiving
+
+UCE = ["--method", "uce", "-n", 2, "--steps", 1, "--set", "spared=8", "--set", "company=0"]
+
+
+def test_alone_it_shows_its_help(run: Run) -> None:
+    code, out, err = run()
+    assert (code, err) == (0, "")
+    assert out.count("\n") > 10
+    assert "\n  erase " in out
+
+
+def test_the_module_runs_and_completes() -> None:
+    version = subprocess.run([sys.executable, "-m", "unsee", "--version"], capture_output=True, text=True, check=True)
+    assert version.stdout == f"unsee {unsee.__version__}\n"
+    words = {"_UNSEE_COMPLETE": "complete_bash", "COMP_WORDS": "unsee erase --method u", "COMP_CWORD": "3"}
+    code = "import sys; sys.argv = ['unsee']; from unsee.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, **words}, capture_output=True, text=True)
+    assert done.stdout.split() == ["uce"]
+
+
+@pytest.mark.parametrize("name", ["erase", "import", *methods.names(), "objects"])
+def test_help_explains_a_name(run: Run, name: str) -> None:
+    code, out, err = run("help", name)
+    assert code == 0, err
+    assert name in out
+    if name in methods.names():
+        found = methods.find(name)
+        assert {line.split()[0] for line in out.splitlines() if line.startswith("  ")} >= {
+            *(setting.name for setting in fields(found)), *found.presets,
+        }  # fmt: skip
+
+
+def test_help_of_nothing_names_the_nearest(run: Run) -> None:
+    code, _, err = run("help", "evaluat")
+    assert code == 2
+    assert "did you mean 'evaluate'?" in err
+
+
+def test_what_help_lists_is_what_the_code_has(run: Run) -> None:
+    found = {name: methods.find(name) for name in methods.names()}
+    assert allowed.installed("methods") == methods.names()
+    assert set(allowed.PRESETS) == {preset for method in found.values() for preset in method.presets}
+    assert allowed.SELECTIONS == SELECTIONS
+    assert list(allowed.GUARDS) == guards.names()
+    for setting, by in allowed.DEFAULTS.items():
+        own = {name: getattr(method(), setting) for name, method in found.items() if hasattr(method(), setting)}
+        assert {name: type(own[name])(text) for name, text in by.items()} == own
+    _, erase, _ = run("erase", "--help")
+    _, evaluate, _ = run("evaluate", "--help")
+    for word in (*methods.names(), *allowed.PRESETS, *allowed.SELECTIONS):
+        assert word in "".join(erase.split())  # lines may break at a hyphen
+    for word in (*allowed.installed("suites"), *allowed.GUARDS):
+        assert word in "".join(evaluate.split())
+
+
+@pytest.mark.parametrize(
+    ("encoding", "written"),
+    [("cp1252", b"~ ch\xe2telet \x85 ?"), ("ascii", b"~ chatelet ... ?"), ("utf-8", "≈ châtelet … ☃".encode())],
+)
+def test_a_stream_writes_what_it_can(encoding: str, written: bytes) -> None:
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding)
+    forgiving(stream)
+    stream.write("≈ châtelet … ☃")
+    stream.flush()
+    assert raw.getvalue() == written
+
+
+ELSEWHERE = {
+    "a setting of other methods": (
+        ["--updates", "5"],
+        "uce has no setting 'updates': leave it out, or take",
+    ),
+    "a preset of other methods": (["--preset", "style"], "uce has no preset 'style': leave it out, or take"),
+    "a preset of none": (["--preset", "papr"], "unknown preset 'papr': did you mean 'paper'?"),
+    "a name of no text": (["--synonym", "\udcff"], "bytes that are no text in UTF-8"),
+}
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_what_does_not_fit_is_one_line(run: Run, name: str) -> None:
+    words, expected = ELSEWHERE[name]
+    code, _, err = run("erase", "church", "--method", "uce", *words)
+    assert code == 2
+    assert expected in err
+    assert err.count("\n") == 1
+
+
+def test_a_typo_and_a_plural_are_said_and_pictures_need_no_guidance(run: Run, tmp_path: Path) -> None:
+    """Few-step models are drawn without guidance; recorded runs have their own."""
+    code, out, err = run("erase", "chruch; Chapels", "--guidance", 1, *UCE, "--out", "out")
+    assert code == 0, err
+    assert "no detector has a word for 'chruch'; the nearest is 'church'" in out
+    assert "'Chapels' is counted as 'church', but only the name 'Chapels' is erased" in out
+    html = (tmp_path / "out" / "index.html").read_text()
+    assert "the nearest is &#39;church&#39;" in html
+    assert "guidance 1.0" in html
+
+
+def asked(mini: Any, *concepts: Concept, kinds: tuple[str, ...] = ("objects", "styles", "watermark")) -> list[Question]:
+    judges = {kind: judge for kind, judge in api.judges_for("mini", {}).items() if kind in kinds}
+    return questions(mini, concepts, judges, n=2, seed=0, kept=(), words=api.words_for("mini"))
+
+
+def test_a_name_of_a_label_is_counted_as_it_and_is_no_damage(mini: Any) -> None:
+    rows = {question.name: question for question in asked(mini, Concept("Chapels"))}
+    assert set(rows["Chapels"].labels) == {"church"}
+    assert rows["Chapels"].judge == "objects"
+    assert {shot.prompt for shot in rows["Chapels"].shots} == {"Chapels"}
+    assert rows["Chapels, asked for as church"].gone
+    assert "church" not in rows[EVERYTHING_ELSE].labels
+
+
+@pytest.mark.parametrize(
+    ("concept", "row", "judge"),
+    [
+        (Concept("neon", from_="church"), "neon style on church", "styles"),
+        (Concept("church", from_="neon style"), "church in neon style", "objects"),
+        (Concept("neon", from_="church in neon style"), "neon style on church", "styles"),
+        (Concept("watermark", from_="cat"), "watermark on cat", "watermark"),
+        (Concept("cross", from_="church"), "cross on church", None),
+        (Concept("church in neon style"), "church in neon style, seen as neon", "styles"),
+        (Concept("xyzzy"), "xyzzy", None),
+        (Concept("neon"), "neon style", "styles"),
+    ],
+)
+def test_every_table_has_a_row_that_can_fail(mini: Any, concept: Concept, row: str, judge: str | None) -> None:
+    found = {question.name: question for question in asked(mini, concept)}
+    assert found[row].gone
+    assert found[row].judge == judge
+    assert judge or found[row].note
+    assert any(not question.gone for question in found.values())
+
+
+def test_a_style_is_counted_without_a_judge_of_objects(mini: Any) -> None:
+    found = {question.name: question for question in asked(mini, Concept("NEON"), kinds=("styles",))}
+    assert set(found["NEON style"].labels) == {"neon"}
+    assert not found["other styles"].gone
+
+
+def test_names_that_are_labels_need_no_remark(mini: Any) -> None:
+    judges = api.judges_for("mini", {})
+    assert remarks([Concept("CHURCH"), Concept("the church")], judges) == []
+    assert remarks([Concept("chapel")], judges, api.words_for("mini"))
+    assert remarks([Concept("church", synonyms=("chapel",))], judges, api.words_for("mini")) == [
+        "'chapel' is counted as 'church'"
+    ]
+
+
+def test_what_is_not_counted_is_compared_with_what_stays() -> None:
+    def row(name: str, gone: bool, change: float, before: float | None = None, note: str = "") -> Row:
+        seen = None if before is None else Score(before, 0, 1, 4)
+        return Row(Question(name, gone, (Shot("", 0),), note=note), seen, seen, Score(change, change, change, 4))
+
+    (one,) = notes([row("crown on cowboy", True, 2.0), row("rest", False, 3.0), row("more", False, 1.0)])
+    assert one.endswith("change by 2.0 grey levels, others by 2.0: no more than others, so nothing seems to be erased")
+    (two,) = notes([row("crown on cowboy", True, 9.0), row("rest", False, 3.0, 1.0)])
+    assert two.endswith("change by 9.0 grey levels, others by 3.0")
+    (three,) = notes([row("churches", True, 9.0, 0.0)])
+    assert "the base model draws none" in three
+
+
+def test_what_is_named_at_evaluation_is_what_an_edit_erases(edit: unsee.Edit, tmp_path: Path) -> None:
+    other = replace(edit, card=replace(edit.card, concepts=()))
+    files = [str(edit.save(tmp_path / "known.safetensors")), str(other.save(tmp_path / "imported.safetensors"))]
+
+    def erased(*words: str) -> list[list[str]]:
+        bench = evaluation.prepare("mini", suite=["pictures"], edits=files, concepts=words)
+        return [[concept.erase for concept in column.concepts] for column in bench.columns[1:]]
+
+    assert erased() == [["church"], []]
+    assert erased("church", "dog") == [["church"], ["church", "dog"]]
+    assert erased("dog") == [["dog"], ["dog"]]  # no card says so, but the user
+
+
+def test_many_concepts_are_counted_together(mini: Any) -> None:
+    """A row for each kind of judge, each name at least once, however many names there are."""
+    labels = api.judges_for("mini", {})["objects"].labels[:12]
+    concepts = [Concept(word) for word in (*labels, "neon", "ink", *(f"artist {k}" for k in range(90)))]
+    found = {question.name: question for question in asked(mini, *concepts)}
+    assert set(found["12 erased objects, together"].labels) == set(labels)
+    assert found["2 erased styles, together"].labels == ("neon", "ink")
+    unknown = found["90 erased names, together"]
+    assert len({shot.prompt for shot in unknown.shots}) == 90
+    assert unknown.note == "not measured: no detector has a word for artist 0; artist 1; artist 2 ..."
+    assert not set(found[EVERYTHING_ELSE].labels) & set(labels)
+    assert sum(len(question.shots) for question in found.values()) < 300
+    assert len(remarks(concepts, api.judges_for("mini", {}))) == 3
