@@ -74,17 +74,21 @@ def export(
     bits = "every weight is the same to the bit; " if done.exact else ""
     print(f"read back: {bits}pictures differ by at most {_grey(done.difference)}; the edit, by {_grey(done.effect)}")
     if done.loss:
-        ranks = done.loss.ranks.values()
-        print(
-            f"low rank: {len(ranks)} matrices of rank {min(ranks)} to {max(ranks)} hold {100 * done.loss.kept:.3f} % of"
-            f" the edit's squares; pictures differ by at most {_grey(done.lost)} from the whole edit's"
-        )
-        if done.loss.out:
-            print(f"left out: {len(done.loss.out)} weights that are no matrices, such as {done.loss.out[0]}")
+        far = f"pictures differ by at most {_grey(done.lost)} from the whole edit's"
+        if ranks := done.loss.ranks.values():
+            print(
+                f"low rank: {len(ranks)} matrices of rank {min(ranks)} to {max(ranks)} hold"
+                f" {100 * done.loss.kept:.3f} % of the edit's squares; {far}"
+            )
+        if out_of := done.loss.out:
+            print(f"left out: {len(out_of)} weights that {to} has no place for, such as {out_of[0]}", end="")
+            print("" if ranks else f"; what is left holds {100 * done.loss.kept:.3f} % of the edit's squares; {far}")
     for row in done.rows:
         if row.before and row.after:
             shares = f"{100 * row.before.value:.1f} % with the whole edit, {100 * row.after.value:.1f} % as exported"
             print(plain(f"judge: {row.question.name}: {shares} (n = {row.after.n})"))
+    for line in done.partly:
+        print(plain(line))
     use = FORMATS[to].use.format(path=str(done.path), net=pipelines.denoiser(pipe)[0])
     print(plain(f"next: {use}"))
 
