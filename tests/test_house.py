@@ -10,9 +10,9 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "unsee"
 
 LAYERS = [
-    {"errors", "versions", "whole"},
+    {"errors", "names", "versions", "whole"},
     {"concepts", "checkpoint"},
-    {"pipelines", "layers", "card", "config", "lora"},
+    {"pipelines", "layers", "card", "config", "lora", "places"},
     {"calls"},
     {"recorder"},
     {"listening", "steering"},

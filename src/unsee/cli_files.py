@@ -202,11 +202,15 @@ def import_(
     out: Annotated[Path, typer.Option(help="The edit to write.")],
     concept: Annotated[list[str] | None, typer.Option(help="What it erases; may be repeated.")] = None,
     unpickle: Annotated[bool, typer.Option("--unpickle", help="Convert a .pt file, reading weights only.")] = False,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Take the layers of an adapter that the model has, if it has not all.")
+    ] = False,
     force: Force = False,
     trust_remote_code: Trust = False,
     debug: Debug = False,
 ) -> None:
     """Read another tool's result as an edit."""
+    import torch
     from pydantic import ValidationError
 
     from unsee import pipelines
@@ -219,12 +223,13 @@ def import_(
         concepts = [Concept(word) for word in concept or []]
     except ValidationError as error:
         raise invalid(error) from error
-    pipe = pipelines.load(model, trust_remote_code=trust_remote_code)
-    found = adopt(file, pipe, concepts=concepts, unpickle=unpickle)
+    # In full precision: what a file changes is small beside what a base rounded to 16 bits is off by.
+    pipe = pipelines.load(model, dtype=torch.float32, trust_remote_code=trust_remote_code)
+    found = adopt(file, pipe, concepts=concepts, unpickle=unpickle, partial=partial)
     _said(found.save(out), found)
+    for what, count in found.card.settings["left_out"].items():
+        print(f"left out: {count} layers: {what}")
     print(f"next: {_command('verify', out, '--model', model)}")
-    if left := found.card.settings["left_out"]:
-        print(f"left out: {left} parts that are not the denoiser's, such as a text encoder's")
 
 
 @app.command(name="push")

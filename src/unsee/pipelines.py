@@ -30,7 +30,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from unsee.errors import InputError, unknown
-from unsee.lora import factors, loaded, read_tensors
+from unsee.lora import TEXT, factors, layers, loaded, read_tensors
 
 MINI = Path(__file__).parent / "mini"
 """The miniature Stable Diffusion that ships with this package, in the layout of a hub repository."""
@@ -209,8 +209,23 @@ def _put_on(pipe: Any, lora: Path) -> None:
     """Add a LoRA to a pipeline's weights."""
     if not lora.is_file():
         raise InputError(f"there is no LoRA {lora}; where the model's parts lie is said by --model")
-    with loaded(pipe, lora, factors(lora, *read_tensors(lora))):
-        pipe.fuse_lora(safe_fusing=True)  # refuses numbers that are not finite
+    key, net = denoiser(pipe)
+    folded = factors(lora, *read_tensors(lora))
+    found = layers(lora, folded, key, net)
+    if found.unknown and found.factors:
+        raise InputError(
+            f"{lora}: {len(found.unknown)} of {len(found.unknown) + len(found.factors)} layers are not in this"
+            f" {type(net).__name__}, such as {min(found.unknown)[:200]!r}"
+        )
+    for name, (up, down) in found.factors.items():
+        weight = net.get_parameter(name).data
+        weight.copy_(weight.float() + (up.float() @ down.float()).reshape(weight.shape))
+        if not torch.isfinite(weight).all():
+            raise InputError(f"with {lora} {name!r} holds numbers too large for {weight.dtype}")
+    rest = folded if found.unknown else {name: value for name, value in folded.items() if TEXT.match(name)}
+    if rest:
+        with loaded(pipe, lora, rest):
+            pipe.fuse_lora(safe_fusing=True)  # refuses numbers that are not finite
 
 
 def commit(model: str, revision: str | None = None) -> str | None:

@@ -10,73 +10,20 @@ UNets         lora_unet_LAYER, dots as underscores, as kohya's scripts name it: 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers.models.normalization import AdaLayerNormContinuous
 from torch import Tensor, nn
 
 from unsee.errors import InputError
-from unsee.export.names import SHIFT_FIRST, TRANSFORMERS, Names, unet
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a file holds a parameter's difference.
-
-    tensor  ComfyUI's name of the tensor
-    start   the first of its rows that are the parameter's
-    rows    how many it has in all; None if the parameter is the whole tensor
-    turned  whether its first half is the parameter's second
-    """
-
-    tensor: str
-    start: int = 0
-    rows: int | None = None
-    turned: bool = False
+from unsee.names import TRANSFORMERS
+from unsee.places import Place, places, turn
 
 
 def reads(net: nn.Module) -> bool:
     """Whether ComfyUI has this class of denoisers, and its names are known here."""
     return type(net).__name__ in TRANSFORMERS
-
-
-def places(key: str, net: nn.Module) -> dict[str, Place]:
-    """By parameter of a denoiser called `key`: where ComfyUI has it. Those that it has no place for are left out."""
-    kind = type(net).__name__
-    names: Names = unet(net) if key == "unet" else TRANSFORMERS.get(kind, {})
-    turned = {
-        f"{name}.linear"
-        for name, part in net.named_modules()
-        if isinstance(part, AdaLayerNormContinuous) and kind in SHIFT_FIRST
-    }
-    patterns = [
-        (own, parts, re.compile(re.escape(part).replace(r"\{\}", "(.+)")))
-        for own, layers in names.items()
-        for parts in ((layers,) if isinstance(layers, str) else layers,)
-        for part in parts
-    ]
-    found: dict[str, Place] = {}
-    for name, parameter in net.named_parameters():
-        layer, _, end = name.rpartition(".")
-        if end not in ("weight", "bias"):
-            continue
-        for own, parts, pattern in patterns:
-            if match := pattern.fullmatch(name):
-                found[name] = Place(own.format(*match.groups()))
-                break
-            if match := pattern.fullmatch(layer):
-                tensor = f"{own.format(*match.groups())}.{end}"
-                layers = [part.format(*match.groups()) for part in parts]
-                sizes = [net.get_parameter(f"{part}.{end}").shape[0] for part in layers]
-                start = sum(sizes[: layers.index(layer)])
-                rows = None if sizes == [parameter.shape[0]] else sum(sizes)
-                found[name] = Place(tensor, start, rows, layer in turned)
-                break
-    return found
 
 
 def layer_key(net: Any, layer: str, tensor: str) -> str:
@@ -108,7 +55,7 @@ def pack(key: str, net: nn.Module, deltas: Mapping[str, Tensor]) -> dict[str, Te
             raise InputError(f"ComfyUI has no key for {name!r} of {type(net).__name__}: export to pipeline or delta")
         place = known[name]
         written = _spellings(key, net, name, place)[0]
-        value = _turn(delta) if place.turned else delta
+        value = turn(delta) if place.turned else delta
         if place.rows is None:
             tensors[written] = value
         else:
@@ -141,13 +88,8 @@ def unpack(key: str, net: nn.Module, tensors: Mapping[str, Tensor]) -> tuple[dic
             raise InputError(f"{given!r} has shape {tuple(delta.shape)}; here it would be {want}")
         delta = delta[place.start : place.start + shape[0]]
         if delta.any():
-            deltas[name] = _turn(delta) if place.turned else delta
+            deltas[name] = turn(delta) if place.turned else delta
     return deltas, used
-
-
-def _turn(delta: Tensor) -> Tensor:
-    """Rows with the second half first; the reverse is the same."""
-    return torch.cat(delta.chunk(2)[::-1])
 
 
 def version(net: Any) -> dict[str, str]:
