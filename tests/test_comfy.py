@@ -26,6 +26,7 @@ from unsee.export.formats import FORMATS, matrices
 from unsee.export.lowrank import low_rank
 from unsee.layers import select
 from unsee.pipelines import denoiser, fingerprint
+from unsee.places import places
 
 zoo = pytest.importorskip("zoo")
 
@@ -164,7 +165,7 @@ def test_comfyui_finds_every_difference_where_it_belongs(family: str, tmp_path: 
 def test_every_layer_has_a_place_of_its_own(family: str) -> None:
     """So that edits of noncross and of all can be exported. ComfyUI patches no bare parameter: it goes by layers."""
     key, net = denoiser(zoo.build(family))
-    found = comfy.places(key, net)
+    found = places(key, net)
     lacking = {name for name, _ in net.named_parameters()} - found.keys()
     assert lacking == ({"x_pad_token", "cap_pad_token"} if family == "z-image" else set())
     assert len({(place.tensor, place.start) for place in found.values()}) == len(found)

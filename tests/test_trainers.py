@@ -1,4 +1,4 @@
-"""LoRAs under the names that each trainer writes: what they say of a denoiser is read, as diffusers reads it if it does.
+"""LoRAs under the names that each trainer writes: what they say of a denoiser is read, as diffusers does if it can.
 
 Names are those that the trainers' savers write; none is made from the maps in the code.
 """

@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 EditFile = Annotated[Path, typer.Argument(metavar="EDIT", help="An edit's file.")]
-Model = Annotated[str | None, typer.Option(help="The model; default is the one that the edit's card names.")]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        help="A folder, a hub id (ID@REVISION), or FILE@LAYOUT; +FILE puts a LoRA on top; default is that of the card."
+    ),
+]
 Type = Annotated[str | None, typer.Option("--dtype", help="Numbers: float32, float16 or bfloat16.")]
 
 
@@ -198,7 +203,7 @@ def verify(
 @app.command(name="import")
 def import_(
     file: Annotated[Path, typer.Argument(help="ESD's or UCE's safetensors, a LoRA, or .diff keys.")],
-    model: Annotated[str, typer.Option(help="The model that it was made for.")],
+    model: Annotated[str, typer.Option(help="The model it was made for: a folder, a hub id, FILE@LAYOUT, or with +LORA.")],
     out: Annotated[Path, typer.Option(help="The edit to write.")],
     concept: Annotated[list[str] | None, typer.Option(help="What it erases; may be repeated.")] = None,
     unpickle: Annotated[bool, typer.Option("--unpickle", help="Convert a .pt file, reading weights only.")] = False,

@@ -30,6 +30,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from unsee.errors import InputError, unknown
+from unsee.layers import own_names
 from unsee.lora import TEXT, factors, layers, loaded, read_tensors
 
 MINI = Path(__file__).parent / "mini"
@@ -419,10 +420,12 @@ def _off(pipe: Any) -> float:
 def fingerprint(module: nn.Module) -> str:
     """A hash of a module's weights: sha256 over names, shapes and values, in hex.
 
-    Values are rounded to bfloat16 first, so that one model loaded in float32 and in bfloat16 has one fingerprint.
+    Values are rounded to bfloat16 first, so that one model loaded in float32 and in bfloat16 has one fingerprint. An
+    adapter that is on a module is no part of it.
     """
-    digest = hashlib.sha256()
-    for key, value in sorted(module.state_dict().items()):
+    digest, state = hashlib.sha256(), module.state_dict()
+    for key, name in sorted(own_names(module, state).items()):
+        value = state[name]
         digest.update(f"{key}{tuple(value.shape)}".encode())
         digest.update(full(value.detach()).to(torch.bfloat16).cpu().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

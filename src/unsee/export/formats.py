@@ -31,6 +31,7 @@ from unsee.export import comfy
 from unsee.export.lowrank import Loss, squares
 from unsee.layers import swapped
 from unsee.pipelines import channels_last, denoiser, denoisers
+from unsee.places import places
 
 ORIGIN = "unsee_origin"
 
@@ -68,7 +69,7 @@ def _placed(edit: Edit, pipe: Any) -> tuple[Edit, Loss | None]:
     Raises InputError when nothing would be left.
     """
     key, net = denoiser(pipe)
-    known = comfy.places(key, net)
+    known = places(key, net)
     out = tuple(name for name in edit.deltas if name.removeprefix(f"{key}.") not in known)
     if len(out) == len(edit.deltas):
         raise InputError(f"ComfyUI has no key for {out[0]!r} of {type(net).__name__}: export to pipeline or delta")
@@ -182,11 +183,11 @@ def _write_kohya(edit: Edit, pipe: Any, path: Path) -> None:
             f"{', which ComfyUI reads too' if comfy.reads(net) else ''}"
         )
     # All layers get the highest rank, filled up with zeros: diffusers (0.42) misreads files in which alpha differs.
-    rank, places = _rank(edit), comfy.places(key, net)
+    rank, known = _rank(edit), places(key, net)
     state: dict[str, Tensor] = {}
     for name, value in _factors(edit, pipe, rank).items():
         layer, _, factor = name.partition(".lora_")
-        stem = comfy.layer_key(net, layer, places[f"{layer}.weight"].tensor)
+        stem = comfy.layer_key(net, layer, known[f"{layer}.weight"].tensor)
         state[f"{stem}.lora_{'down' if factor[0] == 'A' else 'up'}.weight"] = value
         state[f"{stem}.alpha"] = torch.tensor(float(rank))
     _save(state, path, edit, comfy.version(net))
