@@ -12,7 +12,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "unsee"
 LAYERS = [
     {"errors", "names", "versions", "whole"},
     {"concepts", "checkpoint"},
-    {"pipelines", "layers", "card", "config", "lora", "places"},
+    {"pipelines", "layers", "card", "config", "lora", "places", "sources"},
     {"calls"},
     {"recorder"},
     {"listening", "steering"},

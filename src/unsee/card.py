@@ -116,7 +116,9 @@ def read_header(path: str | Path) -> Header:
     if path.suffix != ".safetensors":
         pickle = path.suffix in (".pt", ".pth", ".bin", ".ckpt")
         how = f"; unsee import {path.name} --unpickle converts one, reading weights only" if pickle else ""
-        raise InputError(f"{path.name} is no .safetensors file; no other kind is read, since a pickle can run code{how}")
+        raise InputError(
+            f"{path.name} is no .safetensors file; no other kind is read, since a pickle can run code{how}"
+        )
     try:
         with path.open("rb") as raw:
             size = int.from_bytes(raw.read(8), "little")

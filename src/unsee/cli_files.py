@@ -203,7 +203,9 @@ def verify(
 @app.command(name="import")
 def import_(
     file: Annotated[Path, typer.Argument(help="ESD's or UCE's safetensors, a LoRA, or .diff keys.")],
-    model: Annotated[str, typer.Option(help="The model it was made for: a folder, a hub id, FILE@LAYOUT, or with +LORA.")],
+    model: Annotated[
+        str, typer.Option(help="The model it was made for: a folder, a hub id, FILE@LAYOUT, or with +LORA.")
+    ],
     out: Annotated[Path, typer.Option(help="The edit to write.")],
     concept: Annotated[list[str] | None, typer.Option(help="What it erases; may be repeated.")] = None,
     unpickle: Annotated[bool, typer.Option("--unpickle", help="Convert a .pt file, reading weights only.")] = False,

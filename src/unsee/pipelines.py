@@ -19,11 +19,10 @@ from accelerate import PartialState
 from accelerate.hooks import AlignDevicesHook, CpuOffload
 from accelerate.utils import parse_flag_from_env
 from diffusers import DiffusionPipeline
-from diffusers.loaders.single_file_utils import SingleFileComponentError, fetch_diffusers_config
+from diffusers.loaders.single_file_utils import SingleFileComponentError
 from huggingface_hub import metadata_load, try_to_load_from_cache
 from PIL import Image
 from pydantic_core import to_jsonable_python
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
@@ -32,6 +31,8 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from unsee.errors import InputError, unknown
 from unsee.layers import own_names
 from unsee.lora import TEXT, factors, layers, loaded, read_tensors
+from unsee.sources import PICKLES, check_channels, check_kind, from_file, part_of, refused
+from unsee.sources import variant as weights_variant
 
 MINI = Path(__file__).parent / "mini"
 """The miniature Stable Diffusion that ships with this package, in the layout of a hub repository."""
@@ -71,12 +72,16 @@ def folder(model: str) -> Path | None:
     path = MINI if model == "mini" else Path(model).expanduser()
     if path.is_dir():
         if not (path / "model_index.json").is_file():
+            if kind := part_of(path):
+                raise InputError(f"{model} is a {kind}, one part of a pipeline: give the folder of a whole pipeline")
             raise InputError(
                 f"{model} is no pipeline folder: it has no model_index.json; save one with pipe.save_pretrained()"
             )
         return path
     if path.is_file() and path.suffix == ".safetensors":
         return None
+    if path.is_file() and path.suffix in PICKLES:
+        raise refused(path)
     if path.exists() or model.startswith((".", "/", "~")) or model.count("/") != 1:
         raise InputError(
             f"there is no model {model!r}: give 'mini', a pipeline folder, or a hub id such as 'owner/name'"
@@ -98,6 +103,7 @@ def load(
     dtype: torch.dtype | None = None,
     device: str | torch.device | None = None,
     revision: str | None = None,
+    variant: str | None = None,
     trust_remote_code: bool = False,
 ) -> Any:
     """A diffusers pipeline, frozen and in eval mode, ready to be recorded.
@@ -106,6 +112,7 @@ def load(
              LAYOUT is a folder or hub id of the same configuration; +FILE behind any of them puts a LoRA on top
     dtype    of all weights; default float32 on a CPU and bfloat16 elsewhere
     device   default is accelerate's choice (ACCELERATE_USE_CPU and the like are obeyed)
+    variant  of the weights' files, such as "fp16"; default the plain ones, or what there is if there are none
 
     Only safetensors are read. On a CPU, convolutions are laid out channels-last, which is several times faster there.
     Under `accelerate launch --use_fsdp` the denoiser is spread over all processes.
@@ -125,8 +132,12 @@ def load(
     for library in (diffusers.utils.logging, transformers.utils.logging):
         (library.disable_progress_bar if path == MINI else library.enable_progress_bar)()
     try:
+        here = path or (snapshot(parts.base, revision) if file is None else None)
+        options |= {"variant": variant or (weights_variant(here) if here else None)}
+        if here:
+            check_kind(model, json.loads((here / "model_index.json").read_text())["_class_name"])
         if file is not None:
-            pipe: Any = _from_file(file, parts.version, dtype)
+            pipe: Any = from_file(file, str(MINI) if parts.version == "mini" else parts.version, dtype)
         else:
             pipe = DiffusionPipeline.from_pretrained(  # type: ignore[no-untyped-call]
                 path or parts.base,
@@ -138,6 +149,10 @@ def load(
             )
         for lora in parts.loras:
             _put_on(pipe, Path(lora).expanduser())
+        check_kind(model, type(pipe).__name__)
+        check_channels(model, pipe)
+    except InputError:
+        raise
     except (OSError, ValueError, SingleFileComponentError) as error:
         raise InputError(f"cannot load {model!r}: {' '.join(str(error).split())[:300]}") from error
     at = commit(parts.base, revision) if path is None and file is None else None
@@ -194,18 +209,6 @@ def spread_like(tensor: Tensor, other: Tensor) -> Tensor:
     return tensor
 
 
-def _from_file(file: Path, layout: str | None, dtype: torch.dtype) -> Any:
-    """A pipeline from one checkpoint file with the configuration of `layout`; by default what diffusers guesses."""
-    place = MINI if layout == "mini" else layout
-    if place is None:
-        guessed: Any = fetch_diffusers_config(load_file(file))  # type: ignore[no-untyped-call]
-        place = guessed["pretrained_model_name_or_path"]
-    index: dict[str, Any] = DiffusionPipeline.load_config(str(place))
-    kind = getattr(diffusers, index["_class_name"])
-    without = {"safety_checker": None, "requires_safety_checker": False} if "safety_checker" in index else {}
-    return kind.from_single_file(str(file), config=str(place), dtype=dtype, **without)
-
-
 def _put_on(pipe: Any, lora: Path) -> None:
     """Add a LoRA to a pipeline's weights."""
     if not lora.is_file():
@@ -229,10 +232,16 @@ def _put_on(pipe: Any, lora: Path) -> None:
             pipe.fuse_lora(safe_fusing=True)  # refuses numbers that are not finite
 
 
+def snapshot(model: str, revision: str | None = None) -> Path | None:
+    """The folder of a hub model's revision in the local cache; None if it is not there."""
+    found = try_to_load_from_cache(model, "model_index.json", revision=revision)
+    return Path(found).parent if isinstance(found, str) else None
+
+
 def commit(model: str, revision: str | None = None) -> str | None:
     """The commit of a hub model's revision as it lies in the local cache; None if it does not."""
-    found = try_to_load_from_cache(model, "model_index.json", revision=revision)
-    return Path(found).parent.name if isinstance(found, str) else None
+    found = snapshot(model, revision)
+    return found.name if found else None
 
 
 def card(model: str) -> dict[str, Any]:

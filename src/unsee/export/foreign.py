@@ -24,9 +24,8 @@ from unsee.edit import Delta, Edit, LowRank
 from unsee.errors import InputError
 from unsee.export import comfy
 from unsee.pipelines import denoiser, fingerprint, name
+from unsee.sources import PICKLES
 from unsee.versions import versions
-
-PICKLES = (".pt", ".pth", ".bin", ".ckpt")
 
 
 def adopt(
