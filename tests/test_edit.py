@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import pickle
 from functools import partial
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from conftest import QUICK
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from peft import LoraConfig
 from safetensors.torch import save_file
 
 import unsee
@@ -20,6 +22,7 @@ from unsee.card import read_card
 from unsee.checkpoint import Checkpoint
 from unsee.edit import LowRank
 from unsee.errors import InputError
+from unsee.layers import select
 from unsee.methods.uce import UCE
 from unsee.pipelines import fingerprint
 
@@ -50,6 +53,57 @@ def test_scale_zero_is_the_base_and_one_the_edit(pipe: Any, edit: unsee.Edit) ->
         half = state(pipe)
     name = next(iter(edit.deltas)).removeprefix("unet.")
     torch.testing.assert_close(half[name], base[name] + 0.5 * edit.deltas[f"unet.{name}"])
+
+
+def test_contexts_close_in_any_order(pipe: Any, edit: unsee.Edit) -> None:
+    """Each edit on top of the one before; every order of closing leads to the base's bits, and the top ones stay."""
+    base = state(pipe)
+    for order in permutations(range(3)):
+        opened, states, current = [], [base], edit
+        for scale in (1.0, 0.5, -0.25):
+            context = dataclasses.replace(
+                current, card=dataclasses.replace(edit.card, base_hash=fingerprint(pipe.unet))
+            )
+            opened.append(context.applied(pipe, scale))
+            opened[-1].__enter__()
+            states.append(state(pipe))
+        left = [0, 1, 2]
+        for k in order:
+            opened[k].__exit__(None, None, None)
+            left.remove(k)
+            assert same(states[left[-1] + 1 if left else 0], state(pipe))
+
+
+def test_edits_of_one_base_are_told_to_merge(pipe: Any, edit: unsee.Edit) -> None:
+    with edit.applied(pipe), pytest.raises(InputError, match="another edit is applied here.* unsee merge"):
+        edit.check(pipe)
+    edit.check(pipe)
+
+
+def test_an_adapter_is_no_part_of_the_model(pipe: Any, edit: unsee.Edit) -> None:
+    """A LoRA that is loaded and not fused: edits are of the weights below it, and fit the plain model."""
+    before = fingerprint(pipe.unet)
+    names = set(select(pipe.unet, "cross-kv"))
+    pipe.unet.add_adapter(LoraConfig(r=2, target_modules=["to_k", "to_v"], init_lora_weights=False))
+    pipe.unet.requires_grad_(False)
+    try:
+        assert fingerprint(pipe.unet) == before
+        with pytest.warns(UserWarning, match="an adapter is on this UNet2DConditionModel"):
+            assert set(select(pipe.unet, "cross-kv")) == names
+        found = [
+            unsee.ESD(**QUICK)(pipe, unsee.Concept("church")),
+            UCE(company=4, spared=8)(pipe, unsee.Concept("church")),
+        ]
+        with edit.applied(pipe):
+            assert fingerprint(pipe.unet) != before
+        assert fingerprint(pipe.unet) == before
+    finally:
+        pipe.unet.delete_adapters("default")
+        pipe.unet.unload_lora()
+    for one in found:
+        assert {name.removeprefix("unet.") for name in one.deltas} == names
+        with one.applied(pipe):
+            assert fingerprint(pipe.unet) != before
 
 
 def test_a_file_gives_back_the_same_bits(edit: unsee.Edit, tmp_path: Path) -> None:

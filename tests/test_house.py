@@ -10,10 +10,10 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "unsee"
 
 LAYERS = [
-    {"errors", "spelling", "versions", "whole"},
+    {"errors", "names", "spelling", "versions", "whole"},
     {"concepts", "checkpoint"},
     {"borrow"},
-    {"pipelines", "layers", "card", "config", "lora"},
+    {"pipelines", "layers", "card", "config", "lora", "places", "sources"},
     {"calls"},
     {"recorder"},
     {"listening", "steering"},

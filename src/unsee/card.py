@@ -23,6 +23,8 @@ FLOATS = ("F64", "F32", "F16", "BF16")
 WEIGHT = re.compile(r"(unet|transformer|transformer_2)(\.[A-Za-z0-9_-]+)+")
 """The names that an edit may hold: a denoiser and one of its parameters."""
 
+_ADAPTER = re.compile(r"lora_(up|down|A|B)\b|lora\.(up|down)\b|\.diff(_b)?$|lokr_|hada_")
+
 _strict = ConfigDict(extra="forbid")
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -112,7 +114,11 @@ def read_header(path: str | Path) -> Header:
     if not path.is_file():
         raise InputError(f"there is no edit file {path}")
     if path.suffix != ".safetensors":
-        raise InputError(f"{path.name} is no .safetensors file; no other kind is read, since a pickle can run code")
+        pickle = path.suffix in (".pt", ".pth", ".bin", ".ckpt")
+        how = f"; unsee import {path.name} --unpickle converts one, reading weights only" if pickle else ""
+        raise InputError(
+            f"{path.name} is no .safetensors file; no other kind is read, since a pickle can run code{how}"
+        )
     try:
         with path.open("rb") as raw:
             size = int.from_bytes(raw.read(8), "little")
@@ -137,7 +143,11 @@ def read_card(path: str | Path) -> Card:
     """
     header = read_header(path)
     if "unsee" not in header.metadata:
-        raise InputError(f"{path} holds tensors but no card of unsee: it is no edit of this tool")
+        kind = "it is a LoRA" if any(_ADAPTER.search(name) for name in header.tensors) else "it is no edit of this tool"
+        raise InputError(
+            f"{path} holds tensors but no card of unsee: {kind}; unsee import {Path(path).name} --model MODEL --out"
+            " EDIT.safetensors makes an edit of other tools' files"
+        )
     if not header.tensors:
         raise InputError(f"{path} holds no usable edit: it has no tensors")
     for name, (dtype, shape) in header.tensors.items():

@@ -70,7 +70,10 @@ def _unsee(
 
 
 DEFAULT = RunConfig.model_fields
-Model = Annotated[str | None, typer.Option(help="mini, a pipeline folder, or a hub id.")]
+Model = Annotated[
+    str | None,
+    typer.Option(help="mini, a pipeline folder, a hub id (ID@REVISION), or FILE@LAYOUT; +FILE puts a LoRA on top."),
+]
 
 
 @app.command()
@@ -270,15 +273,17 @@ def show(
     card = read_card(file)
     with safe_open(file, framework="np") as tensors:
         names = list(tensors.keys())
+        weights = {name.removesuffix(".up").removesuffix(".down") for name in names}
         size = sum(_product(tensors.get_slice(name).get_shape()) for name in names)
     lines = {
-        "erased": _several(card.concepts),
+        "erased": _several(card.concepts) or "-",
+        **({"strengthened": "; ".join(stronger)} if (stronger := _strengthened(card)) else {}),
         "method": card.method,
         **{f"  {key}": _brief(value) for key, value in _settings(card).items()},
         "base": f"{card.base}, weights {card.base_hash[:12]}",
         **({"forced": f"made for weights {card.forced_from[:12]}"} if card.forced_from else {}),
         **({"claims": "; ".join(_claims(card))} if card.claims else {}),
-        "changes": f"{len(names)} weights, {size:,} numbers, {file.stat().st_size / 1e6:.1f} MB",
+        "changes": f"{len(weights)} weights, {size:,} numbers, {file.stat().st_size / 1e6:.1f} MB",
         "seed": card.seed,
         **({"calls": ", ".join(f"{key} {value}" for key, value in card.call.items())} if card.call else {}),
         "made with": ", ".join(f"{library} {version}" for library, version in card.versions.items()),
@@ -299,6 +304,18 @@ def _settings(card: Card) -> dict[str, Any]:
             names = [str(concept.get("erase")) for concept in edit["concepts"] if isinstance(concept, dict)]
             lines[f"edit {k + 1}"] = f"{edit.get('weight')} x {', '.join(names)}, by {edit.get('method')}"
     return lines
+
+
+def _strengthened(card: Card) -> list[str]:
+    """What a merge subtracts."""
+    edits = card.settings.get("edits") if card.method == "merge" else None
+    return [
+        str(concept.get("erase"))
+        for edit in (edits if isinstance(edits, list) else [])
+        if isinstance(edit, dict) and isinstance(edit.get("weight"), int | float) and edit["weight"] < 0
+        for concept in (edit.get("concepts") or [])
+        if isinstance(concept, dict)
+    ]
 
 
 def _brief(value: object) -> str:

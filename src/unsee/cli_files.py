@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 EditFile = Annotated[Path, typer.Argument(metavar="EDIT", help="An edit's file.")]
-Model = Annotated[str | None, typer.Option(help="The model; default is the one that the edit's card names.")]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        help="A folder, a hub id (ID@REVISION), or FILE@LAYOUT; +FILE puts a LoRA on top; default is that of the card."
+    ),
+]
 Type = Annotated[str | None, typer.Option("--dtype", help="Numbers: float32, float16 or bfloat16.")]
 
 
@@ -68,6 +73,7 @@ def export(
         dtype=number,
         judges=judges,
         sampling=api.sampling_for(name, None, None),
+        words=api.words_for(name),
         tolerance=files.TOLERANCE if tolerance is None else tolerance,
         force=force,
     )
@@ -76,19 +82,23 @@ def export(
     bits = "every weight is the same to the bit; " if done.exact else ""
     print(f"read back: {bits}pictures differ by at most {_grey(done.difference)}; the edit, by {_grey(done.effect)}")
     if done.loss:
-        ranks = done.loss.ranks.values()
-        print(
-            f"low rank: {len(ranks)} matrices of rank {min(ranks)} to {max(ranks)} hold {100 * done.loss.kept:.3f} % of"
-            f" the edit's squares; pictures differ by at most {_grey(done.lost)} from the whole edit's"
-        )
-        if done.loss.out:
-            print(f"left out: {len(done.loss.out)} weights that are no matrices, such as {done.loss.out[0]}")
+        far = f"pictures differ by at most {_grey(done.lost)} from the whole edit's"
+        if ranks := done.loss.ranks.values():
+            print(
+                f"low rank: {len(ranks)} matrices of rank {min(ranks)} to {max(ranks)} hold"
+                f" {100 * done.loss.kept:.3f} % of the edit's squares; {far}"
+            )
+        if out_of := done.loss.out:
+            print(f"left out: {len(out_of)} weights that {to} has no place for, such as {out_of[0]}", end="")
+            print("" if ranks else f"; what is left holds {100 * done.loss.kept:.3f} % of the edit's squares; {far}")
     for row in done.rows:
         if row.before and row.after:
             shares = f"{100 * row.before.value:.1f} % with the whole edit, {100 * row.after.value:.1f} % as exported"
             print(plain(f"judge: {row.question.name}: {shares} (n = {row.after.n})"))
     if to == "pipeline" and (gone := pipelines.left_out(name)):
         print(f"left out: the model's {' and '.join(gone)}; whoever loads this adds one")
+    for line in done.partly:
+        print(plain(line))
     use = FORMATS[to].use.format(path=str(done.path), net=pipelines.denoiser(pipe)[0])
     print(plain(f"next: {use}"))
 
@@ -188,7 +198,7 @@ def verify(
     with bars() as watch:
         among = api.choices_for(name, loaded.card.concepts)
         judges = api.judges_for(name, pairs(judge, "--judge"), kinds=wanted, choices=among)
-        found = files.verify(loaded, pipe, judges, watch=watch)
+        found = files.verify(loaded, pipe, judges, words=api.words_for(name), watch=watch)
     if not found:
         print("the card claims nothing; unsee evaluate measures")
     for claim in found:
@@ -201,15 +211,21 @@ def verify(
 @app.command(name="import")
 def import_(
     file: Annotated[Path, typer.Argument(help="ESD's or UCE's safetensors, a LoRA, or .diff keys.")],
-    model: Annotated[str, typer.Option(help="The model that it was made for.")],
+    model: Annotated[
+        str, typer.Option(help="The model it was made for: a folder, a hub id, FILE@LAYOUT, or with +LORA.")
+    ],
     out: Annotated[Path, typer.Option(help="The edit to write.")],
     concept: Annotated[list[str] | None, typer.Option(help="What it erases; may be repeated.")] = None,
     unpickle: Annotated[bool, typer.Option("--unpickle", help="Convert a .pt file, reading weights only.")] = False,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Take the layers of an adapter that the model has, if it has not all.")
+    ] = False,
     force: Force = False,
     trust_remote_code: Trust = False,
     debug: Debug = False,
 ) -> None:
     """Read another tool's result as an edit."""
+    import torch
     from pydantic import ValidationError
 
     from unsee import pipelines
@@ -222,12 +238,13 @@ def import_(
         concepts = [Concept(word) for word in concept or []]
     except ValidationError as error:
         raise invalid(error) from error
-    pipe = pipelines.load(model, trust_remote_code=trust_remote_code)
-    found = adopt(file, pipe, concepts=concepts, unpickle=unpickle)
+    # In full precision: what a file changes is small beside what a base rounded to 16 bits is off by.
+    pipe = pipelines.load(model, dtype=torch.float32, trust_remote_code=trust_remote_code)
+    found = adopt(file, pipe, concepts=concepts, unpickle=unpickle, partial=partial)
     _said(found.save(out), found)
+    for what, count in found.card.settings["left_out"].items():
+        print(f"left out: {count} layers: {what}")
     print(f"next: {_command('verify', out, '--model', model)}")
-    if left := found.card.settings["left_out"]:
-        print(f"left out: {left} parts that are not the denoiser's, such as a text encoder's")
 
 
 @app.command(name="push")

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from unsee.card import Card, read_card
 from unsee.errors import InputError
-from unsee.layers import stored_whole, swapped
+from unsee.layers import in_use, own_parameters, stored_whole, swapped
 from unsee.pipelines import base_hash, denoisers, full, spread_like
 from unsee.pipelines import name as name_of
 from unsee.whole import write_whole
@@ -117,6 +117,11 @@ class Edit:
         parameters = self._parameters(pipe)
         found = self.base_in(pipe)
         if found != self.card.base_hash:
+            if any(in_use(denoisers(pipe)[key]) for key in {name.split(".")[0] for name in self.deltas}):
+                raise InputError(
+                    "another edit is applied here, and this one was not made on top of it: edits of one base are added "
+                    "up by unsee merge (unsee.merge), and that edit is applied"
+                )
             raise InputError(
                 f"this edit was made for {self.card.base!r} with weights {self.card.base_hash[:12]}; "
                 f"the weights here are {found[:12]}; unsee merge --force-base carries it over"
@@ -126,7 +131,9 @@ class Edit:
     def _parameters(self, pipe: Any) -> dict[str, nn.Parameter]:
         """The pipeline's parameters by the edit's names. Raises InputError if one is missing or of another shape."""
         modules = denoisers(pipe)
-        parameters = {f"{key}.{name}": value for key, net in modules.items() for name, value in net.named_parameters()}
+        parameters = {
+            f"{key}.{name}": value for key, net in modules.items() for name, value in own_parameters(net).items()
+        }
         made_for = f"this edit was made for {self.card.base!r}"
         for weight, delta in self.deltas.items():
             if weight not in parameters:

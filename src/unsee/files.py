@@ -6,8 +6,9 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ from unsee.evaluate.detectors import Judge
 from unsee.evaluate.questions import EVERYTHING_ELSE, Row, answer, questions
 from unsee.evaluate.render import Sampling, render, render_pair
 from unsee.evaluate.statistics import rate
-from unsee.export.formats import FORMATS, matrices, rounded
+from unsee.export import clients
+from unsee.export.formats import FORMATS, adapted, matrices, rounded
 from unsee.export.lowrank import Loss, low_rank
-from unsee.pipelines import call_options, denoisers, draw
+from unsee.pipelines import call_options, denoiser, denoisers, draw
 from unsee.recorder import Watch, quiet
 
 TOLERANCE = 1 / 255
@@ -41,6 +43,7 @@ class Exported:
     effect      largest difference of pictures of the whole edit to the base's
     exact       whether the reader's denoiser has the very bits that were exported; a LoRA's are never added up
     rows        what the judges see before the cut and after it
+    partly      a line for each client that reads only a part of the file
     """
 
     path: Path
@@ -50,6 +53,7 @@ class Exported:
     effect: float
     exact: bool
     rows: tuple[Row, ...] = ()
+    partly: tuple[str, ...] = ()
 
 
 def export(
@@ -64,6 +68,7 @@ def export(
     tolerance: float = TOLERANCE,
     judges: Mapping[str, Judge] | None = None,
     sampling: Sampling | None = None,
+    words: Mapping[str, Any] | None = None,
     pictures: int = 16,
     force: bool = False,
 ) -> Exported:
@@ -74,6 +79,7 @@ def export(
     rank, energy  of a low-rank format; see `low_rank`
     dtype         of the numbers in a format of differences; weights are written in the model's own
     tolerance     for the largest difference of pictures, 0 to 1
+    words         what the model's card says that it knows, for the judges' questions
     judges        asked before and after the cut, where there is one
     Raises InputError if the format cannot hold the edit, or what is read back differs by more than `tolerance`.
     """
@@ -93,6 +99,8 @@ def export(
     held, loss = edit, None
     if form.low_rank:
         held, loss = low_rank(edit, matrices(pipe), rank=rank, energy=energy)
+    elif form.cut:
+        held, loss = form.cut(edit, pipe)
     if dtype is not None and not form.absolute:
         held = rounded(held, dtype)
 
@@ -100,14 +108,18 @@ def export(
     with edit.applied(pipe):
         whole = _draw(pipe, edit)
     with held.applied(pipe):
-        wanted, bits = _draw(pipe, edit), _bits(pipe)
+        expected = _draw(pipe, edit)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".unsee-") as place:
         part = Path(place) / (path.name or "pipeline")
         form.write(held, pipe, part)
         with form.opened(pipe, part) as reader:
-            found = _draw(reader, edit, like=pipe)
-            exact = not form.low_rank and _bits(reader) == bits
+            found, bits = _draw(reader, edit, like=pipe), _bits(reader)
+            lost = held.deltas.keys() - adapted(reader) if form.stand_in else set()
+        taken = Edit({name: delta for name, delta in held.deltas.items() if name not in lost}, held.card)
+        with taken.applied(pipe):
+            wanted = _draw(pipe, edit) if lost else expected
+            exact = not form.low_rank and _bits(pipe) == bits
         difference = _far(found, wanted)
         if not difference <= tolerance:
             raise InputError(
@@ -119,8 +131,20 @@ def export(
         os.replace(part, path)
     rows: tuple[Row, ...] = ()
     if judges and loss and (loss.kept < 1 or loss.out) and edit.card.concepts:
-        rows = _judged(edit, held, pipe, judges, sampling or Sampling(), pictures)
-    return Exported(path, loss, difference, _far(wanted, whole), _far(whole, base), exact, rows)
+        rows = _judged(edit, held, pipe, judges, sampling or Sampling(), words, pictures)
+    lines = [] if form.absolute else _partly(to, held, lost, pipe)
+    return Exported(path, loss, difference, _far(expected, whole), _far(whole, base), exact, rows, tuple(lines))
+
+
+def _partly(to: str, held: Edit, lost: Collection[str], pipe: Any) -> list[str]:
+    """A line for each client that reads only a part of a file; of `lost` for the reader that is installed here."""
+    key, net = denoiser(pipe)
+    layers = {name.removeprefix(f"{key}.").rpartition(".")[0] for name in held.deltas}
+    lines = clients.partly(to, type(net).__name__, layers)
+    if lost:
+        gone = {name.removeprefix(f"{key}.").rpartition(".")[0] for name in lost}
+        lines.append(clients.share(f"diffusers {version('diffusers')}", layers, gone))
+    return lines
 
 
 @dataclass(frozen=True)
@@ -133,11 +157,20 @@ class Claim:
     held: bool
 
 
-def verify(edit: Edit, pipe: Any, judges: Mapping[str, Judge], *, watch: Watch = quiet) -> list[Claim]:
+def verify(
+    edit: Edit,
+    pipe: Any,
+    judges: Mapping[str, Judge],
+    *,
+    words: Mapping[str, Any] | None = None,
+    watch: Watch = quiet,
+) -> list[Claim]:
     """Check that an edit is of the model `pipe`, and measure the claims of its card again, on their own seeds.
 
     On the machine that made a claim the same numbers come out; elsewhere rounding may turn some pictures. A claim holds
     if what is found lies in the claim's own 95 % interval, before and after.
+
+    words  what the model's card says that it knows, as in `questions`
     Raises InputError if the edit does not fit, or a judge that counted is missing.
     """
     edit.check(pipe)
@@ -149,7 +182,7 @@ def verify(edit: Edit, pipe: Any, judges: Mapping[str, Judge], *, watch: Watch =
         raise InputError(
             f"the claims were counted by a judge of {kind}, {claims.judges[kind]!r}: --judge {kind}=FOLDER"
         )
-    options: dict[str, Any] = {"n": claims.pictures, "seed": claims.seed, "kept": edit.card.kept}
+    options: dict[str, Any] = {"n": claims.pictures, "seed": claims.seed, "kept": edit.card.kept, "words": words}
     every = questions(pipe, edit.card.concepts, judges, **options)
     asked = [question for question in every if question.name in claims.rows and question.judge]
     if unknown_rows := claims.rows.keys() - {question.name for question in asked}:
@@ -177,12 +210,19 @@ def _within(value: float, claim: float, n: int) -> bool:
 
 
 def _judged(
-    edit: Edit, held: Edit, pipe: Any, judges: Mapping[str, Judge], sampling: Sampling, n: int
+    edit: Edit,
+    held: Edit,
+    pipe: Any,
+    judges: Mapping[str, Judge],
+    sampling: Sampling,
+    words: Mapping[str, Any] | None,
+    n: int,
 ) -> tuple[Row, ...]:
     """What the judges see of the concepts and of everything else, drawn by the whole edit and by what was exported."""
+    options: dict[str, Any] = {"n": n, "seed": edit.card.seed, "kept": edit.card.kept, "words": words}
     asked = [
         question
-        for question in questions(pipe, edit.card.concepts, judges, n=n, seed=edit.card.seed, kept=edit.card.kept)
+        for question in questions(pipe, edit.card.concepts, judges, **options)
         if question.judge and (question.gone or question.name == EVERYTHING_ELSE)
     ]
     shots = [shot for question in asked for shot in question.shots]

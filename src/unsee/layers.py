@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from unsee.errors import InputError, unknown
 
@@ -82,12 +84,12 @@ def entrance(denoiser: nn.Module) -> dict[str, nn.Parameter]:
     Keys and values of cross-attention; where there is none, the embedder of the text. Of two in a row the second
     would read what the first has moved already. Raises InputError if there are none.
     """
-    names = [name for name, _ in denoiser.named_parameters()]
+    names = own_parameters(denoiser)
     found = [name for name in _chosen(names, BLOCKS[0].kv) if name.endswith(".weight")]
     found = found or [name for name in names if re.search(_EMBEDDER, name)]
     if not found:
         raise InputError(f"{type(denoiser).__name__} has no matrix known to read the prompt")
-    return {name: denoiser.get_parameter(name) for name in found}
+    return {name: names[name] for name in found}
 
 
 def select(denoiser: nn.Module, selection: str) -> dict[str, nn.Parameter]:
@@ -98,7 +100,13 @@ def select(denoiser: nn.Module, selection: str) -> dict[str, nn.Parameter]:
 
     Raises InputError if it is unknown or matches nothing.
     """
-    parameters = dict(denoiser.named_parameters())
+    parameters = own_parameters(denoiser)
+    if any(hasattr(module, "base_layer") for module in denoiser.modules()):
+        warnings.warn(
+            f"an adapter is on this {type(denoiser).__name__} and stays on: what is selected are the weights below it,"
+            " and an edit of them fits the model without the adapter too",
+            stacklevel=2,
+        )
     chosen = _chosen(parameters, selection)
     if not chosen and selection not in SELECTIONS and not set(selection) & set(r".^$*+?{}[]|()\\"):
         known = unknown("selection", selection, SELECTIONS)
@@ -138,7 +146,8 @@ def _chosen(names: Iterable[str], selection: str) -> list[str]:
 def swapped(parameters: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]) -> Iterator[None]:
     """Within the context the parameters hold `values`; afterwards they hold the very tensors they held before.
 
-    No bit is computed on the way back, so a model is exactly what it was, also after an exception.
+    No bit is computed on the way back, so a model is exactly what it was, also after an exception. Contexts may be
+    closed in any order: once all are, the model is what it was before the first.
     Raises InputError for weights that hold no other values: quantised ones, and ones stored in eight bits.
     """
     for name in values:
@@ -149,20 +158,58 @@ def swapped(parameters: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]
             )
     # What is spread over processes is gathered from a storage of FSDP's own, so numbers are put there and back.
     spread = {name for name in values if isinstance(parameters[name], DTensor)}
-    before = {name: parameters[name].data.clone() if name in spread else parameters[name].data for name in values}
+    mine = object()
 
-    def put(chosen: Mapping[str, Tensor]) -> None:
-        for name, value in chosen.items():
-            if name in spread:
-                parameters[name].data.copy_(value)
-            else:
-                parameters[name].data = value
+    def put(name: str, value: Tensor) -> None:
+        if name in spread:
+            parameters[name].data.copy_(value)
+        else:
+            parameters[name].data = value
 
     try:
-        put(values)
+        for name, value in values.items():
+            now = parameters[name].data
+            _BELOW.setdefault(parameters[name], []).append((mine, now.clone() if name in spread else now))
+            put(name, value)
         yield
     finally:
-        put(before)
+        for name in values:
+            below = _BELOW.get(parameters[name], [])
+            place = next((k for k, (whose, _) in enumerate(below) if whose is mine), None)
+            if place is None:  # of values that could not be put
+                continue
+            _, before = below.pop(place)
+            if place < len(below):  # closed before what was put on top of it: that is what leads to `before` now
+                below[place] = (below[place][0], before)
+            else:
+                put(name, before)
+            if not below:
+                del _BELOW[parameters[name]]
+
+
+_BELOW: MutableMapping[nn.Parameter, list[tuple[object, Tensor]]] = WeakTensorKeyDictionary()
+"""Of parameters that hold other values for a while: who put them, and what was there before, the oldest first."""
+
+
+def in_use(denoiser: nn.Module) -> bool:
+    """Whether a denoiser holds other values than its own just now, within `swapped`."""
+    return any(parameter in _BELOW for parameter in denoiser.parameters())
+
+
+def own_names(net: nn.Module, names: Iterable[str]) -> dict[str, str]:
+    """Of names of tensors, those that are a network's own and no adapter's of peft: by the name without the adapter."""
+    wrapped = tuple(f"{name}." for name, module in net.named_modules() if hasattr(module, "base_layer"))
+    return {
+        name.replace(".base_layer.", "."): name
+        for name in names
+        if ".base_layer." in name or not name.startswith(wrapped)
+    }
+
+
+def own_parameters(net: nn.Module) -> dict[str, nn.Parameter]:
+    """A network's parameters without those of adapters that are on it, by the names that they have without those."""
+    parameters = dict(net.named_parameters())
+    return {own: parameters[name] for own, name in own_names(net, parameters).items()}
 
 
 def stored_whole(weight: nn.Parameter) -> bool:

@@ -1,8 +1,9 @@
-"""Adapters from anywhere, made safe to hand to diffusers: every scale in the factors, nothing else left to obey.
+"""Adapters from anywhere: their factors, with alpha / rank in them, by the denoiser's own parameters.
 
-diffusers passes a LoRA file's metadata to peft, which takes parts of it as regular expressions; and it misreads (0.42)
-kohya files in which alpha differs from layer to layer. So alpha / rank is multiplied into the factors here, and neither
-metadata nor alphas are passed on.
+Most trainers' files are read here, by the names that layers have (`layers`). Others (xlabs, say), and what is for text
+encoders, are handed to diffusers, made safe: it passes a file's metadata to peft, which takes parts of it as regular
+expressions, and it misreads (0.42) kohya files in which alpha differs from layer to layer. So neither metadata nor
+alphas are passed on.
 """
 
 from __future__ import annotations
@@ -12,23 +13,109 @@ import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from unsee.card import FLOATS, read_header
 from unsee.errors import InputError
+from unsee.places import Place, places, turn
 
-UP = re.compile(r"(?P<layer>.+?)(\.lora_up\.weight|\.lora_B\.weight|_lora\.up\.weight|\.lora\.up\.weight)")
-DOWN = {".lora_up.": ".lora_down.", ".lora_B.": ".lora_A.", "lora.up.": "lora.down."}
+UP = re.compile(r"(?P<layer>.+?)(\.lora_up|\.lora_B(\.\w+)?|_lora[12]?\.up|\.lora\.up|\.lora_linear_layer\.up)\.weight")
+DOWN = ((".lora_up.", ".lora_down."), (".lora_B.", ".lora_A."), (".up.weight", ".down.weight"))
 OTHER = ("hada_", "lokr_", "dora_scale", "lora_magnitude_vector", "lora_mid", ".glora", "lora_B.bias")
 """Marks of adapters that are no product of two factors."""
 
+MOST_SETTINGS = 2**20
+
 NAME = re.compile(r"[A-Za-z0-9_.\-]+")
+
+PREFIX = re.compile(
+    r"lora_(unet|transformer)_|lycoris_|(base_model\.model\.|model\.)?(diffusion_model\.|transformer\.|unet\.)?"
+)
+"""What stands before a denoiser's layer: kohya, musubi, OneTrainer, SimpleTuner; peft, ai-toolkit, diffusers."""
+
+TEXT = re.compile(r"(base_model\.model\.)?(lora_te|text_encoder|text_model|clip_|t5xxl)")
+"""What they write before a text encoder's."""
+
+
+@dataclass(frozen=True)
+class Layers:
+    """A LoRA as it lies on a denoiser.
+
+    factors  by parameter: up (out, rank) and down (rank, in), with alpha / rank in up
+    text     its layers of text encoders
+    unknown  its layers that this denoiser has not
+    """
+
+    factors: dict[str, tuple[Tensor, Tensor]]
+    text: list[str]
+    unknown: list[str]
+
+
+def layers(path: Path, folded: dict[str, Tensor], key: str, net: nn.Module) -> Layers:
+    """Find the layers of a LoRA, whose factors `factors` has read, in a denoiser called `key`.
+
+    A layer may be called as in diffusers or as in the first authors' code (`names`), behind any PREFIX, with dots or
+    underscores. One that is several of diffusers' (queries, keys and values) is taken apart by rows, which is exact.
+    Raises InputError if a layer has another shape here.
+    """
+    known = _spelled(key, net)
+    found = Layers({}, [], [])
+    for name, up in folded.items():
+        match = UP.fullmatch(name)
+        if match is None:
+            continue
+        layer = match["layer"]
+        if TEXT.match(layer):
+            found.text.append(layer)
+            continue
+        down = folded[_counterpart(name)].flatten(1)
+        short = PREFIX.sub("", layer, count=1).replace(".processor.", ".").replace(".", "_")
+        parts = known.get(short, [])
+        if not parts:
+            found.unknown.append(layer)
+        for parameter, place in parts:
+            weight = net.get_parameter(parameter)
+            rows = place.rows or len(weight)
+            if (len(up), down.shape[1]) != (rows, weight[0].numel()):
+                raise InputError(
+                    f"{path} does not fit {type(net).__name__}: {layer!r} is ({len(up)}, {down.shape[1]}), here it"
+                    f" would be ({rows}, {weight[0].numel()})"
+                )
+            own = up.flatten(1)[place.start : place.start + len(weight)]
+            if own.any():
+                found.factors[parameter] = (turn(own) if place.turned else own, down)
+    return found
+
+
+def _spelled(key: str, net: nn.Module) -> dict[str, list[tuple[str, Place]]]:
+    """The weights of matrices by all names of their layers, with underscores; of one name, those that lie in it."""
+    known: dict[str, list[tuple[str, Place]]] = {}
+    owned = places(key, net)
+    for layer, part in net.named_modules():
+        if not isinstance(part, nn.Linear | nn.Conv2d | nn.Conv3d):
+            continue
+        known[layer.replace(".", "_")] = [(f"{layer}.weight", Place(f"{layer}.weight"))]
+        if layer.endswith(".to_out.0"):  # which old files of diffusers call to_out
+            known[layer.removesuffix(".0").replace(".", "_")] = known[layer.replace(".", "_")]
+    for parameter, place in owned.items():
+        own = place.tensor.removesuffix(".weight").replace(".", "_")
+        layer = parameter.removesuffix(".weight").replace(".", "_")
+        if layer in known and own != layer:
+            known.setdefault(own, []).append((parameter, place))
+    return known
+
+
+def _counterpart(name: str) -> str:
+    for mark, counterpart in DOWN:
+        name = name.replace(mark, counterpart)
+    return name
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -74,10 +161,7 @@ def factors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) ->
             if not name.endswith(".alpha"):
                 folded[name] = tensors[name]
             continue
-        layer = found["layer"]
-        other = name
-        for mark, counterpart in DOWN.items():
-            other = other.replace(mark, counterpart)
+        layer, other = found["layer"], _counterpart(name)
         if other not in tensors or up.ndim < 2 or not 0 < up.shape[1] == tensors[other].shape[0]:
             raise InputError(f"{path} is broken: {name!r} has no counterpart that fits it")
         rank = up.shape[1]
@@ -105,22 +189,33 @@ def loaded(pipe: Any, path: Path, folded: dict[str, Tensor]) -> Iterator[None]:
 
 
 def _said(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
-    """What diffusers' metadata says, by "component.setting"."""
+    """What a file's adapter settings say: diffusers' in its metadata, by "component.setting"; peft's in a file beside.
+
+    Names of layers among them are compared as texts, and never obeyed as the patterns that peft takes them for.
+    """
+    beside = path.with_name("adapter_config.json")
+    text = metadata.get("lora_adapter_metadata", "{}")
+    if path.stem == "adapter_model" and beside.is_file():
+        if beside.stat().st_size > MOST_SETTINGS:
+            raise InputError(f"{beside} is larger than {MOST_SETTINGS:,} bytes, which is the most that is read")
+        text = beside.read_text(encoding="utf-8", errors="replace")
     try:
-        said = json.loads(metadata.get("lora_adapter_metadata", "{}"))
+        said = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is broken: its adapter metadata is no JSON") from error
+        raise InputError(f"{path} is broken: its adapter settings are no JSON") from error
     return said if isinstance(said, dict) else {}
 
 
 def _alpha(said: dict[str, Any], layer: str, rank: int) -> float:
-    """A layer's alpha as peft's settings give it; the rank if they do not."""
+    """A layer's alpha as an adapter's settings give it; the rank if they do not."""
     component, _, module = layer.partition(".")
-    pattern = said.get(f"{component}.alpha_pattern")
-    alpha: Any = said.get(f"{component}.lora_alpha", rank)
+    own = f"{component}." if any(key.startswith(f"{component}.") for key in said) else ""
+    pattern = said.get(f"{own}alpha_pattern")
+    alpha: Any = said.get(f"{own}lora_alpha", rank)
     for place, value in (pattern if isinstance(pattern, dict) else {}).items():
-        if module == place.strip("^$") or module.endswith("." + place.strip("^$")):
+        plain = place.strip("^$").replace("\\.", ".")
+        if module == plain or layer.endswith("." + plain):
             alpha = value
-    if not isinstance(alpha, int | float) or not math.isfinite(alpha):
-        raise InputError(f"the adapter's metadata gives {layer[:200]!r} no usable alpha")
-    return alpha * math.sqrt(rank) if said.get(f"{component}.use_rslora") else float(alpha)
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
+        raise InputError(f"the adapter's settings give {layer[:200]!r} no usable alpha")
+    return alpha * math.sqrt(rank) if said.get(f"{own}use_rslora") else float(alpha)

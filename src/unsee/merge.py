@@ -24,7 +24,8 @@ def merge(edits: Sequence[Edit], weights: Sequence[float] | None = None, pipe: A
     edits    all of one base; or, with `pipe`, each made on the model with those before it applied
     pipe     their model; without it nothing is checked against one
     weights  finite, one for each edit; default 1. Negative ones strengthen what the edit erases
-    Low-rank differences stay so, and exact: ranks add up. Raises InputError if bases or shapes differ.
+    Low-rank differences stay so, and exact: ranks add up. The card's concepts are those of positive weight.
+    Raises InputError if bases or shapes differ.
     """
     weights = [1.0] * len(edits) if weights is None else list(weights)
     if not edits or len(weights) != len(edits):
@@ -61,7 +62,10 @@ def merge(edits: Sequence[Edit], weights: Sequence[float] | None = None, pipe: A
     card = Card(
         "merge",
         settings,
-        tuple(dict.fromkeys(concept for card in cards for concept in card.concepts)),
+        # What is subtracted is not erased: it is made stronger.
+        tuple(
+            dict.fromkeys(c for weight, card in zip(weights, cards, strict=True) if weight > 0 for c in card.concepts)
+        ),
         cards[0].base,
         cards[0].base_hash,
         cards[0].seed,

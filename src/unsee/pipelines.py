@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,19 +18,31 @@ from accelerate import PartialState
 from accelerate.hooks import AlignDevicesHook, CpuOffload
 from accelerate.utils import parse_flag_from_env
 from diffusers import DiffusionPipeline
-from diffusers.loaders.single_file_utils import SingleFileComponentError, fetch_diffusers_config
-from huggingface_hub import hf_hub_download, metadata_load, try_to_load_from_cache
+from diffusers.loaders.single_file_utils import SingleFileComponentError
+from huggingface_hub import metadata_load, try_to_load_from_cache
 from PIL import Image
 from pydantic_core import to_jsonable_python
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from unsee.borrow import borrowed, checkers
+from unsee.borrow import borrowed
 from unsee.errors import InputError, unknown
-from unsee.lora import factors, loaded, read_tensors
+from unsee.layers import own_names
+from unsee.lora import TEXT, factors, layers, loaded, read_tensors
+from unsee.sources import (
+    PICKLES,
+    check_channels,
+    check_kind,
+    checkers_of,
+    from_file,
+    part_of,
+    read_index,
+    refused,
+    without_checkers,
+)
+from unsee.sources import variant as weights_variant
 
 MINI = Path(__file__).parent / "mini"
 """The miniature Stable Diffusion that ships with this package, in the layout of a hub repository."""
@@ -71,12 +82,16 @@ def folder(model: str) -> Path | None:
     path = MINI if model == "mini" else Path(model).expanduser()
     if path.is_dir():
         if not (path / "model_index.json").is_file():
+            if kind := part_of(path):
+                raise InputError(f"{model} is a {kind}, one part of a pipeline: give the folder of a whole pipeline")
             raise InputError(
                 f"{model} is no pipeline folder: it has no model_index.json; save one with pipe.save_pretrained()"
             )
         return path
     if path.is_file() and path.suffix == ".safetensors":
         return None
+    if path.is_file() and path.suffix in PICKLES:
+        raise refused(path)
     if path.exists() or model.startswith((".", "/", "~")) or model.count("/") != 1:
         raise InputError(
             f"there is no model {model!r}: give 'mini', a pipeline folder, or a hub id such as 'owner/name'"
@@ -98,6 +113,7 @@ def load(
     dtype: torch.dtype | None = None,
     device: str | torch.device | None = None,
     revision: str | None = None,
+    variant: str | None = None,
     trust_remote_code: bool = False,
 ) -> Any:
     """A diffusers pipeline, frozen and in eval mode, ready to be recorded.
@@ -106,6 +122,7 @@ def load(
              LAYOUT is a folder or hub id of the same configuration; +FILE behind any of them puts a LoRA on top
     dtype    of all weights; default float32 on a CPU and bfloat16 elsewhere
     device   default is accelerate's choice (ACCELERATE_USE_CPU and the like are obeyed)
+    variant  of the weights' files, such as "fp16"; default the plain ones, or what there is if there are none
 
     Only safetensors are read. On a CPU, convolutions are laid out channels-last, which is several times faster there.
     Under `accelerate launch --use_fsdp` the denoiser is spread over all processes.
@@ -122,18 +139,26 @@ def load(
     try:
         with loading(path or parts.base):
             if file is not None:
-                pipe: Any = _from_file(file, parts.version, dtype)
+                pipe: Any = from_file(file, str(MINI) if parts.version == "mini" else parts.version, dtype)
             else:
+                here = path or snapshot(parts.base, revision)
+                index = read_index(path or parts.base, revision)
+                check_kind(model, index["_class_name"])
                 pipe = DiffusionPipeline.from_pretrained(  # type: ignore[no-untyped-call]
                     path or parts.base,
                     dtype=dtype,
                     use_safetensors=True,
                     revision=revision,
+                    variant=variant or (weights_variant(here) if here else None),
                     trust_remote_code=trust_remote_code,
-                    **_without_checkers(_index(path or parts.base, revision)),
+                    **without_checkers(index),
                 )
             for lora in parts.loras:
                 _put_on(pipe, Path(lora).expanduser())
+        check_kind(model, type(pipe).__name__)
+        check_channels(model, pipe)
+    except InputError:
+        raise
     except (OSError, ValueError, SingleFileComponentError) as error:
         raise InputError(f"cannot load {model!r}: {' '.join(str(error).split())[:300]}") from error
     at = commit(parts.base, revision) if path is None and file is None else None
@@ -178,29 +203,9 @@ def left_out(model: str, revision: str | None = None) -> tuple[str, ...]:
     place = MINI if place == "mini" else place
     version = revision or (parts.version if path is None and place == parts.base else None)
     try:
-        return _checkers(_index(place, version))
+        return checkers_of(read_index(place, version))
     except (OSError, ValueError):
         return ()
-
-
-def _index(place: str | Path, revision: str | None = None) -> dict[str, Any]:
-    """What the model_index.json of a folder or of a hub id says: a pipeline's class and its parts."""
-    path = Path(place) / "model_index.json"
-    path = path if path.is_file() else Path(hf_hub_download(str(place), path.name, revision=revision))
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
-
-
-def _checkers(index: dict[str, Any]) -> tuple[str, ...]:
-    """The checkers that a model_index.json names and that its pipeline can do without."""
-    named = (name for name in checkers(getattr(diffusers, str(index.get("_class_name")), object)) if index.get(name))
-    return tuple(name for name in named if index[name][0] is not None)
-
-
-def _without_checkers(index: dict[str, Any]) -> dict[str, Any]:
-    """The options of loading that leave them out."""
-    found: dict[str, Any] = dict.fromkeys(_checkers(index))
-    return {**found, "requires_safety_checker": False} if "safety_checker" in found else found
 
 
 def channels_last(part: nn.Module) -> None:
@@ -239,29 +244,39 @@ def spread_like(tensor: Tensor, other: Tensor) -> Tensor:
     return tensor
 
 
-def _from_file(file: Path, layout: str | None, dtype: torch.dtype) -> Any:
-    """A pipeline from one checkpoint file with the configuration of `layout`; by default what diffusers guesses."""
-    place = MINI if layout == "mini" else layout
-    if place is None:
-        guessed: Any = fetch_diffusers_config(load_file(file))  # type: ignore[no-untyped-call]
-        place = guessed["pretrained_model_name_or_path"]
-    index = _index(place)
-    kind = getattr(diffusers, index["_class_name"])
-    return kind.from_single_file(str(file), config=str(place), dtype=dtype, **_without_checkers(index))
-
-
 def _put_on(pipe: Any, lora: Path) -> None:
     """Add a LoRA to a pipeline's weights."""
     if not lora.is_file():
         raise InputError(f"there is no LoRA {lora}; where the model's parts lie is said by --model")
-    with loaded(pipe, lora, factors(lora, *read_tensors(lora))):
-        pipe.fuse_lora(safe_fusing=True)  # refuses numbers that are not finite
+    key, net = denoiser(pipe)
+    folded = factors(lora, *read_tensors(lora))
+    found = layers(lora, folded, key, net)
+    if found.unknown and found.factors:
+        raise InputError(
+            f"{lora}: {len(found.unknown)} of {len(found.unknown) + len(found.factors)} layers are not in this"
+            f" {type(net).__name__}, such as {min(found.unknown)[:200]!r}"
+        )
+    for name, (up, down) in found.factors.items():
+        weight = net.get_parameter(name).data
+        weight.copy_(weight.float() + (up.float() @ down.float()).reshape(weight.shape))
+        if not torch.isfinite(weight).all():
+            raise InputError(f"with {lora} {name!r} holds numbers too large for {weight.dtype}")
+    rest = folded if found.unknown else {name: value for name, value in folded.items() if TEXT.match(name)}
+    if rest:
+        with loaded(pipe, lora, rest):
+            pipe.fuse_lora(safe_fusing=True)  # refuses numbers that are not finite
+
+
+def snapshot(model: str, revision: str | None = None) -> Path | None:
+    """The folder of a hub model's revision in the local cache; None if it is not there."""
+    found = try_to_load_from_cache(model, "model_index.json", revision=revision)
+    return Path(found).parent if isinstance(found, str) else None
 
 
 def commit(model: str, revision: str | None = None) -> str | None:
     """The commit of a hub model's revision as it lies in the local cache; None if it does not."""
-    found = try_to_load_from_cache(model, "model_index.json", revision=revision)
-    return Path(found).parent.name if isinstance(found, str) else None
+    found = snapshot(model, revision)
+    return found.name if found else None
 
 
 def card(model: str) -> dict[str, Any]:
@@ -454,10 +469,12 @@ def _off(pipe: Any) -> float:
 def fingerprint(module: nn.Module) -> str:
     """A hash of a module's weights: sha256 over names, shapes and values, in hex.
 
-    Values are rounded to bfloat16 first, so that one model loaded in float32 and in bfloat16 has one fingerprint.
+    Values are rounded to bfloat16 first, so that one model loaded in float32 and in bfloat16 has one fingerprint. An
+    adapter that is on a module is no part of it.
     """
-    digest = hashlib.sha256()
-    for key, value in sorted(module.state_dict().items()):
+    digest, state = hashlib.sha256(), module.state_dict()
+    for key, name in sorted(own_names(module, state).items()):
+        value = state[name]
         digest.update(f"{key}{tuple(value.shape)}".encode())
         digest.update(full(value.detach()).to(torch.bfloat16).cpu().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -2,7 +2,7 @@
 
 weights  changed weights under a denoiser's own names: the ESD authors' and UCE's safetensors. Their difference to
          the base is the edit
-lora     products of two factors, under the keys of peft, diffusers or kohya (LECO): kept as such
+lora     products of two factors, under the keys of any trainer (`unsee.lora`): kept as such
 comfy    ComfyUI's and A1111's .diff and .diff_b
 """
 
@@ -24,16 +24,18 @@ from unsee.edit import Delta, Edit, LowRank
 from unsee.errors import InputError
 from unsee.export import comfy
 from unsee.pipelines import denoiser, fingerprint, name
+from unsee.sources import PICKLES
 from unsee.versions import versions
 
-PICKLES = (".pt", ".pth", ".bin", ".ckpt")
 
-
-def adopt(path: Path, pipe: Any, *, concepts: Sequence[Concept] = (), unpickle: bool = False) -> Edit:
+def adopt(
+    path: Path, pipe: Any, *, concepts: Sequence[Concept] = (), unpickle: bool = False, partial: bool = False
+) -> Edit:
     """Read another tool's file as an edit of the model `pipe`, which must be the model that it was made for.
 
     concepts  what the file is said to erase; nothing in it tells
     unpickle  read a .pt file too, with torch.load(weights_only=True), which builds tensors and plain containers only
+    partial   take what fits the model of an adapter that has more layers than it; text encoders are left out anyway
     Raises InputError if the file is broken, does not fit the model, or changes nothing of its denoiser.
     """
     metadata: dict[str, str] = {}
@@ -45,22 +47,46 @@ def adopt(path: Path, pipe: Any, *, concepts: Sequence[Concept] = (), unpickle: 
         tensors, metadata = lora.read_tensors(path)
     if "unsee" in metadata:
         raise InputError(f"{path} is an edit of unsee already")
-    if lora.is_lora(tensors):
-        kind, (deltas, left) = "lora", _lora(path, tensors, metadata, pipe)
-    elif any(key.endswith((".diff", ".diff_b")) for key in tensors):
-        kind, (deltas, left) = "comfy", _comfy(tensors, pipe)
-    else:
-        kind, (deltas, left) = "weights", _weights(path, tensors, pipe)
+    key, net = denoiser(pipe)
+    plain = {name: value for name, value in tensors.items() if name.endswith((".diff", ".diff_b"))}
+    factors = {name: value for name, value in tensors.items() if name not in plain}
+    deltas: dict[str, Delta] = {}
+    text: list[str] = []
+    unknown: list[str] = []
+    kind = "lora" if lora.is_lora(factors) else "comfy" if plain else "weights"
+    if kind == "weights":
+        deltas = _weights(path, tensors, pipe)
+    if kind == "lora":
+        deltas, text, unknown = _lora(path, factors, metadata, pipe)
+    if plain:
+        found, used = comfy.unpack(key, net, plain)
+        deltas |= {f"{key}.{name}": delta for name, delta in found.items()}
+        left = plain.keys() - used
+        text += [name for name in left if lora.TEXT.match(name)]
+        unknown += [name for name in left if not lora.TEXT.match(name)]
+    if text and not deltas and not unknown:
+        raise InputError(f"{path} changes text encoders only; an edit changes the {key}")
+    if unknown and not (partial and deltas):
+        share = f"{len(unknown)} of {len(unknown) + len(deltas)} layers are not in this {type(net).__name__}"
+        rest = "; --partial takes the rest" if deltas else ""
+        raise InputError(f"{path}: {share}, such as {min(unknown)[:200]!r}{rest}")
     if not deltas:
         raise InputError(f"{path} changes nothing of this model's denoiser")
-    settings = {"file": path.name, "sha256": _sha256(path), "format": kind, "left_out": left}
-    base = (name(pipe), fingerprint(denoiser(pipe)[1]))
+    out = {"text encoder": len(text), "not in this model": len(unknown)}
+    settings = {
+        "file": path.name,
+        "sha256": _sha256(path),
+        "format": kind,
+        "left_out": {what: count for what, count in out.items() if count},
+    }
+    base = (name(pipe), fingerprint(net))
     edit = Edit(deltas, Card("imported", settings, tuple(concepts), *base, 0, versions()))
     edit.check(pipe)
     return edit
 
 
-def _weights(path: Path, tensors: dict[str, Tensor], pipe: Any) -> tuple[dict[str, Delta], int]:
+def _weights(path: Path, tensors: dict[str, Tensor], pipe: Any) -> dict[str, Delta]:
+    """The difference of weights to the base's. One that is the base's, as the file's type of number has it, is none."""
     key, net = denoiser(pipe)
     parameters = dict(net.named_parameters())
     deltas: dict[str, Delta] = {}
@@ -77,32 +103,30 @@ def _weights(path: Path, tensors: dict[str, Tensor], pipe: Any) -> tuple[dict[st
         base = parameters[weight].data
         if tensor.shape != base.shape:
             raise InputError(f"{path}: {given!r} has shape {tuple(tensor.shape)}, {tuple(base.shape)} in this model")
-        delta = tensor.to(base.device).float() - base.float()
-        if delta.any():
-            deltas[f"{key}.{weight}"] = delta
-    return deltas, 0
+        value = tensor.to(base.device)
+        if not torch.equal(value, base.to(value.dtype)):
+            deltas[f"{key}.{weight}"] = value.float() - base.float()
+    return deltas
 
 
-def _lora(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str], pipe: Any) -> tuple[dict[str, Delta], int]:
-    """The factors as diffusers and peft put them into the denoiser; those of text encoders are left out."""
+def _lora(
+    path: Path, tensors: dict[str, Tensor], metadata: dict[str, str], pipe: Any
+) -> tuple[dict[str, Delta], list[str], list[str]]:
+    """The differences in the denoiser, and the layers of text encoders and of nothing here, which are left out."""
     key, net = denoiser(pipe)
-    if all(given.startswith(("lora_te", "text_encoder")) for given in tensors):  # of which the loader says less
-        raise InputError(f"{path} changes text encoders only; an edit changes the {key}")
     folded = lora.factors(path, tensors, metadata)
-    deltas: dict[str, Delta] = {}
-    with lora.loaded(pipe, path, folded):
+    found = lora.layers(path, folded, key, net)
+    if found.factors or not found.unknown:
+        deltas: dict[str, Delta] = {f"{key}.{name}": LowRank(*pair) for name, pair in found.factors.items()}
+        return deltas, found.text, found.unknown
+    deltas = {}
+    with lora.loaded(pipe, path, folded):  # a format that diffusers may know
         for layer, module in net.named_modules():
             for adapter, down in getattr(module, "lora_A", {}).items():
                 up, scale = module.lora_B[adapter].weight.detach(), module.scaling[adapter]
                 factor = up.flatten(1) if scale == 1 else up.flatten(1) * scale
                 deltas[f"{key}.{layer}.weight"] = LowRank(factor.clone(), down.weight.detach().flatten(1).clone())
-    return deltas, sum(lora.UP.fullmatch(given) is not None for given in tensors) - len(deltas)
-
-
-def _comfy(tensors: dict[str, Tensor], pipe: Any) -> tuple[dict[str, Delta], int]:
-    key, net = denoiser(pipe)
-    deltas, used = comfy.unpack(key, net, tensors)
-    return {f"{key}.{name}": delta for name, delta in deltas.items()}, len(tensors.keys() - used)
+    return deltas, found.text, found.unknown[len(deltas) :]
 
 
 def _unpickled(path: Path) -> dict[str, Tensor]:
@@ -113,15 +137,20 @@ def _unpickled(path: Path) -> dict[str, Tensor]:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a hostile pickle makes of the reader
         raise InputError(f"{path} cannot be read with weights only: {' '.join(str(error).split())[:200]}") from error
+    if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
+        found = found["state_dict"]
     tensors: dict[str, Tensor] = {}
 
     def take(prefix: str, value: Any) -> None:
-        if isinstance(value, Tensor) and value.is_floating_point():
-            tensors[prefix] = value
+        if isinstance(value, Tensor):
+            if value.is_floating_point():
+                tensors[prefix] = value
+            elif prefix.endswith(".alpha"):
+                tensors[prefix] = value.float()
         elif isinstance(value, dict) and prefix.count(".") < 64:
             for part, inner in value.items():
                 take(f"{prefix}.{part}" if prefix else str(part), inner)
-        else:
+        elif not isinstance(value, int | float | str | None):  # such as counts of steps
             raise InputError(f"{path} is no state dict: {prefix[:200]!r} is a {type(value).__name__}")
 
     take("", found)

@@ -4,7 +4,8 @@
     delta           the changed weights themselves, for load_state_dict(strict=False): what the ESD authors' code writes
     diffusers-lora  for load_lora_weights, every family that diffusers gives a LoRA loader; peft's keys
     kohya-lora      UNets only: the keys of kohya's scripts, read by A1111, ComfyUI and diffusers
-    comfy           differences of full rank under ComfyUI's and A1111's keys, scaled like a LoRA; see `comfy.py`
+    comfy           differences of full rank under ComfyUI's and A1111's keys, scaled like a LoRA; see `comfy.py`. What
+                    ComfyUI has no place for is left out
 
 An export carries the edit's card under `unsee_origin`: it says where it comes from, and is not taken for an edit.
 """
@@ -19,7 +20,6 @@ from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
-from diffusers.utils.state_dict_utils import convert_state_dict_to_kohya
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -28,8 +28,10 @@ from torch.nn.functional import pad
 from unsee.edit import Delta, Edit, LowRank
 from unsee.errors import InputError
 from unsee.export import comfy
+from unsee.export.lowrank import Loss, squares
 from unsee.layers import swapped
 from unsee.pipelines import channels_last, denoiser, denoisers
+from unsee.places import places
 
 ORIGIN = "unsee_origin"
 
@@ -42,6 +44,8 @@ class Format:
     use       what to do with the file {path}, for the denoiser {net}
     low_rank  whether it holds matrices of low rank only
     absolute  whether it holds weights instead of differences
+    cut       (edit, pipe): what it can hold of an edit, and what is lost, where that is not everything
+    stand_in  whether that reader is not one of those that the file is for: what it loses, others may take
     """
 
     write: Callable[[Edit, Any, Path], None]
@@ -49,12 +53,34 @@ class Format:
     use: str
     low_rank: bool = False
     absolute: bool = False
+    cut: Callable[[Edit, Any], tuple[Edit, Loss | None]] | None = None
+    stand_in: bool = False
 
 
 def matrices(pipe: Any) -> set[str]:
     """The weights of which a LoRA can hold a difference: those of linear and of two-dimensional convolution layers."""
     key, net = denoiser(pipe)
     return {f"{key}.{name}.weight" for name, part in net.named_modules() if isinstance(part, nn.Linear | nn.Conv2d)}
+
+
+def _placed(edit: Edit, pipe: Any) -> tuple[Edit, Loss | None]:
+    """The edit without the weights that ComfyUI has no place for, such as bare parameters, which it never patches.
+
+    Raises InputError when nothing would be left.
+    """
+    key, net = denoiser(pipe)
+    known = places(key, net)
+    out = tuple(name for name in edit.deltas if name.removeprefix(f"{key}.") not in known)
+    if len(out) == len(edit.deltas):
+        raise InputError(f"ComfyUI has no key for {out[0]!r} of {type(net).__name__}: export to pipeline or delta")
+    held = Edit({name: delta for name, delta in edit.deltas.items() if name not in out}, edit.card)
+    return held, Loss(squares(held) / squares(edit), {}, out) if out else None
+
+
+def adapted(pipe: Any) -> set[str]:
+    """The weights beside which a pipeline's denoiser has an adapter."""
+    key, net = denoiser(pipe)
+    return {f"{key}.{name}.weight" for name, part in net.named_modules() if getattr(part, "lora_A", None)}
 
 
 def rounded(edit: Edit, dtype: torch.dtype) -> Edit:
@@ -157,8 +183,14 @@ def _write_kohya(edit: Edit, pipe: Any, path: Path) -> None:
             f"{', which ComfyUI reads too' if comfy.reads(net) else ''}"
         )
     # All layers get the highest rank, filled up with zeros: diffusers (0.42) misreads files in which alpha differs.
-    state = {f"{key}.{name}": value for name, value in _factors(edit, pipe, _rank(edit)).items()}
-    _save(convert_state_dict_to_kohya(state), path, edit, comfy.version(net))  # type: ignore[no-untyped-call]
+    rank, known = _rank(edit), places(key, net)
+    state: dict[str, Tensor] = {}
+    for name, value in _factors(edit, pipe, rank).items():
+        layer, _, factor = name.partition(".lora_")
+        stem = comfy.layer_key(net, layer, known[f"{layer}.weight"].tensor)
+        state[f"{stem}.lora_{'down' if factor[0] == 'A' else 'up'}.weight"] = value
+        state[f"{stem}.alpha"] = torch.tensor(float(rank))
+    _save(state, path, edit, comfy.version(net))
 
 
 @contextmanager
@@ -204,8 +236,8 @@ FORMATS: dict[str, Format] = {
         _write_delta, _open_delta, "pipe.{net}.load_state_dict(load_file({path!r}), strict=False)", absolute=True
     ),
     "diffusers-lora": Format(_write_lora, _open_lora, "pipe.load_lora_weights({path!r})", low_rank=True),
-    "kohya-lora": Format(_write_kohya, _open_lora, _FOLDERS, low_rank=True),
-    "comfy": Format(_write_comfy, _open_comfy, _FOLDERS),
+    "kohya-lora": Format(_write_kohya, _open_lora, _FOLDERS, low_rank=True, stand_in=True),
+    "comfy": Format(_write_comfy, _open_comfy, _FOLDERS, cut=_placed),
 }
 
 

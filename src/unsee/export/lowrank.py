@@ -68,6 +68,18 @@ def low_rank(
     return Edit(deltas, edit.card), Loss(kept / total if total else 1.0, ranks, out)
 
 
+def squares(edit: Edit) -> float:
+    """The sum of all squared differences."""
+    total = 0.0
+    for delta in edit.deltas.values():
+        if isinstance(delta, Tensor):
+            total += float(delta.double().square().sum())
+        else:
+            up, down = delta.up.double(), delta.down.double()
+            total += float(((up.T @ up) * (down @ down.T)).sum())
+    return total
+
+
 def _svd(delta: Delta) -> tuple[Tensor, Tensor, Tensor]:
     """Singular value decomposition of a difference, whatever its shape, as (out, rest); a vector is one row."""
     if isinstance(delta, Tensor):

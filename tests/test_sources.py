@@ -1,0 +1,95 @@
+"""What lies in folders and files that people have: it is loaded, or one line says what it is and what to do."""
+
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import ControlNetModel
+from safetensors.torch import load_file, save_file
+from test_files import single_file
+
+from unsee import pipelines
+from unsee.errors import InputError
+
+
+@pytest.fixture
+def folder(pipe: Any, narrow: Path, tmp_path: Path) -> Path:
+    """The miniature's pipeline, to be changed."""
+    for path in narrow.iterdir():
+        if path.is_dir() and path.name in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
+            shutil.copytree(path, tmp_path / "model" / path.name)
+    shutil.copy(narrow / "model_index.json", tmp_path / "model")
+    return tmp_path / "model"
+
+
+def renamed(folder: Path, to: str) -> None:
+    for part in ("unet", "vae", "text_encoder"):
+        for file in (folder / part).glob("*.safetensors"):
+            file.rename(file.with_name(file.name.replace(".safetensors", to)))
+
+
+def test_a_variant_is_found_where_it_is_all_there_is(pipe: Any, folder: Path) -> None:
+    renamed(folder, ".fp16.safetensors")
+    assert pipelines.fingerprint(pipelines.load(str(folder)).unet) == pipelines.fingerprint(pipe.unet)
+    for part in ("unet", "vae", "text_encoder"):
+        (file,) = (folder / part).glob("*.safetensors")
+        plain = {name: value + (part == "unet") for name, value in load_file(file).items()}
+        save_file(plain, file.with_name(file.name.replace(".fp16", "")), metadata={"format": "pt"})
+    other = pipelines.fingerprint(pipelines.load(str(folder)).unet)
+    assert other != pipelines.fingerprint(pipe.unet)  # plain ones go first
+    assert pipelines.fingerprint(pipelines.load(str(folder), variant="fp16").unet) == pipelines.fingerprint(pipe.unet)
+
+
+def test_pickles_are_told_how_to_be_converted(folder: Path, tmp_path: Path) -> None:
+    renamed(folder, ".bin")
+    with pytest.raises(InputError, match=r"as \.bin, a pickle.* python -c .*save_pretrained"):
+        pipelines.load(str(folder))
+    torch.save({"state_dict": {"a": torch.ones(2)}, "epoch": 3}, tmp_path / "old.ckpt")
+    with pytest.raises(InputError, match=r"old.ckpt is a pickle.* python -c ") as error:
+        pipelines.load(f"{tmp_path / 'old.ckpt'}")
+    code = str(error.value).rpartition("python -c ")[2]
+    subprocess.run([sys.executable, "-c", *shlex.split(code)], check=True)
+    assert list(load_file(tmp_path / "old.safetensors")) == ["a"]
+
+
+def test_models_that_need_more_than_a_prompt_are_named(folder: Path, tmp_path: Path) -> None:
+    index = json.loads((folder / "model_index.json").read_text())
+    for kind, what in {
+        "StableDiffusionInpaintPipeline": "an inpainting model",
+        "StableDiffusionXLImg2ImgPipeline": "such as a refiner",
+        "StableDiffusionControlNetPipeline": "a ControlNet pipeline",
+    }.items():
+        (folder / "model_index.json").write_text(json.dumps({**index, "_class_name": kind}))
+        with pytest.raises(InputError, match=f"{what}.*{kind}.*from a prompt alone"):
+            pipelines.load(str(folder))
+    (folder / "model_index.json").write_text(json.dumps(index))
+    config = json.loads((folder / "unet" / "config.json").read_text())
+    file = next((folder / "unet").glob("*.safetensors"))
+    tensors = load_file(file)
+    tensors["conv_in.weight"] = tensors["conv_in.weight"].repeat(1, 3, 1, 1)
+    save_file(tensors, file, metadata={"format": "pt"})
+    (folder / "unet" / "config.json").write_text(
+        json.dumps({**config, "in_channels": tensors["conv_in.weight"].shape[1]})
+    )
+    with pytest.raises(InputError, match="its U-Net reads 48 channels, a latent has 16"):
+        pipelines.load(str(folder))
+    net = ControlNetModel(block_out_channels=(8,), down_block_types=("DownBlock2D",), norm_num_groups=4)
+    net.save_pretrained(tmp_path / "control")
+    with pytest.raises(InputError, match="is a ControlNetModel, one part of a pipeline"):
+        pipelines.load(str(tmp_path / "control"))
+
+
+def test_a_denoiser_alone_takes_the_rest_from_its_layout(pipe: Any, tmp_path: Path) -> None:
+    part = {name: value + 0.5 for name, value in single_file(pipe).items() if name.startswith("model.diffusion_model.")}
+    save_file(part, tmp_path / "unet.safetensors")
+    loaded = pipelines.load(f"{tmp_path / 'unet.safetensors'}@mini")
+    weight = loaded.unet.conv_in.weight
+    torch.testing.assert_close(weight, pipe.unet.conv_in.weight + 0.5)
+    for name in ("vae", "text_encoder"):
+        assert pipelines.fingerprint(getattr(loaded, name)) == pipelines.fingerprint(getattr(pipe, name))
