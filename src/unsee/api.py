@@ -28,7 +28,8 @@ from unsee.evaluate.detectors import Judge, load_detector
 from unsee.evaluate.questions import Row, answer, questions
 from unsee.evaluate.render import Sampling, render_pair
 from unsee.evaluate.words import choices, read_words
-from unsee.recorder import Watch, quiet
+from unsee.memory import SHARE, at_once, expected, free
+from unsee.recorder import Watch, conditions, quiet
 from unsee.report.grid import before_after
 from unsee.report.page import page
 from unsee.versions import versions
@@ -101,6 +102,30 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
     )
 
 
+def expected_memory(plan: Plan) -> str:
+    """What memory a fit is expected to take, in a line; it is counted and not measured."""
+    pipe, method, gb = plan.pipe, plan.method, 1e9
+    if not hasattr(method, "learned"):
+        return "no more than drawing: it is solved, not trained"
+    found = []
+    for key in pipelines.denoisers(pipe):
+        with pipelines.focused(pipe, key) as net:
+            row = conditions(pipe, [plan.config.concepts[0].erase], answered=False)
+            moments = 2 if method.optimizer == "adam" else 1
+            found.append(expected(pipe, row, method.weights(net), method.learned(net), moments))
+    most = max(found, key=lambda one: one.state + one.row)
+    rows, left = 2 * method.batch, free(pipe.device)
+    row, how = (most.checkpointed, ", gradient checkpointing") if method.checkpointing else (most.row, "")
+    if row > SHARE * (left - most.state) and method.checkpointing is None:
+        row, how = most.checkpointed, ", gradient checkpointing"
+    rows = min(2 * method.batch, at_once(SHARE * (left - most.state), row))
+    return (
+        f"about {(most.model + most.state + rows * row) / gb:.2f} GB in the fit, estimated: {most.model / gb:.2f} model, "
+        f"{most.state / gb:.2f} what is trained, {rows} rows at once of {row / gb:.3f}{how}; "
+        f"{left / gb:.1f} GB are free on {pipe.device}"
+    )
+
+
 def configure(method_class: Any, settings: dict[str, Any], preset: str | None = None) -> Any:
     """A method with settings over those of a preset. Raises InputError on what is unknown or out of range."""
     presets = method_class.presets
@@ -112,10 +137,13 @@ def configure(method_class: Any, settings: dict[str, Any], preset: str | None = 
         raise invalid(error, [setting.name for setting in fields(method_class)]) from error
 
 
-def erase(plan: Plan, folder: Path, *, command: str = "", every: float = 60.0, watch: Watch = quiet) -> Report:
+def erase(
+    plan: Plan, folder: Path, *, command: str = "", every: float = 60.0, batch: int = 32, watch: Watch = quiet
+) -> Report:
     """Carry a plan out and write edit.safetensors, before-after.png, index.html and run.json into `folder`.
 
     every  seconds between two states of a fit that are kept, in `folder`, until it is done
+    batch  pictures that are drawn at once
 
     Each file is written as soon as it can be, whole or not at all. An interrupted run keeps what is finished: called
     again on its folder, this goes on where that stopped, to the same bits.
@@ -139,7 +167,7 @@ def erase(plan: Plan, folder: Path, *, command: str = "", every: float = 60.0, w
     shots = list(dict.fromkeys(shot for question in asked for shot in question.shots))
     sampling = sampling_for(config.model, config.steps, config.guidance_scale)
     with _timed(seconds, "render"):
-        before, after = render_pair(pipe, edit.applied(pipe), shots, sampling, watch=watch)
+        before, after = render_pair(pipe, edit.applied(pipe), shots, sampling, batch=batch, watch=watch)
     with _timed(seconds, "score"):
         rows = []
         for question in asked:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unsee.terminal import Debug, Force, ForceBase, Guidance, Steps, Trust, bars, pairs, plain
+from unsee.terminal import Batch, Debug, Force, ForceBase, Guidance, Steps, Trust, bars, pairs, plain
 
 if TYPE_CHECKING:
     from unsee.evaluate.records import Evaluation
@@ -38,7 +38,7 @@ def evaluate(
     steps: Steps = None,
     guidance: Guidance = None,
     call: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the pipeline.")] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Pictures drawn side by side.")] = 32,
+    batch: Batch = 32,
     cache: Annotated[Path | None, typer.Option(envvar="UNSEE_CACHE", help="Folder of pictures.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print evaluation.json instead of tables.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder to write; default runs/evaluation-MODEL.")] = None,

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from unsee.calls import named, stacked
+from unsee.memory import Portions, spread
 from unsee.pipelines import denoiser, unguided
 from unsee.recorder import conditions, run
 
@@ -24,39 +25,55 @@ def second_moments(pipe: Any, prompts: Sequence[str], layers: Sequence[str], *, 
     """
     sums: dict[str, Tensor] = {}
     counts: Counter[str] = Counter()
-
-    def add(name: str, x: Tensor) -> None:
-        x = x.flatten(0, -2).float()
-        sums[name] = sums.get(name, 0) + x.T @ x
-        counts[name] += x.shape[0]
-
     together = _together(pipe, prompts[0], layers)
-    for start in range(0, len(prompts), batch):
-        _overhear(pipe, prompts[start : start + batch], together, add)
+
+    def moments(rows: slice) -> dict[str, tuple[Tensor, int]]:
+        found: dict[str, tuple[Tensor, int]] = {}
+
+        def add(name: str, x: Tensor) -> None:
+            x = x.flatten(0, -2).float()
+            found[name] = (x.T @ x, x.shape[0])
+
+        _overhear(pipe, prompts[rows], together, add)
+        return found
+
+    for part in _portions(pipe, batch).each(moments, len(prompts)):
+        for name, (moment, count) in part.items():
+            sums[name] = sums.get(name, 0) + moment
+            counts[name] += count
     found = {name: total / counts[name] for name, total in sums.items()}
     return {name: found[first] for first, source in together.items() for name in source.layers}
 
 
+def _portions(pipe: Any, batch: int) -> Portions:
+    return Portions(batch, "prompts", "load the text encoders in fewer bits", fixed=spread(pipe))
+
+
 def inputs(pipe: Any, prompts: Sequence[str], layers: Sequence[str]) -> dict[str, Tensor]:
     """The inputs (B, ..., features) of layers of the denoiser in one unguided call for B prompts, all at one latent."""
-    heard: dict[str, Tensor] = {}
     together = _together(pipe, prompts[0], layers)
-    _overhear(pipe, prompts, together, heard.__setitem__, seeds=[0] * len(prompts))
+
+    def hear(rows: slice) -> dict[str, Tensor]:
+        heard: dict[str, Tensor] = {}
+        _overhear(pipe, prompts[rows], together, heard.__setitem__, seeds=[0] * len(prompts[rows]))
+        return heard
+
+    parts = list(_portions(pipe, len(prompts)).each(hear, len(prompts)))
+    heard = {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if len(parts) > 1 else parts[0]
     return {name: heard[first] for first, source in together.items() for name in source.layers}
 
 
 def means(pipe: Any, prompts: Sequence[str], layer: str, *, batch: int = 64) -> Tensor:
     """The inputs of a layer of the denoiser for B prompts, each a mean over all tokens: (B, features)."""
-    found: list[Tensor] = []
     together = _together(pipe, prompts[0], [layer])
-    for start in range(0, len(prompts), batch):
-        some = prompts[start : start + batch]
 
-        def add(_: str, x: Tensor, n: int = len(some)) -> None:
-            found.append(x.reshape(n, -1, x.shape[-1]).float().mean(1))
+    def hear(rows: slice) -> Tensor:
+        heard: list[Tensor] = []
+        n = len(prompts[rows])
+        _overhear(pipe, prompts[rows], together, lambda _, x: heard.append(x), seeds=[0] * n)
+        return heard[0].reshape(n, -1, heard[0].shape[-1]).float().mean(1)
 
-        _overhear(pipe, some, together, add, seeds=[0] * len(some))
-    return torch.cat(found)
+    return torch.cat(list(_portions(pipe, batch).each(hear, len(prompts))))
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ from pydantic import ConfigDict, Field, field_validator
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from unsee.calls import Call, Trajectory, again, checkpointed, placed, replay, single, stack
+from unsee.calls import Call, Trajectory, again, placed, replay, single, stack
 from unsee.card import Card, settings_of
 from unsee.checkpoint import Checkpoint
 from unsee.concepts import Concept
@@ -60,6 +60,7 @@ from unsee.errors import InputError, unknown
 from unsee.fit import Examiner, Lesson, fit, sparing, trainable
 from unsee.layers import entrance, reads_text, select, stored_whole, swapped
 from unsee.listening import second_moments
+from unsee.memory import Room
 from unsee.methods.each import each_denoiser
 from unsee.methods.settings import (
     NEUTRAL,
@@ -135,7 +136,8 @@ class ESD:
     damping         how strictly: the smaller, the stricter; see fit.sparing
     guidance_scale  of the recorded runs
     steps, sampler  of the recorded runs: sampler steps; "pipeline" or the name of a diffusers scheduler
-    checkpointing   compute activations again instead of keeping them: less memory, more time
+    checkpointing   compute activations again instead of keeping them: less memory, more time; None: only if not even
+                    one row fits into memory without
     rerecord        record again from the edited model after so many updates; 0 never
     held_out        runs of each concept, and words that must stay, whose rows only measure how far the fit is
     patience        stop once that has not fallen by a hundredth in so many looks, at least five in a fit; 0: never
@@ -165,7 +167,7 @@ class ESD:
     guidance_scale: Annotated[float, Field(gt=1, allow_inf_nan=False)] = 3.0
     steps: Annotated[int, Field(ge=2)] = 6
     sampler: str = "pipeline"
-    checkpointing: bool = False
+    checkpointing: bool | None = None
     rerecord: Number = 0
     held_out: Number = 2
     patience: Number = 0
@@ -207,6 +209,10 @@ class ESD:
     def weights(self, net: nn.Module) -> dict[str, nn.Parameter]:
         """The parameters of a denoiser that change, by name."""
         return select(net, self.select)
+
+    def learned(self, net: nn.Module) -> int:
+        """How many numbers a fit of a denoiser learns."""
+        return sum(weight.numel() for weight in self.weights(net).values())
 
     def settled(self, net: nn.Module, concepts: Sequence[Concept]) -> Self:
         """With numbers of updates and of runs, where there are none: few if any weight starts at a closed form."""
@@ -268,9 +274,9 @@ class ESD:
 
         out = self.held_out
         asked = [concept.erase for concept in concepts[:1]]
-        memory = checkpointed(net, conditions(pipe, asked, answered=False)) if self.checkpointing else nullcontext()
+        room = Room(pipe, conditions(pipe, asked, answered=False), self.checkpointing, alone=not self.rerecord)
 
-        with self._learner(net, weights, metric, start, seed) as learner, memory:
+        with self._learner(net, weights, metric, start, seed) as learner, room:
             runs, most = 0 if self.rerecord else recorded, max(self.keep_runs, named) if self.keep_weight else 0
             record_all = partial(self._erase, pipe, contexts=ways)
             with learner.teacher():  # the weights may be at a closed form already
@@ -308,7 +314,7 @@ class ESD:
                 net, learner.weights, lesson, updates=updates, lr=settled.lr, optimizer=self.optimizer,
                 schedule=self.schedule, metric=learner.metric, examiner=examiner, stride=STRIDES[starts],
                 seconds=self.budget, checkpoint=checkpoint and replace(checkpoint, run=card.to_json()),
-                window=max(1, self.rerecord), watch=watch,
+                window=max(1, self.rerecord), room=room, watch=watch,
             )  # fmt: skip
             card = replace(card, curve=tuple(examiner.curve) if examiner else ())
             return learner.edit(key, card)
