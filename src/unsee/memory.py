@@ -194,7 +194,9 @@ class Room(Portions):
         """Compute activations again from here on, if the denoiser can."""
         try:
             self.stack.enter_context(checkpointed(self.net, self.row))
-        except InputError:
+        except (InputError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not out_of_memory(error):
+                raise
             return False
         self.checkpointing = True
         log.warning("gradient checkpointing is on: one row does not fit into memory without")
@@ -289,11 +291,11 @@ class Ledger:
 
     def pack(self, tensor: Tensor) -> tuple[Tensor, Kept | None]:
         if place(tensor) in self.weights:
-            return tensor, None
+            return tensor.detach(), None
         seen = self.known.get(place(tensor))
         one = (seen and seen()) or Kept(self, tensor)
         self.known[place(tensor)] = weakref.ref(one)
-        return tensor, one
+        return tensor.detach(), one  # with its history it would hold itself, forever
 
 
 class Kept:

@@ -185,6 +185,12 @@ def full(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
+def plain(tensor: Tensor) -> Tensor:
+    """The numbers that a tensor stands for, in one piece and as torch has them: quantisers bring classes of their own."""
+    packed = type(tensor).__module__.split(".")[0] != "torch" and hasattr(tensor, "dequantize")
+    return tensor.dequantize() if packed else full(tensor)
+
+
 def spread_like(tensor: Tensor, other: Tensor) -> Tensor:
     """A tensor on the device of another one, and spread over processes if that is."""
     tensor = tensor.to(other.device)
@@ -409,7 +415,7 @@ def fingerprint(module: nn.Module) -> str:
     digest = hashlib.sha256()
     for key, value in sorted(module.state_dict().items()):
         digest.update(f"{key}{tuple(value.shape)}".encode())
-        digest.update(full(value.detach()).to(torch.bfloat16).cpu().flatten().view(torch.uint8).numpy().tobytes())
+        digest.update(plain(value.detach()).to(torch.bfloat16).cpu().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
