@@ -15,7 +15,7 @@ LAYERS = [
     {"pipelines", "layers", "card", "config", "lora"},
     {"calls"},
     {"memory"},
-    {"recorder"},
+    {"recorder", "room"},
     {"listening", "steering"},
     {"fit", "edit", "merge"},
     {"methods", "guards", "attacks", "evaluate", "export"},

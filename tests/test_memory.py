@@ -1,7 +1,5 @@
 """Memory changes how many rows are worked on at once, and no result beyond rounding."""
 
-import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +9,22 @@ from conftest import QUICK, Run
 from torch import nn
 
 import unsee
-from unsee import memory
-from unsee.calls import Call, single
+from unsee import room
+from unsee.calls import Call
 from unsee.checkpoint import Checkpoint
 from unsee.edit import Edit, LowRank
 from unsee.evaluate.render import Sampling, Shot, render
 from unsee.fit import Examiner, Lesson, fit, trainable
 from unsee.layers import select
 from unsee.listening import inputs, means, second_moments
-from unsee.memory import Ledger, OutOfMemory, Portions, Room, aside, at_once, kept
+from unsee.memory import OutOfMemory, Portions
 from unsee.methods.lora import LoRA
 from unsee.recorder import conditions, record
+from unsee.room import SHARE, Ledger, Room, aside, at_once, expected, kept
 
 
 def numbers(edit: Edit) -> dict[str, torch.Tensor]:
-    return {
-        name: delta.up @ delta.down if isinstance(delta, LowRank) else delta for name, delta in edit.deltas.items()
-    }
+    return {name: delta.up @ delta.down if isinstance(delta, LowRank) else delta for name, delta in edit.deltas.items()}
 
 
 def alike(one: Edit, other: Edit) -> None:
@@ -60,23 +57,12 @@ class Full:
         self.handle.remove()
 
 
-@pytest.mark.parametrize("method", [unsee.ESD, LoRA])
-def test_rows_in_portions_give_the_same_edit(pipe: Any, method: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    concept = unsee.Concept("church")
-    whole = method(**QUICK)(pipe, concept)
-    row, _ = kept(pipe.unet, conditions(pipe, ["a church"], answered=False))
-    assert row == 0  # nothing of it learns now
-    rows: list[int] = []
-    handle = pipe.unet.register_forward_hook(
-        lambda _, __, out: rows.append(len(out[0])) if torch.is_grad_enabled() else None
-    )
+def test_rows_in_portions_give_the_same_adapters(pipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = LoRA(**QUICK)(pipe, unsee.Concept("church"))
     monkeypatch.setattr(Room, "measure", lambda self: setattr(self, "size", 1))
-    try:
-        portions = method(**QUICK)(pipe, concept)
-    finally:
-        handle.remove()
-    assert set(rows) == {1}
-    assert len(rows) == QUICK["updates"] * 2 * QUICK["batch"]
+    with Full(pipe.unet, 99, grad=True) as seen:
+        portions = LoRA(**QUICK)(pipe, unsee.Concept("church"))
+    assert seen.rows == [1] * (QUICK["updates"] * 2 * QUICK["batch"])
     alike(portions, whole)
 
 
@@ -97,10 +83,10 @@ def test_as_many_rows_as_fit_and_checkpointing_only_where_none_does(
             (0.9 * row, False, 1, False),
             (3.5 * row, True, int(3.5 * row // fewer), True),
         ]:
-            monkeypatch.setattr(memory, "free", lambda device, has=has: has / memory.SHARE)
-            with Room(pipe, call, asked) as room:
-                room.measure()
-                assert (room.size, pipe.unet.is_gradient_checkpointing) == (size, on)
+            monkeypatch.setattr(room, "free", lambda device, has=has: has / SHARE)
+            with Room(pipe, call, asked) as space:
+                space.measure()
+                assert (space.size, pipe.unet.is_gradient_checkpointing) == (size, on)
             assert not pipe.unet.is_gradient_checkpointing
     assert caplog.messages == ["gradient checkpointing is on: one row does not fit into memory without"]
 
@@ -122,7 +108,7 @@ def test_what_is_expected_is_what_is_kept(pipe: Any) -> None:
     call = conditions(pipe, ["a church"], answered=False)
     weights = select(pipe.unet, "cross-kv")
     count = sum(weight.numel() for weight in weights.values())
-    told = memory.expected(pipe, call, weights, count, 1)
+    told = expected(pipe, call, weights, count, 1)
     assert not any(weight.requires_grad for weight in pipe.unet.parameters())
     with trainable(weights):
         assert told.row == pytest.approx(kept(pipe.unet, call)[0], rel=0.1)
@@ -132,19 +118,17 @@ def test_what_is_expected_is_what_is_kept(pipe: Any) -> None:
     assert told.model == sum(4 * weight.numel() for part in parts for weight in part.parameters())
 
 
-@pytest.mark.parametrize("method", [unsee.ESD, LoRA])
 def test_a_fit_that_runs_out_of_memory_goes_on_with_half(
-    pipe: Any, method: Any, caplog: pytest.LogCaptureFixture
+    pipe: Any, edit: Edit, caplog: pytest.LogCaptureFixture
 ) -> None:
-    whole = method(**QUICK)(pipe, unsee.Concept("church"))
     with Full(pipe.unet, 1, grad=True) as full:
-        halved = method(**QUICK)(pipe, unsee.Concept("church"))
+        halved = unsee.ESD(**QUICK)(pipe, unsee.Concept("church"))
     assert set(full.rows) == {1}
     assert caplog.messages == [
         "out of memory with 4 rows of an update at once: 2 from here on",
         "out of memory with 2 rows of an update at once: 1 from here on",
     ]
-    alike(halved, whole)
+    alike(halved, edit)
 
 
 def test_where_not_one_row_fits_checkpointing_is_tried_and_then_one_line_says_what_helps(
@@ -182,7 +166,7 @@ def test_memory_that_runs_out_anywhere_is_one_line(run: Run, monkeypatch: pytest
 
 def test_recording_and_hearing_in_portions(pipe: Any, caplog: pytest.LogCaptureFixture) -> None:
     def run() -> list[torch.Tensor]:
-        steps = record(pipe, ["church", "a dog", "sea"], seeds=[1, 2, 3], steps=2)
+        steps = record(pipe, ["church", "a dog", "sea"], seeds=[1, 2, 3], steps=2, at=[0])
         return [call.output for step in steps for call in (step.concept, step.null)]
 
     def hear() -> list[torch.Tensor]:

@@ -28,10 +28,10 @@ from unsee.evaluate.detectors import Judge, load_detector
 from unsee.evaluate.questions import Row, answer, questions
 from unsee.evaluate.render import Sampling, render_pair
 from unsee.evaluate.words import choices, read_words
-from unsee.memory import SHARE, at_once, expected, free
 from unsee.recorder import Watch, conditions, quiet
 from unsee.report.grid import before_after
 from unsee.report.page import page
+from unsee.room import expected
 from unsee.versions import versions
 from unsee.whole import write_whole
 
@@ -104,7 +104,7 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
 
 def expected_memory(plan: Plan) -> str:
     """What memory a fit is expected to take, in a line; it is counted and not measured."""
-    pipe, method, gb = plan.pipe, plan.method, 1e9
+    pipe, method = plan.pipe, plan.method
     if not hasattr(method, "learned"):
         return "no more than drawing: it is solved, not trained"
     found = []
@@ -114,16 +114,7 @@ def expected_memory(plan: Plan) -> str:
             moments = 2 if method.optimizer == "adam" else 1
             found.append(expected(pipe, row, method.weights(net), method.learned(net), moments))
     most = max(found, key=lambda one: one.state + one.row)
-    rows, left = 2 * method.batch, free(pipe.device)
-    row, how = (most.checkpointed, ", gradient checkpointing") if method.checkpointing else (most.row, "")
-    if row > SHARE * (left - most.state) and method.checkpointing is None:
-        row, how = most.checkpointed, ", gradient checkpointing"
-    rows = min(2 * method.batch, at_once(SHARE * (left - most.state), row))
-    return (
-        f"about {(most.model + most.state + rows * row) / gb:.2f} GB in the fit, estimated: {most.model / gb:.2f} model, "
-        f"{most.state / gb:.2f} what is trained, {rows} rows at once of {row / gb:.3f}{how}; "
-        f"{left / gb:.1f} GB are free on {pipe.device}"
-    )
+    return most.told(pipe.device, 2 * method.batch, method.checkpointing)
 
 
 def configure(method_class: Any, settings: dict[str, Any], preset: str | None = None) -> Any:

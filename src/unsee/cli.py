@@ -15,7 +15,21 @@ import typer
 from unsee import cli_files
 from unsee.cli_evaluate import evaluate, reproduce
 from unsee.errors import InputError
-from unsee.terminal import Batch, Call, Debug, Force, ForceBase, Guidance, Seed, Steps, Trust, bars, pairs, plain, speaks
+from unsee.terminal import (
+    Batch,
+    Call,
+    Debug,
+    Force,
+    ForceBase,
+    Guidance,
+    Seed,
+    Steps,
+    Trust,
+    bars,
+    pairs,
+    plain,
+    speaks,
+)
 
 if TYPE_CHECKING:
     from unsee.api import Plan, Report

@@ -20,9 +20,10 @@ from unsee.calls import Call, pick, replay
 from unsee.checkpoint import Checkpoint, flat, restore
 from unsee.errors import InputError
 from unsee.layers import swapped
-from unsee.memory import Portions, Room
+from unsee.memory import Portions
 from unsee.pipelines import processes
 from unsee.recorder import Watch, quiet
+from unsee.room import Room
 
 WIDTH_RATE = 0.3
 """Step size times fan-in times the root of how many tensors move, when no step size is given. The best step for a
@@ -210,7 +211,9 @@ def fit(
     portions = room or Portions()
     home = room.home(weights, moments=2 if optimizer == "adam" else 1) if room else None
     masters = {
-        name: weight if weight.dtype == torch.float32 and not home else weight.detach().to(home, torch.float32, copy=True)
+        name: weight
+        if weight.dtype == torch.float32 and not home
+        else weight.detach().to(home, torch.float32, copy=True)
         for name, weight in weights.items()
     }
     groups: dict[float, list[Tensor]] = {}
@@ -292,7 +295,9 @@ def fit(
             checkpoint.offer(state)
         losses.append(total)
         for name, master in masters.items():
-            grad = torch.zeros_like(master) if master.grad is None else master.grad / scale if scale > 1 else master.grad
+            grad = (
+                torch.zeros_like(master) if master.grad is None else master.grad / scale if scale > 1 else master.grad
+            )
             grad = summed(grad)
             if metric and name in metric:
                 grad = (grad.to(metric[name].device) @ metric[name]).to(grad.device)

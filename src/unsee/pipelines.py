@@ -76,6 +76,11 @@ def folder(model: str) -> Path | None:
         return path
     if path.is_file() and path.suffix == ".safetensors":
         return None
+    if path.is_file() and path.suffix == ".gguf":
+        raise InputError(
+            f"{model} holds a denoiser alone, no text encoders: in Python, load it by diffusers' from_single_file with a "
+            "GGUFQuantizationConfig, and give unsee the pipeline that it is a part of; lora works on it"
+        )
     if path.exists() or model.startswith((".", "/", "~")) or model.count("/") != 1:
         raise InputError(
             f"there is no model {model!r}: give 'mini', a pipeline folder, or a hub id such as 'owner/name'"
@@ -186,7 +191,7 @@ def full(tensor: Tensor) -> Tensor:
 
 
 def plain(tensor: Tensor) -> Tensor:
-    """The numbers that a tensor stands for, in one piece and as torch has them: quantisers bring classes of their own."""
+    """The numbers that a tensor stands for, in one piece; quantisers bring classes of tensors of their own."""
     packed = type(tensor).__module__.split(".")[0] != "torch" and hasattr(tensor, "dequantize")
     return tensor.dequantize() if packed else full(tensor)
 

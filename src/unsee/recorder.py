@@ -79,7 +79,9 @@ def record(
             def tick(done: int) -> None:
                 watch("record", len(recorded) * length + done, len(mine) * length)
 
-            def calls_of(part: slice, prompts: Sequence[str] = prompts[rows], seeds: Sequence[int] = seeds[rows]) -> list[Call]:
+            def calls_of(
+                part: slice, prompts: Sequence[str] = prompts[rows], seeds: Sequence[int] = seeds[rows]
+            ) -> list[Call]:
                 some = (prompts[part], seeds[part], steps)
                 if twin is None:
                     return _guided_calls(pipe, *some, length, guidance_scale, tick)

@@ -100,7 +100,9 @@ def batches(pipe: Any, shots: Sequence[Shot], sampling: Sampling, batch: int) ->
         ) -> list[tuple[Shot, Image]]:
             now = shots[rows]
             with sliced(pipe):
-                found = draw(pipe, [shot.prompt for shot in now], [shot.seed for shot in now], sampling.steps, **options)
+                found = draw(
+                    pipe, [shot.prompt for shot in now], [shot.seed for shot in now], sampling.steps, **options
+                )
             return list(zip(now, found.images, strict=True))
 
         yield from portions.each(drawn, len(same))

@@ -60,7 +60,6 @@ from unsee.errors import InputError, unknown
 from unsee.fit import Examiner, Lesson, fit, sparing, trainable
 from unsee.layers import entrance, reads_text, select, stored_whole, swapped
 from unsee.listening import second_moments
-from unsee.memory import Room
 from unsee.methods.each import each_denoiser
 from unsee.methods.settings import (
     NEUTRAL,
@@ -80,6 +79,7 @@ from unsee.methods.settings import (
 from unsee.methods.uce import optimum
 from unsee.pipelines import denoiser, denoisers, fingerprint, name, picture, said_options
 from unsee.recorder import Watch, conditions, quiet, record
+from unsee.room import Room
 from unsee.versions import versions
 
 
@@ -266,7 +266,11 @@ class ESD:
         ways = contexts(pipe, self.templates, self.company if texts else 0, concepts, rng)
         known = known_prompts(kept, named, self.templates, ways, rng)
         moments = second_moments(pipe, known, texts) if texts and kept else {}
-        metric = {f"{layer}.weight": sparing(moment, self.damping) for layer, moment in moments.items() if spared}
+        inverse = {
+            id(moment): moment for moment in moments.values() if spared
+        }  # one for all layers that read one tensor
+        inverse = {key: sparing(moment, self.damping) for key, moment in inverse.items()}
+        metric = {f"{layer}.weight": inverse[id(moment)] for layer, moment in moments.items() if spared}
         names = [concept for concept in concepts if not (concept.from_ or concept.image)]
         layers = {name.removesuffix(".weight"): weights[name] for name in closed}
         found = optimum(pipe, names, layers, moments, ways, rng, eta=BEYOND) if layers else {}
