@@ -78,8 +78,8 @@ def folder(model: str) -> Path | None:
         return None
     if path.is_file() and path.suffix == ".gguf":
         raise InputError(
-            f"{model} holds a denoiser alone, no text encoders: in Python, load it by diffusers' from_single_file with a "
-            "GGUFQuantizationConfig, and give unsee the pipeline that it is a part of; lora works on it"
+            f"{model} holds a denoiser alone, no text encoders: in Python, load it by diffusers' from_single_file with "
+            "a GGUFQuantizationConfig, and give unsee the pipeline that it is a part of; lora works on it"
         )
     if path.exists() or model.startswith((".", "/", "~")) or model.count("/") != 1:
         raise InputError(

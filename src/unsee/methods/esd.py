@@ -266,9 +266,7 @@ class ESD:
         ways = contexts(pipe, self.templates, self.company if texts else 0, concepts, rng)
         known = known_prompts(kept, named, self.templates, ways, rng)
         moments = second_moments(pipe, known, texts) if texts and kept else {}
-        inverse = {
-            id(moment): moment for moment in moments.values() if spared
-        }  # one for all layers that read one tensor
+        inverse = {id(moment): moment for moment in moments.values() if spared}  # one a text, not a layer
         inverse = {key: sparing(moment, self.damping) for key, moment in inverse.items()}
         metric = {f"{layer}.weight": inverse[id(moment)] for layer, moment in moments.items() if spared}
         names = [concept for concept in concepts if not (concept.from_ or concept.image)]
