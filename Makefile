@@ -3,7 +3,7 @@ BIN := .venv/bin
 WORKERS := OMP_NUM_THREADS=1 ACCELERATE_USE_CPU=1 $(BIN)/python -m torch.distributed.run --standalone --nproc-per-node $(shell nproc)
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: demo test check browser bench evidence methods mini clean
+.PHONY: demo test check browser bench gpu evidence methods mini clean
 
 demo: .venv/demo            ## erase a church from the miniature, and look
 	$(BIN)/unsee erase church --force
@@ -22,6 +22,9 @@ browser:                    ## a Chromium, with which `make test` opens the page
 bench: .venv/demo           ## what erasing costs, one table; an hour and a half, ONLY="recording memory" some of it
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
 
+gpu: .venv/demo             ## what erasing costs on the card at hand: eight minutes, no network; writes gpu.md
+	$(BIN)/python -m benchmarks.gpu
+
 evidence: .venv/demo        ## docs/evidence.md: every suite, every baseline; four hours, resumes; TWIN=FOLDER
 	$(WORKERS) -m benchmarks.evidence --alike castle $(if $(TWIN),--twin $(TWIN))
 
@@ -36,7 +39,8 @@ methods: .venv/demo         ## docs/methods.md: every variant with pictures and 
 	touch $@
 
 .venv/test: .venv/demo
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt pytest pytest-xdist hypothesis ruff mypy types-PyYAML resvg-py tqdm
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt pytest pytest-xdist hypothesis ruff mypy types-PyYAML resvg-py tqdm \
+		torchao optimum-quanto bitsandbytes gguf
 	touch $@
 
 mini: .venv/test           ## the miniature from nothing; hours, resumes

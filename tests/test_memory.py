@@ -201,7 +201,7 @@ def test_pictures_in_portions_and_decoded_one_by_one(pipe: Any, caplog: pytest.L
     for shot in shots:
         difference = torch.tensor(list(halved[shot].tobytes())).int() - torch.tensor(list(whole[shot].tobytes())).int()
         assert difference.abs().max() <= 1
-    with Full(pipe.unet, 1), pytest.raises(OutOfMemory, match="with 1 pictures at once: draw them smaller"):
+    with Full(pipe.unet, 1), pytest.raises(OutOfMemory, match="with 1 pictures at once: draw smaller ones"):
         render(pipe, shots, Sampling(1, 3.0))
 
 

@@ -112,7 +112,10 @@ def expected_memory(plan: Plan) -> str:
         with pipelines.focused(pipe, key) as net:
             row = conditions(pipe, [plan.config.concepts[0].erase], answered=False)
             moments = 2 if method.optimizer == "adam" else 1
-            found.append(expected(pipe, row, method.weights(net), method.learned(net), moments))
+            try:
+                found.append(expected(pipe, row, method.weights(net), method.learned(net), moments))
+            except InputError as error:
+                return f"unknown: {error}"
     most = max(found, key=lambda one: one.state + one.row)
     return most.told(pipe.device, 2 * method.batch, method.checkpointing)
 

@@ -20,6 +20,9 @@ T = TypeVar("T")
 
 log = logging.getLogger("unsee")
 
+SMALLER = "draw smaller ones, such as --call height=512 --call width=512, or take a model of fewer bits"
+"""What to do where not even one picture fits."""
+
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, of an accelerator or of the machine."""

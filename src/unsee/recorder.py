@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from unsee.calls import Call, Step, Trajectory, bound, named, pick, point, replay, split, stack
 from unsee.errors import InputError, unknown
-from unsee.memory import Portions, spread
+from unsee.memory import SMALLER, Portions, spread
 from unsee.pipelines import call_options, calling, denoiser, denoisers, draw, guided, processes, unguided
 
 T = TypeVar("T")
@@ -73,7 +73,7 @@ def record(
         first = conditions(pipe, prompts[:1], seeds=seeds[:1], steps=steps)
         twin = _image_to_image(pipe) if image else None
         image = _fitted(image, pipe, first) if image else None
-        portions = Portions(batch, "runs", "record at a smaller size", fixed=spread(pipe))
+        portions = Portions(batch, "runs", SMALLER, fixed=spread(pipe))
         for rows in mine:
 
             def tick(done: int) -> None:

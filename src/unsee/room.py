@@ -81,8 +81,8 @@ class Room(Portions):
         return torch.device("cpu")
 
     def measure(self) -> None:
-        """Choose how many rows to take at once."""
-        left = SHARE * (free(next(self.net.parameters()).device) - self.state)
+        """Choose how many rows to take at once; of many processes all choose what the fullest device needs."""
+        left = SHARE * min(gather_object([free(next(self.net.parameters()).device) - self.state]))
         try:
             row, block = kept(self.net, self.row)
         except RuntimeError as error:
@@ -93,7 +93,7 @@ class Room(Portions):
             clear_device_cache(garbage_collection=True)
         if row > left and self.checkpointing is None and self.checkpoint():
             row = kept(self.net, self.row)[0] + block
-        self.size = min(self.size, *gather_object([at_once(left, row)]))
+        self.size = min(self.size, at_once(left, row))
 
     def checkpoint(self) -> bool:
         """Compute activations again from here on, if the denoiser can."""

@@ -12,7 +12,7 @@ from accelerate.utils import gather_object
 from PIL.Image import Image
 
 from unsee.errors import InputError
-from unsee.memory import Portions, spread
+from unsee.memory import SMALLER, Portions, spread
 from unsee.pipelines import draw, for_pictures, processes
 from unsee.recorder import Watch, quiet, share
 
@@ -89,7 +89,7 @@ def batches(pipe: Any, shots: Sequence[Shot], sampling: Sampling, batch: int) ->
     Of many processes, each draws its share of every size and guidance: all ask their denoisers equally often, as they
     must where the weights are spread over them.
     """
-    portions = Portions(batch, "pictures", "draw them smaller, or in fewer bits", fixed=spread(pipe))
+    portions = Portions(batch, "pictures", SMALLER, fixed=spread(pipe))
     for size, guidance in dict.fromkeys((shot.size, shot.guidance) for shot in shots):
         same = share([shot for shot in shots if (shot.size, shot.guidance) == (size, guidance)])
         options = for_pictures(pipe, sampling.guidance_scale if guidance is None else guidance)
