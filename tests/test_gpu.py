@@ -10,12 +10,13 @@ import torch
 
 from benchmarks import gpu
 from benchmarks.sized import BUILD, build
+from unsee.pipelines import call_options
 
 
 @pytest.mark.parametrize("name", BUILD)
 def test_toys_draw(name: str) -> None:
     pipe = build(name, torch.device("cpu"), toy=True)
-    picture = pipe("a church", num_inference_steps=1, output_type="pt").images
+    picture = pipe("a church", num_inference_steps=1, output_type="pt", **call_options(pipe)).images
     assert picture.shape[:2] == (1, 3)
     assert torch.isfinite(picture).all()
 
