@@ -11,7 +11,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "unsee"
 
 LAYERS = [
     {"errors", "versions", "whole"},
-    {"concepts", "checkpoint"},
+    {"concepts", "checkpoint", "encoding"},
     {"pipelines", "layers", "card", "config", "lora"},
     {"calls"},
     {"memory"},

@@ -205,6 +205,26 @@ def test_pictures_in_portions_and_decoded_one_by_one(pipe: Any, caplog: pytest.L
         render(pipe, shots, Sampling(1, 3.0))
 
 
+def test_a_text_encoder_reads_each_prompt_of_a_call_once(pipe: Any) -> None:
+    read: list[int] = []
+    encoder = pipe.text_encoder
+    handle = encoder.register_forward_hook(lambda _, args, kwargs, out: read.append(len(args[0])), with_kwargs=True)
+    try:
+        call = conditions(pipe, ["church", "a dog", "church"], answered=False)
+        alone = [conditions(pipe, [word], answered=False) for word in ("church", "a dog")]
+        assert read == [2, 1, 1]
+        record(pipe, ["church", "a dog", "church"], seeds=[1, 2, 3], steps=2, at=[0])
+    finally:
+        handle.remove()
+    assert read[3:] == [1, 2, 1]  # what tells the prompt's half; the prompts; the empty one, three times
+    text = call.arguments["encoder_hidden_states"]
+    assert torch.equal(text[0], text[2])
+    for row, one in zip(text, alone, strict=False):
+        torch.testing.assert_close(row, one.arguments["encoder_hidden_states"][0], atol=1e-5, rtol=1e-5)
+    assert not encoder._forward_pre_hooks
+    assert not encoder._forward_hooks
+
+
 def test_portions_do_not_do_again_what_is_done() -> None:
     seen: list[tuple[int, int]] = []
 

@@ -29,6 +29,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from unsee.encoding import each_text_once
 from unsee.errors import InputError, unknown
 from unsee.lora import factors, loaded, read_tensors
 
@@ -361,12 +362,13 @@ def draw(pipe: Any, prompts: Sequence[str], seeds: Sequence[int], steps: int, **
     """
     each = {key: [value] * len(prompts) for key, value in options.items() if "prompt" in key and isinstance(value, str)}
     try:
-        return pipe(
-            prompt=list(prompts),
-            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
-            num_inference_steps=steps,
-            **{**options, **each},
-        )
+        with each_text_once(pipe):
+            return pipe(
+                prompt=list(prompts),
+                generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+                num_inference_steps=steps,
+                **{**options, **each},
+            )
     except (TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
