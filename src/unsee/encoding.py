@@ -17,27 +17,24 @@ def each_text_once(pipe: Any) -> Iterator[None]:
 
     Many pictures of one prompt, and the empty prompt of guided runs, otherwise come as so many equal rows: of an
     encoder of five thousand million weights they take more memory than drawing. A hook leaves out what is repeated, and
-    another puts it back; it knows token ids by their being whole numbers, (B, tokens), and no encoder.
+    another puts it back. They know token ids and masks by their being whole numbers, (B, tokens), and no encoder.
     """
     repeated: dict[int, tuple[int, list[int]]] = {}
 
     def leave_out(module: Any, args: Any, kwargs: Any) -> Any:
         given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         ids = next((one for one in given if one.ndim == 2 and not one.is_floating_point()), None)
-        if ids is None:
-            return None
+        if ids is None or any(one.is_floating_point() or one.shape != ids.shape for one in given):
+            return None  # pictures, embeddings or places beside the text
         count = len(ids)
-        rows = [one for one in given if one.ndim and len(one) == count]
-        if any(one.is_floating_point() for one in rows):
-            return None  # pictures or embeddings beside the text
-        keys = list(zip(*(map(tuple, one.reshape(count, -1).tolist()) for one in rows), strict=True))
+        keys = list(zip(*(map(tuple, one.tolist()) for one in given), strict=True))
         distinct = list(dict.fromkeys(keys))
         if len(distinct) == count:
             return None
         place = {key: k for k, key in enumerate(distinct)}
         repeated[id(module)] = len(distinct), [place[key] for key in keys]
         first = [keys.index(key) for key in distinct]
-        return tree_map_only(Tensor, lambda x: x[first] if x.ndim and len(x) == count else x, (args, kwargs))
+        return tree_map_only(Tensor, lambda x: x[first], (args, kwargs))
 
     def put_back(module: Any, args: Any, output: Any) -> Any:
         if id(module) not in repeated:
