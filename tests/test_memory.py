@@ -343,3 +343,22 @@ def test_a_dry_run_says_the_memory_and_does_nothing(run: Run, tmp_path: Path) ->
     assert "16 rows at once" in out.splitlines()[-1]
     assert not (tmp_path / "x").exists()
     assert "solved, not trained" in run("erase", "church", "--dry-run", "--method", "uce")[1]
+
+
+def test_batch_is_how_many_pictures_are_drawn_at_once(
+    run: Run, edit: Edit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from unsee.evaluate import render as module
+
+    seen: list[int] = []
+    before = module.draw
+
+    def draw(pipe: Any, prompts: Any, *others: Any, **options: Any) -> Any:
+        seen.append(len(prompts))
+        return before(pipe, prompts, *others, **options)
+
+    monkeypatch.setattr(module, "draw", draw)
+    path = edit.save(tmp_path / "edit.safetensors")
+    code, _, err = run("generate", "church", "--edit", path, "-n", "3", "--steps", "1", "--batch", "2")
+    assert code == 0, err
+    assert seen == [2, 1, 2, 1]
