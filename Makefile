@@ -8,8 +8,9 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 demo: .venv/demo            ## erase a church from the miniature, and look
 	$(BIN)/unsee erase church --force
 
-test: .venv/test            ## the tests, offline
+test: .venv/quantisers/done ## the tests, offline
 	$(BIN)/python -m pytest
+	PYTHONPATH=.venv/quantisers $(BIN)/python -m pytest -n 0 tests/test_quantised.py
 
 check: .venv/test           ## style and types
 	$(BIN)/ruff check src tests benchmarks recipes
@@ -39,8 +40,13 @@ methods: .venv/demo         ## docs/methods.md: every variant with pictures and 
 	touch $@
 
 .venv/test: .venv/demo
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt pytest pytest-xdist hypothesis ruff mypy types-PyYAML resvg-py tqdm \
-		torchao optimum-quanto bitsandbytes gguf
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt pytest pytest-xdist hypothesis ruff mypy types-PyYAML resvg-py tqdm
+	touch $@
+
+# Beside the rest, for one file of tests: where they are installed, every import of peft loads them, and takes seconds more.
+.venv/quantisers/done: .venv/test
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --constraint constraints.txt --target .venv/quantisers \
+		torchao optimum-quanto ninja bitsandbytes gguf
 	touch $@
 
 mini: .venv/test           ## the miniature from nothing; hours, resumes

@@ -266,7 +266,8 @@ def fit(
                 if masters[name] is not parameter and parameter.grad is not None:
                     grad = parameter.grad.to(masters[name])
                     parameter.grad = None  # one of a kind at a time: they are as large as the weights
-                    masters[name].grad = grad if masters[name].grad is None else masters[name].grad.add_(grad)
+                    held = masters[name].grad
+                    masters[name].grad = grad if held is None else held.add_(grad)
         return torch.stack(found).sum()
 
     if room:

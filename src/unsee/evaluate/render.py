@@ -111,7 +111,7 @@ def batches(pipe: Any, shots: Sequence[Shot], sampling: Sampling, batch: int) ->
 @contextmanager
 def sliced(pipe: Any) -> Iterator[None]:
     """Within the context latents are decoded one by one: all at once take more memory than drawing them."""
-    vae = getattr(pipe, "vae", None)
+    vae: Any = getattr(pipe, "vae", None)
     if getattr(vae, "use_slicing", True):  # on already, or none to turn on
         yield
         return
