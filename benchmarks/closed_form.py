@@ -35,12 +35,12 @@ def medians(job: Callable[[], object], runs: int = 5) -> tuple[float, float]:
 def measures() -> dict[str, float]:
     torch.manual_seed(0)
     C, A, p = torch.randn(FEATURES, NAMES), torch.randn(FEATURES, NAMES), torch.randn(FEATURES, 5000)
-    P = p @ p.T / p.shape[1]
+    K, S = (A - C) @ C.T, C @ C.T + p @ p.T / p.shape[1]
     pipe = unsee.load("mini")
 
     def many() -> None:
         for out in 2 * OUT:
-            solve(torch.randn(out, FEATURES), C, A, P, UCE().keep_weight, UCE().ridge)
+            solve(torch.randn(out, FEATURES), K, S, NAMES)
 
     print(f"threads: {torch.get_num_threads()}")
     found = {

@@ -24,13 +24,14 @@ from PIL.Image import Image
 from pydantic import TypeAdapter
 
 import unsee
-from unsee import api
+from unsee import api, methods
 from unsee.edit import Edit
 from unsee.evaluate.questions import EVERYTHING_ELSE, Row, spread
 from unsee.evaluate.render import Sampling, Shot, render
 from unsee.pipelines import card
 from unsee.report.grid import grid
 from unsee.report.page import MISSING, interval
+from unsee.versions import code
 from unsee.whole import write_whole
 
 KNOWN = "known.png"
@@ -104,10 +105,15 @@ def slug(name: str) -> str:
 
 
 def done(folder: Path, command: str) -> bool:
-    """Whether a folder holds the finished run of a command. One that was interrupted goes on; another is done over."""
+    """Whether a folder holds the finished run of a command. One that was interrupted goes on; another is done over.
+
+    So is one whose edit was made by other code than the method's here.
+    """
     note, record = folder.with_suffix(".command"), folder / api.RECORD
     same = note.is_file() and note.read_text() == command and record.is_file()
-    if same and "rows" in json.loads(record.read_text()):
+    kept = json.loads(record.read_text()) if same else {}
+    same = same and kept.get("code") == code(methods.find(kept["config"]["method"]).__module__)
+    if same and "rows" in kept:
         return True
     if same and any((folder / name).exists() for name in (api.EDIT, api.STATE)):
         words = ["erase", "--resume", str(folder)]

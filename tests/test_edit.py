@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 import unsee
-from unsee import api
+from unsee import api, versions
 from unsee.card import read_card
 from unsee.checkpoint import Checkpoint
 from unsee.edit import LowRank
 from unsee.errors import InputError
+from unsee.methods.uce import UCE
 from unsee.pipelines import fingerprint
 
 
@@ -173,7 +174,7 @@ def test_a_kept_edit_is_made_once_and_goes_on_where_it_was_stopped(
     path = api.kept_edit(
         tmp_path, unsee.ESD(**QUICK), pipe, church, watch=lambda stage, done, _: seen.append((stage, done))
     )
-    assert min(done for stage, done in seen if stage == "fit") == 2
+    assert min(done for stage, done in seen if stage == "fit") == 1
     assert list(tmp_path.iterdir()) == [path]
     assert same(unsee.Edit.load(path).deltas, edit.deltas)
     stamp = path.stat().st_mtime_ns
@@ -184,3 +185,32 @@ def test_a_kept_edit_is_made_once_and_goes_on_where_it_was_stopped(
         api.kept_edit(tmp_path, unsee.ESD(**QUICK), pipe, [unsee.Concept("church", anchor="castle")]),
     }
     assert len({path, *others}) == 3
+
+
+def test_a_kept_edit_is_made_anew_by_other_code_and_with_other_options(
+    pipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kept() -> Path:
+        return api.kept_edit(tmp_path, UCE(spared=0, company=0, neutral=("cat",)), pipe, [unsee.Concept("church")])
+
+    first = kept()
+    monkeypatch.setattr(pipe, "unsee_options", {"guidance_rescale": 0.5}, raising=False)
+    second = kept()
+    monkeypatch.undo()
+    assert kept() == first
+    monkeypatch.setattr(api, "code", lambda module: "of another day")
+    assert len({first, second, kept()}) == 3
+
+
+def test_code_is_that_of_a_module_and_of_all_it_imports(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, code = Path.read_bytes, versions.code.__wrapped__
+
+    def changed(name: str) -> str:
+        def other(path: Path) -> bytes:
+            return read(path) + (b"# a change" if path.parts[-2:] == ("unsee", name) else b"")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "read_bytes", other)
+            return str(code("unsee.methods.uce"))
+
+    assert changed("calls.py") != changed("cli.py") == code("unsee.methods.uce")

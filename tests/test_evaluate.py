@@ -26,12 +26,13 @@ from unsee.config import RunConfig
 from unsee.evaluate import suites
 from unsee.evaluate.cache import Cache, model_key
 from unsee.evaluate.detectors import Clip, Detector, load_detector
-from unsee.evaluate.questions import Question, questions
+from unsee.evaluate.distance import grey_levels
+from unsee.evaluate.questions import Question, answer, questions
 from unsee.evaluate.records import ColumnRecord, Evaluation, Measured, SuiteRecord, schema
 from unsee.evaluate.render import Sampling, Shot
 from unsee.evaluate.statistics import Difference, Score
 from unsee.report.evaluation import _fitting, _spots, tables
-from unsee.report.grid import grid
+from unsee.report.grid import TALLEST, embedded, grid, paths, sheets, stacked
 
 ROOT = Path(__file__).parents[1]
 
@@ -367,10 +368,10 @@ def test_pictures_shrink_until_the_page_has_room() -> None:
     asked = {"objects": [Question("church", False, shots)]}
 
     def width(room: int) -> int:
-        return int(_fitting(asked, galleries, room)["objects"]["width"])
+        return int(_fitting(asked, galleries, room)["objects"][0]["width"])
 
     full = width(10_000_000)
-    size = len(_fitting(asked, galleries, 10_000_000)["objects"]["data"])
+    size = len(_fitting(asked, galleries, 10_000_000)["objects"][0]["data"])
     assert width(size - 1) < full
     assert width(0) < width(size - 1)  # the smallest there is
 
@@ -386,6 +387,62 @@ def test_wide_pictures_leave_no_gaps() -> None:
     sheet = grid([("scenes", shots)], {"base": pictures, "edit": pictures}, cell=128)
     assert sheet.height == 12 + 30 + 20 + 2 * (64 + 6) + 12
     assert grid([("scenes" * 20, shots)], {"base": pictures}).width > 3 * sheet.width  # a title is not cut off
+
+
+def test_sheets_are_split_where_one_would_be_too_large() -> None:
+    """No group, no column and no picture is lost; each sheet is one that WebP holds."""
+    shots = [Shot(f"prompt {k}", k) for k in range(60)]
+    pictures = {shot: Image.new("RGB", (8, 8), (4 * shot.seed, 0, 0)) for shot in shots}
+    for groups, models in ((100, 2), (3, 200)):
+        found = sheets(
+            [(f"group {k}", shots[:2]) for k in range(groups)], dict.fromkeys(map(str, range(models)), pictures)
+        )
+        assert all(sheet.height <= TALLEST for sheet in found)
+        lines = groups * models * (128 + 6)
+        assert lines < sum(sheet.height for sheet in found) < 1.7 * lines
+        assert len(embedded(found[0])["data"]) > 1000
+    (wide,) = sheets([("one prompt, many seeds", shots)], {"base": pictures}, cell=32)
+    one = grid([("one prompt, many seeds", shots[:24])], {"base": pictures}, cell=32)
+    assert wide.width == one.width
+    colors = {color for _, color in wide.getcolors(1 << 20) or ()}
+    assert {(4 * k, 0, 0) for k in range(60)} <= colors
+    assert sheets([("x" * 10**5, shots[:1])], {"base": pictures})[0].width < 2 * TALLEST
+    assert sheets([], {"base": pictures}) == []
+    assert [sheet.size for sheet in stacked([Image.new("RGB", (5, 3000))] * 3)] == [(5, 6000), (5, 3000)]
+    assert [path.name for path in paths(Path("a.b.png"), 3)] == ["a.b.png", "a.b-2.png", "a.b-3.png"]
+
+
+def test_grey_levels_have_one_definition() -> None:
+    """Two colours of one luminance: |200 - 0| + |0 - 102| + 0 over three channels, and the same in both tables."""
+    red, green = Image.new("RGB", (2, 2), (200, 0, 0)), Image.new("RGB", (2, 2), (0, 102, 0))
+    assert red.convert("L").tobytes() == green.convert("L").tobytes()
+    assert grey_levels(red, green) == pytest.approx(302 / 3)
+    shots = (Shot("a", 0), Shot("b", 1))
+    before, after = dict.fromkeys(shots, red), {shots[0]: red, shots[1]: green}
+    row = answer(Question("row", False, shots), before, after, {})
+    look = suites.Look(SimpleNamespace(distance=lambda: None), {"base": before, "edit": after})  # type: ignore[arg-type]
+    column = suites.Column("edit", "edit", "", (), None)
+    (moved,) = suites.moved("suite", "row", column, look, shots)
+    assert row.changed.value == moved.score.value == pytest.approx(151 / 3)
+
+
+def test_a_picture_that_cannot_be_made_leaves_the_rest(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError("the picture is\ntoo large")
+
+    monkeypatch.setattr("unsee.evaluation.contact", fail)
+    code, out, err = run(
+        "evaluate", "mini", "--suite", "styles", "--concept", "neon", "-n", 2, "--steps", 1, "--out", "there"
+    )
+    assert code == 1
+    assert (
+        err.splitlines()[-1] == "unsee: pictures.png could not be made: the picture is too large; all else is in there"
+    )
+    assert "neighbours" in out
+    assert Evaluation.from_json((tmp_path / "there" / "evaluation.json").read_bytes()).measured
+    assert {path.name for path in (tmp_path / "there").iterdir()} >= {"index.html", "scores.csv", "answers.csv"}
 
 
 @pytest.mark.skipif(browser.CHROMIUM is None, reason=browser.MISSING)

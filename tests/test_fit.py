@@ -1,6 +1,7 @@
 """The training loop on a problem whose answer is known."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from torch import nn
 from unsee.calls import Call
 from unsee.checkpoint import Checkpoint
 from unsee.errors import InputError
-from unsee.fit import OPTIMIZERS, WIDTH_RATE, Examiner, Lesson, fan_in, fit, flushing, sparing, trainable
+from unsee.fit import Examiner, Lesson, fit, flushing, trainable
+from unsee.optimizers import OPTIMIZERS, RATE, VECTOR, Metric, fan_in, metrics, reach, root
 
 
 class Line(nn.Module):
@@ -42,7 +44,7 @@ def test_fit_finds_the_weighted_least_squares_line(dtype: torch.dtype, optimizer
             dict(net.named_parameters()),
             lambda _: Lesson(line(x, y), weight),
             updates=1500,
-            lr=0.1,
+            lr=0.1 if optimizer == "adam" else 0.1 / VECTOR,
             optimizer=optimizer,
         )
         assert net.a.item() == pytest.approx(3.5, abs=0.03)
@@ -61,13 +63,27 @@ def test_small_updates_are_not_lost_in_bfloat16() -> None:
         assert net.a.item() < 250
 
 
-def test_sparing_moves_only_what_the_others_do_not_use() -> None:
-    # What must stay reads (1, 0) only; the concept reads (1, 1). The plain gradient moves both alike.
-    others, concept = torch.tensor([1.0, 0.0]), torch.tensor([1.0, 1.0])
-    change = concept @ sparing(torch.outer(others, others), damping=0.01)
-    # C = diag(1, 0), its mean diagonal is 1/2: (C / 0.5 + 0.01 I)^-1 = diag(1 / 2.01, 1 / 0.01)
-    assert change.tolist() == pytest.approx([1 / 2.01, 100.0], rel=1e-4)
-    assert abs(change @ others) < 0.01 * abs(change @ concept)
+def test_a_metric_moves_only_what_the_others_do_not_use() -> None:
+    # What must stay reads (2, 0) only; the concept reads (1, 1). The plain gradient moves both alike.
+    net = nn.ModuleDict({"k": nn.Linear(2, 1, bias=False)})
+    net["k"].weight.data.copy_(torch.tensor([[3.0, 5.0]]))
+    others, concept = torch.tensor([2.0, 0.0]), torch.tensor([[1.0, 1.0]])
+    moments = {"k": torch.outer(others, others)}, {"k": concept.T @ concept}
+    metric = metrics(net, *moments, {"k": concept}, damping=0.5, rate=0.1)["k"]
+    # P + E / 2 = ((4.5, 0.5), (0.5, 0.5)), whose determinant is 2: its inverse is ((0.25, -0.25), (-0.25, 2.25)).
+    M = torch.cholesky_inverse(metric.root)
+    assert M.flatten().tolist() == pytest.approx([0.25, -0.25, -0.25, 2.25], rel=1e-4)
+    assert metric.usual == pytest.approx(6.0)  # rms(W p) = 3 * 2
+    change = (concept.double() @ M)[0]  # of the gradient, what it becomes: (0, 2)
+    assert change.tolist() == pytest.approx([0.0, 2.0], abs=1e-4)
+
+
+def test_a_root_is_one_of_the_moment() -> None:
+    x = torch.randn(50, 6, dtype=torch.double)
+    R = root(x.T @ x)
+    torch.testing.assert_close(R @ R.T, x.T @ x, rtol=1e-6, atol=1e-6)
+    never = torch.diag(torch.tensor([4.0, 0.0]))  # a feature that is always zero
+    assert torch.isfinite(torch.linalg.inv(root(never))[0, 0])
 
 
 def test_the_originals_come_back() -> None:
@@ -104,26 +120,91 @@ def test_a_loss_that_explodes_leaves_the_last_good_state(tmp_path: Path, bad: fl
     assert torch.isfinite(kept["weight.a"])
 
 
-@pytest.mark.parametrize(("metric", "share"), [({}, 1.0), ({"a": torch.ones(1, 1)}, 3.0)])
-def test_the_rate_follows_the_width(metric: dict[str, torch.Tensor], share: float) -> None:
-    assert fan_in(torch.zeros(7, 128)) == 128
+class Layer(nn.Module):
+    """A denoiser of one linear layer, and a table that it does not use."""
+
+    def __init__(self, features: int, weight: float, bias: float) -> None:
+        super().__init__()
+        self.layer = nn.Linear(features, 1)
+        self.layer.weight.data.fill_(weight)
+        self.layer.bias.data.fill_(bias)
+        self.table = nn.Parameter(torch.full((4,), -5.0))
+        self.requires_grad_(False)
+
+    def forward(self, sample: torch.Tensor, timestep: torch.Tensor, return_dict: bool = False) -> tuple[torch.Tensor]:
+        return (self.layer(sample),)
+
+
+def test_a_step_is_what_an_output_may_move() -> None:
+    # x = (3, 3), W = (2, 2), b = 1, so y = 13. An aligned change of W adds up over two inputs of size 3.
+    net = Layer(2, 2.0, 1.0)
+    steps = reach(net, dict(net.named_parameters()), line(torch.full((4, 2), 3.0), torch.zeros(4, 1)))
+    assert steps == pytest.approx({"layer.weight": 13 / (2 * 3), "layer.bias": 13 * VECTOR, "table": 5 * VECTOR})
     assert fan_in(torch.zeros(7, 16, 3, 3)) == 144
-    assert fan_in(torch.zeros(64)) == 64
-    net: Any = Line()
-    seen = []
-    with trainable({"a": net.a}):
-        call = line(torch.ones(1, 1), torch.ones(1, 1))
-        fit(
-            net,
-            {"a": net.a},
-            lambda k: (seen.append(net.a.item()), Lesson(call, torch.ones(1)))[1],
-            updates=2,
-            metric=metric,
-            stride=3.0,
-            schedule="constant",
-        )
+
+
+SPARED = Metric(2 * torch.eye(1).double(), usual=7.0, rate=0.01, span=torch.ones(1, 1))
+
+
+@pytest.mark.parametrize(
+    ("metric", "lr", "step"),
+    [
+        ({}, None, RATE * 3),  # x = 1 and y = 3
+        ({}, 0.5, 0.5 * 3),
+        ({"layer.weight": SPARED}, None, 0.01 * 7 / 2),  # M = 1/4: g M / sqrt(g M g) is one half
+        ({"layer.weight": SPARED}, 0.5, 0.5 * 7 / 2),
+    ],
+)
+def test_the_first_step_is_a_whole_one(metric: dict[str, Metric], lr: float | None, step: float) -> None:
+    net, seen = Layer(1, 3.0, 0.0), []
+    weights = {"layer.weight": net.layer.weight}
+    call = line(torch.ones(1, 1), torch.full((1, 1), 9.0))
+
+    def lesson(update: int) -> Lesson:
+        seen.append(net.layer.weight.item())
+        return Lesson(call, torch.ones(1))
+
+    with trainable(weights):
+        fit(net, weights, lesson, updates=2, lr=lr, metric=metric, schedule="constant")
     # The gradient is scaled to one, and momentum starts with the first gradient.
-    assert seen[1] == pytest.approx(WIDTH_RATE * share, rel=1e-4)
+    assert seen[1] - seen[0] == pytest.approx(step, rel=1e-4)
+
+
+@pytest.mark.parametrize("spared", [False, True])
+@pytest.mark.parametrize(
+    "kind", ["inputs ten times", "every input twice", "every input twice, halved", "outputs ten times"]
+)
+def test_a_fit_is_the_same_function_however_its_numbers_are_written(kind: str, spared: bool) -> None:
+    rng = torch.Generator().manual_seed(0)
+    x, y = torch.randn(8, 3, generator=rng), torch.randn(8, 1, generator=rng)
+
+    def learned(turn: Callable[[torch.Tensor], torch.Tensor], back: float, size: float) -> torch.Tensor:
+        """Predictions for `turn`ed inputs, of weights that stand for the same function, after some updates."""
+        net = Layer(turn(x).shape[1], 0.3 * size * back, 0.1 * size)
+        moment = turn(x).T @ turn(x) / 8
+        metric = metrics(net, {"layer": moment}, {"layer": moment}, {"layer": x}, 0.1, 0.1) if spared else {}
+        weights = {"layer.weight": net.layer.weight, "layer.bias": net.layer.bias}
+        call = line(turn(x), size * y)
+        with trainable(weights), torch.no_grad():
+            with torch.enable_grad():
+                fit(
+                    net,
+                    weights,
+                    lambda _: Lesson(call, torch.ones(8)),
+                    updates=12,
+                    metric={f"{n}.weight": m for n, m in metric.items()},
+                )
+            return net(turn(x), torch.zeros(8))[0] / size
+
+    turns: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], float, float]] = {
+        "inputs ten times": (lambda x: 10 * x, 0.1, 1.0),
+        "every input twice": (lambda x: torch.cat([x, x], 1), 0.5, 1.0),
+        "every input twice, halved": (lambda x: torch.cat([x, x], 1) / 2, 1.0, 1.0),
+        "outputs ten times": (lambda x: x, 1.0, 10.0),
+    }
+    before = learned(lambda x: x, 1.0, 1.0)
+    assert (before - (0.3 * x.sum(1, keepdim=True) + 0.1)).norm() > 0.1
+    torch.testing.assert_close(learned(*turns[kind]), before, rtol=1e-3, atol=1e-3)
 
 
 class Stopped(Exception):

@@ -12,19 +12,21 @@ SOURCE = Path(__file__).parents[1] / "src" / "unsee"
 LAYERS = [
     {"errors", "versions", "whole"},
     {"concepts", "checkpoint", "encoding"},
+    {"borrow"},
     {"pipelines", "layers", "card", "config", "lora"},
     {"calls"},
     {"memory"},
     {"recorder", "room"},
     {"listening", "steering"},
+    {"optimizers"},
     {"fit", "edit", "merge"},
-    {"methods", "guards", "attacks", "evaluate", "export"},
+    {"methods", "guards", "evaluate", "export"},
     {"report"},
     {"api"},
     {"files", "evaluation"},
     {"reproduce"},
-    {"terminal"},
-    {"cli", "cli_files", "cli_evaluate", "app"},
+    {"terminal", "progress"},
+    {"cli", "cli_files", "cli_evaluate"},
 ]
 """Lowest first. A module may import its own layer and lower ones; in the layer of methods, only its own part."""
 
@@ -87,3 +89,8 @@ def test_showing_an_edit_costs_no_torch(edit: object, tmp_path: Path) -> None:
     path = edit.save(tmp_path / "edit.safetensors")  # type: ignore[attr-defined]
     code = f"from unsee.cli import app; app(['show', {str(path)!r}], standalone_mode=False)"
     assert not {"torch", "diffusers", "transformers"} & loaded_by(code)
+
+
+def test_every_room_exists() -> None:
+    rooms = {path.relative_to(SOURCE).parts[0].removesuffix(".py") for path in FILES}
+    assert {name for layer in LAYERS for name in layer} == rooms

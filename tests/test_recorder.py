@@ -91,7 +91,7 @@ def test_second_moments_are_those_of_the_text(pipe: Any) -> None:
     prompts = ["church", "a castle", "a dog"]
     tokens = conditions(pipe, prompts).arguments["encoder_hidden_states"].flatten(0, 1)
     moments = second_moments(pipe, prompts, [layer], batch=2)
-    torch.testing.assert_close(moments[layer], tokens.T @ tokens / len(tokens), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(moments[layer].float(), tokens.T @ tokens / len(tokens), atol=1e-4, rtol=1e-4)
     assert not pipe.unet.get_submodule(layer)._forward_pre_hooks
 
 

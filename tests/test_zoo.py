@@ -27,14 +27,14 @@ from unsee.listening import inputs as inputs_of
 from unsee.listening import second_moments
 from unsee.methods.esd import ESD, TEMPLATES, UPDATES
 from unsee.methods.settings import stand_ins
-from unsee.methods.uce import _means
+from unsee.methods.uce import _changed
 from unsee.pipelines import calling, denoiser, denoisers, draw, fingerprint, focused, for_pictures, guided, load
 from unsee.recorder import conditions, record
 
 TWO_DENOISERS = {"wan-2.2"}
 FAMILIES = [family for family in zoo.ZOO if family not in TWO_DENOISERS]
 SMALL = {
-    "steps": 3, "updates": 40, "lr": 0.006, "batch": 4, "runs": 6, "keep_runs": 2, "keep_weight": 1, "spared": 6,
+    "steps": 3, "updates": 40, "lr": 0.05, "batch": 4, "runs": 6, "keep_runs": 2, "keep_weight": 1, "spared": 6,
     "rank": 4, "start": "base", "company": 0,
 }  # fmt: skip
 """Settings of methods that keep a test short; a method takes those that it has. Where weights are random, a closed form
@@ -210,8 +210,8 @@ def reads_otherwise(pipe: Any, edit: Edit, key: str) -> None:
     heard = inputs_of(pipe, [way.format(word) for way, word in zip(2 * TEMPLATES, words, strict=True)], names)
     for name in names:
         W, D = denoiser(pipe)[1].get_submodule(name).weight, edit.deltas[f"{key}.{name}.weight"]
-        c, other = (x.to(W) for x in _means("church", "others", *heard[name].chunk(2)))
-        assert (D.dense(W.shape) @ c) @ (W @ (other - c)) > 0
+        c, other = (x.to(W) for x in _changed("church", "others", W, *heard[name].chunk(2)))
+        assert ((c @ D.dense(W.shape).T) * ((other - c) @ W.T)).sum() > 0
 
 
 def test_erasing_moves_the_answer_away_from_the_concept(edited: Made) -> None:

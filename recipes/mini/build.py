@@ -191,6 +191,9 @@ def train_clip(b: Build, stop: int | None = None) -> None:
     model = train.train("clip", {"clip": net}, loss, plan, b.folder, stop)["clip"].cpu()
     encoder = clip.text_encoder(model)
     encoder.half().save_pretrained(b.folder / "text_encoder")
+    # transformers loads in the precision that its configuration names, diffusers in float32: one for all parts.
+    config = b.folder / "text_encoder" / "config.json"
+    config.write_text(config.read_text().replace('"dtype": "float16"', '"dtype": "float32"'))
     model.half().save_pretrained(b.folder / "judges/clip")
     clip.processor(tokens).save_pretrained(b.folder / "judges/clip")
 

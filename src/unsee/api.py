@@ -10,11 +10,13 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
+from PIL.Image import Image
 from pydantic import ValidationError
 
 from unsee import methods, pipelines
@@ -24,20 +26,23 @@ from unsee.concepts import Concept
 from unsee.config import RunConfig
 from unsee.edit import Edit
 from unsee.errors import InputError, invalid, unknown
+from unsee.evaluate.cache import model_key
 from unsee.evaluate.detectors import Judge, load_detector
 from unsee.evaluate.questions import Row, answer, questions
 from unsee.evaluate.render import Sampling, render_pair
 from unsee.evaluate.words import choices, read_words
 from unsee.recorder import Watch, conditions, quiet
-from unsee.report.grid import before_after
+from unsee.report.grid import before_after, paths
 from unsee.report.page import page
 from unsee.room import expected
-from unsee.versions import versions
-from unsee.whole import write_whole
+from unsee.versions import code, versions
+from unsee.whole import Warn, attempted, warned, write_whole
 
 SCHEMA = 1
 EDIT, STATE, RECORD, LOCK = "edit.safetensors", "state.safetensors", "run.json", ".lock"
 """What a run's folder holds: its edit, how to do it again, and, until it is done, the state of its fit and a lock."""
+PICTURES, UNCOUNTED = 48, 8
+"""Pictures for each row by default: where a judge counts them, and where they are only looked at, on a sheet."""
 STATES = "state*.safetensors"
 """A fit of each of two denoisers keeps a state of its own."""
 
@@ -46,7 +51,8 @@ STATES = "state*.safetensors"
 class Plan:
     """A run that is ready to start: everything named in its config is loaded and valid.
 
-    trained  how many parameters the method will change, and of how many
+    trained   how many parameters the method will change, and of how many
+    left_out  checkers of the model without which it was loaded
     """
 
     config: RunConfig
@@ -54,6 +60,7 @@ class Plan:
     method: Any
     judges: dict[str, Judge]
     trained: tuple[int, int]
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,10 +92,13 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
             trained += sum(weight.numel() for weight in method.weights(net).values())
             of += sum(weight.numel() for weight in net.parameters())
     sampling = sampling_for(config.model, config.steps, config.guidance_scale)
+    judges = judges_for(config.model, config.judges, choices=choices_for(config.model, config.concepts))
+    counted = any(judge.labels for judge in judges.values())
     complete = config.model_copy(
         update={
             "settings": settings_of(method),
             "revision": getattr(pipe, "unsee_revision", None) or config.revision,  # what a branch meant today
+            "pictures": config.pictures or (PICTURES if counted else UNCOUNTED),
             "steps": sampling.steps,
             "guidance_scale": sampling.guidance_scale,
         }
@@ -97,8 +107,9 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
         complete,
         pipe,
         method,
-        judges_for(config.model, config.judges, choices=choices_for(config.model, config.concepts)),
+        judges,
         (trained, of),
+        pipelines.left_out(config.model, config.revision),
     )
 
 
@@ -132,19 +143,28 @@ def configure(method_class: Any, settings: dict[str, Any], preset: str | None = 
 
 
 def erase(
-    plan: Plan, folder: Path, *, command: str = "", every: float = 60.0, batch: int = 32, watch: Watch = quiet
+    plan: Plan,
+    folder: Path,
+    *,
+    command: str = "",
+    every: float = 60.0,
+    batch: int = 32,
+    watch: Watch = quiet,
+    warn: Warn = warned,
 ) -> Report:
     """Carry a plan out and write edit.safetensors, before-after.png, index.html and run.json into `folder`.
 
     every  seconds between two states of a fit that are kept, in `folder`, until it is done
     batch  pictures that are drawn at once
 
-    Each file is written as soon as it can be, whole or not at all. An interrupted run keeps what is finished: called
-    again on its folder, this goes on where that stopped, to the same bits.
+    Each file is written as soon as it can be, whole or not at all, and the record before any picture: a picture or page
+    that cannot be made is a line to `warn`. An interrupted run keeps what is finished: called again on its folder, this
+    goes on where that stopped, to the same bits.
     """
     config, pipe, judges = plan.config, plan.pipe, plan.judges
     seconds: dict[str, float] = {}
     start = {"schema": SCHEMA, "command": command, "config": config.model_dump(mode="json")}
+    start["code"] = code(type(plan.method).__module__)
     _write(folder / RECORD, lambda path: path.write_text(json.dumps(start, indent=1), encoding="utf-8"))
     with _timed(seconds, "erase"):
         if (folder / EDIT).exists():
@@ -157,6 +177,7 @@ def erase(
                 for path in folder.glob(STATES):
                     path.unlink(missing_ok=True)
 
+    assert config.pictures is not None  # of a plan, which is complete
     asked = questions(pipe, config.concepts, judges, n=config.pictures, seed=config.seed, kept=edit.card.kept)
     shots = list(dict.fromkeys(shot for question in asked for shot in question.shots))
     sampling = sampling_for(config.model, config.steps, config.guidance_scale)
@@ -164,15 +185,16 @@ def erase(
         before, after = render_pair(pipe, edit.applied(pipe), shots, sampling, batch=batch, watch=watch)
     with _timed(seconds, "score"):
         rows = []
+        watch("score", 0, len(asked))
         for question in asked:
             rows.append(answer(question, before, after, judges))
             watch("score", len(rows), len(asked))
 
     edit = replace(edit, card=replace(edit.card, claims=claims(config, rows, judges, sampling)))
     _save(edit, folder / EDIT)
-    picture = before_after(rows, before, after)
     record = {
         **start,
+        "left_out": list(plan.left_out),
         "model": {"name": edit.card.base, "hash": edit.card.base_hash},
         "versions": versions(),
         "threads": torch.get_num_threads(),
@@ -184,10 +206,17 @@ def erase(
         "curve": edit.card.curve,
         "rows": [asdict(row) for row in rows],
     }
-    _write(folder / "before-after.png", lambda path: picture.save(path, format="PNG"))
-    html = page(rows, picture, record, before, after)
-    _write(folder / "index.html", lambda path: path.write_text(html, encoding="utf-8"))
     _write(folder / RECORD, lambda path: path.write_text(json.dumps(record, indent=1), encoding="utf-8"))
+    sheets: dict[str, Image] = {}
+    with attempted("before-after.png", warn):
+        drawn = before_after(rows, before, after)
+        files = paths(folder / "before-after.png", len(drawn))
+        sheets = {path.name: sheet for path, sheet in zip(files, drawn, strict=True)}
+        for path, sheet in zip(files, drawn, strict=True):
+            _write(path, partial(sheet.save, format="PNG"))
+    with attempted("index.html", warn):
+        html = page(rows, sheets, record, before, after)
+        _write(folder / "index.html", lambda path: path.write_text(html, encoding="utf-8"))
     return Report(edit, rows, record, folder)
 
 
@@ -195,6 +224,7 @@ def claims(config: RunConfig, rows: Sequence[Row], judges: Mapping[str, Any], sa
     """What a card says of rows that were measured. None if no judge counted anything."""
     counted = {row.question.name: (row.before.value, row.after.value) for row in rows if row.before and row.after}
     names = {kind: Path(judge.source).name for kind, judge in judges.items()}
+    assert config.pictures is not None
     settings = (config.pictures, config.seed, sampling.steps, sampling.guidance_scale)
     return Claims(*settings, names, counted) if counted else None
 
@@ -236,6 +266,16 @@ def sampling_for(model: str, steps: int | None, guidance_scale: float | None) ->
         said.get("steps", default.steps) if steps is None else steps,
         said.get("guidance_scale", default.guidance_scale) if guidance_scale is None else guidance_scale,
     )
+
+
+def base_of(edit: Edit) -> str:
+    """The model that an edit was made for, as `load` takes it. Raises InputError where its card has only its name."""
+    base = edit.card.base
+    try:
+        pipelines.folder(base)
+    except InputError as error:
+        raise InputError(f"the edit was made for {base!r}, which is not here under that name: give --model") from error
+    return base
 
 
 @contextmanager
@@ -290,12 +330,13 @@ def folder_name(words: Sequence[str]) -> str:
 
 
 def kept_edit(folder: Path, method: Any, pipe: Any, concepts: Sequence[Concept], *, watch: Watch = quiet) -> Path:
-    """The file of an edit, made unless `folder` holds it: its name tells the weights, the words and the settings.
+    """The file of an edit, made unless `folder` holds it: its name is a hash of all that the edit depends on.
 
+    That is the model with its options (see model_key), the concepts, the settings, and the code that makes it.
     A fit that is interrupted goes on where it stopped. Of many processes one writes, before any goes on.
     """
     _, net = pipelines.denoiser(pipe)
-    what = f"{pipelines.fingerprint(net)} {method.settled(net, concepts)} {list(concepts)}"
+    what = f"{model_key(pipe)} {method.settled(net, concepts)} {list(concepts)} {code(type(method).__module__)}"
     words = folder_name([concept.erase for concept in concepts])
     path = folder / f"{words}-{hashlib.sha256(what.encode()).hexdigest()[:12]}.safetensors"
     if not path.is_file():

@@ -14,22 +14,9 @@ import typer
 
 from unsee import cli_files
 from unsee.cli_evaluate import evaluate, reproduce
-from unsee.errors import InputError
-from unsee.terminal import (
-    Batch,
-    Call,
-    Debug,
-    Force,
-    ForceBase,
-    Guidance,
-    Seed,
-    Steps,
-    Trust,
-    bars,
-    pairs,
-    plain,
-    speaks,
-)
+from unsee.errors import Ended, InputError
+from unsee.progress import bars, speaks, starting
+from unsee.terminal import Batch, Call, Debug, Force, ForceBase, Guidance, Seed, Steps, Trust, pairs, plain, shell
 
 if TYPE_CHECKING:
     from unsee.api import Plan, Report
@@ -76,7 +63,7 @@ def erase(
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting.")] = None,
     seed: Seed = None,
     pictures: Annotated[
-        int | None, typer.Option("-n", "--pictures", help="Pictures for each row of the result.")
+        int | None, typer.Option("-n", "--pictures", min=2, help="Pictures for each row of the result.")
     ] = None,
     steps: Steps = None,
     guidance_scale: Annotated[float | None, typer.Option("--guidance", help="Guidance scale of the pictures.")] = None,
@@ -130,9 +117,11 @@ def erase(
     values |= {key: value for key, value in given.items() if value is not None}
     complete = build(values)
 
-    from unsee import api
+    with starting():
+        from unsee import api
 
     folder = resume or out or Path("runs") / api.folder_name([concept.erase for concept in complete.concepts])
+    failed: list[str] = []
     with api.claimed(folder, resume=resume is not None, force=force) as start_over:
         plan = api.plan(complete, preset)
         if dry_run:
@@ -141,10 +130,16 @@ def erase(
             return
         start_over()
         _say_plan(plan, folder)
-        with bars() as watch:
-            command = shlex.join(["unsee", *sys.argv[1:]])
-            report = api.erase(plan, folder, command=command, every=checkpoint, batch=batch, watch=watch)
+        command = shlex.join(["unsee", *sys.argv[1:]])
+        how: dict[str, Any] = {"every": checkpoint, "batch": batch, "warn": failed.append}
+        try:
+            with bars() as watch:
+                report = api.erase(plan, folder, command=command, watch=watch, **how)
+        except KeyboardInterrupt as stop:
+            raise Ended(f"stopped; this goes on with it: {shell('erase', '--resume', folder)}", 130) from stop
     _say_report(report, plan)
+    if failed:
+        raise Ended(f"{'; '.join(failed)}; all else is in {folder}")
 
 
 @app.command()
@@ -167,18 +162,19 @@ def generate(
     """Draw prompts with a model and with its edit, side by side on the same seeds."""
     import math
 
-    from unsee import api
-    from unsee.edit import Edit
-    from unsee.evaluate.render import Shot, render_pair
-    from unsee.pipelines import calling, check_prompts, load
-    from unsee.report.grid import grid
+    with starting():
+        from unsee import api
+        from unsee.edit import Edit
+        from unsee.evaluate.render import Shot, render_pair
+        from unsee.pipelines import calling, check_prompts, load
+        from unsee.report.grid import paths, sheets
 
     if not math.isfinite(scale):
         raise InputError(f"--scale is {scale}; it must be a finite number")
     if out and out.suffix.lower() not in (known := (".png", ".jpg", ".jpeg", ".webp")):
         raise InputError(f"--out is {out}; a picture's name ends in {', '.join(known)}")
     loaded = Edit.load(edit)
-    model = model or loaded.card.base
+    model = model or api.base_of(loaded)
     pipe = calling(load(model, trust_remote_code=trust_remote_code), **{**loaded.card.call, **pairs(call, "--call")})
     check_prompts(pipe, prompts)
     loaded = loaded.forced(pipe) if force_base else loaded
@@ -191,11 +187,14 @@ def generate(
         base, after = render_pair(pipe, loaded.applied(pipe, scale), shots, sampling, batch=batch, watch=watch)
     label = f"edit x {scale:g}{', forced' if loaded.card.forced_from else ''}"
     out = out or edit.with_name(f"{api.folder_name(prompts)}.png")
+    drawn = sheets(groups, {"base": base, label: after})
+    files = paths(out, len(drawn))
     try:
-        grid(groups, {"base": base, label: after}).save(out)
+        for path, sheet in zip(files, drawn, strict=True):
+            sheet.save(path)
     except (OSError, ValueError) as error:
         raise InputError(f"cannot write the picture {out}: {error}") from error
-    print(f"{out}: base above, edited below, same seeds")
+    print(f"{', '.join(map(str, files))}: base above, edited below, same seeds")
 
 
 @app.command()
@@ -301,6 +300,7 @@ def _say_plan(plan: Plan, folder: Path) -> None:
         "changes": f"{trained:,} of {of:,} parameters ({100 * trained / of:.1f} %)",
         "seed": config.seed,
         **({"calls": ", ".join(f"{key} {value}" for key, value in config.call.items())} if config.call else {}),
+        **({"without": " and ".join(plan.left_out) + ", which would change pictures"} if plan.left_out else {}),
         "writes": f"{folder}/",
     }
     for key, value in lines.items():
@@ -323,16 +323,29 @@ def _say_report(report: Report, plan: Plan) -> None:
     console.print()
     console.print(table)
     if not plan.judges:
-        print("no judge was given, so nothing was counted: --judge objects=FOLDER names an image classifier")
+        few = f"no judge was given, so nothing was counted, and {plan.config.pictures} pictures a row were drawn"
+        print(f"{few}: --judge objects=FOLDER names an image classifier, -n 48 draws more")
     seconds, peak = report.record["seconds"], report.record["peak_memory_bytes"]
     print("\n" + ", ".join(f"{stage} {value:.1f} s" for stage, value in seconds.items()), end="")
     print(f", peak memory {peak / 1e9:.2f} GB" if peak else "")
     for name in ("index.html", "before-after.png", "edit.safetensors", "run.json"):
-        print(f"  {report.folder / name}")
-    concept = plan.config.concepts[0].erase
-    print(
-        f"next: {shlex.join(['unsee', 'generate', f'a {concept}', '--edit', str(report.folder / 'edit.safetensors')])}"
-    )
+        if (report.folder / name).is_file():
+            print(f"  {report.folder / name}")
+    print(f"next: {_next(report, plan)}")
+
+
+def _next(report: Report, plan: Plan) -> str:
+    """The command that draws with the edit, as it can be typed."""
+    from unsee.api import EDIT
+    from unsee.evaluate.suites import article
+
+    config, base = plan.config, report.edit.card.base
+    word = config.concepts[0].from_ or config.concepts[0].erase
+    way = next((way for way in config.settings.get("templates", ()) if way != "{}"), "{}")
+    prompt = way.replace("a {}", article(word)) if "a {}" in way else way.format(word)
+    named = config.model == "mini" or base.startswith(f"{config.model}@")  # a hub id, at the commit of the run
+    words = ["generate", prompt, "--edit", report.folder / EDIT, *([] if named else ["--model", config.model])]
+    return shell(*words, *(["--trust-remote-code"] if config.trust_remote_code else []))
 
 
 def _describe(concept: Concept) -> str:
@@ -373,6 +386,8 @@ def main() -> None:
         code = app(standalone_mode=False) or 0
     except InputError as error:
         message, code = str(error), 2
+    except Ended as error:
+        message, code = str(error), error.code
     except _UsageError as error:
         message, code = error.format_message(), 2
     except (FloatingPointError, OSError) as error:  # a loss that explodes, a disk that is full
@@ -383,7 +398,7 @@ def main() -> None:
         if not out_of_memory(error):
             raise
         message, code = str(error) if isinstance(error, OutOfMemory) else advice(error), 1
-    if code == 130:  # typer's own answer to Ctrl-C
+    if code == 130 and not message:  # typer's own answer to Ctrl-C
         message = "stopped; files that were finished stay where they are"
     if message:
         print(f"unsee: {plain(message)}", file=sys.stderr)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unsee.terminal import Batch, Debug, Force, ForceBase, Guidance, Steps, Trust, bars, pairs, plain
+from unsee.errors import Ended
+from unsee.progress import bars, starting
+from unsee.terminal import Batch, Debug, Force, ForceBase, Guidance, Steps, Trust, pairs, plain
 
 if TYPE_CHECKING:
     from unsee.evaluate.records import Evaluation
@@ -50,10 +54,12 @@ def evaluate(
     """Measure a model, its edits and guards side by side, on the same prompts and seeds."""
     from platformdirs import user_cache_path
 
-    from unsee import api, evaluation
-    from unsee.evaluate.words import read_words
+    with starting():
+        from unsee import api, evaluation
+        from unsee.evaluate.words import read_words
 
     folder = out or Path("runs") / api.folder_name(["evaluation", Path(model).name])
+    failed: list[str] = []
     with api.claimed(folder, force=force, results=["evaluation.json"]) as start_over:
         bench = evaluation.prepare(
             model,
@@ -77,15 +83,34 @@ def evaluate(
         start_over()
         command = shlex.join(["unsee", *sys.argv[1:]])
         drawn = cache or user_cache_path("unsee") / "pictures"
-        with bars() as watch:
-            found = evaluation.evaluate(bench, folder, drawn, command=command, batch=batch, watch=watch)
+        with _again(), bars() as watch:
+            found = evaluation.evaluate(
+                bench, folder, drawn, command=command, batch=batch, watch=watch, warn=failed.append
+            )
     if json:
         print(found.to_json())
-        return
-    say(found)
-    print()
-    for file in evaluation.FILES:
-        print(f"  {folder / file}")
+    else:
+        say(found)
+        print()
+        for file in evaluation.FILES:
+            if (folder / file).is_file():
+                print(f"  {folder / file}")
+    _whole(failed, folder)
+
+
+@contextmanager
+def _again() -> Iterator[None]:
+    """Within the context Ctrl-C says how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        raise Ended("stopped; the same command goes on with it: what was drawn is kept", 130) from stop
+
+
+def _whole(failed: list[str], folder: Path) -> None:
+    """Say what could not be made, and exit with 1."""
+    if failed:
+        raise Ended(f"{'; '.join(failed)}; all else is in {folder}")
 
 
 def reproduce(
@@ -109,11 +134,13 @@ def reproduce(
     """Repeat an experiment of the ESD paper: its figures claimed next to the measured ones. Hours on a GPU."""
     from platformdirs import user_cache_path
 
-    from unsee import api
-    from unsee.reproduce import reproduce as run
+    with starting():
+        from unsee import api
+        from unsee.reproduce import reproduce as run
 
     folder = out or Path("runs") / api.folder_name(["reproduce", experiment])
-    with api.claimed(folder, force=force, results=["evaluation.json"]), bars() as watch:
+    failed: list[str] = []
+    with api.claimed(folder, force=force, results=["evaluation.json"]), _again(), bars() as watch:
         found = run(
             experiment,
             folder,
@@ -128,6 +155,7 @@ def reproduce(
             guidance_scale=guidance,
             command=shlex.join(["unsee", *sys.argv[1:]]),
             watch=watch,
+            warn=failed.append,
         )
     claimed, measured = found.units
     print(f"{'':<32} {'claimed, ' + claimed:>26} {'measured, ' + measured:>26}      n")
@@ -137,6 +165,7 @@ def reproduce(
     for warning in found.warnings:
         print(warning)
     print(f"  {folder / 'index.html'}")
+    _whole(failed, folder)
 
 
 def say(found: Evaluation) -> None:

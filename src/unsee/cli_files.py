@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from unsee.errors import InputError
-from unsee.terminal import Debug, Force, ForceBase, Trust, bars, pairs, plain
+from unsee.progress import bars, starting
+from unsee.terminal import Debug, Force, ForceBase, Trust, pairs, plain
+from unsee.terminal import shell as _command
 
 if TYPE_CHECKING:
     from unsee.edit import Edit
@@ -37,11 +38,12 @@ def export(
     debug: Debug = False,
 ) -> None:
     """Write an edit for another tool, read it back with that tool's code, and compare pictures."""
-    import torch
+    with starting():
+        import torch
 
-    from unsee import api, files, pipelines
-    from unsee.edit import Edit
-    from unsee.export.formats import FORMATS
+        from unsee import api, files, pipelines
+        from unsee.edit import Edit
+        from unsee.export.formats import FORMATS
 
     kinds = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
     for option, value, known in (("format", to, FORMATS), ("dtype", dtype or "float32", kinds)):
@@ -49,7 +51,7 @@ def export(
             raise _unknown(option, value, known)
     number = kinds[dtype] if dtype else None
     loaded = Edit.load(edit)
-    name = model or loaded.card.base
+    name = model or api.base_of(loaded)
     # Differences are compared in full precision; weights in the precision in which they are written.
     loading = number or torch.float32 if FORMATS[to].absolute else torch.float32
     pipe = pipelines.load(name, dtype=loading, trust_remote_code=trust_remote_code)
@@ -85,6 +87,8 @@ def export(
         if row.before and row.after:
             shares = f"{100 * row.before.value:.1f} % with the whole edit, {100 * row.after.value:.1f} % as exported"
             print(plain(f"judge: {row.question.name}: {shares} (n = {row.after.n})"))
+    if to == "pipeline" and (gone := pipelines.left_out(name)):
+        print(f"left out: the model's {' and '.join(gone)}; whoever loads this adds one")
     use = FORMATS[to].use.format(path=str(done.path), net=pipelines.denoiser(pipe)[0])
     print(plain(f"next: {use}"))
 
@@ -110,9 +114,11 @@ def merge(
 
     With --model SIBLING --force-base the result is an edit of that model, say a finetune of the one they were made for.
     """
-    from unsee import merge as algebra
-    from unsee import pipelines
-    from unsee.edit import Edit
+    with starting():
+        from unsee import merge as algebra
+        from unsee import pipelines
+        from unsee.api import base_of
+        from unsee.edit import Edit
 
     _free(out, force)
     loaded = [Edit.load(path) for path in edits]
@@ -120,7 +126,7 @@ def merge(
     if force_base and not model:
         raise InputError("--force-base carries edits over to another model: name it with --model")
     if undo or model:
-        pipe = pipelines.load(model or loaded[0].card.base, trust_remote_code=trust_remote_code)
+        pipe = pipelines.load(model or base_of(loaded[0]), trust_remote_code=trust_remote_code)
     if force_base:
         loaded = [edit.forced(pipe) for edit in loaded]
     result = algebra.merge(loaded, weight, pipe)
@@ -169,11 +175,12 @@ def verify(
     debug: Debug = False,
 ) -> None:
     """Check an edit against its model, and measure what its card claims again, on the same seeds."""
-    from unsee import api, files, pipelines
-    from unsee.edit import Edit
+    with starting():
+        from unsee import api, files, pipelines
+        from unsee.edit import Edit
 
     loaded = Edit.load(edit)
-    name = model or loaded.card.base
+    name = model or api.base_of(loaded)
     pipe = pipelines.calling(pipelines.load(name, trust_remote_code=trust_remote_code), **loaded.card.call)
     loaded.check(pipe)
     print(plain(f"{len(loaded.deltas)} weights: finite, of this model's shapes, made for {loaded.card.base_hash[:12]}"))
@@ -262,12 +269,6 @@ def _said(path: Path, edit: Edit) -> None:
 
     size = path.stat().st_size / 1e6
     print(f"{path}: {len(edit.deltas)} weights, {size:.2f} MB, for weights {plain(edit.card.base_hash[:12])}")
-
-
-def _command(*words: str | Path) -> str:
-    """A command to type."""
-
-    return plain(shlex.join(["unsee", *map(str, words)]))
 
 
 def _unknown(kind: str, name: str, known: object) -> InputError:

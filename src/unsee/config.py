@@ -26,7 +26,7 @@ class RunConfig(BaseModel):
     method          by name
     settings        hyperparameters of the method; after defaults, all of them
     seed            of everything random
-    pictures        drawn for each row of the result, before and again after
+    pictures        drawn for each row of the result, before and again after; None is 48, and 8 where no judge looks
     steps           sampler steps of those pictures; None is what the model's card says, or else the pipeline's default
     guidance_scale  of those pictures; likewise
     call            other options of the pipeline's calls, in recorded runs and in pictures, such as {true_cfg_scale: 4}
@@ -42,7 +42,7 @@ class RunConfig(BaseModel):
     method: str = "esd"
     settings: dict[str, Any] = {}
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    pictures: Annotated[int, Field(ge=2)] = 48
+    pictures: Annotated[int, Field(ge=2)] | None = None
     steps: Annotated[int, Field(ge=1)] | None = None
     guidance_scale: Annotated[float, Field(gt=1, allow_inf_nan=False)] | None = None
     call: dict[str, Any] = {}

@@ -42,8 +42,9 @@ class LowRank:
 
         up @ down = Qu Ru (Qd Rd)^T: the small matrix in the middle has the same singular values.
         """
-        qu, ru = torch.linalg.qr(self.up.float())
-        qd, rd = torch.linalg.qr(self.down.float().T)
+        up, down = (factor.to(torch.promote_types(factor.dtype, torch.float32)) for factor in (self.up, self.down))
+        qu, ru = torch.linalg.qr(up)
+        qd, rd = torch.linalg.qr(down.T)
         u, s, v = torch.linalg.svd(ru @ rd.T, full_matrices=False)
         return qu @ u, s, v @ qd.T
 

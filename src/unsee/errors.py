@@ -14,6 +14,14 @@ class InputError(ValueError):
     """The caller's input cannot be used. The message is one line; the command line prints it and exits with 2."""
 
 
+class Ended(Exception):
+    """A command ended before all was done. The message is one line that says what to do; `code` is its exit code."""
+
+    def __init__(self, message: str, code: int = 1):
+        super().__init__(message)
+        self.code = code
+
+
 def unknown(kind: str, name: str, allowed: Iterable[str]) -> InputError:
     """The error for a name outside a fixed set: the name, the nearest allowed one, and all of them."""
     allowed, name = sorted(allowed), _cut(name)

@@ -9,8 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from unsee import guards, pipelines, steering
+from PIL.Image import Image
+
+from unsee import guards, pipelines
 from unsee.api import EDIT, RECORD, judges_for, sampling_for, words_for
+from unsee.borrow import present
 from unsee.concepts import Concept
 from unsee.config import read
 from unsee.edit import Edit
@@ -25,20 +28,25 @@ from unsee.evaluate.suites.table import from_csv, labels
 from unsee.evaluate.words import choices
 from unsee.recorder import Watch, quiet
 from unsee.report.evaluation import contact, figure_sheets, page
-from unsee.versions import versions
-from unsee.whole import write_whole
+from unsee.report.grid import paths
+from unsee.versions import code, versions
+from unsee.whole import Warn, attempted, warned, write_whole
 
 FILES = ("index.html", "pictures.png", "evaluation.json", "scores.csv", "answers.csv")
 
 
 @dataclass(frozen=True)
 class Bench:
-    """An evaluation that is ready to start: everything is loaded and valid."""
+    """An evaluation that is ready to start: everything is loaded and valid.
+
+    left_out  checkers of the model without which it was loaded
+    """
 
     world: World
     suites: list[Suite]
     columns: list[Column]
     sampling: Sampling
+    left_out: tuple[str, ...] = ()
 
 
 def prepare(
@@ -113,7 +121,8 @@ def prepare(
         return choices(kind, known, wanted, [label for path in tables for label in labels(path, kind)])
 
     world = World(pipe, judges_for(model, judges or {}, choices=among), known, wanted, n, seed, tuple(names), pictures)
-    return Bench(world, chosen, columns, sampling_for(model, steps, guidance_scale))
+    sampling = sampling_for(model, steps, guidance_scale)
+    return Bench(world, chosen, columns, sampling, pipelines.left_out(model, revision))
 
 
 def with_edits(bench: Bench, edits: Sequence[str]) -> Bench:
@@ -135,18 +144,23 @@ def evaluate(
     batch: int = 32,
     remarks: Callable[[Evaluation], Sequence[str]] = lambda found: (),
     watch: Watch = quiet,
+    warn: Warn = warned,
 ) -> Evaluation:
     """Draw, score, and write FILES into `folder`, each whole or not at all. Under accelerate, one process writes.
+
+    Records are written first. A picture or page that cannot be made afterwards is a line to `warn`, and all else stays.
 
     remarks  sentences that the page says first, of what was found
     """
     world = bench.world
     outcome = run(world, bench.suites, bench.columns, bench.sampling, cache, batch=batch, watch=watch)
+    without = list(dict.fromkeys([*bench.left_out, *present(world.pipe)]))
+    left_out = {"left_out": without} if without else {}
     evaluation = Evaluation(
         schema=VERSION,
         command=command,
         model={"name": pipelines.name(world.pipe), "hash": outcome.model},
-        sampling={**asdict(bench.sampling), "call": pipelines.said_options(world.pipe)},
+        sampling={**asdict(bench.sampling), "call": pipelines.said_options(world.pipe), **left_out},
         n=world.n,
         seed=world.seed,
         judges={kind: judge.source for kind, judge in world.judges.items()},
@@ -166,15 +180,22 @@ def evaluate(
         def keep(name: str, text: str) -> None:
             write_whole(folder / name, lambda path: path.write_text(text, encoding="utf-8"))
 
+        def draw(name: str, sheets: Sequence[Image]) -> None:
+            for path, sheet in zip(paths(folder / name, len(sheets)), sheets, strict=True):
+                write_whole(path, partial(sheet.save, format="PNG"))
+
         keep("scores.csv", scores_csv(evaluation.measured))
         keep("answers.csv", answers_csv(evaluation.answers))
-        if picture := contact(outcome.asked, outcome.galleries):
-            write_whole(folder / "pictures.png", lambda path: picture.save(path, format="PNG"))
-        figures = figure_sheets(outcome.figures)
-        for suite, sheet in figures.items():
-            write_whole(folder / f"{suite}.png", partial(sheet.save, format="PNG"))
-        keep("index.html", page(evaluation, outcome.asked, outcome.galleries, figures, remarks(evaluation)))
-        keep("evaluation.json", evaluation.to_json())  # the last: with it a folder holds a whole run
+        keep("evaluation.json", evaluation.to_json())
+        with attempted("pictures.png", warn):
+            draw("pictures.png", contact(outcome.asked, outcome.galleries))
+        figures: dict[str, list[Image]] = {}
+        with attempted("the figures' sheets", warn):
+            figures = figure_sheets(outcome.figures)
+            for suite, sheets in figures.items():
+                draw(f"{suite}.png", sheets)
+        with attempted("index.html", warn):
+            keep("index.html", page(evaluation, outcome.asked, outcome.galleries, figures, remarks(evaluation)))
     pipelines.processes().wait_for_everyone()
     return evaluation
 
@@ -198,6 +219,5 @@ def _edit(text: str, other: Any = None) -> Column:
 def _guard(name: str, concepts: Sequence[Concept]) -> Column:
     """A column of a guard against all concepts at once."""
     guard = guards.named(name, ", ".join(concept.erase for concept in concepts))
-    code = b"".join(Path(str(module.__file__)).read_bytes() for module in (guards, steering))
-    key = f"guard {guard} {hashlib.sha256(code).hexdigest()}"
+    key = f"guard {guard} {code(guards.__name__)}"
     return Column(name, "guard", key, tuple(concepts), guard.applied, asdict(guard))

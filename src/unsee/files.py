@@ -84,6 +84,8 @@ def export(
         raise InputError(f"--rank and --energy belong to LoRA formats; {to} holds the edit in full")
     if form.absolute and dtype not in (None, pipe.dtype):
         raise InputError(f"{to} holds the model's own weights: load it in {dtype} for that")
+    if to != "pipeline" and path.suffix != ".safetensors":
+        raise InputError(f"--out {path} should end in .safetensors")
     if path.exists() and not force:
         raise InputError(f"{path} exists already: give another --out, or --force to write over it")
     if path.is_dir() and not (path / "model_index.json").is_file():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,74 +21,13 @@ from unsee.checkpoint import Checkpoint, flat, restore
 from unsee.errors import InputError
 from unsee.layers import swapped
 from unsee.memory import Portions
+from unsee.optimizers import OPTIMIZERS, RATE, Metric, reach
 from unsee.pipelines import processes
 from unsee.recorder import Watch, quiet
 from unsee.room import Room
 
-WIDTH_RATE = 0.3
-"""Step size times fan-in times the root of how many tensors move, when no step size is given. The best step for a
-matrix falls with its width (muP: Yang et al., arXiv:2203.03466), and what many tensors change in the output adds up
-as independent parts do. So one number serves small models and large ones, narrow selections and wide ones."""
 EXPLODED = 1e4
 """A loss so many times the largest of the first ten ends a fit: single rows differ a hundredfold by their timestep."""
-
-
-class MatrixAdam(torch.optim.Optimizer):
-    """Adam with one second moment for a whole matrix (as in Adam-mini, arXiv:2406.16793).
-
-    m <- 0.9 m + 0.1 g / sqrt(v),   v <- 0.99 v + 0.01 mean(g^2), without bias,   w <- w - lr m
-
-    What it adds to a matrix lies in the span of the inputs it was trained on: others are hardly touched. Adam scales
-    number by number, leaves that span, and costs other concepts more (docs/LOG.md). v is at least 1e-8 of the largest
-    matrix's: where attention has settled, a gradient is nothing but rounding, and moves nothing.
-    """
-
-    def __init__(self, params: Iterable[Any]):
-        super().__init__(params, {"lr": 0.0})
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        moved = [(group["lr"], w) for group in self.param_groups for w in group["params"] if w.grad is not None]
-        for _, weight in moved:
-            state = self.state[weight]
-            if not state:
-                state["step"], state["square"] = torch.zeros(()), torch.zeros((), device=weight.device)
-            state["step"] += 1
-            state["square"].lerp_(weight.grad.square().mean(), 0.01)
-        floor = 1e-8 * max(float(self.state[weight]["square"]) for _, weight in moved) + 1e-24
-        for lr, weight in moved:
-            state = self.state[weight]
-            grad = weight.grad / (state["square"].clamp(min=floor) / (1 - 0.99 ** state["step"].item())).sqrt()
-            if "momentum" not in state:
-                state["momentum"] = grad.clone()
-            weight.sub_(state["momentum"].lerp_(grad, 0.1), alpha=lr)
-
-
-OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
-    "matrix-adam": MatrixAdam,
-    "adam": lambda groups: torch.optim.Adam(groups, fused=True),
-}
-
-
-def fan_in(weight: Tensor) -> int:
-    """How many inputs one output of a weight sums over; a bias or a scale counts as wide as it is long."""
-    return weight[0].numel() if weight.ndim > 1 else weight.numel()
-
-
-def sparing(moment: Tensor, damping: float) -> Tensor:
-    """(C + damping mean(diag C) I)^-1 for C = E[x x^T], the second moment of a matrix's inputs on what must stay.
-
-    Multiplied to a gradient from the right, it gives the change D of the matrix that lowers the loss most, to first
-    order, for a given change E|D x|^2 of its outputs on those inputs: the geometry of K-FAC (Martens and Grosse,
-    arXiv:1503.05671) and of closed-form erasers (UCE, arXiv:2308.14761).
-
-    moment   (features, features)
-    damping  > 0; the smaller, the less is moved in directions that those inputs use
-    """
-    size = moment.shape[0]
-    scaled = moment / (moment.trace() / size)
-    inverse: Tensor = torch.linalg.inv(scaled + damping * torch.eye(size, device=moment.device, dtype=moment.dtype))
-    return inverse
 
 
 @dataclass(frozen=True)
@@ -107,20 +46,23 @@ class Lesson:
 def trainable(weights: Mapping[str, nn.Parameter]) -> Iterator[dict[str, Tensor]]:
     """Within the context the weights are copies that take gradients; yields the originals, which it puts back.
 
+    Gradients and `requires_grad` are then those from before, too. Other weights are the caller's (see borrow.borrowed).
     Raises InputError for weights that are spread over processes.
     """
     if any(isinstance(weight, DTensor) for weight in weights.values()):
         raise InputError("weights that are spread over processes (FSDP) are not trained themselves: use --method lora")
     originals = {name: weight.data for name, weight in weights.items()}
+    before = [(weight, weight.requires_grad, weight.grad) for weight in weights.values()]
     with swapped(weights, {name: value.clone() for name, value in originals.items()}):
         for weight in weights.values():
             weight.requires_grad_(True)
+            weight.grad = None
         try:
             yield originals
         finally:
-            for weight in weights.values():
-                weight.requires_grad_(False)
-                weight.grad = None
+            for weight, learning, grad in before:
+                weight.requires_grad_(learning)
+                weight.grad = grad
 
 
 @dataclass
@@ -181,8 +123,8 @@ def fit(
     lr: float | None = None,
     optimizer: str = "matrix-adam",
     schedule: str = "linear",
-    metric: Mapping[str, Tensor] | None = None,
-    stride: float = 1.0,
+    metric: Mapping[str, Metric] | None = None,
+    writes: Mapping[str, nn.Module] | None = None,
     examiner: Examiner | None = None,
     seconds: float | None = None,
     checkpoint: Checkpoint | None = None,
@@ -193,11 +135,11 @@ def fit(
     """Minimise sum_n w_n mean |e_theta(call_n) - call_n.output|^2 over the weights; returns each update's loss.
 
     lesson      gives the rows of update k = 0, 1, ...; the same rows for the same k, so that a fit can be resumed
-    lr          how far a weight moves in one update at most, root mean square; None is by WIDTH_RATE
+    lr          how far a weight moves in one update at most, root mean square; None: as far as its layer's output may
     optimizer   a name in OPTIMIZERS
     schedule    of lr, a name of diffusers.optimization.get_scheduler; a tenth of the updates warms up
-    metric      for some matrices, what their gradients are multiplied by from the right (see `sparing`)
-    stride      times that step, for a matrix with a metric: most of it lies in directions that other inputs do not use
+    metric      of some matrices: what their gradients are multiplied by from the right, and their steps
+    writes      the layer whose output a tensor moves, where that is not its own (see optimizers.reach)
     examiner    watches rows that are held out, and may end the fit early
     seconds     make only as many updates as fit into this time
     checkpoint  keeps the state; if it holds one, the fit goes on from there to the same bits
@@ -216,11 +158,13 @@ def fit(
         else weight.detach().to(home, torch.float32, copy=True)
         for name, weight in weights.items()
     }
-    groups: dict[float, list[Tensor]] = {}
-    for name, master in masters.items():
-        rate = WIDTH_RATE * (stride if metric and name in metric else 1) / (fan_in(master) * len(masters) ** 0.5)
-        groups.setdefault(lr or rate, []).append(master)
-    steps = OPTIMIZERS[optimizer]([{"params": group} for group in groups.values()])
+    metric, rates = metric or {}, torch.zeros(0)
+    roots: dict[int, Tensor] = {}  # many layers have one
+    for m in metric.values():
+        if id(m.root) not in roots:
+            roots[id(m.root)] = torch.linalg.inv(m.root).to(next(iter(masters.values())))
+    whiten = {name: roots[id(m.root)] for name, m in metric.items()}
+    steps = OPTIMIZERS[optimizer]([{"params": [m], "root": whiten.get(name)} for name, m in masters.items()])
     # float16 gradients underflow; neither optimizer cares about the scale of a loss.
     scale = 2.0**12 if any(weight.dtype == torch.float16 for weight in weights.values()) else 1.0
     losses: list[float] = []
@@ -229,7 +173,7 @@ def fit(
     def state() -> dict[str, Tensor]:
         curve = examiner.curve if examiner else []
         numbers = {"losses": torch.tensor(losses).double(), "curve": torch.tensor(curve).double()}
-        numbers |= {"last": torch.tensor(last), "rows": torch.tensor(portions.size)}
+        numbers |= {"last": torch.tensor(last), "rates": rates, "rows": torch.tensor(portions.size)}
         return {**{f"weight.{name}": master for name, master in masters.items()}, **flat(steps), **numbers}
 
     if checkpoint and (kept := checkpoint.load()):
@@ -237,7 +181,7 @@ def fit(
             masters[name].data.copy_(kept[f"weight.{name}"])
             parameter.data.copy_(masters[name])
         restore(steps, kept)
-        losses, last = kept["losses"].tolist(), int(kept["last"])
+        losses, last, rates = kept["losses"].tolist(), int(kept["last"]), kept["rates"]
         if examiner:
             examiner.curve = [tuple(point) for point in kept["curve"].tolist()]
         portions.size = min(portions.size, int(kept["rows"]))  # the same portions, to the same bits
@@ -247,18 +191,22 @@ def fit(
     def summed(value: Tensor) -> Tensor:
         return value if everyone.num_processes == 1 else reduce(value, "sum")
 
+    def mine(now: Lesson, start: int, stop: int) -> tuple[Call, Tensor]:
+        """Of this process's rows those from start to stop, and their weights."""
+        index, n = everyone.process_index, everyone.num_processes
+        share = slice(index + n * start, n * stop, n)
+        if not len(now.weight[share]):  # a denoiser that is spread over processes is asked by all of them
+            return pick(now.call, slice(0, 1)), now.weight[:1] * 0
+        return pick(now.call, share), now.weight[share]
+
     def gradient(now: Lesson, size: int) -> Tensor:
         """Leave the gradients of this process's rows, times `scale`, in the masters, so many rows at once; the loss."""
         for name, parameter in weights.items():
             parameter.grad = masters[name].grad = None
         found: list[Tensor] = []
-        index, n = everyone.process_index, everyone.num_processes
-        rows = -(-len(now.weight) // n)
+        rows = -(-len(now.weight) // everyone.num_processes)
         for start in range(0, rows, size):
-            share = slice(index + n * start, n * min(start + size, rows), n)
-            part, weight = pick(now.call, share), now.weight[share]
-            if not len(weight):  # a denoiser that is spread over processes is asked by all of them
-                part, weight = pick(now.call, slice(0, 1)), now.weight[:1] * 0
+            part, weight = mine(now, start, min(start + size, rows))
             loss = (weight * error(denoiser, part)).sum()
             (loss * scale).backward()  # type: ignore[no-untyped-call]
             found.append(loss.detach())
@@ -274,6 +222,7 @@ def fit(
         room.measure()
     first, started = len(losses), time.monotonic()
     pace = _pace(schedule, last)
+    watch("fit", first, last)
     for update in range(first, updates):
         if seconds and last == updates and update == first + 3:  # three tell how long one takes, in one process for all
             fit_in = first + max(3, int(3 * seconds / (time.monotonic() - started)))
@@ -284,13 +233,15 @@ def fit(
         looked = bool(examiner and examiner.curve and examiner.curve[-1][0] == update)  # before it was interrupted
         if examiner and update % examiner.every == 0 and not looked and examiner(denoiser, update, portions):
             break
-        for group, rate in zip(steps.param_groups, groups, strict=True):
-            group["lr"] = rate * pace(update)
         now = lesson(update)
+        if not len(rates):
+            rates = _rates(denoiser, weights, mine(now, 0, len(now.weight))[0], lr, optimizer, metric, writes, summed)
+        for group, rate in zip(steps.param_groups, rates.tolist(), strict=True):
+            group |= {"rate": rate, "lr": rate * pace(update)}
         total = float(summed(portions.whole(partial(gradient, now), -(-len(now.weight) // everyone.num_processes))))
         if not math.isfinite(total) or total > EXPLODED * max(losses[:10], default=total) > 0:
             raise FloatingPointError(
-                f"the loss is {total:g} after {update} updates: try a lower lr than {max(groups):g}"
+                f"the loss is {total:g} after {update} updates: try a lower lr than {lr or RATE:g}"
             )
         if checkpoint and update % window == 0 and everyone.is_main_process:
             checkpoint.offer(state)
@@ -300,9 +251,8 @@ def fit(
                 torch.zeros_like(master) if master.grad is None else master.grad / scale if scale > 1 else master.grad
             )
             grad = summed(grad)
-            if metric and name in metric:
-                grad = (grad.to(metric[name].device) @ metric[name]).to(grad.device)
-            master.grad = grad
+            spares = name in metric and optimizer != "matrix-adam"  # which multiplies by itself
+            master.grad = grad @ whiten[name].T @ whiten[name] if spares else grad
         steps.step()
         for name, parameter in weights.items():
             parameter.grad = masters[name].grad = None
@@ -312,6 +262,28 @@ def fit(
     if examiner and examiner.curve[-1][0] != len(losses):
         examiner(denoiser, len(losses), portions)
     return losses
+
+
+def _rates(
+    denoiser: nn.Module,
+    weights: Mapping[str, nn.Parameter],
+    call: Call,
+    lr: float | None,
+    optimizer: str,
+    metric: Mapping[str, Metric],
+    writes: Mapping[str, nn.Module] | None,
+    summed: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """How far each tensor moves in one update at most, (tensors,), in its optimizer's units."""
+    if lr and optimizer != "matrix-adam":
+        return torch.full((len(weights),), lr).double()
+    known = {name: (lr or m.rate) * m.usual for name, m in metric.items() if optimizer == "matrix-adam"}
+    others = {name: weight for name, weight in weights.items() if name not in known}
+    if others:
+        moved = reach(denoiser, others, call, writes, summed)
+        known |= {name: (lr or RATE) * step for name, step in moved.items()}
+    rates: Tensor = torch.tensor([known[name] for name in weights]).double() / len(weights) ** 0.5
+    return rates
 
 
 def _pace(schedule: str, updates: int) -> Callable[[int], float]:

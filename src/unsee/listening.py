@@ -9,34 +9,39 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from unsee.calls import named, stacked
+from unsee.calls import Call, named, replay, stacked
+from unsee.layers import stored_whole
 from unsee.memory import Portions, spread
-from unsee.pipelines import denoiser, unguided
-from unsee.recorder import conditions, run
+from unsee.pipelines import denoiser, full, unguided
+from unsee.recorder import Watch, conditions, quiet, run
 
 
-def second_moments(pipe: Any, prompts: Sequence[str], layers: Sequence[str], *, batch: int = 64) -> dict[str, Tensor]:
-    """E[x x^T] of the inputs x of linear layers of the denoiser, over all tokens of all prompts.
+def second_moments(
+    pipe: Any, prompts: Sequence[str], layers: Sequence[str], *, batch: int = 64, watch: Watch = quiet
+) -> dict[str, Tensor]:
+    """E[x x^T], float64, of the inputs x of linear layers of the denoiser, over all tokens of all prompts.
 
     layers  names of modules; the result has a (features, features) matrix for each, shared where they read one tensor
     Costs at most one unguided denoiser call for each prompt, and none where the layers read an argument of it.
     """
     sums: dict[str, Tensor] = {}
     counts: Counter[str] = Counter()
-    together = _together(pipe, prompts[0], layers)
 
     def moments(rows: slice) -> dict[str, tuple[Tensor, int]]:
         found: dict[str, tuple[Tensor, int]] = {}
 
-        def add(name: str, x: Tensor) -> None:
-            x = x.flatten(0, -2).float()
+        def add(name: str, x: Tensor, read: Tensor) -> None:
+            x = x[read].double()  # what is inverted must be known to more than float32 sums to
             found[name] = (x.T @ x, x.shape[0])
 
         _overhear(pipe, prompts[rows], together, add)
+        watch("prompts", rows.stop, len(prompts))
         return found
 
+    watch("prompts", 0, len(prompts))
+    together = _together(pipe, prompts[0], layers)
     for part in _portions(pipe, batch).each(moments, len(prompts)):
         for name, (moment, count) in part.items():
             sums[name] = sums.get(name, 0) + moment
@@ -49,13 +54,64 @@ def _portions(pipe: Any, batch: int) -> Portions:
     return Portions(batch, "prompts", "load the text encoders in fewer bits", fixed=spread(pipe))
 
 
+@torch.no_grad()
+def met(pipe: Any, moments: Mapping[str, Tensor], calls: Sequence[Call]) -> dict[str, Tensor]:
+    """Second moments that `second_moments` found, and what recorded calls have of them at all their times.
+
+    Layers behind the first ones may read text that depends on the time and on the picture: half of such a moment is
+    then of what they read in these calls. What layers read of arguments is the same at all times, and stays as it is.
+    """
+    sources = _together(pipe, "", list(moments)).values()
+    changing = [layer for source in sources if not source.argument for layer in source.layers]
+    if not (changing and calls):
+        return dict(moments)
+    _, net = denoiser(pipe)
+    found: dict[str, Tensor] = {}
+    counts: Counter[str] = Counter()
+    for call in calls:
+        masks = _masks(call.arguments)
+
+        def add(layer: str, x: Tensor, masks: Sequence[Tensor] = masks) -> None:
+            x = x[_read(x, masks)].double()
+            found[layer] = found.get(layer, 0) + x.T @ x
+            counts[layer] += len(x)
+
+        handles = [
+            net.get_submodule(layer).register_forward_pre_hook(lambda _, args, layer=layer: add(layer, args[0]))
+            for layer in changing
+        ]
+        try:
+            replay(net, call)
+        finally:
+            for handle in handles:
+                handle.remove()
+    return {**moments, **{layer: (moments[layer] + found[layer] / counts[layer]) / 2 for layer in changing}}
+
+
+def _masks(arguments: Mapping[str, Any]) -> list[Tensor]:
+    return [value for name, value in arguments.items() if "mask" in name and isinstance(value, Tensor)]
+
+
+def _read(x: Tensor, masks: Sequence[Tensor]) -> Tensor:
+    """Which tokens of x (..., features) no mask hides; an additive mask is 0 where one reads."""
+    mask = next((mask for mask in masks if mask.shape == x.shape[:-1]), torch.ones(x.shape[:-1]))
+    return (mask == mask.max()).to(x.device)
+
+
 def inputs(pipe: Any, prompts: Sequence[str], layers: Sequence[str]) -> dict[str, Tensor]:
-    """The inputs (B, ..., features) of layers of the denoiser in one unguided call for B prompts, all at one latent."""
+    """The inputs (B, ..., features) of layers of the denoiser in one unguided call for B prompts, all at one latent.
+
+    Padding that a mask hides is zero.
+    """
     together = _together(pipe, prompts[0], layers)
 
     def hear(rows: slice) -> dict[str, Tensor]:
         heard: dict[str, Tensor] = {}
-        _overhear(pipe, prompts[rows], together, heard.__setitem__, seeds=[0] * len(prompts[rows]))
+
+        def add(name: str, x: Tensor, read: Tensor) -> None:
+            heard[name] = torch.where(read[..., None], x, 0)
+
+        _overhear(pipe, prompts[rows], together, add, seeds=[0] * len(prompts[rows]))
         return heard
 
     parts = list(_portions(pipe, len(prompts)).each(hear, len(prompts)))
@@ -63,17 +119,40 @@ def inputs(pipe: Any, prompts: Sequence[str], layers: Sequence[str]) -> dict[str
     return {name: heard[first] for first, source in together.items() for name in source.layers}
 
 
-def means(pipe: Any, prompts: Sequence[str], layer: str, *, batch: int = 64) -> Tensor:
-    """The inputs of a layer of the denoiser for B prompts, each a mean over all tokens: (B, features)."""
-    together = _together(pipe, prompts[0], [layer])
+def means(
+    pipe: Any, prompts: Sequence[str], layers: Sequence[str], *, batch: int = 64, watch: Watch = quiet
+) -> dict[str, Tensor]:
+    """The inputs of layers of the denoiser for B prompts, each a mean over all tokens: (B, features) for each layer."""
+    watch("words", 0, len(prompts))
+    together = _together(pipe, prompts[0], layers)
 
-    def hear(rows: slice) -> Tensor:
-        heard: list[Tensor] = []
+    def hear(rows: slice) -> dict[str, Tensor]:
+        heard: dict[str, Tensor] = {}
         n = len(prompts[rows])
-        _overhear(pipe, prompts[rows], together, lambda _, x: heard.append(x), seeds=[0] * n)
-        return heard[0].reshape(n, -1, heard[0].shape[-1]).float().mean(1)
 
-    return torch.cat(list(_portions(pipe, batch).each(hear, len(prompts))))
+        def add(name: str, x: Tensor, read: Tensor) -> None:
+            x, weight = x.reshape(n, -1, x.shape[-1]).float(), read.reshape(n, -1, 1).float()
+            heard[name] = (x * weight).sum(1) / weight.sum(1).clamp(min=1)
+
+        _overhear(pipe, prompts[rows], together, add, seeds=[0] * n)
+        watch("words", rows.stop, len(prompts))
+        return heard
+
+    parts = list(_portions(pipe, batch).each(hear, len(prompts)))
+    found = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    return {name: found[first] for first, source in together.items() for name in source.layers}
+
+
+@torch.no_grad()
+def written(denoiser: nn.Module, layer: str, x: Tensor) -> Tensor:
+    """W x, float32, of a linear layer of the denoiser, whatever W is stored as; x: (..., features)."""
+    module = denoiser.get_submodule(layer)
+    weight = module.weight
+    if isinstance(weight, nn.Parameter) and stored_whole(weight):
+        return nn.functional.linear(x.float(), full(weight).float())
+    x = x.to(getattr(denoiser, "dtype", x.dtype))
+    result: Tensor = module(x) - module(torch.zeros_like(x[..., :1, :]))
+    return result.float()
 
 
 @dataclass(frozen=True)
@@ -91,7 +170,7 @@ def _together(pipe: Any, prompt: str, layers: Sequence[str]) -> dict[str, _Sourc
     given: dict[str, Any] = {}
     handle = net.register_forward_pre_hook(lambda *call: given.update(named(*call)), with_kwargs=True)
     try:
-        _overhear(pipe, [prompt], {name: _Source() for name in layers}, heard.__setitem__)
+        _overhear(pipe, [prompt], {name: _Source() for name in layers}, lambda name, x, _: heard.update({name: x}))
     finally:
         handle.remove()
     arguments = {_where(value): name for name, value in given.items() if isinstance(value, Tensor)}
@@ -109,24 +188,27 @@ def _overhear(
     pipe: Any,
     prompts: Sequence[str],
     layers: Mapping[str, _Source],
-    hear: Callable[[str, Tensor], None],
+    hear: Callable[[str, Tensor, Tensor], None],
     seeds: Sequence[int] | None = None,
 ) -> None:
     """Make the first denoiser call of unguided runs, until `hear` has got each layer's name and input.
 
-    Where all of them read arguments of the call, the denoiser computes nothing.
+    With them comes which tokens are read: those that no mask hides, all but features of the input's shape. Where all
+    layers read arguments of the call, the denoiser computes nothing.
     """
     _, net = denoiser(pipe)
     silent = set(layers)
+    masks: list[Tensor] = []
 
     def listen(name: str, x: Tensor) -> None:
-        hear(name, x.detach())
+        hear(name, x.detach(), _read(x, masks))
         silent.discard(name)
         if not silent:
             raise _Heard
 
     def asked(*call: Any) -> None:
         arguments = named(*call)
+        masks.extend(_masks(arguments))
         for name, source in layers.items():
             if source.argument:
                 listen(name, arguments[source.argument])

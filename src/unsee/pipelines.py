@@ -20,7 +20,7 @@ from accelerate.hooks import AlignDevicesHook, CpuOffload
 from accelerate.utils import parse_flag_from_env
 from diffusers import DiffusionPipeline
 from diffusers.loaders.single_file_utils import SingleFileComponentError, fetch_diffusers_config
-from huggingface_hub import metadata_load, try_to_load_from_cache
+from huggingface_hub import hf_hub_download, metadata_load, try_to_load_from_cache
 from PIL import Image
 from pydantic_core import to_jsonable_python
 from safetensors.torch import load_file
@@ -29,6 +29,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from unsee.borrow import borrowed, checkers
 from unsee.encoding import each_text_once
 from unsee.errors import InputError, unknown
 from unsee.lora import factors, loaded, read_tensors
@@ -114,6 +115,7 @@ def load(
 
     Only safetensors are read. On a CPU, convolutions are laid out channels-last, which is several times faster there.
     Under `accelerate launch --use_fsdp` the denoiser is spread over all processes.
+    The pipeline has no progress bar, and no safety checker or watermarker: `left_out` says which the model has.
     Raises InputError when the model cannot be found or is no pipeline.
     """
     path, parts = folder(model), source(model)
@@ -122,27 +124,21 @@ def load(
     device = torch.device(device) if device is not None else processes().device
     device = torch.device("cpu") if device.type == "cpu" else device  # accelerate counts them: cpu:0
     dtype = dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
-    options: dict[str, Any] = {}
-    if path and "safety_checker" in json.loads((path / "model_index.json").read_text()):
-        # Its verdict would black out pictures and so be counted as erasing; evaluation must see what the model draws.
-        options = {"safety_checker": None, "requires_safety_checker": False}
-    # The bundled model loads in a second, and bars that only flash hide what is said; others keep theirs.
-    for library in (diffusers.utils.logging, transformers.utils.logging):
-        (library.disable_progress_bar if path == MINI else library.enable_progress_bar)()
     try:
-        if file is not None:
-            pipe: Any = _from_file(file, parts.version, dtype)
-        else:
-            pipe = DiffusionPipeline.from_pretrained(  # type: ignore[no-untyped-call]
-                path or parts.base,
-                dtype=dtype,
-                use_safetensors=True,
-                revision=revision,
-                trust_remote_code=trust_remote_code,
-                **options,
-            )
-        for lora in parts.loras:
-            _put_on(pipe, Path(lora).expanduser())
+        with loading(path or parts.base):
+            if file is not None:
+                pipe: Any = _from_file(file, parts.version, dtype)
+            else:
+                pipe = DiffusionPipeline.from_pretrained(  # type: ignore[no-untyped-call]
+                    path or parts.base,
+                    dtype=dtype,
+                    use_safetensors=True,
+                    revision=revision,
+                    trust_remote_code=trust_remote_code,
+                    **_without_checkers(_index(path or parts.base, revision)),
+                )
+            for lora in parts.loras:
+                _put_on(pipe, Path(lora).expanduser())
     except (OSError, ValueError, SingleFileComponentError) as error:
         raise InputError(f"cannot load {model!r}: {' '.join(str(error).split())[:300]}") from error
     at = commit(parts.base, revision) if path is None and file is None else None
@@ -161,6 +157,55 @@ def load(
             if device.type == "cpu" and not isinstance(part, FSDPModule):
                 channels_last(part)
     return pipe
+
+
+@contextmanager
+def loading(place: str | Path) -> Iterator[None]:
+    """Within the context libraries show bars, but not for what is bundled, which loads in a second."""
+    bundled = MINI in (Path(place), *Path(place).parents)
+    libraries = (diffusers.utils.logging, transformers.utils.logging) if bundled else ()
+    shown = [library for library in libraries if library.is_progress_bar_enabled()]
+    for library in shown:
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for library in shown:
+            library.enable_progress_bar()
+
+
+def left_out(model: str, revision: str | None = None) -> tuple[str, ...]:
+    """The checkers that a model has and that `load` leaves out: "safety_checker", "watermarker"."""
+    path, parts = folder(model), source(model)
+    place = path or (parts.version if Path(parts.base).is_file() else parts.base)
+    if place is None:
+        return ()
+    place = MINI if place == "mini" else place
+    version = revision or (parts.version if path is None and place == parts.base else None)
+    try:
+        return _checkers(_index(place, version))
+    except (OSError, ValueError):
+        return ()
+
+
+def _index(place: str | Path, revision: str | None = None) -> dict[str, Any]:
+    """What the model_index.json of a folder or of a hub id says: a pipeline's class and its parts."""
+    path = Path(place) / "model_index.json"
+    path = path if path.is_file() else Path(hf_hub_download(str(place), path.name, revision=revision))
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def _checkers(index: dict[str, Any]) -> tuple[str, ...]:
+    """The checkers that a model_index.json names and that its pipeline can do without."""
+    named = (name for name in checkers(getattr(diffusers, str(index.get("_class_name")), object)) if index.get(name))
+    return tuple(name for name in named if index[name][0] is not None)
+
+
+def _without_checkers(index: dict[str, Any]) -> dict[str, Any]:
+    """The options of loading that leave them out."""
+    found: dict[str, Any] = dict.fromkeys(_checkers(index))
+    return {**found, "requires_safety_checker": False} if "safety_checker" in found else found
 
 
 def channels_last(part: nn.Module) -> None:
@@ -211,10 +256,9 @@ def _from_file(file: Path, layout: str | None, dtype: torch.dtype) -> Any:
     if place is None:
         guessed: Any = fetch_diffusers_config(load_file(file))  # type: ignore[no-untyped-call]
         place = guessed["pretrained_model_name_or_path"]
-    index: dict[str, Any] = DiffusionPipeline.load_config(str(place))
+    index = _index(place)
     kind = getattr(diffusers, index["_class_name"])
-    without = {"safety_checker": None, "requires_safety_checker": False} if "safety_checker" in index else {}
-    return kind.from_single_file(str(file), config=str(place), dtype=dtype, **without)
+    return kind.from_single_file(str(file), config=str(place), dtype=dtype, **_without_checkers(index))
 
 
 def _put_on(pipe: Any, lora: Path) -> None:
@@ -299,11 +343,15 @@ def denoiser(pipe: Any) -> tuple[str, nn.Module]:
 @contextmanager
 def focused(pipe: Any, key: str) -> Iterator[nn.Module]:
     """Within the context `denoiser` is the one of that name, which it yields, and runs are recorded at its steps."""
+    before = vars(pipe).get("unsee_denoiser")
     pipe.unsee_denoiser = key
     try:
         yield denoiser(pipe)[1]
     finally:
-        del pipe.unsee_denoiser
+        if before is None:
+            del pipe.unsee_denoiser
+        else:
+            pipe.unsee_denoiser = before
 
 
 def _moved_by(module: nn.Module) -> str | None:
@@ -357,12 +405,12 @@ def said_options(pipe: Any) -> dict[str, Any]:
 def draw(pipe: Any, prompts: Sequence[str], seeds: Sequence[int], steps: int, **options: Any) -> Any:
     """What a pipeline returns for prompts and seeds, B of each, and other options of its call.
 
-    A text for one prompt (negative_prompt) goes to each of them. Raises InputError, in one line, for what the pipeline
-    does not take.
+    A text for one prompt (negative_prompt) goes to each of them. The pipeline is `borrowed`: no checker blacks pictures
+    out. Raises InputError, in one line, for what the pipeline does not take.
     """
     each = {key: [value] * len(prompts) for key, value in options.items() if "prompt" in key and isinstance(value, str)}
     try:
-        with each_text_once(pipe):
+        with borrowed(pipe), each_text_once(pipe):
             return pipe(
                 prompt=list(prompts),
                 generator=[torch.Generator().manual_seed(seed) for seed in seeds],

@@ -69,6 +69,7 @@ def record(
     batches = [slice(start, start + batch) for start in range(0, len(prompts), batch)]
     mine = share(batches)
     recorded: list[list[Call]] = []
+    watch("record", 0, len(mine) * length)
     with _scheduler(pipe, sampler):
         first = conditions(pipe, prompts[:1], seeds=seeds[:1], steps=steps)
         twin = _image_to_image(pipe) if image else None

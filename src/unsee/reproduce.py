@@ -32,6 +32,7 @@ from unsee.evaluate.suites.implicit import PARTS
 from unsee.evaluate.suites.table import from_csv
 from unsee.methods.esd import ESD
 from unsee.recorder import Watch, quiet
+from unsee.whole import Warn, warned
 
 MODEL = "CompVis/stable-diffusion-v1-4"
 KINDS = {"objects": "objects", "styles": "clip", "nudity": "nudity"}
@@ -106,6 +107,7 @@ def reproduce(
     guidance_scale: float | None = 7.5,
     command: str = "",
     watch: Watch = quiet,
+    warn: Warn = warned,
 ) -> Reproduction:
     """Erase, draw and count as the paper did. Edits stay in `folder`: an interrupted reproduction goes on.
 
@@ -157,7 +159,8 @@ def reproduce(
     def remarks(found: Evaluation) -> list[str]:
         return told(found).sentences()
 
-    return told(evaluation.evaluate(bench, folder, cache, command=command, remarks=remarks, watch=watch))
+    options: dict[str, Any] = {"command": command, "remarks": remarks, "watch": watch, "warn": warn}
+    return told(evaluation.evaluate(bench, folder, cache, **options))
 
 
 def _told(name: str, erased: Sequence[str], settings: dict[str, Any], found: Evaluation) -> Reproduction:

@@ -1,18 +1,14 @@
-"""What the commands share: options, KEY=VALUE pairs, progress bars, and text that a terminal may show."""
+"""What the commands share: options, KEY=VALUE pairs, and text that a terminal may show."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+import shlex
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from unsee.errors import InputError
-
-if TYPE_CHECKING:
-    from unsee.recorder import Watch
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Seed = Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="Of everything random.")]
@@ -40,49 +36,11 @@ def pairs(texts: list[str] | None, option: str) -> dict[str, Any]:
     return found
 
 
-@contextmanager
-def bars() -> Iterator[Watch]:
-    """Progress bars with the time that is left, one for each stage; on stderr, so that results can be piped."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description:<8}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("passed"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    progress = Progress(*columns, console=Console(stderr=True, quiet=not speaks()))
-    tasks: dict[str, Any] = {}
-
-    def watch(stage: str, done: int, total: int) -> None:
-        if stage not in tasks:
-            progress.start()
-            tasks[stage] = progress.add_task(stage, total=total)
-        progress.update(tasks[stage], completed=done, total=total)
-
-    try:
-        yield watch
-    finally:
-        if tasks:
-            progress.stop()
-
-
-def speaks() -> bool:
-    """Whether this is the one of many processes that prints."""
-    return os.environ.get("RANK", "0") == "0"
-
-
 def plain(text: str) -> str:
     """Without control characters: a card or a prompt may come from anywhere, and a terminal obeys them."""
     return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def shell(*words: str | Path) -> str:
+    """A command of unsee as it can be typed into a shell."""
+    return plain(shlex.join(["unsee", *map(str, words)]))

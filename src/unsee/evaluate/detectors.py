@@ -24,6 +24,7 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelFor
 from unsee.errors import InputError
 from unsee.evaluate import nudity
 from unsee.evaluate.distance import Distance, lpips
+from unsee.pipelines import loading
 from unsee.recorder import Watch, quiet
 
 NOTHING = "none of these"
@@ -186,6 +187,11 @@ def load_detector(source: str | Path, kind: str = "objects", words: Sequence[str
 
 @cache  # many evaluations of one process look with the same judge
 def _load(source: str) -> Detector | Clip:
+    with loading(source):
+        return _read(source)
+
+
+def _read(source: str) -> Detector | Clip:
     try:
         config = AutoConfig.from_pretrained(source)
         # transformers would put an untrained classifier on top of a model that only compares texts with pictures.

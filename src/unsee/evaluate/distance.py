@@ -1,4 +1,4 @@
-"""How far two pictures are from each other, as a network sees them."""
+"""How far two pictures are from each other: by pixel, and as a network sees them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,15 @@ from torch.nn.functional import normalize
 from unsee.errors import InputError, unknown
 
 NETS = ("alex", "vgg", "squeeze")
+
+
+def grey_levels(one: Image, two: Image) -> float:
+    """Mean absolute difference of two pictures of one size over pixels and the channels R, G, B: 0 to 255.
+
+    Not of their luminance: a red thing that turns into a green one as bright would be no change.
+    """
+    a, b = (np.asarray(picture.convert("RGB"), np.float32) for picture in (one, two))
+    return float(np.abs(a - b).mean())
 
 
 @dataclass(frozen=True)

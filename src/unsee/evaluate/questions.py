@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from PIL.Image import Image
 from torch import Tensor
@@ -19,6 +18,7 @@ from torch import Tensor
 from unsee.calls import Call
 from unsee.concepts import Concept
 from unsee.evaluate.detectors import Detector, Judge
+from unsee.evaluate.distance import grey_levels
 from unsee.evaluate.render import Shot
 from unsee.evaluate.statistics import Score, mean, rate
 from unsee.recorder import conditions
@@ -54,7 +54,7 @@ class Row:
     """A question's answers.
 
     before, after  the share of pictures that show what was asked; None if there was no judge
-    changed        how far pictures of one seed differ, mean absolute difference in grey levels, 0 to 255
+    changed        how far pictures of one seed differ, see distance.grey_levels
     """
 
     question: Question
@@ -137,12 +137,8 @@ def answer(
         found = judge([pictures[shot] for shot in question.shots])
         return rate([label == wanted for label, wanted in zip(found, question.labels, strict=True)])
 
-    changed = [float(np.abs(_grey(after[shot]) - _grey(before[shot])).mean()) for shot in question.shots]
+    changed = [grey_levels(before[shot], after[shot]) for shot in question.shots]
     return Row(question, share(before), share(after), mean(changed))
-
-
-def _grey(picture: Image) -> np.ndarray[Any, np.dtype[np.float32]]:
-    return np.asarray(picture.convert("L"), np.float32)
 
 
 def spread(items: Sequence[T], count: int) -> list[T]:

@@ -92,7 +92,8 @@ class Evaluation:
     schema      the version of this layout
     command     that makes it again
     model       name, and hash over all weights
-    sampling    steps and guidance_scale of the pictures, and `call`, other options of the pipeline's calls
+    sampling    steps and guidance_scale of the pictures, `call`, other options of the pipeline's calls, and `left_out`,
+                checkers of the model without which they were drawn, where there are any
     n, seed     pictures for each row, and the first one's seed
     judges      by kind, where they were loaded from
     """

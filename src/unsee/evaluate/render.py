@@ -57,6 +57,7 @@ def render(
     """
     todo = list(dict.fromkeys(shots))
     pictures: dict[Shot, Image] = {}
+    watch("render", 0, len(todo))
     for drawn in batches(pipe, todo, sampling, batch):
         pictures.update(drawn)
         watch("render", min(len(pictures) * processes().num_processes, len(todo)), len(todo))  # others are as far

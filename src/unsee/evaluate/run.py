@@ -87,6 +87,7 @@ def run(
     answers: list[Answer] = []
     figures: list[Figure] = []
     jobs = [(suite, column) for suite in suites if suite.name in asked for column in columns]
+    watch("score", 0, len(jobs))
     for done, (suite, column) in enumerate(jobs, start=1):
         try:
             for found in suite.score(world, asked[suite.name], column, look):

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import wraps
 from typing import Any, TypeVar, cast
 
+from unsee.borrow import borrowed
 from unsee.checkpoint import Checkpoint
 from unsee.edit import Edit
 from unsee.pipelines import base_hash, denoisers, focused
@@ -18,10 +19,15 @@ def each_denoiser(make: Make) -> Make:
     """Of a method's call, which edits what `pipelines.denoiser` gives, one that edits all denoisers of a pipeline.
 
     What comes of two is one edit. The points of its curve are the means of theirs; each fit keeps a state of its own.
+    The pipeline is `borrowed`: frozen, in eval mode and quiet for the time, and afterwards what it was.
     """
 
     @wraps(make)
     def make_all(self: Any, pipe: Any, concepts: Any, *, checkpoint: Checkpoint | None = None, **options: Any) -> Edit:
+        with borrowed(pipe):
+            return made(self, pipe, concepts, checkpoint, options)
+
+    def made(self: Any, pipe: Any, concepts: Any, checkpoint: Checkpoint | None, options: dict[str, Any]) -> Edit:
         keys = list(denoisers(pipe))
         if len(keys) == 1:
             return make(self, pipe, concepts, checkpoint=checkpoint, **options)

@@ -28,7 +28,7 @@ Departures from the paper
 - Where a matrix reads the prompt, it starts at what UCE solves for (uce.optimum), which is near and costs no updates;
   `start = "base"` leaves it out.
 - Its gradient is taken in the metric of other words' texts, random ones and those that must stay, so that it moves what
-  only the concept says (fit.sparing; `spared = 0` leaves it out).
+  only the concept says, and a step is measured by what it does to them (optimizers.py; `spared = 0` leaves it out).
 - The weights that change read the text only (ESD-x-strict, from the authors' code); the paper's ESD-x is "cross".
 - The sampler is the pipeline's own, with 6 steps; the paper's is DDIM with 50. Guidance 3 is from their code.
 `ESD.presets["paper"]` takes all of these back.
@@ -57,9 +57,9 @@ from unsee.checkpoint import Checkpoint
 from unsee.concepts import Concept
 from unsee.edit import Edit, LowRank
 from unsee.errors import InputError, unknown
-from unsee.fit import Examiner, Lesson, fit, sparing, trainable
+from unsee.fit import Examiner, Lesson, fit, trainable
 from unsee.layers import entrance, reads_text, select, stored_whole, swapped
-from unsee.listening import second_moments
+from unsee.listening import inputs, met, second_moments
 from unsee.methods.each import each_denoiser
 from unsee.methods.settings import (
     NEUTRAL,
@@ -77,6 +77,7 @@ from unsee.methods.settings import (
     staying,
 )
 from unsee.methods.uce import optimum
+from unsee.optimizers import Metric, metrics
 from unsee.pipelines import denoiser, denoisers, fingerprint, name, picture, said_options
 from unsee.recorder import Watch, conditions, quiet, record
 from unsee.room import Room
@@ -91,9 +92,11 @@ def steer(start: Tensor, c: Tensor, u: Tensor, eta: float) -> Tensor:
 Start = Literal["closed-form", "base"]
 UPDATES: dict[Start, int] = {"closed-form": 12, "base": 140}
 RUNS: dict[Start, int] = {"closed-form": 8, "base": 64}
-STRIDES: dict[Start, float] = {"closed-form": 8.0, "base": 20.0}
-"""What a fit gets by where it starts, and how far a matrix that spares other texts goes in an update (see fit.fit): a
-closed form is near already. docs/LOG.md has what led to them."""
+RATES: dict[Start, float] = {"closed-form": 0.022, "base": 0.055}
+"""What a fit gets by where it starts, and the share by which an update moves what a matrix that spares other texts puts
+out for them (see optimizers.Metric): a closed form is near already. All were tuned on the miniature (docs/LOG.md)."""
+SPAN = 8
+"""Prompts whose texts adapters are made of, see methods/lora.py."""
 BEYOND = 0.2
 """eta of the closed form that a fit starts at. With UCE's own, a church takes 15 of 100 castles along, and a fit brings
 few of them back; with this one it takes 6 to 9 (docs/LOG.md)."""
@@ -105,12 +108,14 @@ class Learner:
 
     weights  parameters that take gradients, by name
     metric   of some of them, see fit.fit
+    writes   the layer whose output one of them moves, where that is not its own
     teacher  a context in which the frozen model answers
     edit     (name of the denoiser, card) -> what was learned
     """
 
     weights: Mapping[str, nn.Parameter]
-    metric: Mapping[str, Tensor]
+    metric: Mapping[str, Metric]
+    writes: Mapping[str, nn.Module]
     teacher: Callable[[], AbstractContextManager[None]]
     edit: Callable[[str, Card], Edit]
 
@@ -122,7 +127,8 @@ class ESD:
     select          layer group: cross (ESD-x), cross-kv (ESD-x-strict), self, noncross (ESD-u), all
     eta             how far to steer away; 0 maps the concept to the unconditional prediction. Paper: 1
     updates         of the weights; None: UPDATES, by where they start
-    lr              how far a weight moves in one update at most; None suits each layer's width (fit.WIDTH_RATE)
+    lr              share by which an update moves a layer's output at most; None: RATES, optimizers.RATE elsewhere; of
+                    adam its own rate
     start           closed-form: matrices that read the prompt start at UCE's solution; base: at the model's own weights
     optimizer       matrix-adam or adam; see fit.fit
     schedule        of lr, a name of diffusers.optimization.get_scheduler
@@ -133,7 +139,7 @@ class ESD:
     unasked         words that must stay lose the concept, which appears with them, and it is asked for beside them
     company         random words that a name meets in each prompt of settings.COMPANY, where weights read the prompt
     spared          random words of the tokenizer whose texts are left alone where a matrix reads the prompt; 0: none
-    damping         how strictly: the smaller, the stricter; see fit.sparing
+    damping         how strictly: the smaller, the stricter; see optimizers.Metric
     guidance_scale  of the recorded runs
     steps, sampler  of the recorded runs: sampler steps; "pipeline" or the name of a diffusers scheduler
     checkpointing   compute activations again instead of keeping them: less memory, more time; None: only if not even
@@ -258,36 +264,43 @@ class ESD:
         rng = torch.Generator().manual_seed(seed)
         stay, named = staying(concepts, self.neutral), sum(len(concept.keep) for concept in concepts)
         texts = [weight.removesuffix(".weight") for weight in weights if reads_text(weight)]
-        spared = spared_words(pipe, self.spared, concepts, texts, rng)
+        doors = [layer for layer in texts if f"{layer}.weight" in entrance(net)] or texts[:1]
+        spared = spared_words(pipe, self.spared, concepts, doors, rng, watch)
         kept = (*(stay if self.keep_weight or spared else ()), *spared)
         made = (self.called, settings_of(settled), concepts, name(pipe), fingerprint(net), seed, versions(), kept)
         card = Card(*made, call=said_options(pipe))
         closed = self._closed(net, concepts)
         ways = contexts(pipe, self.templates, self.company if texts else 0, concepts, rng)
         known = known_prompts(kept, named, self.templates, ways, rng)
-        moments = second_moments(pipe, known, texts) if texts and kept else {}
-        inverse = {id(moment): moment for moment in moments.values() if spared}  # one a text, not a layer
-        inverse = {key: sparing(moment, self.damping) for key, moment in inverse.items()}
-        metric = {f"{layer}.weight": inverse[id(moment)] for layer, moment in moments.items() if spared}
+        moments = second_moments(pipe, known, texts, watch=watch) if texts and kept else {}
         names = [concept for concept in concepts if not (concept.from_ or concept.image)]
         layers = {name.removesuffix(".weight"): weights[name] for name in closed}
-        found = optimum(pipe, names, layers, moments, ways, rng, eta=BEYOND) if layers else {}
-        start = {f"{layer}.weight": delta for layer, delta in found.items()}
+        solved = optimum(pipe, names, layers, moments, ways, rng, eta=BEYOND, watch=watch) if layers else {}
+        start = {f"{layer}.weight": delta for layer, delta in solved.items()}
 
         out = self.held_out
         asked = [concept.erase for concept in concepts[:1]]
         room = Room(pipe, conditions(pipe, asked, answered=False), self.checkpointing, alone=not self.rerecord)
+        runs, most = 0 if self.rerecord else recorded, max(self.keep_runs, named) if self.keep_weight else 0
+        record_all = partial(self._erase, pipe, contexts=ways)
+        calls = [call for concept in concepts for call in record_all(concept, runs + out, rng, watch)]
+        some = stay[: most + out]
+        prompts = in_templates(self.templates, some[:named], rng)  # a user's own, as that user asks for them
+        prompts += in_templates(ways, some[named:], rng)
+        apart = min(out, max(0, len(prompts) - max(1, named)))  # words to keep are learned, all of them
+        with_word, without, beside = self._keep(pipe, prompts, concepts, rng, watch)
+        metric: dict[str, Metric] = {}
+        if moments and spared:
+            about = [
+                way.format(concept.from_ or word) for concept in concepts for word in concept.names for way in ways
+            ]
+            asks = second_moments(pipe, about, texts, watch=watch)
+            span = inputs(pipe, about[:SPAN], texts)
+            stays, asks = met(pipe, moments, with_word + without), met(pipe, asks, calls)
+            found = metrics(net, stays, asks, span, self.damping, RATES[starts])
+            metric = {f"{layer}.weight": one for layer, one in found.items()}
 
         with self._learner(net, weights, metric, start, seed) as learner, room:
-            runs, most = 0 if self.rerecord else recorded, max(self.keep_runs, named) if self.keep_weight else 0
-            record_all = partial(self._erase, pipe, contexts=ways)
-            with learner.teacher():  # the weights may be at a closed form already
-                calls = [call for concept in concepts for call in record_all(concept, runs + out, rng, watch)]
-                some = stay[: most + out]
-                prompts = in_templates(self.templates, some[:named], rng)  # a user's own, as that user asks for them
-                prompts += in_templates(ways, some[named:], rng)
-                apart = min(out, max(0, len(prompts) - max(1, named)))  # words to keep are learned, all of them
-                with_word, without, beside = self._keep(pipe, prompts, concepts, rng, watch)
             erase, erase_exam = _apart(calls, out)
             keep, keep_exam = _apart(with_word, apart)
             empty, _ = _apart(without, apart)
@@ -314,7 +327,7 @@ class ESD:
 
             fit(
                 net, learner.weights, lesson, updates=updates, lr=settled.lr, optimizer=self.optimizer,
-                schedule=self.schedule, metric=learner.metric, examiner=examiner, stride=STRIDES[starts],
+                schedule=self.schedule, metric=learner.metric, writes=learner.writes, examiner=examiner,
                 seconds=self.budget, checkpoint=checkpoint and replace(checkpoint, run=card.to_json()),
                 window=max(1, self.rerecord), room=room, watch=watch,
             )  # fmt: skip
@@ -326,7 +339,7 @@ class ESD:
         self,
         net: nn.Module,
         weights: dict[str, nn.Parameter],
-        metric: dict[str, Tensor],
+        metric: dict[str, Metric],
         start: dict[str, LowRank],
         seed: int,
     ) -> Iterator[Learner]:
@@ -335,7 +348,7 @@ class ESD:
             for name, delta in start.items():
                 weights[name].data += delta.dense(weights[name].shape).to(weights[name])
             teacher = partial(swapped, weights, frozen)
-            yield Learner(weights, metric, teacher, lambda key, card: Edit.between(key, frozen, weights, card))
+            yield Learner(weights, metric, {}, teacher, lambda key, card: Edit.between(key, frozen, weights, card))
 
     def _target(self, concept: Concept, asked: Tensor, c: Tensor, u: Tensor) -> Tensor:
         """What to answer where `asked` was: c with the concept, u with none or with its anchor."""

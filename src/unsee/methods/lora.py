@@ -30,7 +30,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import torch
 from peft import LoraConfig, LoraModel
@@ -44,13 +44,12 @@ from unsee.checkpoint import Checkpoint
 from unsee.concepts import Concept
 from unsee.edit import Edit, LowRank
 from unsee.errors import InputError
-from unsee.methods.esd import ESD, Learner, Start, steer
+from unsee.methods.esd import ESD, Learner, steer
 from unsee.methods.settings import PRESETS, Count
+from unsee.optimizers import Metric
 from unsee.recorder import Watch, quiet
 
 ADAPTER = "unsee"
-RATES: dict[Start, float] = {"closed-form": 0.0005, "base": 0.005}
-"""Steps by where a fit starts: from a closed form, larger ones bring the concept back in styles (docs/LOG.md)."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -59,7 +58,7 @@ class LoRA(ESD):
 
     rank    of each adapter
     action  erase, enhance, or swap, which needs the concept's anchor
-    lr      of both factors; None: RATES, by where they start
+    lr      share by which an update moves the output of either factor; None: ESD's, by where they start
 
     All other settings are ESD's. The defaults were tried on the miniature and on nothing larger. Of a selection, the
     linear and convolution layers are adapted.
@@ -108,9 +107,6 @@ class LoRA(ESD):
                 raise InputError(f"to swap {concept.erase!r}, say what takes its place: give an anchor")
         return super().__call__(pipe, concepts, seed=seed, watch=watch, checkpoint=checkpoint)
 
-    def settled(self, net: nn.Module, concepts: Sequence[Concept]) -> Self:
-        return replace(super().settled(net, concepts), lr=self.lr or RATES[self._starts(net, concepts)])
-
     def _target(self, concept: Concept, asked: Tensor, c: Tensor, u: Tensor) -> Tensor:
         match self.action:
             case "erase":
@@ -128,7 +124,7 @@ class LoRA(ESD):
         self,
         net: nn.Module,
         weights: dict[str, nn.Parameter],
-        metric: dict[str, Tensor],
+        metric: dict[str, Metric],
         start: dict[str, LowRank],
         seed: int,
     ) -> Iterator[Learner]:
@@ -136,13 +132,9 @@ class LoRA(ESD):
         with _adapters(net, [name.removesuffix(".weight") for name in weights], self.rank, seed) as layers:
             down = {name: layers[name.removesuffix(".weight")].lora_A[ADAPTER].weight for name in weights}
             up = {name: layers[name.removesuffix(".weight")].lora_B[ADAPTER].weight for name in weights}
-            for name, inverse in metric.items():
-                down[name].data.copy_(down[name].data @ (self.damping * inverse.to(down[name])))
-            for name, delta in start.items():
-                u, s, v = delta.svd()
-                rank = min(self.rank, len(s))
-                up[name].data[:, :rank] = u[:, :rank] * s[:rank].sqrt()
-                down[name].data[:rank] = s[:rank, None].sqrt() * v[:rank]
+            for name in weights:
+                if name in start or name in metric:
+                    _start(up[name], down[name], start.get(name), metric.get(name), seed)
 
             @contextmanager
             def teacher() -> Iterator[None]:
@@ -158,12 +150,38 @@ class LoRA(ESD):
                 factors = {name: (up[name].detach().float(), down[name].detach().float()) for name in weights}
                 return Edit({f"{key}.{n}": LowRank(b.flatten(1), a.flatten(1)) for n, (b, a) in factors.items()}, card)
 
+            # The rows of A put out numbers of unit size on what M weighs, so B reads those.
+            steps = {f"{name}.down": replace(m, usual=1.0) for name, m in metric.items()}
+            steps |= {f"{n}.up": replace(m, root=torch.eye(up[n].shape[1]).double()) for n, m in metric.items()}
             yield Learner(
                 {f"{n}.up": up[n] for n in weights} | {f"{n}.down": down[n] for n in weights},
-                {f"{name}.down": inverse for name, inverse in metric.items()},
+                steps,
+                {f"{n}.up": layers[n.removesuffix(".weight")] for n in weights},
                 teacher,
                 edit,
             )
+
+
+@torch.no_grad()
+def _start(up: Tensor, down: Tensor, delta: LowRank | None, metric: Metric | None, seed: int) -> None:
+    """Let B A start at the nearest to `delta` that its rank can be, in the metric; what rank is left, at B = 0.
+
+    With the metric's moment R R^T, what is spared has unit size in R^-1 x, and singular values tell the nearest there.
+    The rows of A that are left are random sums of inputs that ask for the concept: these too are the same in any basis.
+    """
+    R = metric.root if metric else torch.eye(down.shape[1], dtype=torch.double)
+    rows = torch.zeros(0, len(R), dtype=torch.double)
+    if delta:
+        u, s, v = LowRank(delta.up.double(), delta.down.double() @ R).svd()
+        rank = min(len(down), len(s))
+        up[:, :rank], rows = u[:, :rank] * s[:rank], v[:rank]
+    if metric:
+        rng = torch.Generator().manual_seed(seed)
+        mixed = torch.randn(len(down) - len(rows), len(metric.span), generator=rng, dtype=torch.double) @ metric.span
+        rows = torch.cat([rows, torch.linalg.solve_triangular(R, mixed.T, upper=False).T])
+        q, r = torch.linalg.qr(rows.T)
+        rows = (q * r.diagonal().sign()).T
+    down[: len(rows)] = torch.linalg.solve_triangular(R, rows, upper=False, left=False)
 
 
 @contextmanager

@@ -11,8 +11,9 @@ from pydantic import Field
 from torch import nn
 
 from unsee.concepts import Concept
-from unsee.listening import means
-from unsee.pipelines import tokenizer, vocabulary
+from unsee.listening import means, written
+from unsee.pipelines import denoiser, tokenizer, vocabulary
+from unsee.recorder import Watch, quiet
 
 Count = Annotated[int, Field(ge=1)]
 Number = Annotated[int, Field(ge=0)]
@@ -95,17 +96,27 @@ def random_words(pipe: Any, count: int, concepts: Iterable[Concept], rng: torch.
 
 
 def spared_words(
-    pipe: Any, count: int, concepts: Sequence[Concept], layers: Sequence[str], rng: torch.Generator
+    pipe: Any,
+    count: int,
+    concepts: Sequence[Concept],
+    layers: Sequence[str],
+    rng: torch.Generator,
+    watch: Watch = quiet,
 ) -> list[str]:
     """At most so many random words, without those that the model reads as it reads a concept: its other names.
 
-    layers  of the denoiser that read the prompt; the first of them compares. Where there are none, no word is left out
+    layers  of the denoiser through which the prompt enters. Their outputs are compared, which are the same in whatever
+            basis the text is written. Where there are none, no word is left out
     """
     words, names = random_words(pipe, count, concepts, rng), [name for concept in concepts for name in concept.names]
     if not (words and layers):
         return words
-    read = means(pipe, [f"a {word}" for word in (*words, *names)], layers[0])
-    read = nn.functional.normalize(read - read[: len(words)].mean(0), dim=-1)
+    outputs = []
+    for layer, x in means(pipe, [f"a {word}" for word in (*words, *names)], layers, watch=watch).items():
+        y = written(denoiser(pipe)[1], layer, x)
+        y -= y[: len(words)].mean(0)
+        outputs.append(y / y[: len(words)].norm().clamp(min=1e-12))
+    read = nn.functional.normalize(torch.cat(outputs, -1), dim=-1)
     alike = (read[: len(words)] @ read[len(words) :].T).amax(-1) > LIKE
     return [word for word, same in zip(words, alike.tolist(), strict=True) if not same]
 

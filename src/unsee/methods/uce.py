@@ -3,32 +3,35 @@ r"""UCE: move what the model reads in the concept's name to what it reads withou
 Gandikota, Orgad, Belinkov, Materzynska, Bau: "Unified Concept Editing in Diffusion Models", WACV 2024,
 arXiv:2308.14761. For every matrix W0 through which the prompt enters (layers.entrance):
 
-    W  =  argmin  sum_i |W c_i - W0 v_i|^2  +  s E |W p - W0 p|^2  +  lambda |W - W0|^2                 (eq. 7)
+    W  =  argmin  sum_i E|W c_i - W0 v_i|^2  +  s E|W p - W0 p|^2                                       (eq. 7)
     v_i  =  a_i - eta (c_i - a_i)
 
-c_i is the matrix's input for a name that is erased, a_i the one that takes its place, p a token of what must stay. With
-D = W - W0, the columns c_i in C and v_i in V, and P = E[p p^T], the gradient is zero where
+c_i is the matrix's input for a token of a name that is erased, a_i that for the same token with what takes the name's
+place, p one of what must stay. With D = W - W0, K = sum_i E[(v_i - c_i) c_i^T] and S = sum_i E[c_i c_i^T] + s E[p p^T],
+which is R R^T, the gradient is zero where
 
-    (D C - W0 (V - C)) C^T + s D P + lambda D = 0,   so   D = [W0 (V - C)] [C^T (C C^T + s P + lambda I)^-1]
+    D S = W0 K,   so   D R = W0 K R^-T,   of which the n largest singular vectors are kept, one for each name.
 
-up = W0 (V - C) has a column for each name and the other bracket, down, a row for each: the product is the optimum
-itself, of rank n for n names, and not an approximation of it. It is computed in float64 and kept as float32.
+That is the optimum among all D of rank n (reduced-rank regression: Izenman, 1975), and the same function in any basis
+and scale in which a text encoder writes. It is computed in float64 and kept as float32.
 
 Departures from the paper
 - Without an anchor, a is what any word would say there: random words of the tokenizer stand in for the name, of as many
   tokens, so that all other tokens keep their places. In the paper it is the empty prompt, of other tokens than c.
 - eta steers beyond a, as ESD's does beyond the unconditional prediction. The paper's is 0.
-- c is one column a name: the mean input over all tokens that the name changes, in all templates and beside many random
-  words (settings.COMPANY), for in company a text encoder writes a name otherwise than alone; a is the mean over the
-  same places of the same prompts with the other words there. The authors' code takes the last token of the
-  name alone, and its first version all from there to the end of the padding. Where a text encoder looks back, the end
-  mark and the padding say the name too, and a model may read it from those: on the miniature the last token of a bare
-  name moves nothing (docs/LOG.md). The mean costs rank one, and fits any text encoder. For ""
-  the authors' index of the last token points at the begin mark, which says nothing; here places are compared in pairs.
+- c runs over all tokens that the name changes, in all templates and beside many random words (settings.COMPANY): in
+  company a text encoder writes a name otherwise than alone, and where it looks back, the end mark and the padding say
+  the name too. a is the same token of the same prompt with another word there. So each token moves as far as the name
+  is in it. The authors' code has one column a name, its last token alone, and its first version all from there to the
+  end of the padding: on the miniature the last token of a bare name moves nothing (docs/LOG.md). For "" its index of
+  the last token points at the begin mark, which says nothing; here places are compared in pairs.
+- The rank is the number of names. All of D follows the random words that stand in, and costs others (docs/LOG.md).
 - What stays is a mean over all tokens of all words in the same company, not a sum over last tokens: s means the same
   for ten words and for a thousand. Half of it are those of `keep`, half random words of the tokenizer and neutral ones.
-- lambda is in units of the mean square of C, so one number serves text encoders of any scale.
-`UCE.presets["paper"]` takes back the words that stay and the weights, not these units, columns and words that stand in.
+- The paper's lambda |W - W0|^2 is left out. It depends on the basis in which a text encoder writes, and changed
+  nothing on the miniature (docs/LOG.md).
+`UCE.presets["paper"]` takes back eta, templates and company, not these columns and words that stand in. Its words that
+stay are random ones, with the weight that the authors' code gives to |W - W0|^2.
 
 A name cannot be erased from another one (`from_`): a matrix sees no more than the tokens, and has no answer to steer.
 """
@@ -56,7 +59,6 @@ from unsee.methods.settings import (
     TEMPLATES,
     NotNegative,
     Number,
-    Positive,
     Templates,
     contexts,
     known_prompts,
@@ -64,24 +66,23 @@ from unsee.methods.settings import (
     stand_ins,
     staying,
 )
+from unsee.optimizers import root
 from unsee.pipelines import denoiser, fingerprint, full, name, said_options
 from unsee.recorder import Watch, quiet
 from unsee.versions import versions
 
 
-def solve(W0: Tensor, C: Tensor, V: Tensor, P: Tensor, s: float, ridge: float) -> LowRank:
-    """The D that leads from W0 to the optimum of eq. 7, as up @ down.
+def solve(W0: Tensor, K: Tensor, S: Tensor, rank: int) -> LowRank:
+    """The D of so small a rank that leads from W0 nearest to the optimum of eq. 7, as up @ down.
 
-    W0     (out, features)
-    C, V   (features, n): inputs of n names, and what is to be read instead
-    P      (features, features), the second moment of the inputs that must stay
-    s      weight of P
-    ridge  lambda over the mean square of C
+    W0    (out, features)
+    K, S  (features, features), see the top of this file
     """
-    W0, C, V, P = (tensor.detach().double().cpu() for tensor in (W0, C, V, P))
-    ones = torch.eye(len(C), dtype=torch.double)
-    down = torch.linalg.solve(C @ C.T + s * P + ridge * C.square().mean() * ones, C).T
-    return LowRank((W0 @ (V - C)).float(), down.float().contiguous())
+    R = root(S, W0.dtype).cpu()
+    W0, K = W0.detach().double().cpu(), K.double().cpu()
+    u, s, v = torch.linalg.svd(W0 @ torch.linalg.solve_triangular(R, K.T, upper=False).T, full_matrices=False)
+    down = torch.linalg.solve_triangular(R, v[:rank], upper=False, left=False)
+    return LowRank((u[:, :rank] * s[:rank]).float(), down.float().contiguous())
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -90,7 +91,6 @@ class UCE:
 
     eta          how far to steer beyond what takes the name's place
     keep_weight  s: how strictly what must stay does
-    ridge        lambda: how much every other change costs
     company      random words that a name meets in each prompt of settings.COMPANY
     spared       random words of the tokenizer that must stay, but for other names of the concept; 0: none
     templates    prompts; {} is the concept's name, or a word that must stay
@@ -102,7 +102,6 @@ class UCE:
 
     eta: NotNegative = 0.7
     keep_weight: NotNegative = 0.3
-    ridge: Positive = 0.03
     company: Number = 32
     spared: Number = 384
     templates: Templates = TEMPLATES
@@ -111,10 +110,8 @@ class UCE:
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {
             "eta": 0.0,
-            "keep_weight": 1.0,
-            "ridge": 0.1,
+            "keep_weight": 0.1,
             "company": 0,
-            "spared": 0,
             "templates": ("{}",),
             "neutral": (),
         },
@@ -153,16 +150,15 @@ class UCE:
         rng = torch.Generator().manual_seed(seed)
         weights = {name.removesuffix(".weight"): weight for name, weight in self.weights(net).items()}
         named = sum(len(concept.keep) for concept in concepts)
-        kept = (*staying(concepts, self.neutral), *spared_words(pipe, self.spared, concepts, list(weights), rng))
+        kept = (*staying(concepts, self.neutral), *spared_words(pipe, self.spared, concepts, list(weights), rng, watch))
         made = ("uce", settings_of(self), concepts, name(pipe), fingerprint(net), seed, versions(), kept)
         card = Card(*made, call=said_options(pipe))
 
         ways = contexts(pipe, self.templates, self.company, concepts, rng)
         known = known_prompts(kept, named, self.templates, ways, rng)
-        moments = second_moments(pipe, known, list(weights)) if kept else {}
+        moments = second_moments(pipe, known, list(weights), watch=watch) if kept else {}
         found = optimum(
-            pipe, concepts, weights, moments, ways, rng, eta=self.eta,
-            keep_weight=self.keep_weight, ridge=self.ridge, watch=watch,
+            pipe, concepts, weights, moments, ways, rng, eta=self.eta, keep_weight=self.keep_weight, watch=watch,
         )  # fmt: skip
         return Edit({f"{key}.{layer}.weight": delta for layer, delta in found.items()}, card)
 
@@ -177,7 +173,6 @@ def optimum(
     *,
     eta: float = UCE.eta,
     keep_weight: float = UCE.keep_weight,
-    ridge: float = UCE.ridge,
     watch: Watch = quiet,
 ) -> dict[str, LowRank]:
     """What leads each layer's matrix to the optimum of eq. 7.
@@ -186,25 +181,33 @@ def optimum(
     moments  of the layers' inputs for what must stay, (features, features); nothing stays where there is none
     """
     pairs = [(word, concept.anchor) for concept in concepts for word in concept.names]
-    columns: dict[str, list[tuple[Tensor, Tensor]]] = {layer: [] for layer in weights}
+    shifts: dict[str, Tensor] = {}
+    sizes: dict[str, Tensor] = {}
+    watch("names", 0, len(pairs))
     for done, (word, anchor) in enumerate(pairs):
         others = [anchor] * len(ways) if anchor else stand_ins(pipe, word, len(ways), concepts, rng)
         prompts = [way.format(word) for way in ways] + [way.format(o) for way, o in zip(ways, others, strict=True)]
+        known: dict[int, tuple[Tensor, Tensor]] = {}  # many layers read one tensor
         for layer, x in inputs(pipe, prompts, list(weights)).items():
-            columns[layer].append(_means(word, anchor or "any other word", *x.chunk(2)))
-        watch("read", done + 1, len(pairs))
+            if id(x) not in known:
+                c, a = _changed(word, anchor or "any other word", full(weights[layer]), *x.chunk(2))
+                known[id(x)] = (1 + eta) * (a - c).T @ c / len(c), c.T @ c / len(c)
+            K, M = known[id(x)]
+            shifts[layer], sizes[layer] = shifts.get(layer, 0) + K, sizes.get(layer, 0) + M
+        watch("names", done + 1, len(pairs))
     deltas = {}
+    watch("solve", 0, len(weights))
     for done, (layer, weight) in enumerate(weights.items()):
-        C, A = (torch.stack(side, dim=1) for side in zip(*columns[layer], strict=True))
-        P = moments.get(layer, torch.zeros(len(C), len(C)))
-        deltas[layer] = solve(full(weight), C, A - eta * (C - A), P, keep_weight, ridge)
+        S = sizes[layer] + keep_weight * moments[layer] if layer in moments else sizes[layer]
+        deltas[layer] = solve(full(weight), shifts[layer], S, len(pairs))
         watch("solve", done + 1, len(weights))
     return deltas
 
 
-def _means(word: str, other: str, c: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
-    """Means of two sets of inputs (prompts, tokens, features) over the tokens in which they differ: two (features,)."""
-    changed = (c - a).abs().amax(-1) > 1e-3 * c.float().square().mean().sqrt()
+def _changed(word: str, other: str, W: Tensor, c: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
+    """Of two sets of inputs (prompts, tokens, features), the tokens that W reads otherwise: two (n, features)."""
+    y, change = (nn.functional.linear(x.float(), W.detach().to(x).float()) for x in (c, c - a))
+    changed = change.norm(dim=-1) > 1e-3 * y.square().sum(-1).mean().sqrt()
     if not changed.any():
         raise InputError(f"the model reads the same in {word!r} and in {other!r}: nothing to erase")
-    return c[changed].double().mean(0), a[changed].double().mean(0)
+    return c[changed].double(), a[changed].double()

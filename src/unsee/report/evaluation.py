@@ -12,16 +12,14 @@ from unsee.evaluate.questions import Question, spread
 from unsee.evaluate.records import Evaluation, Measured
 from unsee.evaluate.render import Shot
 from unsee.evaluate.suites import Figure
-from unsee.report.grid import embedded, grid, mosaic
-from unsee.report.page import environment
+from unsee.report.grid import embedded, mosaic, sheets, stacked
+from unsee.report.page import ROOM, environment
 
 ROWS = 30
 SHOWN = 8
 GROUPS = 3
 PAIRS = 3
 CELLS = (128, 96, 64, 48)
-ROOM = 4_000_000
-"""Characters that contact pictures may take: a page stays below five megabytes."""
 BASE = "base"
 NEAR = 6.0
 """Per cent; points of a curve that are nearer than this share a label."""
@@ -144,21 +142,21 @@ def _sentence(one: Measured) -> str:
 
 def contact(
     asked: Mapping[str, Sequence[Question]], galleries: Mapping[str, Mapping[Shot, Image.Image]], cell: int = CELLS[0]
-) -> Image.Image | None:
-    """A few pictures of every suite, a line for each column, same seeds above each other; None if there are none."""
+) -> list[Image.Image]:
+    """Sheets of a few pictures of every suite, a line for each column, same seeds above each other."""
     groups = [
         (f"{suite}: {question.name}", spread(question.shots, SHOWN))
         for suite, questions in asked.items()
         for question in spread([q for q in questions if not q.reference], GROUPS)
     ]
-    return grid(groups, galleries, cell) if groups else None
+    return sheets(groups, galleries, cell)
 
 
 def page(
     evaluation: Evaluation,
     asked: Mapping[str, Sequence[Question]],
     galleries: Mapping[str, Mapping[Shot, Image.Image]],
-    figures: Mapping[str, Image.Image],
+    figures: Mapping[str, Sequence[Image.Image]],
     remarks: Sequence[str] = (),
 ) -> str:
     """The HTML of an evaluation, remarks first. All of its texts are escaped: prompts and cards come from anywhere.
@@ -182,40 +180,37 @@ def page(
             pictures=_fitting(asked, galleries),
             pairs=pairs,
             curves=curves(evaluation),
-            figures={suite: embedded(sheet) for suite, sheet in figures.items()},
+            figures={suite: [embedded(sheet) for sheet in sheets] for suite, sheets in figures.items()},
         )
     )
 
 
 def _fitting(
     asked: Mapping[str, Sequence[Question]], galleries: Mapping[str, Mapping[Shot, Image.Image]], room: int = ROOM
-) -> dict[str, dict[str, Any]]:
-    """A contact picture for each suite, all of them together within `room` characters by smaller thumbnails."""
-    found: dict[str, dict[str, Any]] = {}
+) -> dict[str, list[dict[str, Any]]]:
+    """Contact sheets of each suite, all of them together within `room` characters by smaller thumbnails."""
+    found: dict[str, list[dict[str, Any]]] = {}
     for cell in CELLS:
-        sheets = {suite: contact({suite: questions}, galleries, cell) for suite, questions in asked.items()}
-        found = {suite: embedded(sheet) for suite, sheet in sheets.items() if sheet}
-        if sum(len(picture["data"]) for picture in found.values()) <= room:
+        drawn = {suite: contact({suite: questions}, galleries, cell) for suite, questions in asked.items()}
+        found = {suite: list(map(embedded, some)) for suite, some in drawn.items()}
+        if sum(len(picture["data"]) for some in found.values() for picture in some) <= room:
             break
     return found
 
 
-def figure_sheets(figures: Sequence[Figure]) -> dict[str, Image.Image]:
-    """The pictures that suites made, as a sheet for each."""
+def figure_sheets(figures: Sequence[Figure]) -> dict[str, list[Image.Image]]:
+    """The pictures that suites made, as sheets for each."""
     made: dict[str, dict[str, dict[str, dict[Shot, Image.Image]]]] = {}
     for one in figures:
         made.setdefault(one.suite, {}).setdefault(one.row, {}).setdefault(one.column, {})[one.shot] = one.picture
-    sheets = {}
+    found = {}
     for suite, rows in made.items():
         parts = []
         for row, columns in rows.items():
             shots = list(next(iter(columns.values())))
-            parts.append(grid([(row, spread(shots, SHOWN))], columns, CELLS[1]))
-        sheet = Image.new("RGB", (max(part.width for part in parts), sum(part.height for part in parts)), "white")
-        for k, part in enumerate(parts):
-            sheet.paste(part, (0, sum(before.height for before in parts[:k])))
-        sheets[suite] = sheet
-    return sheets
+            parts += sheets([(row, spread(shots, SHOWN))], columns, CELLS[1])
+        found[suite] = stacked(parts)
+    return found
 
 
 @dataclass(frozen=True)

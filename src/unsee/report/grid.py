@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
@@ -13,6 +14,11 @@ from unsee.evaluate.questions import Row, spread
 from unsee.evaluate.render import Shot
 
 COLUMNS = 8
+ACROSS = 24
+TALLEST = 8000
+"""Pictures in a line of a sheet, and pixels of its height, at most: WebP holds 16383, and viewers dislike more."""
+LONGEST = 600
+"""Characters of a title."""
 CELL = 128
 MARGIN = 12
 LABEL = 92
@@ -21,9 +27,49 @@ INK, PALE, PAPER = "#1b1b1f", "#6b6b76", "#ffffff"
 
 def before_after(
     rows: Sequence[Row], before: Mapping[Shot, Image.Image], after: Mapping[Shot, Image.Image]
-) -> Image.Image:
-    """One picture: for each row up to eight prompts, the base model's pictures above and the edited model's below."""
-    return grid([(row.question.name, _some(row.question.shots)) for row in rows], {"before": before, "after": after})
+) -> list[Image.Image]:
+    """Sheets: for each row up to eight prompts, the base model's pictures above and the edited model's below."""
+    return sheets([(row.question.name, _some(row.question.shots)) for row in rows], {"before": before, "after": after})
+
+
+def sheets(
+    groups: Sequence[tuple[str, Sequence[Shot]]], models: Mapping[str, Mapping[Shot, Image.Image]], cell: int = CELL
+) -> list[Image.Image]:
+    """What `grid` draws, in as many pictures as it takes for none to be larger than ACROSS and TALLEST allow."""
+    pieces = [(name, shots[k : k + ACROSS]) for name, shots in groups for k in range(0, len(shots), ACROSS)]
+    most = (TALLEST - _height(0, cell)) // _height(1, cell, 0)
+    found = []
+    for start in range(0, len(models), most):
+        some = dict(list(models.items())[start : start + most])
+        each = (TALLEST - MARGIN) // _height(len(some), cell)
+        found += [grid(pieces[k : k + each], some, cell) for k in range(0, len(pieces), each)]
+    return found
+
+
+def _height(lines: int, cell: int, rest: int = 30 + 20 + MARGIN) -> int:
+    """Pixels of a group with so many lines of pictures, at most."""
+    return rest + lines * (cell + MARGIN // 2)
+
+
+def paths(path: Path, count: int) -> list[Path]:
+    """The files of so many sheets: NAME.png, NAME-2.png and so on."""
+    return [path.with_stem(f"{path.stem}-{k + 1}") if k else path for k in range(count)]
+
+
+def stacked(parts: Sequence[Image.Image]) -> list[Image.Image]:
+    """Pictures below each other, in as many as it takes for none to be taller than TALLEST."""
+    pages: list[list[Image.Image]] = []
+    for part in parts:
+        if not pages or sum(one.height for one in (*pages[-1], part)) > TALLEST:
+            pages.append([])
+        pages[-1].append(part)
+    found = []
+    for page in pages:
+        sheet = Image.new("RGB", (max(part.width for part in page), sum(part.height for part in page)), PAPER)
+        for k, part in enumerate(page):
+            sheet.paste(part, (0, sum(before.height for before in page[:k])))
+        found.append(sheet)
+    return found
 
 
 def grid(
@@ -34,6 +80,7 @@ def grid(
     cell  longer side of a picture in pixels
     """
     title, small = ImageFont.load_default(20), ImageFont.load_default(13)
+    groups = [(name if len(name) <= LONGEST else f"{name[:LONGEST]}…", shots) for name, shots in groups]
     step = cell + MARGIN // 2
     first = next(iter(models.values()))
     tall = [max(_square(first[shot], cell).height for shot in shots) for _, shots in groups]

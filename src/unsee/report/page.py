@@ -17,6 +17,8 @@ from unsee.evaluate.statistics import Score
 from unsee.report.grid import embedded, mosaic
 
 MISSING = "not measured"
+ROOM = 4_000_000
+"""Characters that a page's pictures may take: it stays below some five megabytes."""
 
 
 def environment() -> Environment:
@@ -35,13 +37,21 @@ def known_as(source: str) -> str:
 
 def page(
     rows: Sequence[Row],
-    picture: Image,
+    sheets: Mapping[str, Image],
     record: Mapping[str, Any],
     before: Mapping[Shot, Image],
     after: Mapping[Shot, Image],
 ) -> str:
-    """The HTML of a run: its picture, and a few pictures before and after to slide between."""
+    """The HTML of a run: its sheets by file name, and a few pictures before and after to slide between.
+
+    Where there are many sheets, the first of them are shown, and the others named.
+    """
     shots = [shot for row in (rows[0], rows[-1]) for shot in spread(row.question.shots, 4)]
+    shown: list[dict[str, Any]] = []
+    for sheet in sheets.values():
+        if sum(len(one["data"]) for one in shown) > ROOM:
+            break
+        shown.append(embedded(sheet))
     return (
         environment()
         .get_template("page.html.j2")
@@ -50,7 +60,8 @@ def page(
             header=HEADER,
             table=[{"gone": row.question.gone, "cells": cells(row)} for row in rows],
             verdict=verdict(rows),
-            picture=embedded(picture),
+            pictures=shown,
+            more=list(sheets)[len(shown) :],
             pair=(embedded(mosaic(shots, before)), embedded(mosaic(shots, after))),
             record=record,
             settings=record["config"]["settings"],

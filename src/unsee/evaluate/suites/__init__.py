@@ -16,7 +16,6 @@ from importlib.metadata import entry_points
 from itertools import cycle, islice
 from typing import Any
 
-import numpy as np
 import torch
 from PIL.Image import Image
 from torch import Tensor
@@ -25,7 +24,7 @@ from unsee.concepts import Concept
 from unsee.errors import unknown
 from unsee.evaluate.cache import Pictures
 from unsee.evaluate.detectors import Clip, Detector, Judge
-from unsee.evaluate.distance import Distance, by_maps
+from unsee.evaluate.distance import Distance, by_maps, grey_levels
 from unsee.evaluate.folder import Album
 from unsee.evaluate.questions import STYLED, Question, spread
 from unsee.evaluate.records import Answer, Measured
@@ -303,15 +302,11 @@ def moved(suite: str, row: str, column: Column, look: Look, shots: Sequence[Shot
     """How far a column's pictures are from the base's on the same seeds: in grey levels, and as a network sees them."""
     base, now = (look.pictures(name, shots) for name in (BASE, column.name))
     still = [0.0] * len(shots)
-    levels = [float(np.abs(_levels(one) - _levels(two)).mean()) for one, two in zip(base, now, strict=True)]
+    levels = [grey_levels(one, two) for one, two in zip(base, now, strict=True)]
     yield average(suite, f"{row}: change by pixel", column, "grey levels", still, levels)
     if distance := look.world.distance():
         far = distance(base, now)
         yield average(suite, f"{row}: {distance.name} to base", column, "distance", still, far, judge=distance.source)
-
-
-def _levels(picture: Image) -> np.ndarray[Any, np.dtype[np.float32]]:
-    return np.asarray(picture.convert("RGB"), np.float32)
 
 
 def article(noun: str) -> str:
