@@ -5,8 +5,8 @@
 The denoisers have their stock configurations, in bfloat16, as fake tensors: shapes without numbers. What autograd keeps
 of one row is added up (unsee.room.kept), and so is the most that lives while a row is drawn without gradients. To that
 come the weights; for each number that is trained its copy in bfloat16, and a master, a gradient and a momentum in
-float32, 14 bytes in all; 12 for an adapter's, which has no copy; and for each text that is read its second moment and
-that one's inverse, in float32. An update of the default has 16 rows. Four bits are
+float32, 14 bytes in all; 12 for an adapter's, which has no copy; and for each text that is read two second
+moments and a root in float64, and its inverse in float32. An update of the default has 16 rows. Four bits are
 those of NF4 with its scales quantised too, 4.127 a weight (QLoRA, arXiv:2305.14314), which adapters can stand on.
 
 The second table says what unsee.room would choose on cards of some sizes, from the same numbers: rows at once, "c" with
@@ -153,7 +153,7 @@ def main() -> None:
                 net.enable_gradient_checkpointing()
                 fewer = kept(net, call)[0] + block
             copies, state, grads = (0, 12 * count, 4 * count) if lora else (2 * count, 12 * count, 2 * count)
-            copies += 0 if selection == "noncross" else 8 * texts * wide**2
+            copies += 0 if selection == "noncross" else 28 * texts * wide**2
             sums = [total + copies + state + n for n in (ROWS * row, row, fewer)]
             sums.append(total + copies + grads + fewer)
             if lora:
