@@ -3,13 +3,14 @@ BIN := .venv/bin
 WORKERS := OMP_NUM_THREADS=1 ACCELERATE_USE_CPU=1 $(BIN)/python -m torch.distributed.run --standalone --nproc-per-node $(shell nproc)
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: demo test check browser bench evidence methods mini clean
+.PHONY: demo test check browser bench gpu evidence methods mini clean
 
 demo: .venv/demo            ## erase a church from the miniature, and look
 	$(BIN)/unsee erase church --force
 
-test: .venv/test            ## the tests, offline
+test: .venv/quantisers/done ## the tests, offline
 	$(BIN)/python -m pytest
+	PYTHONPATH=.venv/quantisers $(BIN)/python -m pytest -n 0 tests/test_quantised.py
 
 check: .venv/test           ## style and types
 	$(BIN)/ruff check src tests benchmarks recipes
@@ -21,6 +22,9 @@ browser:                    ## a Chromium, with which `make test` opens the page
 
 bench: .venv/demo           ## what erasing costs, one table; an hour and a half, ONLY="recording memory" some of it
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
+
+gpu: .venv/demo             ## what erasing costs on the card at hand: eight minutes, no network; writes gpu.md
+	$(BIN)/python -m benchmarks.gpu
 
 evidence: .venv/demo        ## docs/evidence.md: every suite, every baseline; four hours, resumes; TWIN=FOLDER
 	$(WORKERS) -m benchmarks.evidence --alike castle $(if $(TWIN),--twin $(TWIN))
@@ -37,6 +41,12 @@ methods: .venv/demo         ## docs/methods.md: every variant with pictures and 
 
 .venv/test: .venv/demo
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt pytest pytest-xdist hypothesis ruff mypy types-PyYAML resvg-py tqdm
+	touch $@
+
+# Beside the rest, for one file of tests: where they are installed, every import of peft loads them, and takes seconds more.
+.venv/quantisers/done: .venv/test
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --constraint constraints.txt --target .venv/quantisers \
+		torchao optimum-quanto ninja bitsandbytes gguf
 	touch $@
 
 mini: .venv/test           ## the miniature from nothing; hours, resumes

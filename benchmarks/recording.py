@@ -23,12 +23,12 @@ def shares(pipe: Any) -> dict[str, float]:
     texts: list[tuple[int, ...]] = []
     decoded: list[int] = []
 
-    def read(module: object, args: Any, kwargs: dict[str, Any]) -> None:
+    def read(module: object, args: Any, kwargs: dict[str, Any], output: Any) -> None:
         tokens: torch.Tensor = args[0] if args else kwargs["input_ids"]
         texts.extend(map(tuple, tokens.tolist()))
 
     handles = [
-        pipe.text_encoder.register_forward_pre_hook(read, with_kwargs=True),
+        pipe.text_encoder.register_forward_hook(read, with_kwargs=True),
         pipe.vae.decoder.register_forward_pre_hook(lambda *_: decoded.append(1)),
     ]
     profile = cProfile.Profile(time.process_time)

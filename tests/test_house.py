@@ -11,11 +11,12 @@ SOURCE = Path(__file__).parents[1] / "src" / "unsee"
 
 LAYERS = [
     {"errors", "names", "spelling", "versions", "whole"},
-    {"concepts", "checkpoint"},
+    {"concepts", "checkpoint", "encoding"},
     {"borrow"},
     {"pipelines", "layers", "card", "config", "lora", "places", "sources"},
     {"calls"},
-    {"recorder"},
+    {"memory"},
+    {"recorder", "room"},
     {"listening", "steering"},
     {"optimizers"},
     {"fit", "edit", "merge"},

@@ -14,7 +14,6 @@ from unsee.card import Card
 from unsee.edit import LowRank
 from unsee.errors import InputError
 from unsee.methods.lora import ADAPTER, LoRA
-from unsee.methods.uce import UCE
 from unsee.optimizers import Metric
 from unsee.recorder import conditions
 
@@ -191,46 +190,3 @@ def test_what_it_cannot_do_is_refused(pipe: Any, monkeypatch: pytest.MonkeyPatch
         LoRA(**TINY, select="all").weights(net)
     with pytest.raises(InputError, match="holds no linear or convolution layer"):
         LoRA(**TINY, select="all").weights(torch.nn.Sequential(torch.nn.LayerNorm(2)))
-
-
-class Coded(torch.nn.Linear):
-    """A linear layer as quantisers make them: eight-bit codes and a scale for the weight."""
-
-    def __init__(self, layer: torch.nn.Linear):
-        super().__init__(layer.in_features, layer.out_features, bias=layer.bias is not None)
-        self.bias, self.size = layer.bias, layer.weight.abs().max() / 127
-        codes = (layer.weight / self.size).round().to(torch.int8)
-        self.weight = torch.nn.Parameter(codes, requires_grad=False)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.linear(x, self.weight.to(x) * self.size, self.bias)
-
-
-def test_a_quantised_base_is_learned_beside(narrow: Any, tmp_path: Any) -> None:
-    """Its edit gives what adding it to the weights that the codes stand for would give."""
-    pipe = unsee.load("mini")
-    names = list(UCE().weights(pipe.unet))
-    for name in names:
-        path = name.removesuffix(".weight")
-        pipe.unet.set_submodule(path, Coded(pipe.unet.get_submodule(path)))
-    with pytest.raises(InputError, match=r"is quantised: nothing can be solved for it; use lora"):
-        UCE(spared=8, company=4)(pipe, unsee.Concept("church"))
-    with pytest.raises(InputError, match="or use lora"):
-        unsee.ESD(**QUICK)(pipe, unsee.Concept("church"))
-    edit = LoRA(**TINY)(pipe, unsee.Concept("church"))
-    edit = unsee.Edit.load(edit.save(tmp_path / "edit.safetensors"))
-    call = conditions(pipe, ["church"])
-    with edit.applied(pipe, 30.0), torch.no_grad():
-        beside = replay(pipe.unet, call)
-    with torch.no_grad():
-        assert torch.equal(replay(pipe.unet, call), call.output)
-        with edit.applied(pipe, 0.0):
-            assert torch.equal(replay(pipe.unet, call), call.output)
-        for name in names:
-            layer: Any = pipe.unet.get_submodule(name.removesuffix(".weight"))
-            delta: Any = edit.deltas[f"unet.{name}"]
-            whole = layer.weight * layer.size + 30.0 * delta.dense(layer.weight.shape)
-            layer.weight, layer.size = torch.nn.Parameter(whole, requires_grad=False), 1.0
-        expected = replay(pipe.unet, call)
-    assert (expected - call.output).abs().max() > 1e-3
-    torch.testing.assert_close(beside, expected, atol=1e-4, rtol=1e-3)

@@ -81,11 +81,12 @@ def test_processes_ask_their_denoisers_equally_often(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(render, "draw", draw)
     monkeypatch.setattr(render, "for_pictures", lambda pipe, scale: {"scale": scale})
+    pipe = SimpleNamespace(unet=torch.nn.Linear(1, 1))
     for rank in range(count):
         process = SimpleNamespace(process_index=rank, num_processes=count)
         monkeypatch.setattr(recorder, "processes", lambda process=process: process)
         calls.append([])
-        drawn.append([shot for pairs in render.batches(None, shots, render.Sampling(1, 4.0), 2) for shot, _ in pairs])
+        drawn.append([shot for pairs in render.batches(pipe, shots, render.Sampling(1, 4.0), 2) for shot, _ in pairs])
     assert all(one == calls[0] for one in calls)
     assert {shot for one in drawn for shot in one} == set(shots)
 

@@ -30,9 +30,10 @@ from unsee.evaluate.detectors import Judge, load_detector, names_of
 from unsee.evaluate.questions import Row, answer, questions, remarks
 from unsee.evaluate.render import Sampling, render_pair
 from unsee.evaluate.words import choices, known, read_words
-from unsee.recorder import Watch, quiet
+from unsee.recorder import Watch, conditions, quiet
 from unsee.report.grid import before_after, paths
 from unsee.report.page import page
+from unsee.room import expected
 from unsee.versions import code, versions
 from unsee.whole import Warn, attempted, warned, write_whole
 
@@ -120,6 +121,24 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
     )
 
 
+def expected_memory(plan: Plan) -> str:
+    """What memory a fit is expected to take, in a line; it is counted and not measured."""
+    pipe, method = plan.pipe, plan.method
+    if not hasattr(method, "learned"):
+        return "no more than drawing: it is solved, not trained"
+    found = []
+    for key in pipelines.denoisers(pipe):
+        with pipelines.focused(pipe, key) as net:
+            row = conditions(pipe, [plan.config.concepts[0].erase], answered=False)
+            moments = 2 if method.optimizer == "adam" else 1
+            try:
+                found.append(expected(pipe, row, method.weights(net), method.learned(net), moments))
+            except InputError as error:
+                return f"unknown: {error}"
+    most = max(found, key=lambda one: one.state + one.row)
+    return most.told(pipe.device, 2 * method.batch, method.checkpointing)
+
+
 def configure(method_class: Any, settings: dict[str, Any], preset: str | None = None) -> Any:
     """A method with settings over those of a preset. Raises InputError on what is unknown or out of range."""
     presets = method_class.presets
@@ -156,12 +175,14 @@ def erase(
     *,
     command: str = "",
     every: float = 60.0,
+    batch: int = 32,
     watch: Watch = quiet,
     warn: Warn = warned,
 ) -> Report:
     """Carry a plan out and write edit.safetensors, before-after.png, index.html and run.json into `folder`.
 
     every  seconds between two states of a fit that are kept, in `folder`, until it is done
+    batch  pictures that are drawn at once
 
     Each file is written as soon as it can be, whole or not at all, and the record before any picture: a picture or page
     that cannot be made is a line to `warn`. An interrupted run keeps what is finished: called again on its folder, this
@@ -190,7 +211,7 @@ def erase(
     shots = list(dict.fromkeys(shot for question in asked for shot in question.shots))
     sampling = sampling_for(config.model, config.steps, config.guidance_scale)
     with _timed(seconds, "render"):
-        before, after = render_pair(pipe, edit.applied(pipe), shots, sampling, watch=watch)
+        before, after = render_pair(pipe, edit.applied(pipe), shots, sampling, batch=batch, watch=watch)
     with _timed(seconds, "score"):
         rows = []
         watch("score", 0, len(asked))

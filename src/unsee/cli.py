@@ -19,6 +19,7 @@ from unsee.config import RunConfig
 from unsee.errors import Ended, InputError, unknown
 from unsee.progress import bars, speaks, starting
 from unsee.terminal import (
+    Batch,
     Call,
     Debug,
     Force,
@@ -150,6 +151,10 @@ def erase(
     force: Force = False,
     resume: Annotated[Path | None, typer.Option(help="Folder of an interrupted run to go on with.")] = None,
     checkpoint: Annotated[float, typer.Option(min=0, help="Seconds between two states that are kept.")] = 60.0,
+    batch: Batch = 32,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only load, check, and say what would be done and the memory it takes.")
+    ] = False,
     trust_remote_code: Trust = False,
     debug: Debug = False,
 ) -> None:
@@ -157,9 +162,10 @@ def erase(
     from unsee.config import build, read
 
     typed = {name for name in context.params if str(context.get_parameter_source(name)).endswith("COMMANDLINE")}
-    others = typed - {"resume", "checkpoint", "debug"}
+    others = typed - (with_resume := {"resume", "checkpoint", "batch", "debug"})
     if resume and others:
-        raise InputError("--resume goes on with a run as it was started: beside it there are --checkpoint and --debug")
+        beside = ", ".join(f"--{name}" for name in sorted(with_resume - {"resume"}))
+        raise InputError(f"--resume goes on with a run as it was started: beside it there are {beside}")
     source = resume / "run.json" if resume else config
     values: dict[str, Any] = read(source) if source else {}
     if settings and (one := next((word for word in concepts or () if re.match(r"[a-z_]+=", word)), None)):
@@ -193,12 +199,17 @@ def erase(
     failed: list[str] = []
     with api.claimed(folder, resume=resume is not None, force=force) as start_over:
         plan = api.plan(complete, preset)
+        if dry_run:
+            _say_plan(plan, folder)
+            print(f"{'memory':<8} {api.expected_memory(plan)}")
+            return
         start_over()
         _say_plan(plan, folder)
         command = shlex.join(["unsee", *sys.argv[1:]])
+        how: dict[str, Any] = {"every": checkpoint, "batch": batch, "warn": failed.append}
         try:
             with bars() as watch:
-                report = api.erase(plan, folder, command=command, every=checkpoint, watch=watch, warn=failed.append)
+                report = api.erase(plan, folder, command=command, watch=watch, **how)
         except KeyboardInterrupt as stop:
             raise Ended(f"stopped; this goes on with it: {shell('erase', '--resume', folder)}", 130) from stop
     _say_report(report, plan)
@@ -217,6 +228,7 @@ def generate(
     steps: Steps = None,
     guidance: Guidance = None,
     call: Call = None,
+    batch: Batch = 32,
     out: Annotated[Path | None, typer.Option(help="Picture to write; default beside the edit.")] = None,
     force_base: ForceBase = False,
     trust_remote_code: Trust = False,
@@ -247,7 +259,7 @@ def generate(
     with loaded.applied(pipe, scale):
         pass  # refuse an edit for another model before anything is drawn
     with bars() as watch:
-        base, after = render_pair(pipe, loaded.applied(pipe, scale), shots, sampling, watch=watch)
+        base, after = render_pair(pipe, loaded.applied(pipe, scale), shots, sampling, batch=batch, watch=watch)
     label = f"edit x {scale:g}{', forced' if loaded.card.forced_from else ''}"
     out = out or edit.with_name(f"{api.folder_name(prompts)}.png")
     drawn = sheets(groups, {"base": base, label: after})
@@ -520,6 +532,12 @@ def main() -> None:
         message, code = error.format_message(), 2
     except (FloatingPointError, OSError) as error:  # a loss that explodes, a disk that is full
         message, code = str(error), 1
+    except (MemoryError, RuntimeError) as error:
+        from unsee.memory import OutOfMemory, advice, out_of_memory
+
+        if not out_of_memory(error):
+            raise
+        message, code = str(error) if isinstance(error, OutOfMemory) else advice(error), 1
     if code == 130 and not message:  # typer's own answer to Ctrl-C
         message = "stopped; files that were finished stay where they are"
     if message:

@@ -15,7 +15,7 @@ import typer
 from unsee.allowed import GUARDS, installed
 from unsee.errors import Ended
 from unsee.progress import bars, starting
-from unsee.terminal import Debug, Force, ForceBase, Guidance, Steps, Trust, pairs, plain, split
+from unsee.terminal import Batch, Debug, Force, ForceBase, Guidance, Steps, Trust, pairs, plain, split
 
 if TYPE_CHECKING:
     from unsee.evaluate.records import Evaluation
@@ -62,7 +62,7 @@ def evaluate(
     steps: Steps = None,
     guidance: Guidance = None,
     call: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the pipeline.")] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Pictures drawn side by side.")] = 32,
+    batch: Batch = 32,
     cache: Annotated[Path | None, typer.Option(envvar="UNSEE_CACHE", help="Folder of pictures.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print evaluation.json instead of tables.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder to write; default runs/evaluation-MODEL.")] = None,

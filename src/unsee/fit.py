@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,9 +20,11 @@ from unsee.calls import Call, pick, replay
 from unsee.checkpoint import Checkpoint, flat, restore
 from unsee.errors import InputError
 from unsee.layers import swapped
+from unsee.memory import Portions
 from unsee.optimizers import OPTIMIZERS, RATE, Metric, reach
 from unsee.pipelines import processes
 from unsee.recorder import Watch, quiet
+from unsee.room import Room
 
 EXPLODED = 1e4
 """A loss so many times the largest of the first ten ends a fit: single rows differ a hundredfold by their timestep."""
@@ -78,10 +81,15 @@ class Examiner:
     patience: int = 0
     curve: list[tuple[float, float, float]] = field(default_factory=list)
 
-    def __call__(self, denoiser: nn.Module, done: int) -> bool:
-        """Add a point; whether the fit may stop."""
+    def __call__(self, denoiser: nn.Module, done: int, portions: Portions) -> bool:
+        """Add a point, from so many rows at once; whether the fit may stop."""
+
+        def mean(call: Call) -> float:
+            count = len(call.output)
+            return float(torch.cat(list(portions.each(lambda rows: error(denoiser, pick(call, rows)), count))).mean())
+
         with torch.no_grad():
-            erased, kept = (float(error(denoiser, call).mean()) for call in (self.erased, self.kept))
+            erased, kept = mean(self.erased), mean(self.kept)
         self.curve.append((done, erased, kept))
         if not 0 < self.patience < len(self.curve):
             return False
@@ -121,6 +129,7 @@ def fit(
     seconds: float | None = None,
     checkpoint: Checkpoint | None = None,
     window: int = 1,
+    room: Room | None = None,
     watch: Watch = quiet,
 ) -> list[float]:
     """Minimise sum_n w_n mean |e_theta(call_n) - call_n.output|^2 over the weights; returns each update's loss.
@@ -135,13 +144,19 @@ def fit(
     seconds     make only as many updates as fit into this time
     checkpoint  keeps the state; if it holds one, the fit goes on from there to the same bits
     window      updates at whose multiples a state may be kept: lessons that depend on the weights are made there
+    room        how memory is used: rows come in portions that fit, whose gradients are summed. Default: all at once
 
     Weights in 16 bits are trained through float32 masters: an update is often smaller than bfloat16 can add.
     Raises FloatingPointError when the loss is no longer finite, or EXPLODED times what it was; what `checkpoint` keeps
     is then the last good state.
     """
+    portions = room or Portions()
+    home = room.home(weights, moments=2 if optimizer == "adam" else 1) if room else None
     masters = {
-        name: weight if weight.dtype == torch.float32 else weight.detach().float() for name, weight in weights.items()
+        name: weight
+        if weight.dtype == torch.float32 and not home
+        else weight.detach().to(home, torch.float32, copy=True)
+        for name, weight in weights.items()
     }
     metric, rates = metric or {}, torch.zeros(0)
     roots: dict[int, Tensor] = {}  # many layers have one
@@ -158,7 +173,7 @@ def fit(
     def state() -> dict[str, Tensor]:
         curve = examiner.curve if examiner else []
         numbers = {"losses": torch.tensor(losses).double(), "curve": torch.tensor(curve).double()}
-        numbers |= {"last": torch.tensor(last), "rates": rates}
+        numbers |= {"last": torch.tensor(last), "rates": rates, "rows": torch.tensor(portions.size)}
         return {**{f"weight.{name}": master for name, master in masters.items()}, **flat(steps), **numbers}
 
     if checkpoint and (kept := checkpoint.load()):
@@ -169,13 +184,42 @@ def fit(
         losses, last, rates = kept["losses"].tolist(), int(kept["last"]), kept["rates"]
         if examiner:
             examiner.curve = [tuple(point) for point in kept["curve"].tolist()]
+        portions.size = min(portions.size, int(kept["rows"]))  # the same portions, to the same bits
     # Of N processes, each answers every N-th row, and gradients are summed.
     everyone = processes()
-    share = slice(everyone.process_index, None, everyone.num_processes)
 
     def summed(value: Tensor) -> Tensor:
         return value if everyone.num_processes == 1 else reduce(value, "sum")
 
+    def mine(now: Lesson, start: int, stop: int) -> tuple[Call, Tensor]:
+        """Of this process's rows those from start to stop, and their weights."""
+        index, n = everyone.process_index, everyone.num_processes
+        share = slice(index + n * start, n * stop, n)
+        if not len(now.weight[share]):  # a denoiser that is spread over processes is asked by all of them
+            return pick(now.call, slice(0, 1)), now.weight[:1] * 0
+        return pick(now.call, share), now.weight[share]
+
+    def gradient(now: Lesson, size: int) -> Tensor:
+        """Leave the gradients of this process's rows, times `scale`, in the masters, so many rows at once; the loss."""
+        for name, parameter in weights.items():
+            parameter.grad = masters[name].grad = None
+        found: list[Tensor] = []
+        rows = -(-len(now.weight) // everyone.num_processes)
+        for start in range(0, rows, size):
+            part, weight = mine(now, start, min(start + size, rows))
+            loss = (weight * error(denoiser, part)).sum()
+            (loss * scale).backward()  # type: ignore[no-untyped-call]
+            found.append(loss.detach())
+            for name, parameter in weights.items():
+                if masters[name] is not parameter and parameter.grad is not None:
+                    grad = parameter.grad.to(masters[name])
+                    parameter.grad = None  # one of a kind at a time: they are as large as the weights
+                    held = masters[name].grad
+                    masters[name].grad = grad if held is None else held.add_(grad)
+        return torch.stack(found).sum()
+
+    if room:
+        room.measure()
     first, started = len(losses), time.monotonic()
     pace = _pace(schedule, last)
     watch("fit", first, last)
@@ -187,18 +231,14 @@ def fit(
         if update >= last:
             break
         looked = bool(examiner and examiner.curve and examiner.curve[-1][0] == update)  # before it was interrupted
-        if examiner and update % examiner.every == 0 and not looked and examiner(denoiser, update):
+        if examiner and update % examiner.every == 0 and not looked and examiner(denoiser, update, portions):
             break
         now = lesson(update)
-        part, weight = pick(now.call, share), now.weight[share]
-        if not len(weight):  # a denoiser that is spread over processes is asked by all of them
-            part, weight = pick(now.call, slice(0, 1)), now.weight[:1] * 0
         if not len(rates):
-            rates = _rates(denoiser, weights, part, lr, optimizer, metric, writes, summed)
+            rates = _rates(denoiser, weights, mine(now, 0, len(now.weight))[0], lr, optimizer, metric, writes, summed)
         for group, rate in zip(steps.param_groups, rates.tolist(), strict=True):
             group |= {"rate": rate, "lr": rate * pace(update)}
-        loss = (weight * error(denoiser, part)).sum()
-        total = float(summed(loss.detach()))
+        total = float(summed(portions.whole(partial(gradient, now), -(-len(now.weight) // everyone.num_processes))))
         if not math.isfinite(total) or total > EXPLODED * max(losses[:10], default=total) > 0:
             raise FloatingPointError(
                 f"the loss is {total:g} after {update} updates: try a lower lr than {lr or RATE:g}"
@@ -206,13 +246,13 @@ def fit(
         if checkpoint and update % window == 0 and everyone.is_main_process:
             checkpoint.offer(state)
         losses.append(total)
-        (loss * scale).backward()  # type: ignore[no-untyped-call]
-        for name, parameter in weights.items():
-            grad = parameter.grad.float() / scale if parameter.grad is not None else torch.zeros_like(masters[name])
-            parameter.grad = None  # one of a kind at a time: they are as large as the weights
+        for name, master in masters.items():
+            grad = (
+                torch.zeros_like(master) if master.grad is None else master.grad / scale if scale > 1 else master.grad
+            )
             grad = summed(grad)
             spares = name in metric and optimizer != "matrix-adam"  # which multiplies by itself
-            masters[name].grad = grad @ whiten[name].T @ whiten[name] if spares else grad
+            master.grad = grad @ whiten[name].T @ whiten[name] if spares else grad
         steps.step()
         for name, parameter in weights.items():
             parameter.grad = masters[name].grad = None
@@ -220,7 +260,7 @@ def fit(
                 parameter.data.copy_(masters[name])
         watch("fit", update + 1, last)
     if examiner and examiner.curve[-1][0] != len(losses):
-        examiner(denoiser, len(losses))
+        examiner(denoiser, len(losses), portions)
     return losses
 
 

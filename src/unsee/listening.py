@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from unsee.calls import Call, named, replay, stacked
 from unsee.layers import stored_whole
+from unsee.memory import Portions, spread
 from unsee.pipelines import denoiser, full, unguided
 from unsee.recorder import Watch, conditions, quiet, run
 
@@ -28,18 +29,29 @@ def second_moments(
     sums: dict[str, Tensor] = {}
     counts: Counter[str] = Counter()
 
-    def add(name: str, x: Tensor, read: Tensor) -> None:
-        x = x[read].double()  # what is inverted must be known to more than float32 sums to
-        sums[name] = sums.get(name, 0) + x.T @ x
-        counts[name] += x.shape[0]
+    def moments(rows: slice) -> dict[str, tuple[Tensor, int]]:
+        found: dict[str, tuple[Tensor, int]] = {}
+
+        def add(name: str, x: Tensor, read: Tensor) -> None:
+            x = x[read].double()  # what is inverted must be known to more than float32 sums to
+            found[name] = (x.T @ x, x.shape[0])
+
+        _overhear(pipe, prompts[rows], together, add)
+        watch("prompts", rows.stop, len(prompts))
+        return found
 
     watch("prompts", 0, len(prompts))
     together = _together(pipe, prompts[0], layers)
-    for start in range(0, len(prompts), batch):
-        _overhear(pipe, prompts[start : start + batch], together, add)
-        watch("prompts", min(start + batch, len(prompts)), len(prompts))
+    for part in _portions(pipe, batch).each(moments, len(prompts)):
+        for name, (moment, count) in part.items():
+            sums[name] = sums.get(name, 0) + moment
+            counts[name] += count
     found = {name: total / counts[name] for name, total in sums.items()}
     return {name: found[first] for first, source in together.items() for name in source.layers}
+
+
+def _portions(pipe: Any, batch: int) -> Portions:
+    return Portions(batch, "prompts", "load the text encoders in fewer bits", fixed=spread(pipe))
 
 
 @torch.no_grad()
@@ -91,13 +103,19 @@ def inputs(pipe: Any, prompts: Sequence[str], layers: Sequence[str]) -> dict[str
 
     Padding that a mask hides is zero.
     """
-    heard: dict[str, Tensor] = {}
     together = _together(pipe, prompts[0], layers)
 
-    def hear(name: str, x: Tensor, read: Tensor) -> None:
-        heard[name] = torch.where(read[..., None], x, 0)
+    def hear(rows: slice) -> dict[str, Tensor]:
+        heard: dict[str, Tensor] = {}
 
-    _overhear(pipe, prompts, together, hear, seeds=[0] * len(prompts))
+        def add(name: str, x: Tensor, read: Tensor) -> None:
+            heard[name] = torch.where(read[..., None], x, 0)
+
+        _overhear(pipe, prompts[rows], together, add, seeds=[0] * len(prompts[rows]))
+        return heard
+
+    parts = list(_portions(pipe, len(prompts)).each(hear, len(prompts)))
+    heard = {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if len(parts) > 1 else parts[0]
     return {name: heard[first] for first, source in together.items() for name in source.layers}
 
 
@@ -105,19 +123,24 @@ def means(
     pipe: Any, prompts: Sequence[str], layers: Sequence[str], *, batch: int = 64, watch: Watch = quiet
 ) -> dict[str, Tensor]:
     """The inputs of layers of the denoiser for B prompts, each a mean over all tokens: (B, features) for each layer."""
-    found: dict[str, list[Tensor]] = {}
     watch("words", 0, len(prompts))
     together = _together(pipe, prompts[0], layers)
-    for start in range(0, len(prompts), batch):
-        some = prompts[start : start + batch]
 
-        def add(name: str, x: Tensor, read: Tensor, n: int = len(some)) -> None:
+    def hear(rows: slice) -> dict[str, Tensor]:
+        heard: dict[str, Tensor] = {}
+        n = len(prompts[rows])
+
+        def add(name: str, x: Tensor, read: Tensor) -> None:
             x, weight = x.reshape(n, -1, x.shape[-1]).float(), read.reshape(n, -1, 1).float()
-            found.setdefault(name, []).append((x * weight).sum(1) / weight.sum(1).clamp(min=1))
+            heard[name] = (x * weight).sum(1) / weight.sum(1).clamp(min=1)
 
-        _overhear(pipe, some, together, add, seeds=[0] * len(some))
-        watch("words", start + len(some), len(prompts))
-    return {name: torch.cat(found[first]) for first, source in together.items() for name in source.layers}
+        _overhear(pipe, prompts[rows], together, add, seeds=[0] * n)
+        watch("words", rows.stop, len(prompts))
+        return heard
+
+    parts = list(_portions(pipe, batch).each(hear, len(prompts)))
+    found = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    return {name: found[first] for first, source in together.items() for name in source.layers}
 
 
 @torch.no_grad()

@@ -28,6 +28,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from unsee.borrow import borrowed
+from unsee.encoding import each_text_once
 from unsee.errors import InputError, unknown
 from unsee.layers import own_names
 from unsee.lora import TEXT, factors, layers, loaded, read_tensors
@@ -92,6 +93,11 @@ def folder(model: str) -> Path | None:
         return None
     if path.is_file() and path.suffix in PICKLES:
         raise refused(path)
+    if path.is_file() and path.suffix == ".gguf":
+        raise InputError(
+            f"{model} holds a denoiser alone, no text encoders: in Python, load it by diffusers' from_single_file with "
+            "a GGUFQuantizationConfig, and give unsee the pipeline that it is a part of; lora works on it"
+        )
     if path.exists() or model.startswith((".", "/", "~")) or model.count("/") != 1:
         raise InputError(
             f"there is no model {model!r}: give 'mini', a pipeline folder, or a hub id such as 'owner/name'"
@@ -234,6 +240,12 @@ def shard(pipe: Any) -> Any:
 def full(tensor: Tensor) -> Tensor:
     """A tensor that may be spread over processes, in one piece; all of them must ask."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def plain(tensor: Tensor) -> Tensor:
+    """The numbers that a tensor stands for, in one piece; quantisers bring classes of tensors of their own."""
+    packed = type(tensor).__module__.split(".")[0] != "torch" and hasattr(tensor, "dequantize")
+    return tensor.dequantize() if packed else full(tensor)
 
 
 def spread_like(tensor: Tensor, other: Tensor) -> Tensor:
@@ -414,7 +426,7 @@ def draw(pipe: Any, prompts: Sequence[str], seeds: Sequence[int], steps: int, **
     """
     each = {key: [value] * len(prompts) for key, value in options.items() if "prompt" in key and isinstance(value, str)}
     try:
-        with borrowed(pipe):
+        with borrowed(pipe), each_text_once(pipe):
             return pipe(
                 prompt=list(prompts),
                 generator=[torch.Generator().manual_seed(seed) for seed in seeds],
@@ -476,7 +488,7 @@ def fingerprint(module: nn.Module) -> str:
     for key, name in sorted(own_names(module, state).items()):
         value = state[name]
         digest.update(f"{key}{tuple(value.shape)}".encode())
-        digest.update(full(value.detach()).to(torch.bfloat16).cpu().flatten().view(torch.uint8).numpy().tobytes())
+        digest.update(plain(value.detach()).to(torch.bfloat16).cpu().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

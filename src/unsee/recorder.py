@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from unsee.calls import Call, Step, Trajectory, bound, named, pick, point, replay, split, stack
 from unsee.errors import InputError, unknown
+from unsee.memory import SMALLER, Portions, spread
 from unsee.pipelines import call_options, calling, denoiser, denoisers, draw, guided, processes, unguided
 
 T = TypeVar("T")
@@ -56,7 +57,7 @@ def record(
     at              which steps to return, counted from 0, the noisiest; runs stop after the last of them. Default all.
                     Of two denoisers, one answers the noisy steps and one the rest: these are of that in focus
     image           x of every step is this picture with the step's noise, instead of what the runs have come to
-    batch           how many runs are drawn side by side
+    batch           how many runs are drawn side by side; fewer where memory does not hold them
     Under `torchrun` or `accelerate launch` each process draws its share, and all of them return the whole.
     Nothing is decoded. Raises InputError for an unknown sampler, for a pipeline that does not guide in this
     way, and for an image where the family has no image-to-image pipeline.
@@ -73,23 +74,29 @@ def record(
         first = conditions(pipe, prompts[:1], seeds=seeds[:1], steps=steps)
         twin = _image_to_image(pipe) if image else None
         image = _fitted(image, pipe, first) if image else None
+        portions = Portions(batch, "runs", SMALLER, fixed=spread(pipe))
         for rows in mine:
 
             def tick(done: int) -> None:
                 watch("record", len(recorded) * length + done, len(mine) * length)
 
-            some = (prompts[rows], seeds[rows], steps)
-            if twin is None:
-                recorded.append(_guided_calls(pipe, *some, length, guidance_scale, tick))
-                continue
-            noised: list[Call] = []
-            for done, k in enumerate(wanted, start=1):
-                # It begins at the picture with the noise of this step; nothing more of it is drawn.
-                # A fraction, since pipelines round steps * strength down.
-                options = {"image": [image] * len(prompts[rows]), "strength": Fraction(steps - k, steps)}
-                noised += _guided_calls(twin, *some, 1, guidance_scale, lambda _: None, options)
-                tick(done)
-            recorded.append(noised)
+            def calls_of(
+                part: slice, prompts: Sequence[str] = prompts[rows], seeds: Sequence[int] = seeds[rows]
+            ) -> list[Call]:
+                some = (prompts[part], seeds[part], steps)
+                if twin is None:
+                    return _guided_calls(pipe, *some, length, guidance_scale, tick)
+                noised: list[Call] = []
+                for done, k in enumerate(wanted, start=1):
+                    # It begins at the picture with the noise of this step; nothing more of it is drawn.
+                    # A fraction, since pipelines round steps * strength down.
+                    options = {"image": [image] * len(prompts[part]), "strength": Fraction(steps - k, steps)}
+                    noised += _guided_calls(twin, *some, 1, guidance_scale, lambda _: None, options)
+                    tick(done)
+                return noised
+
+            parts = list(portions.each(calls_of, len(prompts[rows])))
+            recorded.append([stack(same) for same in zip(*parts, strict=True)] if len(parts) > 1 else parts[0])
     calls = [stack(same) for same in zip(*gathered(recorded, len(batches)), strict=True)]
     # Which of a step's two calls holds the prompt differs by family: it is the one that answers as an unguided run.
     elsewhere = image or len(denoisers(pipe)) > 1

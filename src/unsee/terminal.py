@@ -27,6 +27,7 @@ Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that 
 Call = Annotated[
     list[str] | None, typer.Option(metavar="KEY=VALUE", help="Another option of the pipeline's calls; may be repeated.")
 ]
+Batch = Annotated[int, typer.Option(min=1, help="Pictures drawn at once; fewer where memory does not hold them.")]
 Force = Annotated[bool, typer.Option("--force", help="Write over what is there.")]
 ForceBase = Annotated[bool, typer.Option("--force-base", help="Use it on other weights; outputs tell of it.")]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from accelerate.utils import gather_object
 from PIL.Image import Image
 
 from unsee.errors import InputError
+from unsee.memory import SMALLER, Portions, spread
 from unsee.pipelines import draw, for_pictures, processes
 from unsee.recorder import Watch, quiet, share
 
@@ -65,29 +66,58 @@ def render(
 
 
 def render_pair(
-    pipe: Any, change: AbstractContextManager[None], shots: Sequence[Shot], sampling: Sampling, *, watch: Watch = quiet
+    pipe: Any,
+    change: AbstractContextManager[None],
+    shots: Sequence[Shot],
+    sampling: Sampling,
+    *,
+    batch: int = 32,
+    watch: Watch = quiet,
 ) -> tuple[dict[Shot, Image], dict[Shot, Image]]:
     """Pictures of a model, and again within `change`, such as `edit.applied(pipe)`; one stage to `watch`."""
 
     def half(offset: int) -> Watch:
         return lambda stage, done, total: watch(stage, done + offset * total, 2 * total)
 
-    before = render(pipe, shots, sampling, watch=half(0))
+    before = render(pipe, shots, sampling, batch=batch, watch=half(0))
     with change:
-        return before, render(pipe, shots, sampling, watch=half(1))
+        return before, render(pipe, shots, sampling, batch=batch, watch=half(1))
 
 
 def batches(pipe: Any, shots: Sequence[Shot], sampling: Sampling, batch: int) -> Iterator[list[tuple[Shot, Image]]]:
-    """Shots with their pictures, up to `batch` of one size and guidance at a time.
+    """Shots with their pictures, up to `batch` of one size and guidance at a time, fewer if memory does not hold them.
 
     Of many processes, each draws its share of every size and guidance: all ask their denoisers equally often, as they
     must where the weights are spread over them.
     """
+    portions = Portions(batch, "pictures", SMALLER, fixed=spread(pipe))
     for size, guidance in dict.fromkeys((shot.size, shot.guidance) for shot in shots):
         same = share([shot for shot in shots if (shot.size, shot.guidance) == (size, guidance)])
-        for start in range(0, len(same), batch):
-            now = same[start : start + batch]
-            options = for_pictures(pipe, sampling.guidance_scale if guidance is None else guidance)
-            options |= {"width": size[0], "height": size[1]} if size else {}
-            drawn = draw(pipe, [shot.prompt for shot in now], [shot.seed for shot in now], sampling.steps, **options)
-            yield list(zip(now, drawn.images, strict=True))
+        options = for_pictures(pipe, sampling.guidance_scale if guidance is None else guidance)
+        options |= {"width": size[0], "height": size[1]} if size else {}
+
+        def drawn(
+            rows: slice, shots: Sequence[Shot] = same, options: dict[str, Any] = options
+        ) -> list[tuple[Shot, Image]]:
+            now = shots[rows]
+            with sliced(pipe):
+                found = draw(
+                    pipe, [shot.prompt for shot in now], [shot.seed for shot in now], sampling.steps, **options
+                )
+            return list(zip(now, found.images, strict=True))
+
+        yield from portions.each(drawn, len(same))
+
+
+@contextmanager
+def sliced(pipe: Any) -> Iterator[None]:
+    """Within the context latents are decoded one by one: all at once take more memory than drawing them."""
+    vae: Any = getattr(pipe, "vae", None)
+    if getattr(vae, "use_slicing", True):  # on already, or none to turn on
+        yield
+        return
+    vae.enable_slicing()
+    try:
+        yield
+    finally:
+        vae.disable_slicing()

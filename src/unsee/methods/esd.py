@@ -51,7 +51,7 @@ from pydantic import ConfigDict, Field, field_validator
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from unsee.calls import Call, Trajectory, again, checkpointed, placed, replay, single, stack
+from unsee.calls import Call, Trajectory, again, placed, replay, single, stack
 from unsee.card import Card, settings_of
 from unsee.checkpoint import Checkpoint
 from unsee.concepts import Concept, concepts_of
@@ -80,6 +80,7 @@ from unsee.methods.uce import optimum
 from unsee.optimizers import Metric, metrics
 from unsee.pipelines import denoiser, denoisers, fingerprint, name, picture, said_options
 from unsee.recorder import Watch, conditions, quiet, record
+from unsee.room import Room
 from unsee.versions import versions
 
 
@@ -141,7 +142,8 @@ class ESD:
     damping         how strictly: the smaller, the stricter; see optimizers.Metric
     guidance_scale  of the recorded runs
     steps, sampler  of the recorded runs: sampler steps; "pipeline" or the name of a diffusers scheduler
-    checkpointing   compute activations again instead of keeping them: less memory, more time
+    checkpointing   compute activations again instead of keeping them: less memory, more time; None: only if not even
+                    one row fits into memory without
     rerecord        record again from the edited model after so many updates; 0 never
     held_out        runs of each concept, and words that must stay, whose rows only measure how far the fit is
     patience        stop once that has not fallen by a hundredth in so many looks, at least five in a fit; 0: never
@@ -171,7 +173,7 @@ class ESD:
     guidance_scale: Annotated[float, Field(gt=1, allow_inf_nan=False)] = 3.0
     steps: Annotated[int, Field(ge=2)] = 6
     sampler: str = "pipeline"
-    checkpointing: bool = False
+    checkpointing: bool | None = None
     rerecord: Number = 0
     held_out: Number = 2
     patience: Number = 0
@@ -213,6 +215,10 @@ class ESD:
     def weights(self, net: nn.Module) -> dict[str, nn.Parameter]:
         """The parameters of a denoiser that change, by name."""
         return select(net, self.select)
+
+    def learned(self, net: nn.Module) -> int:
+        """How many numbers a fit of a denoiser learns."""
+        return sum(weight.numel() for weight in self.weights(net).values())
 
     def settled(self, net: nn.Module, concepts: Sequence[Concept]) -> Self:
         """With numbers of updates and of runs, where there are none: few if any weight starts at a closed form."""
@@ -274,7 +280,7 @@ class ESD:
 
         out = self.held_out
         asked = [concept.erase for concept in concepts[:1]]
-        memory = checkpointed(net, conditions(pipe, asked, answered=False)) if self.checkpointing else nullcontext()
+        room = Room(pipe, conditions(pipe, asked, answered=False), self.checkpointing, alone=not self.rerecord)
         runs, most = 0 if self.rerecord else recorded, max(self.keep_runs, named) if self.keep_weight else 0
         record_all = partial(self._erase, pipe, contexts=ways)
         calls = [call for concept in concepts for call in record_all(concept, runs + out, rng, watch)]
@@ -294,7 +300,7 @@ class ESD:
             found = metrics(net, stays, asks, span, self.damping, RATES[starts])
             metric = {f"{layer}.weight": one for layer, one in found.items()}
 
-        with self._learner(net, weights, metric, start, seed) as learner, memory:
+        with self._learner(net, weights, metric, start, seed) as learner, room:
             erase, erase_exam = _apart(calls, out)
             keep, keep_exam = _apart(with_word, apart)
             empty, _ = _apart(without, apart)
@@ -323,7 +329,7 @@ class ESD:
                 net, learner.weights, lesson, updates=updates, lr=settled.lr, optimizer=self.optimizer,
                 schedule=self.schedule, metric=learner.metric, writes=learner.writes, examiner=examiner,
                 seconds=self.budget, checkpoint=checkpoint and replace(checkpoint, run=card.to_json()),
-                window=max(1, self.rerecord), watch=watch,
+                window=max(1, self.rerecord), room=room, watch=watch,
             )  # fmt: skip
             card = replace(card, curve=tuple(examiner.curve) if examiner else ())
             return learner.edit(key, card)

@@ -89,6 +89,10 @@ class LoRA(ESD):
             raise InputError(f"selection {self.select!r} holds no linear or convolution layer to adapt")
         return chosen
 
+    def learned(self, net: nn.Module) -> int:
+        weights = self.weights(net).values()
+        return sum(self.rank * (weight.shape[0] + weight[0].numel()) for weight in weights)
+
     def __call__(
         self,
         pipe: Any,
