@@ -154,10 +154,6 @@ def a_hub_id(checked: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> str
     return "owner/model"
 
 
-def a_file(checked: Path, _: pytest.MonkeyPatch, __: Path) -> str:
-    return f"{checked / 'unet' / 'diffusion_pytorch_model.safetensors'}@{checked}"
-
-
 @pytest.mark.parametrize("named", [a_folder, a_hub_id])
 def test_what_is_loaded_has_no_safety_checker(
     checked: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, named: Callable[..., str]

@@ -109,3 +109,22 @@ def test_options_of_every_call_are_kept_with_the_pipeline() -> None:
         render(pipelines.calling(pipe, height=25), [Shot("a church", 0)], Sampling(1, 2.0))
     with pytest.raises(InputError, match="StableDiffusionPipeline cannot be run so"):
         render(pipelines.calling(pipe, height="tall"), [Shot("a church", 0)], Sampling(1, 2.0))
+
+
+def test_the_miniature_loads_with_the_stock_line(shipped: Any) -> None:
+    """In one precision, to the very numbers that `load` gives."""
+    from diffusers import DiffusionPipeline
+
+    stock = DiffusionPipeline.from_pretrained(pipelines.MINI)
+    assert stock("a church", num_inference_steps=1, output_type="pt")[0].isfinite().all()
+    for name in ("unet", "vae", "text_encoder"):
+        here, there = getattr(shipped, name).state_dict(), getattr(stock, name).state_dict()
+        assert all(torch.equal(value, there[key]) and value.dtype == torch.float32 for key, value in here.items()), name
+
+
+def test_loading_leaves_the_bars_of_libraries_as_they_were() -> None:
+    from diffusers.utils import logging
+
+    assert logging.is_progress_bar_enabled()
+    pipelines.load("mini")
+    assert logging.is_progress_bar_enabled()
