@@ -14,6 +14,7 @@ LAYERS = [
     {"concepts", "checkpoint"},
     {"pipelines", "layers", "card", "config", "lora"},
     {"calls"},
+    {"guidance"},
     {"recorder"},
     {"listening", "steering"},
     {"fit", "edit", "merge"},

@@ -22,13 +22,14 @@ from unsee.checkpoint import Checkpoint
 from unsee.evaluate.render import Sampling, Shot, render
 from unsee.fit import error, trainable
 from unsee.guards import NegativePrompt
+from unsee.guidance import for_pictures, guided
 from unsee.layers import BLOCKS, SELECTIONS, entrance, reads_text, select
 from unsee.listening import inputs as inputs_of
 from unsee.listening import second_moments
 from unsee.methods.esd import ESD, TEMPLATES, UPDATES
 from unsee.methods.settings import stand_ins
 from unsee.methods.uce import _means
-from unsee.pipelines import calling, denoiser, denoisers, draw, fingerprint, focused, for_pictures, guided, load
+from unsee.pipelines import calling, denoiser, denoisers, draw, fingerprint, focused, load
 from unsee.recorder import conditions, record
 
 TWO_DENOISERS = {"wan-2.2"}

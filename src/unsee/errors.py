@@ -14,6 +14,10 @@ class InputError(ValueError):
     """The caller's input cannot be used. The message is one line; the command line prints it and exits with 2."""
 
 
+class Unsupported(InputError):
+    """A pipeline does what nothing here can work with. The cause, if there is one, is what it raised itself."""
+
+
 def unknown(kind: str, name: str, allowed: Iterable[str]) -> InputError:
     """The error for a name outside a fixed set: the name, the nearest allowed one, and all of them."""
     allowed, name = sorted(allowed), _cut(name)

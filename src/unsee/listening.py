@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +11,8 @@ import torch
 from torch import Tensor
 
 from unsee.calls import named, stacked
-from unsee.pipelines import denoiser, unguided
-from unsee.recorder import conditions, run
+from unsee.guidance import Enough, run, unguided
+from unsee.pipelines import denoiser
 
 
 def second_moments(pipe: Any, prompts: Sequence[str], layers: Sequence[str], *, batch: int = 64) -> dict[str, Tensor]:
@@ -100,13 +99,17 @@ def _overhear(
     Where all of them read arguments of the call, the denoiser computes nothing.
     """
     _, net = denoiser(pipe)
+    options, seeds = unguided(pipe), seeds or range(len(prompts))
     silent = set(layers)
 
     def listen(name: str, x: Tensor) -> None:
         hear(name, x.detach())
         silent.discard(name)
         if not silent:
-            raise _Heard
+            raise Enough
+
+    def answered(*_: object) -> None:
+        raise Enough
 
     def asked(*call: Any) -> None:
         arguments = named(*call)
@@ -120,8 +123,7 @@ def _overhear(
         if not source.argument
     ]
     try:
-        with suppress(_Heard):
-            conditions(pipe, prompts, seeds=seeds)
+        run(pipe, answered, prompts, seeds, 50, options)
     finally:
         for handle in handles:
             handle.remove()
@@ -148,7 +150,3 @@ def contributions(
         for handle in handles:
             handle.remove()
     return {name: torch.stack(found).mean(0) for name, found in sums.items()}
-
-
-class _Heard(Exception):
-    """Raised through a pipeline once all layers were heard."""

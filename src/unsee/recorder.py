@@ -7,10 +7,12 @@ and draws the run, the hook listens. Letters are those of calls.py.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import torch
 from accelerate.utils import gather_object, send_to_device
@@ -18,9 +20,10 @@ from diffusers import AutoPipelineForImage2Image
 from PIL.Image import Image
 from torch import Tensor, nn
 
-from unsee.calls import Call, Step, Trajectory, bound, named, pick, point, replay, split, stack
-from unsee.errors import InputError, unknown
-from unsee.pipelines import call_options, calling, denoiser, denoisers, draw, guided, processes, unguided
+from unsee.calls import Call, Rows, Step, Trajectory, pick, point, replay, rows_of, single, split, stack
+from unsee.errors import InputError, Unsupported, unknown
+from unsee.guidance import Enough, guided, run, unguided
+from unsee.pipelines import call_options, calling, denoiser, denoisers, processes
 
 T = TypeVar("T")
 
@@ -70,6 +73,8 @@ def record(
     recorded: list[list[Call]] = []
     with _scheduler(pipe, sampler):
         first = conditions(pipe, prompts[:1], seeds=seeds[:1], steps=steps)
+        guidance = guided(pipe, guidance_scale)
+        rows_at = row_places(pipe, prompts[0], seeds[0], steps, guidance)
         twin = _image_to_image(pipe) if image else None
         image = _fitted(image, pipe, first) if image else None
         for rows in mine:
@@ -79,16 +84,17 @@ def record(
 
             some = (prompts[rows], seeds[rows], steps)
             if twin is None:
-                recorded.append(_guided_calls(pipe, *some, length, guidance_scale, tick))
+                recorded.append(_guided_calls(pipe, *some, length, guidance, rows_at, tick))
                 continue
             noised: list[Call] = []
             for done, k in enumerate(wanted, start=1):
                 # It begins at the picture with the noise of this step; nothing more of it is drawn.
                 # A fraction, since pipelines round steps * strength down.
-                options = {"image": [image] * len(prompts[rows]), "strength": Fraction(steps - k, steps)}
-                noised += _guided_calls(twin, *some, 1, guidance_scale, lambda _: None, options)
+                noise = {"image": [image] * len(prompts[rows]), "strength": Fraction(steps - k, steps)}
+                noised += _guided_calls(twin, *some, 1, guidance | noise, rows_at, lambda _: None)
                 tick(done)
             recorded.append(noised)
+    checked(pipe, recorded[0][:2])
     calls = [stack(same) for same in zip(*gathered(recorded, len(batches)), strict=True)]
     # Which of a step's two calls holds the prompt differs by family: it is the one that answers as an unguided run.
     elsewhere = image or len(denoisers(pipe)) > 1
@@ -151,22 +157,23 @@ def _guided_calls(
     seeds: Sequence[int],
     steps: int,
     length: int,
-    guidance_scale: float,
+    options: Mapping[str, Any],
+    rows: Rows,
     tick: Callable[[int], None],
-    options: Mapping[str, Any] | None = None,
 ) -> list[Call]:
     """The first `length` steps of a guided run, two calls a step, in the order in which the pipeline makes them."""
     calls: list[Call] = []
     _, time = point(type(denoiser(pipe)[1]))
-    refusal = InputError(
+    refusal = Unsupported(
         f"{type(pipe).__name__} does not predict once with the prompt and once without at each step: its guidance is "
         "distilled into the network, is off, or has more terms; methods that draw no guided runs may serve"
     )
 
     def listen(arguments: dict[str, Any], output: Tensor) -> None:
-        calls.extend(split(Call(arguments, output), n := output.shape[0] // len(prompts)))
-        if n > 2:
+        n, over = divmod(output.shape[0], len(prompts))
+        if over or n not in (1, 2):
             raise refusal
+        calls.extend(split(_laid(pipe, Call(arguments, output, rows)), n))
         if len(calls) % 2 == 0:
             if not torch.equal(calls[-2].arguments[time], calls[-1].arguments[time]):
                 raise refusal  # the second call is the next step's
@@ -174,7 +181,7 @@ def _guided_calls(
         if len(calls) >= 2 * length:
             raise Enough
 
-    run(pipe, listen, prompts, seeds, steps, {**guided(pipe, guidance_scale), **(options or {})})
+    run(pipe, listen, prompts, seeds, steps, dict(options))
     if len(denoisers(pipe)) > 1:
         if not calls:
             raise InputError(f"the {denoiser(pipe)[0]} answers none of the {steps} steps of a run: take more steps")
@@ -182,6 +189,40 @@ def _guided_calls(
     if len(calls) != 2 * length:
         raise refusal
     return calls
+
+
+def _unanswered(pipe: Any, prompts: Sequence[str], seeds: Sequence[int], steps: int, options: dict[str, Any]) -> Call:
+    """The first denoiser call of a run, for the price of encoding the prompts; its output is x."""
+    calls: list[Call] = []
+
+    def ask(call: Call) -> None:
+        calls.append(call)
+        raise Enough
+
+    run(pipe, lambda *_: None, prompts, seeds, steps, options, list(denoisers(pipe).values()), ask=ask)
+    return calls[0]
+
+
+def row_places(pipe: Any, prompt: str, seed: int, steps: int, options: dict[str, Any]) -> Rows:
+    """Where the denoiser's arguments have their rows: what doubles when a prompt is drawn twice."""
+    one, two = (_unanswered(pipe, [prompt] * n, [seed] * n, steps, options) for n in (1, 2))
+    try:
+        return rows_of(one, two)
+    except InputError as error:
+        raise Unsupported(f"{type(pipe).__name__} is not supported: {error}") from error
+
+
+def _laid(pipe: Any, call: Call) -> Call:
+    """A call that has each of its rows where it is said to have them; raises InputError if not."""
+    for path, dimension in (call.rows or {}).items():
+        value: Any = call.arguments
+        for key in path:
+            value = value[key]
+        size = value.shape[dimension] if isinstance(value, Tensor) else len(value or ())
+        if size != len(call.output) and value is not None:
+            said = f"{path[0]} has {size} rows where the latent has {len(call.output)}"
+            raise Unsupported(f"{type(pipe).__name__} is not supported: {said}")
+    return call
 
 
 def conditions(
@@ -192,63 +233,57 @@ def conditions(
     answered  False does without the denoiser's answer, and so costs only the prompts' encoding: the output is then x
     Of two denoisers the one in focus answers it, whichever was asked.
     """
+    seeds, options = seeds or range(len(prompts)), unguided(pipe)
     calls: list[Call] = []
 
     def listen(arguments: dict[str, Any], output: Tensor) -> None:
         calls.append(Call(arguments, output))
         raise Enough
 
-    def ask(net: nn.Module, args: Any, kwargs: Any) -> None:
-        x = named(net, args, kwargs)[point(type(net))[0]]
-        call = bound(net, args, kwargs, (x,))
-        listen(call.arguments, call.output)
-
     nets = list(denoisers(pipe).values())
-    handles = [] if answered else [net.register_forward_pre_hook(ask, with_kwargs=True) for net in nets]
-    try:
-        run(pipe, listen, prompts, seeds or range(len(prompts)), steps, unguided(pipe), nets)
-    finally:
-        for handle in handles:
-            handle.remove()
+    if answered and len(nets) == 1:
+        run(pipe, listen, prompts, seeds, steps, options)
+    else:
+        calls.append(_unanswered(pipe, prompts, seeds, steps, options))
+    rows = row_places(pipe, prompts[0], seeds[0], steps, options)
+    call = _laid(pipe, replace(calls[0], rows=rows))
     if len(nets) == 1 or not answered:
-        return calls[0]
+        return call
     with torch.no_grad():
-        return replace(calls[0], output=replay(denoiser(pipe)[1], calls[0]))
+        return replace(call, output=replay(denoiser(pipe)[1], call))
 
 
-class Enough(Exception):
-    """Raised through a pipeline to end a run early."""
+_CHECKED: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
+"""Denoisers that have passed `checked`, each with the call options and type of numbers that they did it with."""
 
 
-def run(
-    pipe: Any,
-    listen: Callable[[dict[str, Any], Tensor], None],
-    prompts: Sequence[str],
-    seeds: Sequence[int],
-    steps: int,
-    options: dict[str, Any],
-    nets: Sequence[nn.Module] | None = None,
-) -> None:
-    """Run a pipeline without decoding; `listen` gets each denoiser call's arguments, bound by name, and its output.
+def checked(pipe: Any, step: Sequence[Call]) -> None:
+    """Ask again for the last row of both calls of a recorded step, together in one call; once for each denoiser.
 
-    nets  whose calls; default those of `denoiser`
+    Raises InputError unless the denoiser answers as it did: then rows are not what they are taken for, or it answers by
+    more than its arguments, and nothing could be learned from what is recorded.
     """
+    _, net = denoiser(pipe)
+    if _CHECKED.get(net) == (way := f"{call_options(pipe)} {step[0].output.dtype}"):
+        return
+    rows = stack([single(call)[-1] for call in step])
+    with torch.no_grad():
+        error = float((replay(net, rows) - rows.output).float().norm() / rows.output.float().norm())
+    if not error < tolerance(rows.output):
+        raise Unsupported(
+            f"{type(pipe).__name__} is not supported: asked again, its {type(net).__name__} answers otherwise than in "
+            f"the run (by {100 * error:.2g} %)"
+        )
+    _CHECKED[net] = way
 
-    def hook(module: nn.Module, args: Any, kwargs: Any, result: Any) -> None:
-        call = bound(module, args, kwargs, result)
-        listen(call.arguments, call.output)
 
-    handles = [net.register_forward_hook(hook, with_kwargs=True) for net in nets or [denoiser(pipe)[1]]]
-    # What a run is without its prompt is the pipeline's own null: another negative prompt is a matter of pictures.
-    kept = {name: value for name, value in call_options(pipe).items() if not name.startswith("negative_prompt")}
-    try:
-        with torch.no_grad():
-            draw(pipe, prompts, seeds, steps, **{**kept, "output_type": "latent", **options})
-    except Enough:
-        pass
-    finally:
-        for handle in handles:
-            handle.remove()
+def tolerance(output: Tensor) -> float:
+    """How far two answers may be apart that should be one, relative to their norm: the root of the precision.
+
+    Accelerators compute with float32 as if it had 10 bits behind the point (TF32), unless they are told otherwise.
+    """
+    eps = torch.finfo(output.dtype).eps
+    return math.sqrt(eps if output.device.type == "cpu" else max(eps, 2.0**-10))
 
 
 class _scheduler:

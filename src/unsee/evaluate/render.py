@@ -12,7 +12,8 @@ from accelerate.utils import gather_object
 from PIL.Image import Image
 
 from unsee.errors import InputError
-from unsee.pipelines import draw, for_pictures, processes
+from unsee.guidance import for_pictures
+from unsee.pipelines import draw, processes
 from unsee.recorder import Watch, quiet, share
 
 
