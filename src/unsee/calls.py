@@ -13,7 +13,7 @@ prediction type or packing. A Call holds all of that by name, so nothing here kn
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -165,16 +165,43 @@ def single(call: Call) -> list[Call]:
 def pick(call: Call, rows: slice) -> Call:
     """Some rows of a call."""
 
+    def part(_: Path, value: Any, dimension: int) -> Any:
+        return value[(slice(None),) * dimension + (rows,)] if isinstance(value, Tensor) else value[rows]
+
+    return replace(call, arguments=_changed(call, part), output=call.output[rows])
+
+
+def spread(call: Call) -> Call:
+    """A call in which what has rows has as many as its output; one row is spread over all.
+
+    Raises InputError where there are others.
+    """
+    count = len(call.output)
+
+    def part(path: Path, value: Any, dimension: int) -> Any:
+        size = value.shape[dimension] if isinstance(value, Tensor) else len(value)
+        if size == 1 and isinstance(value, Tensor):
+            return value.expand(*value.shape[:dimension], count, *value.shape[dimension + 1 :])
+        if size != count:
+            raise InputError(f"{_written(path)} has {size} rows where the latent has {count}")
+        return value
+
+    return replace(call, arguments=_changed(call, part))
+
+
+def _changed(call: Call, change: Callable[[Path, Any, int], Any]) -> dict[str, Any]:
+    """A call's arguments with each value that has rows changed by (path, value, dimension)."""
+
     def part(value: Any, path: Path) -> Any:
-        if (dimension := call.dimension(path, value)) is not None and value is not None:
-            return value[(slice(None),) * dimension + (rows,)] if isinstance(value, Tensor) else value[rows]
+        if value is not None and (dimension := call.dimension(path, value)) is not None:
+            return change(path, value, dimension)
         if isinstance(value, dict):
             return {key: part(inner, (*path, key)) for key, inner in value.items()}
         if isinstance(value, list | tuple):
             return type(value)(part(inner, (*path, k)) for k, inner in enumerate(value))
         return value
 
-    return replace(call, arguments=part(call.arguments, ()), output=call.output[rows])
+    return {name: part(value, (name,)) for name, value in call.arguments.items()}
 
 
 def stack(calls: Sequence[Call]) -> Call:

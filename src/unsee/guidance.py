@@ -77,7 +77,7 @@ def guided(pipe: Any, scale: float) -> dict[str, Any]:
     if scale > 1 and counts.off is not None and own <= counts.off:
         least = counts.off + counts.offset
         raise InputError(f"{type(pipe).__name__} does not guide at a scale of {scale:g}: take one above {least:g}")
-    return {counts.option: own} | ({"negative_prompt": ""} if counts.option == "true_cfg_scale" else {})
+    return {counts.option: own} | counts.more
 
 
 def unguided(pipe: Any) -> dict[str, Any]:
@@ -126,11 +126,13 @@ class _Counts:
     option  the name of the scale in its call
     off     the value at which there is no guidance; None if there is none
     offset  what is to be taken from s to get its own scale: 1 for c + scale (c - u), 0 for u + scale (c - u)
+    more    other options that guidance of several prompts needs
     """
 
     option: str
     off: float | None
     offset: float
+    more: dict[str, Any]
 
 
 _COUNTED: WeakKeyDictionary[Any, _Counts] = WeakKeyDictionary()
@@ -138,46 +140,52 @@ _COUNTED: WeakKeyDictionary[Any, _Counts] = WeakKeyDictionary()
 
 
 def _counts(pipe: Any) -> _Counts:
-    """Found out by running two steps for one prompt, once for each pipeline."""
+    """Found out by running two steps, once for each pipeline."""
     if pipe not in _COUNTED:
         taken = inspect.signature(type(pipe).__call__).parameters
         option = next((name for name in ("true_cfg_scale", "guidance_scale") if name in taken), None)
         if option is None:
             raise Unsupported(f"{type(pipe).__name__} is not supported: its call takes no guidance_scale")
-        off = next((value for value in (1.0, 0.0) if len(_first_step(pipe, {option: value})[1]) == 1), None)
-        scale = 3.0 if off is None else off + 2
-        on = {option: scale} | ({"negative_prompt": ""} if option == "true_cfg_scale" else {})
-        _COUNTED[pipe] = _Counts(option, off, _offset(*_first_step(pipe, on), scale))
+        off = next((value for value in (1.0, 0.0) if len(_first_step(pipe, {option: value}, 1)[1]) == 1), None)
+        scale, offset, more = 3.0 if off is None else off + 2, 0.0, {}
+        # Some guide only if they get a negative prompt; in others that would be another null than their own.
+        for options in ({}, {"negative_prompt": ""}):
+            with suppress(InputError):
+                x, answers = _first_step(pipe, {option: scale} | options, 2)
+                if len(answers) == 4:
+                    offset, more = _offset(x, answers[0], answers[2], scale), options
+                    break
+        _COUNTED[pipe] = _Counts(option, off, offset, more)
     return _COUNTED[pipe]
 
 
-def _first_step(pipe: Any, options: dict[str, Any]) -> tuple[list[Tensor], list[Tensor]]:
-    """The first step of a run for one prompt: x of this step and of the next, and all rows that were answered."""
+def _first_step(pipe: Any, options: dict[str, Any], n: int) -> tuple[list[Tensor], list[Tensor]]:
+    """The first step of runs for n prompts: the first one's x of this step and the next, and all rows of answers."""
     asked: list[tuple[Tensor, Tensor]] = []
     answers: list[Tensor] = []
 
     def ask(call: Call) -> None:
         latent, time = point(type(nets[0]))
-        asked.append((stacked(call.arguments[latent])[-1], call.arguments[time].flatten()[0]))
+        asked.append((stacked(call.arguments[latent])[0], call.arguments[time].flatten()[0]))
         if asked[-1][1] != asked[0][1]:
             raise Enough
 
     nets = list(denoisers(pipe).values())
-    run(pipe, lambda _, output: answers.extend(output), ["cat"], [0], 50, options, nets, ask=ask)
+    run(pipe, lambda _, output: answers.extend(output), ["cat"] * n, range(n), 50, options, nets, ask=ask)
     return [asked[0][0], asked[-1][0]], answers
 
 
-def _offset(x: list[Tensor], answers: list[Tensor], scale: float) -> float:
+def _offset(x: list[Tensor], one: Tensor, other: Tensor, scale: float) -> float:
     """Which of c + scale (c - u) and u + scale (c - u) a sampler steps along: 1 or 0; 0 where nothing tells.
 
-    x        of a step and of the next one
-    answers  c and u, in either order
+    x           of a step and of the next one
+    one, other  c and u, in either order
     The next x is, along its last dimension, a mixture of this x with one of the two: samplers are affine in it, and
     where a pipeline scales its prediction once more, it does so for each place. What the mixture leaves over is smaller
     for the right one.
     """
-    now, following = (value.double().cpu() for value in x)
-    if len(answers) != 2 or now.shape != following.shape or answers[0].shape != now.shape:
+    now, following, one, other = (value.double().cpu() for value in (*x, one, other))
+    if not now.shape == following.shape == one.shape:
         return 0.0
 
     def left(c: Tensor, u: Tensor, s: float) -> float:
@@ -185,6 +193,5 @@ def _offset(x: list[Tensor], answers: list[Tensor], scale: float) -> float:
         wanted = following.reshape(-1, now.shape[-1], 1)
         return float((wanted - known @ (torch.linalg.pinv(known) @ wanted)).square().sum())
 
-    one, other = (answer.double().cpu() for answer in answers)
     rest = [min(left(one, other, scale + offset), left(other, one, scale + offset)) for offset in (0, 1)]
     return 1.0 if rest[1] < 0.25 * rest[0] else 0.0

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any, TypeVar
@@ -20,7 +21,7 @@ from diffusers import AutoPipelineForImage2Image
 from PIL.Image import Image
 from torch import Tensor, nn
 
-from unsee.calls import Call, Rows, Step, Trajectory, pick, point, replay, rows_of, single, split, stack
+from unsee.calls import Call, Rows, Step, Trajectory, pick, point, replay, rows_of, single, split, spread, stack
 from unsee.errors import InputError, Unsupported, unknown
 from unsee.guidance import Enough, guided, run, unguided
 from unsee.pipelines import call_options, calling, denoiser, denoisers, processes
@@ -173,7 +174,8 @@ def _guided_calls(
         n, over = divmod(output.shape[0], len(prompts))
         if over or n not in (1, 2):
             raise refusal
-        calls.extend(split(_laid(pipe, Call(arguments, output, rows)), n))
+        with _supported(pipe):
+            calls.extend(split(spread(Call(arguments, output, rows)), n))
         if len(calls) % 2 == 0:
             if not torch.equal(calls[-2].arguments[time], calls[-1].arguments[time]):
                 raise refusal  # the second call is the next step's
@@ -206,23 +208,17 @@ def _unanswered(pipe: Any, prompts: Sequence[str], seeds: Sequence[int], steps: 
 def row_places(pipe: Any, prompt: str, seed: int, steps: int, options: dict[str, Any]) -> Rows:
     """Where the denoiser's arguments have their rows: what doubles when a prompt is drawn twice."""
     one, two = (_unanswered(pipe, [prompt] * n, [seed] * n, steps, options) for n in (1, 2))
-    try:
+    with _supported(pipe):
         return rows_of(one, two)
+
+
+@contextmanager
+def _supported(pipe: Any) -> Iterator[None]:
+    """Within the context, what is wrong is that a pipeline is not supported."""
+    try:
+        yield
     except InputError as error:
         raise Unsupported(f"{type(pipe).__name__} is not supported: {error}") from error
-
-
-def _laid(pipe: Any, call: Call) -> Call:
-    """A call that has each of its rows where it is said to have them; raises InputError if not."""
-    for path, dimension in (call.rows or {}).items():
-        value: Any = call.arguments
-        for key in path:
-            value = value[key]
-        size = value.shape[dimension] if isinstance(value, Tensor) else len(value or ())
-        if size != len(call.output) and value is not None:
-            said = f"{path[0]} has {size} rows where the latent has {len(call.output)}"
-            raise Unsupported(f"{type(pipe).__name__} is not supported: {said}")
-    return call
 
 
 def conditions(
@@ -246,7 +242,13 @@ def conditions(
     else:
         calls.append(_unanswered(pipe, prompts, seeds, steps, options))
     rows = row_places(pipe, prompts[0], seeds[0], steps, options)
-    call = _laid(pipe, replace(calls[0], rows=rows))
+    if len(calls[0].output) != len(prompts):
+        raise Unsupported(
+            f"{type(pipe).__name__} is not supported: it asks its denoiser for {len(calls[0].output)} rows for "
+            f"{len(prompts)} prompts, also without guidance"
+        )
+    with _supported(pipe):
+        call = spread(replace(calls[0], rows=rows))
     if len(nets) == 1 or not answered:
         return call
     with torch.no_grad():
