@@ -7,7 +7,6 @@ Where a part comes from the hub only (a tokenizer of its own, a guardrail), anot
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import diffusers as d
@@ -16,9 +15,7 @@ import transformers as t
 from diffusers.pipelines.kolors.text_encoder import ChatGLMConfig, ChatGLMModel
 from zoo import (
     _GROUPED,
-    _HEADS,
     _NOISE,
-    _ROPE,
     _SHAPE,
     _SIGHT,
     _TEXT,
@@ -28,7 +25,6 @@ from zoo import (
     _clip,
     _flow,
     _gemma,
-    _qwen_vae,
     _t5,
     _tokenizer,
     _unet,
@@ -135,7 +131,7 @@ def _kolors() -> Any:
         text_encoder=ChatGLMModel(
             ChatGLMConfig(
                 num_layers=2, hidden_size=WIDTH, ffn_hidden_size=WIDTH, kv_channels=16, num_attention_heads=2,
-                multi_query_attention=True, multi_query_group_num=1, padded_vocab_size=VOCABULARY, seq_length=64,
+                multi_query_attention=True, multi_query_group_num=1, padded_vocab_size=VOCABULARY, seq_length=256,
                 add_bias_linear=False, add_qkv_bias=True, rmsnorm=True, original_rope=True,
             )
         ),
@@ -213,7 +209,7 @@ def _fibo() -> Any:
 
 
 def _hidream() -> Any:
-    return d.HiDreamImagePipeline(
+    pipe = d.HiDreamImagePipeline(
         transformer=d.HiDreamImageTransformer2DModel(
             patch_size=2, in_channels=4, out_channels=4, num_layers=1, num_single_layers=1, attention_head_dim=16,
             num_attention_heads=2, caption_channels=[WIDTH, WIDTH], text_emb_dim=2 * WIDTH, num_routed_experts=2,
@@ -226,6 +222,8 @@ def _hidream() -> Any:
         text_encoder_3=_t5(), tokenizer_3=_tokenizer(),
         text_encoder_4=t.LlamaForCausalLM(t.LlamaConfig(**_GROUPED, pad_token_id=0)), tokenizer_4=_tokenizer(),
     )  # fmt: skip
+    pipe.default_sample_size = 4  # every size is scaled to as many places
+    return pipe
 
 
 def _kandinsky5() -> Any:

@@ -28,6 +28,7 @@ from unsee.evaluate.detectors import Judge, load_detector
 from unsee.evaluate.questions import Row, answer, questions
 from unsee.evaluate.render import Sampling, render_pair
 from unsee.evaluate.words import choices, read_words
+from unsee.listening import find_text
 from unsee.recorder import Watch, quiet
 from unsee.report.grid import before_after
 from unsee.report.page import page
@@ -80,6 +81,7 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
     trained, of = 0, 0
     for key in pipelines.denoisers(pipe):
         with pipelines.focused(pipe, key) as net:
+            find_text(pipe)
             method = method.settled(net, config.concepts)
             trained += sum(weight.numel() for weight in method.weights(net).values())
             of += sum(weight.numel() for weight in net.parameters())
@@ -273,6 +275,7 @@ def kept_edit(folder: Path, method: Any, pipe: Any, concepts: Sequence[Concept],
     A fit that is interrupted goes on where it stopped. Of many processes one writes, before any goes on.
     """
     _, net = pipelines.denoiser(pipe)
+    find_text(pipe)
     what = f"{pipelines.fingerprint(net)} {method.settled(net, concepts)} {list(concepts)}"
     words = folder_name([concept.erase for concept in concepts])
     path = folder / f"{words}-{hashlib.sha256(what.encode()).hexdigest()[:12]}.safetensors"

@@ -153,6 +153,14 @@ def _doubled(one: Any, two: Any, path: Path = ()) -> Iterator[tuple[Path, int]]:
     raise InputError(f"{_written(path)} has neither a row for each prompt nor one value for all")
 
 
+def tensors(value: Any) -> Iterator[Tensor]:
+    """The tensors among arguments, also in dicts, lists and tuples."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        yield from chain.from_iterable(map(tensors, value.values() if isinstance(value, dict) else value))
+
+
 def _written(path: Path) -> str:
     return str(path[0]) + "".join(f"[{key!r}]" for key in path[1:])
 
