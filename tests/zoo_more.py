@@ -1,6 +1,6 @@
-"""More families in small, which the whole matrix of test_zoo.py would bring nothing new; tests/test_families.py tries each.
+"""More families in small: each goes once through all of a pipeline's checks (tests/test_families.py).
 
-    pipe = zoo.build("auraflow")
+    pipe = zoo_more.build("auraflow")
 
 Where a part comes from the hub only (a tokenizer of its own, a guardrail), another one stands in its place.
 """
@@ -21,6 +21,7 @@ from zoo import (
     _TEXT,
     VOCABULARY,
     WIDTH,
+    ZOO,
     Family,
     _clip,
     _flow,
@@ -29,6 +30,7 @@ from zoo import (
     _tokenizer,
     _unet,
     _vae,
+    made,
 )
 
 
@@ -204,7 +206,8 @@ def _fibo() -> Any:
             joint_attention_dim=2 * WIDTH, text_encoder_dim=WIDTH, axes_dims_rope=[4, 4, 8],
         ),
         scheduler=_flow(), vae=_wan_vae(),
-        text_encoder=t.SmolLM3ForCausalLM(t.SmolLM3Config(**{**_GROUPED, "vocab_size": 128_001}, pad_token_id=0)), tokenizer=_tokenizer(),
+        text_encoder=t.SmolLM3ForCausalLM(t.SmolLM3Config(**{**_GROUPED, "vocab_size": 128_001}, pad_token_id=0)),
+        tokenizer=_tokenizer(),
     )  # fmt: skip
 
 
@@ -237,17 +240,6 @@ def _kandinsky5() -> Any:
     )  # fmt: skip
 
 
-def _omnigen() -> Any:
-    return d.OmniGenPipeline(
-        transformer=d.OmniGenTransformer2DModel(
-            hidden_size=WIDTH, num_attention_heads=2, num_key_value_heads=2, intermediate_size=WIDTH, num_layers=1,
-            pad_token_id=0, vocab_size=VOCABULARY, in_channels=4, time_step_dim=8,
-            rope_scaling={"long_factor": [1.0] * 8, "short_factor": [1.0] * 8},
-        ),
-        scheduler=_flow(invert_sigmas=True), vae=_vae(shift_factor=None), tokenizer=_tokenizer(),
-    )  # fmt: skip
-
-
 def _lumina() -> Any:
     return d.LuminaPipeline(
         transformer=d.LuminaNextDiT2DModel(
@@ -276,9 +268,39 @@ def _if() -> Any:
     )  # fmt: skip
 
 
-_SMALL8 = {"height": 8, "width": 8}
+def _of(kind: str, family: str, **others: Any) -> Any:
+    """A pipeline of another class, of the parts of a family and others that it takes."""
+    parts = {**(ZOO[family][0] if family in ZOO else MORE[family][0])().components, **others}
+    taken = inspect.signature(getattr(d, kind).__init__).parameters
+    kept = {name: part for name, part in parts.items() if name in taken}
+    checks = {"requires_safety_checker": False} if "requires_safety_checker" in taken else {}
+    return getattr(d, kind)(**kept, **checks)
+
+
+def _options(family: str) -> dict[str, Any]:
+    return (ZOO if family in ZOO else MORE)[family][1]
+
+
+def _controlled(kind: str, family: str, controlnet: str, **small: Any) -> Any:
+    """The same with a ControlNet made of the family's denoiser."""
+    parts = ZOO[family][0]().components
+    net = getattr(d, controlnet)
+    make = net.from_unet if "unet" in parts else net.from_transformer
+    return _of(kind, family, controlnet=make(parts.get("unet", parts.get("transformer")), **small))
+
+
+def _z_control() -> Any:
+    size = {"control_in_dim": 4, "dim": WIDTH, "n_refiner_layers": 1, "n_heads": 2, "n_kv_heads": 2}
+    net = d.ZImageControlNetModel(control_layers_places=[0], **size)
+    return _of("ZImageControlNetPipeline", "z-image", controlnet=net)
+
+
+def _lcm() -> Any:
+    return _of("LatentConsistencyModelPipeline", "sd", unet=_unet(time_cond_proj_dim=8), scheduler=d.LCMScheduler())
+
+
 MORE: dict[str, Family] = {
-    "auraflow": (_auraflow, {**_SMALL8, "max_sequence_length": 16}),
+    "auraflow": (_auraflow, {"height": 8, "width": 8, "max_sequence_length": 16}),
     "cogview4": (_cogview4, {"height": 16, "width": 16, "max_sequence_length": 16}),
     "ltx": (_ltx, {"height": 32, "width": 32, "num_frames": 1, "max_sequence_length": 16}),
     "ovis": (_ovis, {"height": 16, "width": 16, "max_sequence_length": 16}),
@@ -290,7 +312,57 @@ MORE: dict[str, Family] = {
     "fibo": (_fibo, {"height": 16, "width": 16, "max_sequence_length": 64}),
     "hidream": (_hidream, {"height": 8, "width": 8, "max_sequence_length": 16}),
     "kandinsky5": (_kandinsky5, {"height": 16, "width": 16, "max_sequence_length": 64}),
-    "omnigen": (_omnigen, {"height": 16, "width": 16}),
     "lumina": (_lumina, {"height": 16, "width": 16, "max_sequence_length": 16}),
     "if": (_if, {"clean_caption": False}),
+    "pixart-alpha": (partial(_of, "PixArtAlphaPipeline", "pixart-sigma"), _options("pixart-sigma")),
+    "flux-kontext": (partial(_of, "FluxKontextPipeline", "flux-dev"), {**_options("flux-dev"), "max_area": 64}),
 }
+
+REFUSED: dict[str, Family] = {
+    "LatentConsistencyModelPipeline": (_lcm, {}),
+    "StableDiffusionPAGPipeline": (partial(_of, "StableDiffusionPAGPipeline", "sd"), {}),
+    "StableDiffusionXLPAGPipeline": (partial(_of, "StableDiffusionXLPAGPipeline", "sdxl"), {}),
+    "StableDiffusion3PAGPipeline": (partial(_of, "StableDiffusion3PAGPipeline", "sd3"), _options("sd3")),
+    "SanaPAGPipeline": (
+        partial(_of, "SanaPAGPipeline", "sana", pag_applied_layers="transformer_blocks.0"),
+        _options("sana"),
+    ),
+    "PixArtSigmaPAGPipeline": (
+        partial(_of, "PixArtSigmaPAGPipeline", "pixart-sigma", pag_applied_layers="blocks.0"),
+        _options("pixart-sigma"),
+    ),
+    "HunyuanDiTPAGPipeline": (
+        partial(_of, "HunyuanDiTPAGPipeline", "hunyuandit", pag_applied_layers="1"),
+        MORE["hunyuandit"][1],
+    ),
+    **{
+        kind: (partial(_controlled, kind, family, net, **small), _options(family))
+        for kind, family, net, small in (
+            ("StableDiffusionControlNetPipeline", "sd", "ControlNetModel", {}),
+            ("StableDiffusionControlNetPAGPipeline", "sd", "ControlNetModel", {}),
+            ("StableDiffusionXLControlNetPipeline", "sdxl", "ControlNetModel", {}),
+            ("StableDiffusionXLControlNetPAGPipeline", "sdxl", "ControlNetModel", {}),
+            ("StableDiffusionXLControlNetUnionPipeline", "sdxl", "ControlNetUnionModel", {}),
+            ("StableDiffusion3ControlNetPipeline", "sd3", "SD3ControlNetModel", {"num_layers": 1}),
+            (
+                "FluxControlNetPipeline",
+                "flux-dev",
+                "FluxControlNetModel",
+                {"num_layers": 1, "num_single_layers": 1, "attention_head_dim": 16, "num_attention_heads": 2},
+            ),
+        )
+    },
+    "FluxControlPipeline": (partial(_of, "FluxControlPipeline", "flux-dev"), _options("flux-dev")),
+    "CogView4ControlPipeline": (partial(_of, "CogView4ControlPipeline", "cogview4"), MORE["cogview4"][1]),
+    "ZImageControlNetPipeline": (_z_control, _options("z-image")),
+    "ZImageOmniPipeline": (
+        partial(_of, "ZImageOmniPipeline", "z-image", siglip=None, siglip_processor=None),
+        _options("z-image"),
+    ),
+}
+"""Classes that are refused, of the parts of families."""
+
+
+def build(name: str) -> Any:
+    """A pipeline of MORE or of REFUSED, frozen and in eval mode."""
+    return made(*(MORE | REFUSED)[name])
