@@ -292,10 +292,13 @@ def test_selections_fit_together(family: str) -> None:
 @torch.no_grad()
 def inputs(pipe: Any, prompt: str, seed: int) -> dict[str, Tensor]:
     """What each linear layer of a denoiser reads at the first step of an unguided run: (rows, features)."""
-    net, seen = denoiser(pipe)[1], {}
+    net, seen = denoiser(pipe)[1], dict[str, Tensor]()
+
+    def listen(name: str, x: Tensor) -> None:  # what a pre-hook returns takes the place of what the layer reads
+        seen.setdefault(name, x.clone())
+
     handles = [
-        # A pre-hook that returns something changes what the layer reads.
-        layer.register_forward_pre_hook(lambda _, x, name=name: seen.setdefault(name, x[0].clone()) and None)
+        layer.register_forward_pre_hook(lambda _, x, name=name: listen(name, x[0]))
         for name, layer in net.named_modules()
         if isinstance(layer, torch.nn.Linear)
     ]
@@ -521,6 +524,7 @@ TABLE = Path(__file__).parents[1] / "docs" / "families.md"
 def row(family: str) -> str:
     """A family's line in docs/families.md, from what its build does."""
     pipe, net = built(family), denoiser(built(family))[1]
+    trajectory(family)  # what is found out once for each pipeline
     names = [name for name, _ in net.named_parameters()]
     kind = next(k for k, blocks in zip(KINDS, BLOCKS, strict=True) if any(re.search(blocks.kv, n) for n in names))
     outputs: list[Tensor] = []

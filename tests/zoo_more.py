@@ -7,6 +7,8 @@ Where a part comes from the hub only (a tokenizer of its own, a guardrail), anot
 
 from __future__ import annotations
 
+import inspect
+from functools import partial
 from typing import Any
 
 import diffusers as d
@@ -190,13 +192,15 @@ def _cosmos2() -> Any:
 
 
 def _longcat() -> Any:
-    return d.LongCatImagePipeline(
+    pipe = d.LongCatImagePipeline(
         transformer=d.LongCatImageTransformer2DModel(
             in_channels=64, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
             joint_attention_dim=WIDTH, pooled_projection_dim=WIDTH, axes_dims_rope=[4, 4, 8],
         ),
         scheduler=_flow(), vae=_vae(16), text_encoder=_qwen_vl(), tokenizer=_tokenizer(), text_processor=_Processor(),
     )  # fmt: skip
+    pipe.tokenizer_max_length = 16
+    return pipe
 
 
 def _fibo() -> Any:
