@@ -83,7 +83,7 @@ def call(rows: int, tokens: int = 3) -> Call:
         "x": [torch.randn(4) for _ in range(rows)],
         "timestep": torch.zeros(rows),
         "layers": texts,
-        "each": [text for text in texts],
+        "each": list(texts),
         "more": {"sizes": torch.ones(rows, 2), "rope": (torch.ones(tokens, 2), torch.ones(1, 2))},
         "ids": torch.ones(3, 2),
         "scale": 2.0,
@@ -96,7 +96,7 @@ ROWS = {("x",): 0, ("timestep",): 0, ("layers",): 1, ("each", 0): 0, ("each", 1)
 
 
 def test_rows_are_what_doubles_wherever_it_is() -> None:
-    """A dimension that is not the first, lists with an item a row, lists and dicts that hold some; sizes say nothing."""
+    """In any dimension, in lists with an item a row, in lists and dicts that hold some; sizes say nothing."""
     assert rows_of(call(1), call(2)) == ROWS
     assert rows_of(call(2), call(4)) == ROWS
     with pytest.raises(InputError, match=r"ids has neither a row for each prompt nor one value for all"):

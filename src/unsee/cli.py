@@ -14,7 +14,7 @@ import typer
 
 from unsee import cli_files
 from unsee.cli_evaluate import evaluate, reproduce
-from unsee.errors import InputError
+from unsee.errors import InputError, Unsupported
 from unsee.terminal import Call, Debug, Force, ForceBase, Guidance, Seed, Steps, Trust, bars, pairs, plain, speaks
 
 if TYPE_CHECKING:
@@ -349,6 +349,8 @@ def main() -> None:
         code = app(standalone_mode=False) or 0
     except InputError as error:
         message, code = str(error), 2
+        if isinstance(error, Unsupported) and not isinstance(error.__cause__, InputError | None):
+            message += " (--debug shows where)"
     except _UsageError as error:
         message, code = error.format_message(), 2
     except (FloatingPointError, OSError) as error:  # a loss that explodes, a disk that is full

@@ -55,7 +55,7 @@ BLOCKS = (
                        enters by one embedder, "cross-kv"; "cross" adds the refiner that works on the text alone
 
 Feed-forward and modulation layers are "noncross" everywhere. Of a denoiser that has none of these names, the layers
-that read the text are found by listening (listening.find_text): "cross-kv" is then where it enters, "cross" all of them.
+that read the text are found by listening (listening.find_text): "cross-kv" is then where it enters, "cross" all.
 """
 
 _ATTENTION = r"\b(attn\d?|(self_|cross_)?attention)\.|\battentions\.\d+\.(to|add)_"
