@@ -172,6 +172,8 @@ def _first_step(pipe: Any, options: dict[str, Any], n: int) -> tuple[list[Tensor
 
     nets = list(denoisers(pipe).values())
     run(pipe, lambda _, output: answers.extend(output), ["cat"] * n, range(n), 50, options, nets, ask=ask)
+    if not asked:
+        raise Unsupported(f"{type(pipe).__name__} is not supported: it never asks its {', '.join(denoisers(pipe))}")
     return [asked[0][0], asked[-1][0]], answers
 
 
