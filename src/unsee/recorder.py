@@ -62,8 +62,8 @@ def record(
     image           x of every step is this picture with the step's noise, instead of what the runs have come to
     batch           how many runs are drawn side by side
     Under `torchrun` or `accelerate launch` each process draws its share, and all of them return the whole.
-    Nothing is decoded. Raises InputError for an unknown sampler, for a pipeline that does not guide in this way or answers
-    otherwise when it is asked again, and for an image where the family has no image-to-image pipeline.
+    Nothing is decoded. Raises InputError for an unknown sampler, for a pipeline that does not guide in this way or
+    answers otherwise when it is asked again, and for an image where the family has no image-to-image pipeline.
     """
     wanted = sorted(set(range(steps) if at is None else at))
     length = len(wanted) if image else wanted[-1] + 1
