@@ -9,7 +9,8 @@ from torch import Tensor
 
 from unsee import guards
 from unsee.errors import InputError
-from unsee.pipelines import call_options, draw, for_pictures
+from unsee.guidance import for_pictures
+from unsee.pipelines import call_options, draw
 
 DISTILLED = {"flux-dev", "flux-schnell"}
 """Their guidance is a number that the network reads: there is no prediction without the prompt."""

@@ -16,6 +16,7 @@ LAYERS = [
     {"pipelines", "layers", "card", "config", "lora", "places", "sources"},
     {"calls"},
     {"memory"},
+    {"guidance"},
     {"recorder", "room"},
     {"listening", "steering"},
     {"optimizers"},

@@ -1,13 +1,15 @@
 """What is recorded is what the pipeline did; asked again, the denoiser answers the same."""
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import pytest
 import torch
 
-from unsee.calls import pick, replay, single, stack
+from unsee.calls import Call, pick, replay, rows_of, same, single, spread, stack
 from unsee.errors import InputError
+from unsee.guidance import guided
 from unsee.listening import inputs, second_moments
 from unsee.pipelines import calling
 from unsee.recorder import conditions, record
@@ -50,6 +52,7 @@ def test_a_run_does_not_depend_on_what_runs_beside_it(pipe: Any) -> None:
 
 
 def test_a_run_stops_after_the_last_step_that_is_wanted(pipe: Any) -> None:
+    record(pipe, ["church"], seeds=[0], steps=2)  # what is found out once for each pipeline
     calls = []
     handle = pipe.unet.register_forward_hook(lambda *_: calls.append(1))
     trajectory = record(pipe, ["church"], seeds=[0], steps=10, at=[0, 2])
@@ -71,6 +74,69 @@ def test_rows_come_apart_and_together(pipe: Any) -> None:
             else again.arguments[name] == value
         )
     assert torch.equal(again.output, call.output)
+
+
+def call(rows: int, tokens: int = 3) -> Call:
+    """Arguments as families pass them, with sizes that meet by chance: layers, tokens and rows may all be 2 or 3."""
+    texts = torch.randn(2, rows, tokens, 4)
+    arguments = {
+        "x": [torch.randn(4) for _ in range(rows)],
+        "timestep": torch.zeros(rows),
+        "layers": texts,
+        "each": list(texts),
+        "more": {"sizes": torch.ones(rows, 2), "rope": (torch.ones(tokens, 2), torch.ones(1, 2))},
+        "ids": torch.ones(3, 2),
+        "scale": 2.0,
+        "nothing": None,
+    }
+    return Call(arguments, torch.randn(rows, 4))
+
+
+ROWS = {("x",): 0, ("timestep",): 0, ("layers",): 1, ("each", 0): 0, ("each", 1): 0, ("more", "sizes"): 0}
+
+
+def test_rows_are_what_doubles_wherever_it_is() -> None:
+    """In any dimension, in lists with an item a row, in lists and dicts that hold some; sizes say nothing."""
+    assert rows_of(call(1), call(2)) == ROWS
+    assert rows_of(call(2), call(4)) == ROWS
+    with pytest.raises(InputError, match=r"ids has neither a row for each prompt nor one value for all"):
+        rows_of(call(1), Call({**call(2).arguments, "ids": torch.ones(4, 2)}, torch.zeros(2)))
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_rows_in_any_place_come_apart_and_together(count: int) -> None:
+    whole = replace(call(count), rows=ROWS)
+    first, *_ = rows = single(whole)
+    assert first.arguments["layers"].shape == (2, 1, 3, 4)
+    assert torch.equal(first.arguments["each"][1], whole.arguments["each"][1][:1])
+    assert first.arguments["ids"].shape == (3, 2)  # three ids are no three rows
+    again = stack(rows)
+    assert same(again.arguments, whole.arguments)
+    assert torch.equal(again.output, whole.output)
+
+
+def test_one_row_for_all_is_spread_and_another_number_refused() -> None:
+    whole = replace(call(2), rows=ROWS)
+    one = {**whole.arguments, "layers": whole.arguments["layers"][:, :1]}
+    assert spread(replace(whole, arguments=one)).arguments["layers"].shape == (2, 2, 3, 4)
+    with pytest.raises(InputError, match="timestep has 3 rows where the latent has 2"):
+        spread(replace(whole, arguments={**whole.arguments, "timestep": torch.zeros(3)}))
+
+
+def test_a_text_is_padded_whatever_its_mask_is_called() -> None:
+    """Also where a mask is left out as long as nothing is padded."""
+
+    def asked(tokens: int, mask: bool) -> Call:
+        arguments = {
+            "encoder_hidden_states": torch.ones(1, tokens, 4),
+            "encoder_mask": torch.ones(1, tokens, dtype=torch.bool) if mask else None,
+        }
+        return Call(arguments, torch.zeros(1, 4), {("encoder_hidden_states",): 0, ("encoder_mask",): 0})
+
+    for mask in (True, False):
+        together = stack([asked(2, mask), asked(3, mask)]).arguments
+        assert together["encoder_hidden_states"].sum(-1).tolist() == [[4, 4, 0], [4, 4, 4]]
+        assert together["encoder_mask"].tolist() == [[True, True, False], [True, True, True]]
 
 
 def test_another_sampler_stands_in_and_leaves(pipe: Any) -> None:
@@ -99,6 +165,7 @@ def test_what_reads_the_prompt_is_heard_without_the_denoiser(pipe: Any) -> None:
     """Keys of cross-attention read an argument of the call; queries read what the denoiser computes."""
     block = "down_blocks.0.attentions.0.transformer_blocks.0.attn2"
     computed: list[int] = []
+    guided(pipe, 3.0)  # found out once for each pipeline
     handle = pipe.unet.conv_in.register_forward_hook(lambda _, __, output: computed.append(len(output)))
     prompts = ["church", "a castle", "a dog"]
     try:

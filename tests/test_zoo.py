@@ -22,13 +22,14 @@ from unsee.checkpoint import Checkpoint
 from unsee.evaluate.render import Sampling, Shot, render
 from unsee.fit import error, trainable
 from unsee.guards import NegativePrompt
+from unsee.guidance import for_pictures, guided
 from unsee.layers import BLOCKS, SELECTIONS, entrance, reads_text, select
 from unsee.listening import inputs as inputs_of
 from unsee.listening import second_moments
 from unsee.methods.esd import ESD, TEMPLATES, UPDATES
 from unsee.methods.settings import stand_ins
 from unsee.methods.uce import _changed
-from unsee.pipelines import calling, denoiser, denoisers, draw, fingerprint, focused, for_pictures, guided, load
+from unsee.pipelines import calling, denoiser, denoisers, draw, fingerprint, focused, load
 from unsee.recorder import conditions, record
 
 TWO_DENOISERS = {"wan-2.2"}
@@ -285,15 +286,19 @@ def test_selections_fit_together(family: str) -> None:
     assert not chosen["cross"] & chosen["noncross"]
     assert chosen["cross-kv"] <= chosen["cross"]
     assert chosen["self"] < chosen["noncross"]
-    assert set(entrance(net)) <= {name for name in chosen["cross"] if reads_text(name)}
+    assert set(entrance(net)) <= {name for name in chosen["cross"] if reads_text(name, net)}
 
 
 @torch.no_grad()
 def inputs(pipe: Any, prompt: str, seed: int) -> dict[str, Tensor]:
     """What each linear layer of a denoiser reads at the first step of an unguided run: (rows, features)."""
-    net, seen = denoiser(pipe)[1], {}
+    net, seen = denoiser(pipe)[1], dict[str, Tensor]()
+
+    def listen(name: str, x: Tensor) -> None:  # what a pre-hook returns takes the place of what the layer reads
+        seen.setdefault(name, x.clone())
+
     handles = [
-        layer.register_forward_pre_hook(lambda _, x, name=name: seen.setdefault(name, x[0].clone()))
+        layer.register_forward_pre_hook(lambda _, x, name=name: listen(name, x[0]))
         for name, layer in net.named_modules()
         if isinstance(layer, torch.nn.Linear)
     ]
@@ -308,7 +313,7 @@ def test_layers_that_read_the_text_are_those_named(family: str) -> None:
     pipe = built(family)
     one, other = inputs(pipe, "a church", 0), inputs(pipe, "a church", 1)
     another = inputs(pipe, "a dog on a beach", 0)
-    named = {name for name in one if reads_text(f"{name}.weight")}
+    named = {name for name in one if reads_text(f"{name}.weight", denoiser(pipe)[1])}
     text_alone = {
         name
         for name in one
@@ -519,6 +524,7 @@ TABLE = Path(__file__).parents[1] / "docs" / "families.md"
 def row(family: str) -> str:
     """A family's line in docs/families.md, from what its build does."""
     pipe, net = built(family), denoiser(built(family))[1]
+    trajectory(family)  # what is found out once for each pipeline
     names = [name for name, _ in net.named_parameters()]
     kind = next(k for k, blocks in zip(KINDS, BLOCKS, strict=True) if any(re.search(blocks.kv, n) for n in names))
     outputs: list[Tensor] = []

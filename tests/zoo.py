@@ -65,9 +65,9 @@ _SIGHT = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2
 _NOISE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
 
 
-def _clip(kind: Any = t.CLIPTextModel) -> Any:
+def _clip(kind: Any = t.CLIPTextModel, length: int = 16) -> Any:
     marks = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 3}
-    return kind(t.CLIPTextConfig(**_TEXT, **marks, projection_dim=WIDTH, max_position_embeddings=16))
+    return kind(t.CLIPTextConfig(**_TEXT, **marks, projection_dim=WIDTH, max_position_embeddings=length))
 
 
 def _t5(width: int = WIDTH) -> Any:
@@ -419,7 +419,10 @@ def _cogview3() -> Any:
     )
 
 
-ZOO: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
+Family = tuple[Callable[[], Any], dict[str, Any]]
+"""How to build a pipeline, and the options of its call that keep it small."""
+
+ZOO: dict[str, Family] = {
     "sd": (_sd, {}),
     "sd-v": (partial(_sd, "v_prediction"), {}),
     "sdxl": (_sdxl, {}),
@@ -453,12 +456,16 @@ ZOO: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
     "cogview3": (_cogview3, {"height": 8, "width": 8, "max_sequence_length": 16}),
     "krea2": (_krea2, {"height": 16, "width": 16, "max_sequence_length": 32}),
 }
-"""Family: how to build it, and the options of the pipeline's call that keep it small."""
+"""Families of which everything is tested."""
 
 
 def build(family: str) -> Any:
-    """A pipeline of a family, frozen and in eval mode."""
-    make, options = ZOO[family]
+    """A pipeline of a family of ZOO, frozen and in eval mode."""
+    return made(*ZOO[family])
+
+
+def made(make: Callable[[], Any], options: dict[str, Any]) -> Any:
+    """A pipeline as `make` builds it, the same every time, frozen and in eval mode."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         pipe = make()

@@ -30,6 +30,7 @@ from unsee.evaluate.detectors import Judge, load_detector, names_of
 from unsee.evaluate.questions import Row, answer, questions, remarks
 from unsee.evaluate.render import Sampling, render_pair
 from unsee.evaluate.words import choices, known, read_words
+from unsee.listening import find_text
 from unsee.recorder import Watch, conditions, quiet
 from unsee.report.grid import before_after, paths
 from unsee.report.page import page
@@ -91,6 +92,7 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
     trained, of = 0, 0
     for key in pipelines.denoisers(pipe):
         with pipelines.focused(pipe, key) as net:
+            find_text(pipe)
             method = method.settled(net, config.concepts)
             trained += sum(weight.numel() for weight in method.weights(net).values())
             of += sum(weight.numel() for weight in net.parameters())
@@ -364,6 +366,7 @@ def kept_edit(folder: Path, method: Any, pipe: Any, concepts: Sequence[Concept],
     A fit that is interrupted goes on where it stopped. Of many processes one writes, before any goes on.
     """
     _, net = pipelines.denoiser(pipe)
+    find_text(pipe)
     what = f"{model_key(pipe)} {method.settled(net, concepts)} {list(concepts)} {code(type(method).__module__)}"
     words = folder_name([concept.erase for concept in concepts])
     path = folder / f"{words}-{hashlib.sha256(what.encode()).hexdigest()[:12]}.safetensors"

@@ -13,9 +13,10 @@ prediction type or packing. A Call holds all of that by name, so nothing here kn
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import torch
@@ -24,20 +25,34 @@ from torch import Tensor, nn
 
 from unsee.errors import InputError
 
+Path = tuple[str | int, ...]
+"""Where a value is in a call's arguments: a name, and keys and places in the dicts, lists and tuples that it holds."""
+Rows = Mapping[Path, int]
+"""Which dimension of an argument counts the rows, by its path. Of a list with an item for each row it is dimension 0.
+What has no entry is shared by all rows."""
+
 
 @dataclass(frozen=True)
 class Call:
     """One denoiser call for one condition: its arguments by name, B rows each, and its output (B, ...).
 
     The output is what the denoiser answered, or what it should learn to answer.
+    rows  where the arguments have their rows; None: in dimension 0 of every tensor
     """
 
     arguments: dict[str, Any]
     output: Tensor
+    rows: Rows | None = None
 
     def to(self, device: torch.device | str, **_: object) -> Call:
         """The call with its tensors on a device."""
-        return Call(send_to_device(self.arguments, device), self.output.to(device))
+        return replace(self, arguments=send_to_device(self.arguments, device), output=self.output.to(device))
+
+    def dimension(self, path: Path, value: Any) -> int | None:
+        """The dimension that counts the rows of an argument; None if it is shared."""
+        if self.rows is None:
+            return 0 if isinstance(value, Tensor) and value.ndim else None
+        return self.rows.get(path)
 
 
 @dataclass(frozen=True)
@@ -55,7 +70,10 @@ Trajectory = list[Step]
 def point(denoiser_class: type[nn.Module]) -> tuple[str, str]:
     """The names under which a denoiser class takes its latent and its time."""
     parameters = list(inspect.signature(denoiser_class.forward).parameters)[1:]
-    return parameters[0], next(name for name in parameters if name in ("timestep", "timesteps", "t"))
+    time = next((name for name in parameters if name in ("timestep", "timesteps", "t")), None)
+    if time is None:
+        raise InputError(f"{denoiser_class.__name__} is not supported: it takes no time")
+    return parameters[0], time
 
 
 def replay(denoiser: nn.Module, call: Call, like: Call | None = None) -> Tensor:
@@ -103,76 +121,185 @@ def again(denoiser: nn.Module, step: Step) -> Step:
     return Step(*(replace(call, output=replay(denoiser, call)) for call in (step.concept, step.null)))
 
 
+def rows_of(one: Call, two: Call) -> Rows:
+    """Where arguments have their rows: what doubles from a call with one prompt to one with that prompt twice.
+
+    The mask of a text has a row for each, also where a pipeline leaves it out as long as nothing is padded. Raises
+    InputError where something grows otherwise.
+    """
+    rows = dict(_doubled(one.arguments, two.arguments))
+    masks = (mask_of(str(path[0]), one.arguments) for path in rows if len(path) == 1)
+    return {(mask,): 0 for mask in masks if mask} | rows
+
+
+def _doubled(one: Any, two: Any, path: Path = ()) -> Iterator[tuple[Path, int]]:
+    if isinstance(one, dict) and isinstance(two, dict) and one.keys() == two.keys():
+        yield from chain.from_iterable(_doubled(one[key], two[key], (*path, key)) for key in one)
+        return
+    if isinstance(one, Tensor) and isinstance(two, Tensor) and one.ndim == two.ndim:
+        grown = [k for k, (few, many) in enumerate(zip(one.shape, two.shape, strict=True)) if few != many]
+        if not grown or (len(grown) == 1 and two.shape[grown[0]] == 2 * one.shape[grown[0]]):
+            yield from ((path, dimension) for dimension in grown)
+            return
+    elif isinstance(one, list | tuple) and type(one) is type(two):
+        if len(two) == 2 * len(one) > 0:
+            yield path, 0
+            return
+        if len(two) == len(one):
+            yield from chain.from_iterable(_doubled(*pair, (*path, k)) for k, pair in enumerate(zip(one, two)))
+            return
+    elif type(one) is type(two) and not isinstance(one, Tensor | dict):
+        return
+    raise InputError(f"{_written(path)} has neither a row for each prompt nor one value for all")
+
+
+def tensors(value: Any) -> Iterator[Tensor]:
+    """The tensors among arguments, also in dicts, lists and tuples."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        yield from chain.from_iterable(map(tensors, value.values() if isinstance(value, dict) else value))
+
+
+def _written(path: Path) -> str:
+    return str(path[0]) + "".join(f"[{key!r}]" for key in path[1:])
+
+
 def single(call: Call) -> list[Call]:
     """A call of B rows as B calls of one."""
     return [pick(call, slice(row, row + 1)) for row in range(call.output.shape[0])]
 
 
 def pick(call: Call, rows: slice) -> Call:
-    """Some rows of a call. What has no row for each output (position ids, sizes) is shared by all."""
-    count = call.output.shape[0]
+    """Some rows of a call."""
 
-    def part(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: part(inner) for key, inner in value.items()}
-        if isinstance(value, Tensor) and value.ndim and value.shape[0] == count:
-            return value[rows]
-        if isinstance(value, list) and len(value) == count:
-            return value[rows]
+    def part(_: Path, value: Any, dimension: int) -> Any:
+        return value[(slice(None),) * dimension + (rows,)] if isinstance(value, Tensor) else value[rows]
+
+    return replace(call, arguments=_changed(call, part), output=call.output[rows])
+
+
+def spread(call: Call) -> Call:
+    """A call in which what has rows has as many as its output; one row is spread over all.
+
+    Raises InputError where there are others.
+    """
+    count = len(call.output)
+
+    def part(path: Path, value: Any, dimension: int) -> Any:
+        size = value.shape[dimension] if isinstance(value, Tensor) else len(value)
+        if size == 1 and isinstance(value, Tensor):
+            return value.expand(*value.shape[:dimension], count, *value.shape[dimension + 1 :])
+        if size != count:
+            raise InputError(f"{_written(path)} has {size} rows where the latent has {count}")
         return value
 
-    return Call({name: part(value) for name, value in call.arguments.items()}, call.output[rows])
+    return replace(call, arguments=_changed(call, part))
+
+
+def _changed(call: Call, change: Callable[[Path, Any, int], Any]) -> dict[str, Any]:
+    """A call's arguments with each value that has rows changed by (path, value, dimension)."""
+
+    def part(value: Any, path: Path) -> Any:
+        if value is not None and (dimension := call.dimension(path, value)) is not None:
+            return change(path, value, dimension)
+        if isinstance(value, dict):
+            return {key: part(inner, (*path, key)) for key, inner in value.items()}
+        if isinstance(value, list | tuple):
+            return type(value)(part(inner, (*path, k)) for k, inner in enumerate(value))
+        return value
+
+    return {name: part(value, (name,)) for name, value in call.arguments.items()}
 
 
 def stack(calls: Sequence[Call]) -> Call:
     """Calls of one kind as one call, rows below rows.
 
     Where a pipeline cuts its texts to the longest of each batch, shorter ones are padded, and masks say so. Raises
-    InputError where texts of different lengths have no mask.
+    InputError where texts of different lengths have no mask, and where calls differ in what has no rows.
     """
+    first = calls[0]
 
-    def joined(name: str, values: Sequence[Any], counts: Sequence[int]) -> Any:
-        first = values[0]
-        if isinstance(first, dict):
-            return {key: joined(key, [value[key] for value in values], counts) for key in first}
-        if isinstance(first, Tensor) and first.ndim and first.shape[0] == counts[0]:
-            if len({value.shape[1:] for value in values}) > 1:
+    def joined(values: Sequence[Any], path: Path) -> Any:
+        one = values[0]
+        if all(isinstance(value, Tensor) for value in values) and (
+            (dimension := first.dimension(path, one)) is not None
+        ):
+            sizes = {value.shape[:dimension] + value.shape[dimension + 1 :] for value in values}
+            if len(sizes) > 1:
                 raise InputError(
-                    f"prompts of different lengths cannot be learned together here: {name} has no mask; use equal ones"
+                    f"prompts of different lengths cannot be learned together here: {_written(path)} has no mask; "
+                    "use equal ones"
                 )
-            return torch.cat(list(values))
-        if isinstance(first, list) and len(first) == counts[0]:
-            return [item for value in values for item in value]
-        return first
+            return torch.cat(list(values), dimension)
+        if isinstance(one, dict):
+            return {key: joined([value[key] for value in values], (*path, key)) for key in one}
+        if isinstance(one, list | tuple):
+            if first.dimension(path, one) is not None:
+                return type(one)(chain.from_iterable(values))
+            if {len(value) for value in values} == {len(one)}:
+                return type(one)(joined(same_place, (*path, k)) for k, same_place in enumerate(zip(*values)))
+        if not all(value is one or same(one, value) for value in values[1:]):
+            raise InputError(
+                f"rows of calls that differ in {_written(path)} cannot be learned together: it is one for a whole call"
+            )
+        return one
 
-    counts = [call.output.shape[0] for call in calls]
-    rows = _padded([call.arguments for call in calls])
-    arguments = {name: joined(name, [row[name] for row in rows], counts) for name in rows[0]}
-    return Call(arguments, torch.cat([call.output for call in calls]))
+    arguments = joined(_padded([call.arguments for call in calls]), ())
+    return replace(first, arguments=arguments, output=torch.cat([call.output for call in calls]))
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two arguments are equal: tensors by their numbers, lists, tuples and dicts by what they hold."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return one.shape == other.shape and torch.equal(one, other)
+    return type(one) is type(other) and bool(one == other)
+
+
+def mask_of(text: str, arguments: Mapping[str, Any]) -> str | None:
+    """The argument that is the mask of a text, by its name; None if there is none."""
+    stem = text.removesuffix("_hidden_states").removesuffix("_embeds")
+    names = (f"{text}_mask", f"{stem}_mask", f"{stem}_attention_mask")
+    return next((name for name in names if isinstance(arguments.get(name, 0), Tensor | None)), None)
 
 
 def _padded(calls: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Arguments in which each text (B, tokens, features) that has a mask (B, tokens) is as long as the longest."""
     calls = [dict(call) for call in calls]
-    for name in [name for name in calls[0] if isinstance(calls[0].get(f"{name}_mask", 0), Tensor | None)]:
-        lengths = [call[name].shape[1] for call in calls]
-        masked = [call[f"{name}_mask"] is not None for call in calls]
+    for text, value in list(calls[0].items()):
+        name = mask_of(text, calls[0])
+        if name is None or not all(isinstance(call[text], Tensor) and call[text].ndim == 3 for call in calls):
+            continue
+        lengths = [call[text].shape[1] for call in calls]
+        masked = [call[name] is not None for call in calls]
         if len(set(lengths)) == len(set(masked)) == 1:
             continue
         for call, length in zip(calls, lengths, strict=True):
-            text, mask = call[name], call[f"{name}_mask"]
-            mask = torch.ones(text.shape[:2], device=text.device, dtype=torch.bool) if mask is None else mask
+            value, mask = call[text], call[name]
+            mask = torch.ones(value.shape[:2], device=value.device, dtype=torch.bool) if mask is None else mask
             more = max(lengths) - length
-            call[name] = nn.functional.pad(text, (0, 0, 0, more))
-            call[f"{name}_mask"] = nn.functional.pad(mask.bool(), (0, more))
+            call[text] = nn.functional.pad(value, (0, 0, 0, more))
+            call[name] = nn.functional.pad(mask.bool(), (0, more))
     return calls
 
 
 def named(module: nn.Module, args: Any, kwargs: Any) -> dict[str, Any]:
-    """What a module is called with, by the names of its parameters."""
+    """What a module is called with, by the names of its parameters; what is left out has its default."""
     signature = inspect.signature(type(module).forward)
-    _, *given = signature.bind(module, *args, **kwargs).arguments.items()
-    return dict(given)
+    given = signature.bind(module, *args, **kwargs)
+    given.apply_defaults()
+    _, *found = given.arguments.items()
+    arguments = dict(found)
+    for parameter in signature.parameters.values():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            arguments |= arguments.pop(parameter.name)
+        elif parameter.kind is parameter.VAR_POSITIONAL:
+            arguments.pop(parameter.name)
+    return arguments
 
 
 def bound(module: nn.Module, args: Any, kwargs: Any, result: Any) -> Call:
@@ -183,11 +310,13 @@ def bound(module: nn.Module, args: Any, kwargs: Any, result: Any) -> Call:
     # Some families pass one time for the whole batch; one for each row lets rows of different times be stacked.
     t = torch.as_tensor(arguments[time], device=output.device)
     arguments[time] = t if t.ndim > 1 else t.expand(output.shape[0])  # some have a time for each token
-    return Call({**arguments, "return_dict": False}, output)
+    return Call(arguments | ({"return_dict": False} if "return_dict" in arguments else {}), output)
 
 
 def _output(result: Any) -> Tensor:
-    return stacked(result[0] if isinstance(result, tuple) else result.sample)
+    if not isinstance(result, tuple | Tensor | list):
+        result = result.sample
+    return stacked(result[0] if isinstance(result, tuple) else result)
 
 
 def predicted(result: Any, x: Any) -> Tensor:
@@ -207,8 +336,11 @@ def stacked(rows: Any) -> Tensor:
 
 def answering(result: Any, output: Tensor) -> Any:
     """What a denoiser returned, with another output in its place; behind it a learned variance as it was."""
-    old = result[0] if isinstance(result, tuple) else result.sample
+    bare = isinstance(result, Tensor | list)
+    old = result if bare else result[0] if isinstance(result, tuple) else result.sample
     new = list(output) if isinstance(old, list) else torch.cat([output.to(old.dtype), old[:, output.shape[1] :]], 1)
+    if bare:
+        return new
     return (new, *result[1:]) if isinstance(result, tuple) else replace(result, sample=new)
 
 

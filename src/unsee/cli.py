@@ -16,7 +16,7 @@ from unsee import cli_files
 from unsee.allowed import PRESETS, SELECTIONS, default, installed
 from unsee.cli_evaluate import evaluate, reproduce
 from unsee.config import RunConfig
-from unsee.errors import Ended, InputError, unknown
+from unsee.errors import Ended, InputError, Unsupported, unknown
 from unsee.progress import bars, speaks, starting
 from unsee.terminal import (
     Batch,
@@ -526,6 +526,8 @@ def main() -> None:
         code = app(standalone_mode=False) or 0
     except InputError as error:
         message, code = str(error), 2
+        if isinstance(error, Unsupported) and not isinstance(error.__cause__, InputError | None):
+            message += " (--debug shows where)"
     except Ended as error:
         message, code = str(error), error.code
     except _UsageError as error:

@@ -22,6 +22,10 @@ class Ended(Exception):
         self.code = code
 
 
+class Unsupported(InputError):
+    """A pipeline does what nothing here can work with. The cause, if there is one, is what it raised itself."""
+
+
 def unknown(kind: str, name: str, allowed: Iterable[str]) -> InputError:
     """The error for a name outside a fixed set: the name, the nearest allowed one, and all of them."""
     allowed, name = sorted(allowed), _cut(name)

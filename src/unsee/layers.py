@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
@@ -55,27 +56,49 @@ BLOCKS = (
     single stream      (Z-Image, Lumina2, Krea2) no weights but those before the streams meet belong to the prompt. It
                        enters by one embedder, "cross-kv"; "cross" adds the refiner that works on the text alone
 
-Feed-forward and modulation layers are "noncross" everywhere.
+Feed-forward and modulation layers are "noncross" everywhere. Of a denoiser that has none of these names, the layers
+that read the text are found by listening (listening.find_text): "cross-kv" is then where it enters, "cross" all.
 """
 
-_ATTENTION = r"\b(attn\d?|attention)\."
+_ATTENTION = r"\b(attn\d?|(self_|cross_)?attention)\.|\battentions\.\d+\.(to|add)_"
 
 _EMBEDDER = r"\b((context_embedder|txt_in|text_proj)\.(linear_1\.)?|(cap_embedder|caption_embedder)\.1\.)weight"
 
 _READS_TEXT = re.compile(
     r"\battn2\.to_[kv]\.weight|\b(attn1?|attention)\.(add_[qkv]|txt_kv)_proj\.weight"
-    rf"|{_EMBEDDER}|\b(caption_projection|condition_embedder\.text_embedder|txt_in)\.linear_\d\.weight"
+    rf"|{_EMBEDDER}|(^|\bcondition_embedder\.)text_embedder\.linear_\d\.weight"
+    r"|\b(caption_projection|txt_in)\.linear_\d\.weight"
     r"|\b(context_refiner|text_fusion)\.(?!.*norm).*weight"
 )
 
 
-def reads_text(parameter: str) -> bool:
+class TextLayers(NamedTuple):
+    """What was found out of a denoiser that no pattern here knows (listening.find_text): names of matrices.
+
+    text      those whose inputs are the prompt's tokens alone
+    entrance  those of them through which it enters, none behind another
+    """
+
+    text: tuple[str, ...]
+    entrance: tuple[str, ...]
+
+
+_FOUND: WeakKeyDictionary[nn.Module, TextLayers] = WeakKeyDictionary()
+
+
+def remember(denoiser: nn.Module, found: TextLayers) -> None:
+    """Let the functions below know what was found out of a denoiser, as long as it lives."""
+    _FOUND[denoiser] = found
+
+
+def reads_text(parameter: str, denoiser: nn.Module) -> bool:
     """Whether a parameter is the matrix of a linear layer whose inputs are the prompt's tokens, one row for each.
 
     True for the text's own layers before and in attention; false where text and picture share a layer, and where
     a layer reads a summary of the prompt (pooled embeddings).
     """
-    return _READS_TEXT.search(parameter) is not None
+    found = _FOUND.get(denoiser)
+    return _READS_TEXT.search(parameter) is not None or (found is not None and parameter in found.text)
 
 
 def entrance(denoiser: nn.Module) -> dict[str, nn.Parameter]:
@@ -84,12 +107,22 @@ def entrance(denoiser: nn.Module) -> dict[str, nn.Parameter]:
     Keys and values of cross-attention; where there is none, the embedder of the text. Of two in a row the second
     would read what the first has moved already. Raises InputError if there are none.
     """
-    names = own_parameters(denoiser)
-    found = [name for name in _chosen(names, BLOCKS[0].kv) if name.endswith(".weight")]
-    found = found or [name for name in names if re.search(_EMBEDDER, name)]
+    names, parameters = _named_entrance(denoiser), own_parameters(denoiser)
+    found = names or (_FOUND[denoiser].entrance if denoiser in _FOUND else ())
     if not found:
         raise InputError(f"{type(denoiser).__name__} has no matrix known to read the prompt")
-    return {name: names[name] for name in found}
+    return {name: parameters[name] for name in found}
+
+
+def _named_entrance(denoiser: nn.Module) -> Sequence[str]:
+    """The same by names alone."""
+    names = [name for name in own_parameters(denoiser) if name.endswith("weight")]
+    return [name for name in names if re.search(BLOCKS[0].kv, name)] or [n for n in names if re.search(_EMBEDDER, n)]
+
+
+def known(denoiser: nn.Module) -> bool:
+    """Whether it is known which of a denoiser's matrices read the text."""
+    return bool(_named_entrance(denoiser)) or denoiser in _FOUND
 
 
 def select(denoiser: nn.Module, selection: str) -> dict[str, nn.Parameter]:
@@ -107,23 +140,28 @@ def select(denoiser: nn.Module, selection: str) -> dict[str, nn.Parameter]:
             " and an edit of them fits the model without the adapter too",
             stacklevel=2,
         )
-    chosen = _chosen(parameters, selection)
+    chosen = _chosen(denoiser, selection)
     if not chosen and selection not in SELECTIONS and not set(selection) & set(r".^$*+?{}[]|()\\"):
         known = unknown("selection", selection, SELECTIONS)
         raise InputError(f"{known}, or a regular expression of parameter names")
     if not chosen:
-        would = [other for other in SELECTIONS if _chosen(parameters, other)]
+        would = [other for other in SELECTIONS if _chosen(denoiser, other)]
         raise InputError(
             f"selection {selection!r} matches nothing in {type(denoiser).__name__}: {', '.join(would)} would"
         )
     return {name: parameters[name] for name in chosen}
 
 
-def _chosen(names: Iterable[str], selection: str) -> list[str]:
+def _chosen(denoiser: nn.Module, selection: str) -> list[str]:
+    names = list(own_parameters(denoiser))
+
     def having(pattern: str) -> list[str]:
         return [name for name in names if re.search(pattern, name)]
 
     blocks = next((kind for kind in BLOCKS if having(kind.kv)), None)
+    if blocks is None and denoiser in _FOUND:
+        text, kv = _FOUND[denoiser]
+        blocks = Blocks(kv=_layers(kv), cross=_layers(text))
     cross = having(blocks.cross) if blocks else []
     match selection:
         case "cross":
@@ -140,6 +178,11 @@ def _chosen(names: Iterable[str], selection: str) -> list[str]:
         return having(selection)
     except re.error as error:
         raise InputError(f"selection {selection!r} is no name and no regular expression: {error}") from error
+
+
+def _layers(matrices: Iterable[str]) -> str:
+    """A pattern of all parameters of the layers that have these matrices; of none where there are none."""
+    return "|".join("^" + re.escape(name.removesuffix("weight")) for name in matrices) or r"(?!)"
 
 
 @contextmanager

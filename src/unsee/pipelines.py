@@ -17,6 +17,7 @@ import transformers
 from accelerate import PartialState
 from accelerate.hooks import AlignDevicesHook, CpuOffload
 from accelerate.utils import parse_flag_from_env
+from accelerate.utils.memory import should_reduce_batch_size
 from diffusers import DiffusionPipeline
 from diffusers.loaders.single_file_utils import SingleFileComponentError
 from huggingface_hub import metadata_load, try_to_load_from_cache
@@ -29,7 +30,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from unsee.borrow import borrowed
 from unsee.encoding import each_text_once
-from unsee.errors import InputError, unknown
+from unsee.errors import InputError, Unsupported, unknown
 from unsee.layers import own_names
 from unsee.lora import TEXT, factors, layers, loaded, read_tensors
 from unsee.sources import (
@@ -433,49 +434,15 @@ def draw(pipe: Any, prompts: Sequence[str], seeds: Sequence[int], steps: int, **
                 num_inference_steps=steps,
                 **{**options, **each},
             )
+    except (InputError, FloatingPointError, MemoryError, torch.OutOfMemoryError):
+        raise
     except (TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
         raise InputError(f"{type(pipe).__name__} cannot be run so: {' '.join(str(error).split())[:300]}") from error
-
-
-def guided(pipe: Any, scale: float) -> dict[str, Any]:
-    """The options that turn a pipeline's classifier-free guidance on: u + scale (c - u)."""
-    if _true_scale(pipe) is not None:
-        return {"true_cfg_scale": scale, "negative_prompt": ""}
-    return {"guidance_scale": scale - _off(pipe)}
-
-
-def unguided(pipe: Any) -> dict[str, Any]:
-    """The options that turn it off. Guidance that is distilled into the network stays as it is."""
-    if _true_scale(pipe) is not None:
-        return {"true_cfg_scale": 1.0}
-    distilled = getattr(getattr(denoiser(pipe)[1], "config", None), "guidance_embeds", False)
-    return {} if distilled else {"guidance_scale": 1.0 - _off(pipe)}
-
-
-def for_pictures(pipe: Any, scale: float) -> dict[str, Any]:
-    """The options with which pictures are drawn at a guidance scale: those that turn it on, and those kept with it.
-
-    A pipeline that leaves true_cfg_scale off by itself, as FLUX.1 does, has its guidance distilled into the network:
-    the scale is then what the network reads, and real guidance comes with `calling(pipe, true_cfg_scale=...)`.
-    """
-    own = _true_scale(pipe)
-    options = {"guidance_scale": scale} if own is not None and own <= 1 else guided(pipe, scale)
-    options |= call_options(pipe)
-    return {"negative_prompt": "", **options} if options.get("true_cfg_scale", 1.0) > 1 else options
-
-
-def _true_scale(pipe: Any) -> float | None:
-    """What a pipeline takes for true_cfg_scale if nothing is said; None if it has no such option."""
-    option = inspect.signature(type(pipe).__call__).parameters.get("true_cfg_scale")
-    return None if option is None else float(option.default)
-
-
-def _off(pipe: Any) -> float:
-    """1 for a pipeline that counts guidance from 0, as c + scale (c - u), and else 0."""
-    pipe._guidance_scale = 1.0  # what a call sets first; the pipeline then says whether it guides
-    return float(bool(getattr(pipe, "do_classifier_free_guidance", False)))
+    except Exception as error:
+        if should_reduce_batch_size(error):  # of a CPU and of MPS, to run out of memory is a plain RuntimeError
+            raise
+        said = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        raise Unsupported(f"{type(pipe).__name__} is not supported: it raises {said}") from error
 
 
 def fingerprint(module: nn.Module) -> str:

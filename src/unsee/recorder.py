@@ -7,10 +7,13 @@ and draws the run, the hook listens. Letters are those of calls.py.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import torch
 from accelerate.utils import gather_object, send_to_device
@@ -18,10 +21,12 @@ from diffusers import AutoPipelineForImage2Image
 from PIL.Image import Image
 from torch import Tensor, nn
 
-from unsee.calls import Call, Step, Trajectory, bound, named, pick, point, replay, split, stack
-from unsee.errors import InputError, unknown
-from unsee.memory import SMALLER, Portions, spread
-from unsee.pipelines import call_options, calling, denoiser, denoisers, draw, guided, processes, unguided
+from unsee import memory
+from unsee.calls import Call, Rows, Step, Trajectory, pick, point, replay, rows_of, single, split, spread, stack
+from unsee.errors import InputError, Unsupported, unknown
+from unsee.guidance import Enough, guided, run, unguided
+from unsee.memory import SMALLER, Portions
+from unsee.pipelines import call_options, calling, denoiser, denoisers, processes
 
 T = TypeVar("T")
 
@@ -59,8 +64,8 @@ def record(
     image           x of every step is this picture with the step's noise, instead of what the runs have come to
     batch           how many runs are drawn side by side; fewer where memory does not hold them
     Under `torchrun` or `accelerate launch` each process draws its share, and all of them return the whole.
-    Nothing is decoded. Raises InputError for an unknown sampler, for a pipeline that does not guide in this
-    way, and for an image where the family has no image-to-image pipeline.
+    Nothing is decoded. Raises InputError for an unknown sampler, for a pipeline that does not guide in this way or
+    answers otherwise when it is asked again, and for an image where the family has no image-to-image pipeline.
     """
     wanted = sorted(set(range(steps) if at is None else at))
     length = len(wanted) if image else wanted[-1] + 1
@@ -72,9 +77,11 @@ def record(
     watch("record", 0, len(mine) * length)
     with _scheduler(pipe, sampler):
         first = conditions(pipe, prompts[:1], seeds=seeds[:1], steps=steps)
+        guidance = guided(pipe, guidance_scale)
+        rows_at = row_places(pipe, prompts[0], seeds[0], steps, guidance)
         twin = _image_to_image(pipe) if image else None
         image = _fitted(image, pipe, first) if image else None
-        portions = Portions(batch, "runs", SMALLER, fixed=spread(pipe))
+        portions = Portions(batch, "runs", SMALLER, fixed=memory.spread(pipe))
         for rows in mine:
 
             def tick(done: int) -> None:
@@ -85,18 +92,19 @@ def record(
             ) -> list[Call]:
                 some = (prompts[part], seeds[part], steps)
                 if twin is None:
-                    return _guided_calls(pipe, *some, length, guidance_scale, tick)
+                    return _guided_calls(pipe, *some, length, guidance, rows_at, tick)
                 noised: list[Call] = []
                 for done, k in enumerate(wanted, start=1):
                     # It begins at the picture with the noise of this step; nothing more of it is drawn.
                     # A fraction, since pipelines round steps * strength down.
-                    options = {"image": [image] * len(prompts[part]), "strength": Fraction(steps - k, steps)}
-                    noised += _guided_calls(twin, *some, 1, guidance_scale, lambda _: None, options)
+                    noise = {"image": [image] * len(prompts[part]), "strength": Fraction(steps - k, steps)}
+                    noised += _guided_calls(twin, *some, 1, guidance | noise, rows_at, lambda _: None)
                     tick(done)
                 return noised
 
             parts = list(portions.each(calls_of, len(prompts[rows])))
             recorded.append([stack(same) for same in zip(*parts, strict=True)] if len(parts) > 1 else parts[0])
+    checked(pipe, recorded[0][:2])
     calls = [stack(same) for same in zip(*gathered(recorded, len(batches)), strict=True)]
     # Which of a step's two calls holds the prompt differs by family: it is the one that answers as an unguided run.
     elsewhere = image or len(denoisers(pipe)) > 1
@@ -159,22 +167,24 @@ def _guided_calls(
     seeds: Sequence[int],
     steps: int,
     length: int,
-    guidance_scale: float,
+    options: Mapping[str, Any],
+    rows: Rows,
     tick: Callable[[int], None],
-    options: Mapping[str, Any] | None = None,
 ) -> list[Call]:
     """The first `length` steps of a guided run, two calls a step, in the order in which the pipeline makes them."""
     calls: list[Call] = []
     _, time = point(type(denoiser(pipe)[1]))
-    refusal = InputError(
+    refusal = Unsupported(
         f"{type(pipe).__name__} does not predict once with the prompt and once without at each step: its guidance is "
         "distilled into the network, is off, or has more terms; methods that draw no guided runs may serve"
     )
 
     def listen(arguments: dict[str, Any], output: Tensor) -> None:
-        calls.extend(split(Call(arguments, output), n := output.shape[0] // len(prompts)))
-        if n > 2:
+        n, over = divmod(output.shape[0], len(prompts))
+        if over or n not in (1, 2):
             raise refusal
+        with _supported(pipe):
+            calls.extend(split(spread(Call(arguments, output, rows)), n))
         if len(calls) % 2 == 0:
             if not torch.equal(calls[-2].arguments[time], calls[-1].arguments[time]):
                 raise refusal  # the second call is the next step's
@@ -182,7 +192,7 @@ def _guided_calls(
         if len(calls) >= 2 * length:
             raise Enough
 
-    run(pipe, listen, prompts, seeds, steps, {**guided(pipe, guidance_scale), **(options or {})})
+    run(pipe, listen, prompts, seeds, steps, dict(options))
     if len(denoisers(pipe)) > 1:
         if not calls:
             raise InputError(f"the {denoiser(pipe)[0]} answers none of the {steps} steps of a run: take more steps")
@@ -190,6 +200,36 @@ def _guided_calls(
     if len(calls) != 2 * length:
         raise refusal
     return calls
+
+
+def _unanswered(pipe: Any, prompts: Sequence[str], seeds: Sequence[int], steps: int, options: dict[str, Any]) -> Call:
+    """The first denoiser call of a run, for the price of encoding the prompts; its output is x."""
+    calls: list[Call] = []
+
+    def ask(call: Call) -> None:
+        calls.append(call)
+        raise Enough
+
+    run(pipe, lambda *_: None, prompts, seeds, steps, options, list(denoisers(pipe).values()), ask=ask)
+    if not calls:
+        raise Unsupported(f"{type(pipe).__name__} is not supported: it never asks its {', '.join(denoisers(pipe))}")
+    return calls[0]
+
+
+def row_places(pipe: Any, prompt: str, seed: int, steps: int, options: dict[str, Any]) -> Rows:
+    """Where the denoiser's arguments have their rows: what doubles when a prompt is drawn twice."""
+    one, two = (_unanswered(pipe, [prompt] * n, [seed] * n, steps, options) for n in (1, 2))
+    with _supported(pipe):
+        return rows_of(one, two)
+
+
+@contextmanager
+def _supported(pipe: Any) -> Iterator[None]:
+    """Within the context, what is wrong is that a pipeline is not supported."""
+    try:
+        yield
+    except InputError as error:
+        raise Unsupported(f"{type(pipe).__name__} is not supported: {error}") from error
 
 
 def conditions(
@@ -200,63 +240,63 @@ def conditions(
     answered  False does without the denoiser's answer, and so costs only the prompts' encoding: the output is then x
     Of two denoisers the one in focus answers it, whichever was asked.
     """
+    seeds, options = seeds or range(len(prompts)), unguided(pipe)
     calls: list[Call] = []
 
     def listen(arguments: dict[str, Any], output: Tensor) -> None:
         calls.append(Call(arguments, output))
         raise Enough
 
-    def ask(net: nn.Module, args: Any, kwargs: Any) -> None:
-        x = named(net, args, kwargs)[point(type(net))[0]]
-        call = bound(net, args, kwargs, (x,))
-        listen(call.arguments, call.output)
-
     nets = list(denoisers(pipe).values())
-    handles = [] if answered else [net.register_forward_pre_hook(ask, with_kwargs=True) for net in nets]
-    try:
-        run(pipe, listen, prompts, seeds or range(len(prompts)), steps, unguided(pipe), nets)
-    finally:
-        for handle in handles:
-            handle.remove()
+    if answered and len(nets) == 1:
+        run(pipe, listen, prompts, seeds, steps, options)
+    else:
+        calls.append(_unanswered(pipe, prompts, seeds, steps, options))
+    rows = row_places(pipe, prompts[0], seeds[0], steps, options)
+    if len(calls[0].output) != len(prompts):
+        raise Unsupported(
+            f"{type(pipe).__name__} is not supported: it asks its denoiser for {len(calls[0].output)} rows for "
+            f"{len(prompts)} prompts, also without guidance"
+        )
+    with _supported(pipe):
+        call = spread(replace(calls[0], rows=rows))
     if len(nets) == 1 or not answered:
-        return calls[0]
+        return call
     with torch.no_grad():
-        return replace(calls[0], output=replay(denoiser(pipe)[1], calls[0]))
+        return replace(call, output=replay(denoiser(pipe)[1], call))
 
 
-class Enough(Exception):
-    """Raised through a pipeline to end a run early."""
+_CHECKED: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
+"""Denoisers that have passed `checked`, each with the call options and type of numbers that they did it with."""
 
 
-def run(
-    pipe: Any,
-    listen: Callable[[dict[str, Any], Tensor], None],
-    prompts: Sequence[str],
-    seeds: Sequence[int],
-    steps: int,
-    options: dict[str, Any],
-    nets: Sequence[nn.Module] | None = None,
-) -> None:
-    """Run a pipeline without decoding; `listen` gets each denoiser call's arguments, bound by name, and its output.
+def checked(pipe: Any, step: Sequence[Call]) -> None:
+    """Ask again for the last row of both calls of a recorded step, together in one call; once for each denoiser.
 
-    nets  whose calls; default those of `denoiser`
+    Raises InputError unless the denoiser answers as it did: then rows are not what they are taken for, or it answers by
+    more than its arguments, and nothing could be learned from what is recorded.
     """
+    _, net = denoiser(pipe)
+    if _CHECKED.get(net) == (way := f"{call_options(pipe)} {step[0].output.dtype}"):
+        return
+    rows = stack([single(call)[-1] for call in step])
+    with torch.no_grad():
+        error = float((replay(net, rows) - rows.output).float().norm() / rows.output.float().norm())
+    if not error < tolerance(rows.output):
+        raise Unsupported(
+            f"{type(pipe).__name__} is not supported: asked again, its {type(net).__name__} answers otherwise than in "
+            f"the run (by {100 * error:.2g} %)"
+        )
+    _CHECKED[net] = way
 
-    def hook(module: nn.Module, args: Any, kwargs: Any, result: Any) -> None:
-        call = bound(module, args, kwargs, result)
-        listen(call.arguments, call.output)
 
-    handles = [net.register_forward_hook(hook, with_kwargs=True) for net in nets or [denoiser(pipe)[1]]]
-    # What a run is without its prompt is the pipeline's own null: another negative prompt is a matter of pictures.
-    kept = {name: value for name, value in call_options(pipe).items() if not name.startswith("negative_prompt")}
-    try:
-        with torch.no_grad():
-            draw(pipe, prompts, seeds, steps, **{**kept, "output_type": "latent", **options})
-    except Enough:
-        pass
-    finally:
-        for handle in handles:
-            handle.remove()
+def tolerance(output: Tensor) -> float:
+    """How far two answers may be apart that should be one, relative to their norm: the root of the precision.
+
+    Accelerators compute with float32 as if it had 10 bits behind the point (TF32), unless they are told otherwise.
+    """
+    eps = torch.finfo(output.dtype).eps
+    return math.sqrt(eps if output.device.type == "cpu" else max(eps, 2.0**-10))
 
 
 class _scheduler:

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from unsee.calls import Call, answering, bound, point, predicted, split, stack, stacked
+from unsee.calls import Call, answering, bound, mask_of, point, predicted, same, split, stack, stacked
 from unsee.errors import InputError
-from unsee.pipelines import denoiser, guided
-from unsee.recorder import Enough, conditions, prompted, run
+from unsee.guidance import Enough, guided, run
+from unsee.pipelines import denoiser
+from unsee.recorder import conditions, prompted, row_places
 
 
 @dataclass(frozen=True)
@@ -40,14 +41,16 @@ def _guidance(pipe: Any, alone: Call, prompt: str) -> _Guidance:
     """
     sizes: list[int] = []
     calls: list[Call] = []
+    options = guided(pipe, 3.0)
+    rows = row_places(pipe, prompt, 0, 50, options)
 
     def listen(arguments: dict[str, Any], output: Tensor) -> None:
         sizes.append(output.shape[0])
-        calls.extend(split(Call(arguments, output), output.shape[0]))
+        calls.extend(split(Call(arguments, output, rows), output.shape[0]))
         if len(calls) >= 2:
             raise Enough
 
-    run(pipe, listen, [prompt], [0], 50, guided(pipe, 3.0))
+    run(pipe, listen, [prompt], [0], 50, options)
     if len(calls) != 2 or not _same_point(pipe, *calls):
         raise InputError(f"{type(pipe).__name__} has no classifier-free guidance for a guard to act on")
     c = prompted(alone.output, calls)
@@ -69,20 +72,12 @@ def _told(call: Call, other: Call) -> Call:
         for name, value in one.items():
             if isinstance(value, dict):
                 found[name] = differing(value, two.get(name) or {})
-            elif not _same(value, two.get(name)):
+            elif not same(value, two.get(name)):
                 found[name] = value
         # The mask of a text goes with it, though that of the other prompt may be the same.
-        return found | {mask: one[mask] for name in found if (mask := f"{name}_mask") in one}
+        return found | {mask: one[mask] for name in found if (mask := mask_of(name, one))}
 
-    return Call(differing(call.arguments, other.arguments), call.output)
-
-
-def _same(one: Any, other: Any) -> bool:
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_same, one, other))
-    if isinstance(one, Tensor) and isinstance(other, Tensor):
-        return one.shape == other.shape and torch.equal(one, other)
-    return type(one) is type(other) and bool(one == other)
+    return replace(call, arguments=differing(call.arguments, other.arguments))
 
 
 def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -151,7 +146,7 @@ def steered(
             return None
         if run is not pipe.scheduler.timesteps:  # every run sets its own
             run, count = pipe.scheduler.timesteps, 0
-        call = bound(module, args, kwargs, result)
+        call = replace(bound(module, args, kwargs, result), rows=way.null.rows)
         first = count % way.calls
         count += 1
         parts = dict(enumerate(split(call, 2 // way.calls), start=first))

@@ -16,7 +16,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from unsee.calls import Call
+from unsee.calls import Call, single, tensors
 from unsee.concepts import Concept
 from unsee.evaluate.detectors import Detector, Judge, names_of
 from unsee.evaluate.distance import grey_levels
@@ -312,6 +312,11 @@ def nearest(pipe: Any, words: Sequence[str], labels: Sequence[str]) -> list[str]
 
 def _conditioning(call: Call) -> Tensor:
     """The text that a call is conditioned on, as one vector a row: its widest argument of tokens by channels."""
-    rows = call.output.shape[0]
-    texts = [v for v in call.arguments.values() if isinstance(v, Tensor) and v.ndim == 3 and v.shape[0] == rows]
-    return max(texts, key=lambda text: text.shape[-1]).float().flatten(1)
+
+    def text(row: Call) -> Tensor:
+        texts = [x for x in tensors(row.arguments) if x.is_floating_point() and x.ndim in (2, 3)]
+        return max((x for x in texts if x.numel() > x.shape[-1]), key=lambda x: x.shape[-1]).float()
+
+    texts = [text(row) for row in single(call)]
+    alike = len({text.shape for text in texts}) == 1  # else a text is as long as its prompt
+    return torch.stack([text.flatten() if alike else text.flatten(0, -2).mean(0) for text in texts])

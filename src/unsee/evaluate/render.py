@@ -12,8 +12,9 @@ from accelerate.utils import gather_object
 from PIL.Image import Image
 
 from unsee.errors import InputError
+from unsee.guidance import for_pictures
 from unsee.memory import SMALLER, Portions, spread
-from unsee.pipelines import draw, for_pictures, processes
+from unsee.pipelines import draw, processes
 from unsee.recorder import Watch, quiet, share
 
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 from unsee.borrow import borrowed
 from unsee.checkpoint import Checkpoint
 from unsee.edit import Edit
+from unsee.listening import find_text
 from unsee.pipelines import base_hash, denoisers, focused
 
 Make = TypeVar("Make", bound=Callable[..., Edit])
@@ -30,11 +31,13 @@ def each_denoiser(make: Make) -> Make:
     def made(self: Any, pipe: Any, concepts: Any, checkpoint: Checkpoint | None, options: dict[str, Any]) -> Edit:
         keys = list(denoisers(pipe))
         if len(keys) == 1:
+            find_text(pipe)
             return make(self, pipe, concepts, checkpoint=checkpoint, **options)
         edits = []
         for key in keys:
             state = checkpoint and replace(checkpoint, path=checkpoint.path.with_stem(f"{checkpoint.path.stem}-{key}"))
             with focused(pipe, key):
+                find_text(pipe)
                 edits.append(make(self, pipe, concepts, checkpoint=state, **options))
         points = zip(*(edit.card.curve for edit in edits), strict=False)  # one may have stopped early
         curve = tuple((p[0][0], *(sum(point[k] for point in p) / len(p) for k in (1, 2))) for p in points)

@@ -233,7 +233,7 @@ class ESD:
 
     def _closed(self, net: nn.Module, concepts: Sequence[Concept]) -> list[str]:
         """The matrices that start at UCE's solution: those through which the prompt enters, if a concept is a name."""
-        texts = {name for name in self.weights(net) if reads_text(name)}
+        texts = {name for name in self.weights(net) if reads_text(name, net)}
         named = any(not (concept.from_ or concept.image) for concept in concepts)
         if self.start == "base" or not (texts and named and (self.keep_weight or self.spared)):
             return []
@@ -263,7 +263,7 @@ class ESD:
         weights = self.weights(net)
         rng = torch.Generator().manual_seed(seed)
         stay, named = staying(concepts, self.neutral), sum(len(concept.keep) for concept in concepts)
-        texts = [weight.removesuffix(".weight") for weight in weights if reads_text(weight)]
+        texts = [weight.removesuffix(".weight") for weight in weights if reads_text(weight, net)]
         doors = [layer for layer in texts if f"{layer}.weight" in entrance(net)] or texts[:1]
         spared = spared_words(pipe, self.spared, concepts, doors, rng, watch)
         kept = (*(stay if self.keep_weight or spared else ()), *spared)

@@ -1,0 +1,117 @@
+"""What unsee does with every text-to-image class of diffusers, and the table of it in docs/families.md.
+
+    python tests/families.py     writes the table into docs/families.md
+
+tests/test_families.py holds each line to what the class does.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+PAGE = Path(__file__).parents[1] / "docs" / "families.md"
+BEGIN, END = "<!-- classes: written by tests/families.py -->", "<!-- end of classes -->"
+
+ERASES = {
+    "AuraFlowPipeline": "auraflow",
+    "BriaPipeline": "bria",
+    "ChromaPipeline": "chroma",
+    "CogView3PlusPipeline": "cogview3",
+    "CogView4Pipeline": "cogview4",
+    "Cosmos2TextToImagePipeline": "cosmos2",
+    "Flux2KleinPipeline": "flux2-klein",
+    "FluxKontextPipeline": "flux-kontext",
+    "FluxPipeline": "flux-dev",
+    "HiDreamImagePipeline": "hidream",
+    "HunyuanDiTPipeline": "hunyuandit",
+    "IFPipeline": "if",
+    "KolorsPipeline": "kolors",
+    "Krea2Pipeline": "krea2",
+    "LTXPipeline": "ltx",
+    "LongCatImagePipeline": "longcat",
+    "Lumina2Pipeline": "lumina2",
+    "LuminaPipeline": "lumina",
+    "OvisImagePipeline": "ovis",
+    "PixArtAlphaPipeline": "pixart-alpha",
+    "PixArtSigmaPipeline": "pixart-sigma",
+    "QwenImagePipeline": "qwen-image",
+    "SanaPipeline": "sana",
+    "StableDiffusion3Pipeline": "sd3",
+    "StableDiffusionPipeline": "sd",
+    "StableDiffusionXLPipeline": "sdxl",
+    "WanPipeline": "wan",
+    "ZImagePipeline": "z-image",
+}
+"""Classes that are erased from, and the build of tests/zoo.py or tests/zoo_more.py that shows it."""
+
+NEEDS = {"kolors": "sentencepiece"}
+"""Packages without which diffusers has no such class."""
+
+_TERMS = "predicts more than once for each prompt even with guidance off"
+_PICTURE = "cannot be run so: Input is in incorrect format"
+_IMAGE = "cannot be run so: image must be passed"
+_LENGTHS = "prompts of different lengths cannot be learned together here: encoder_hidden_states has no mask"
+
+REFUSED = {
+    "BriaFiboPipeline": (_LENGTHS, "a mask of text and picture together; UCE works"),
+    "CogView4ControlPipeline": (_PICTURE, "needs a picture"),
+    "FluxControlNetPipeline": (_PICTURE, "needs a picture"),
+    "FluxControlPipeline": (_PICTURE, "needs a picture"),
+    "HunyuanDiTPAGPipeline": ("it raises RuntimeError: Sizes of tensors must match", "fails without guidance"),
+    "Kandinsky5T2IPipeline": (_LENGTHS, "its texts have no mask; UCE and guards work"),
+    "LatentConsistencyModelPipeline": ("does not predict once with the prompt", "guidance is distilled"),
+    "PixArtSigmaPAGPipeline": (_TERMS, "guidance has three terms"),
+    "SanaPAGPipeline": (_TERMS, "guidance has three terms"),
+    "StableDiffusion3ControlNetPipeline": (_PICTURE, "needs a picture"),
+    "StableDiffusion3PAGPipeline": (_TERMS, "guidance has three terms"),
+    "StableDiffusionControlNetPAGPipeline": (_IMAGE, "needs a picture"),
+    "StableDiffusionControlNetPipeline": (_IMAGE, "needs a picture"),
+    "StableDiffusionPAGPipeline": (_TERMS, "guidance has three terms"),
+    "StableDiffusionXLControlNetPAGPipeline": (_IMAGE, "needs a picture"),
+    "StableDiffusionXLControlNetPipeline": (_IMAGE, "needs a picture"),
+    "StableDiffusionXLControlNetUnionPipeline": (_IMAGE, "needs a picture"),
+    "StableDiffusionXLPAGPipeline": (_TERMS, "guidance has three terms"),
+    "ZImageControlNetPipeline": (_PICTURE, "needs a picture"),
+    "ZImageOmniPipeline": ("expected Tensor as element 0", "a latent is a list of lists"),
+}
+"""Classes that are refused: part of the line, and why."""
+
+LACKING = {"StableCascadeCombinedPipeline", "WuerstchenCombinedPipeline"}
+"""Classes without a part named unet or transformer: refused with "has no denoiser"."""
+
+NOT_BUILT = {
+    "Flux2Pipeline": "needs a processor of Mistral's; guidance is distilled, and is refused",
+    "GlmImagePipeline": "needs a processor from the hub, and draws tokens of the picture first",
+    "HeliosPipeline": "a video model that needs latents of the past",
+    "HeliosPyramidPipeline": "a video model that needs latents of the past",
+    "Ideogram4Pipeline": "by reading refused: the prediction without the prompt is another network's",
+    "Kandinsky3Pipeline": "not tried",
+    "KandinskyCombinedPipeline": "two pipelines in a chain; the first makes an embedding of the prompt",
+    "KandinskyV22CombinedPipeline": "two pipelines in a chain; the first makes an embedding of the prompt",
+    "NucleusMoEImagePipeline": "needs a processor from the hub",
+    "PRXPipeline": "needs ftfy",
+    "QwenImage21Pipeline": "needs a processor from the hub",
+    "QwenImageControlNetPipeline": "needs a picture",
+    "ZImageControlNetInpaintPipeline": "needs a picture",
+}
+"""Classes that nothing here builds, and why."""
+
+
+def table() -> str:
+    """Every class in one line, as markdown."""
+    lines = ["| class | | |", "|---|---|---|"]
+    said = {name: ("erases", f"build {build}") for name, build in ERASES.items()}
+    said |= {name: ("refused", f"{why}: “… {line} …”") for name, (line, why) in REFUSED.items()}
+    said |= dict.fromkeys(LACKING, ("refused", "“… has no denoiser …”: a chain of other parts"))
+    said |= {name: ("not built here", why) for name, why in NOT_BUILT.items()}
+    return "\n".join([*lines, *(f"| {name} | {kind} | {text} |" for name, (kind, text) in sorted(said.items()))])
+
+
+def page(text: str) -> str:
+    """The page with the table as it is now."""
+    before, _, rest = text.partition(BEGIN)
+    return f"{before}{BEGIN}\n{table()}\n{END}{rest.partition(END)[2]}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(PAGE.read_text()))

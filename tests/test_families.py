@@ -1,0 +1,164 @@
+"""Every text-to-image class of diffusers: erased from, or refused in one right line, and never wrong without a word."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+from dataclasses import replace
+from typing import Any
+
+import diffusers
+import families
+import pytest
+import torch
+import zoo_more
+from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING
+from families import ERASES, LACKING, NEEDS, NOT_BUILT, REFUSED
+from zoo import ZOO, build
+from zoo_more import MORE
+
+from unsee import Concept, InputError, guards
+from unsee.calls import replay, single, stack
+from unsee.guidance import for_pictures, guided, unguided
+from unsee.layers import SELECTIONS, entrance, reads_text, select
+from unsee.methods.esd import ESD
+from unsee.methods.uce import UCE
+from unsee.pipelines import denoiser, denoisers, draw, fingerprint
+from unsee.recorder import record
+
+ONCE = ESD(steps=2, updates=2, batch=2, runs=2, keep_runs=2, spared=4, company=0, held_out=0)
+
+
+def built(name: str) -> Any:
+    if name in NEEDS and importlib.util.find_spec(NEEDS[name]) is None:
+        pytest.skip(f"needs {NEEDS[name]}")
+    return zoo_more.build(name)
+
+
+def test_every_class_of_diffusers_is_known() -> None:
+    """A class that diffusers adds has no line yet: try it, and say what came of it in tests/families.py."""
+    classes = {kind.__name__ for kind in AUTO_TEXT2IMAGE_PIPELINES_MAPPING.values()}
+    assert not classes - {*ERASES, *REFUSED, *LACKING, *NOT_BUILT}
+
+
+def test_the_page_is_what_is_tested() -> None:
+    text = families.PAGE.read_text()
+    assert families.page(text) == text, "run: python tests/families.py"
+
+
+def test_a_class_that_is_erased_from_has_a_build_of_its_own() -> None:
+    assert set(ERASES.values()) <= {*ZOO, *MORE}
+    assert all(hasattr(diffusers, kind) for kind in ERASES)
+
+
+@pytest.mark.parametrize("name", [name for name in MORE if name in ERASES.values()])
+def test_a_family_goes_through_all(name: str) -> None:
+    """Recorded, replayed, erased from, solved for and guarded; afterwards it is what it was."""
+    pipe = built(name)
+    assert ERASES[type(pipe).__name__] == name
+    net = denoiser(pipe)[1]
+    base = fingerprint(net)
+    steps = record(pipe, ["a church", "a dog on a hill"], seeds=[7, 8], steps=2, guidance_scale=3.0)
+    rows = [row for step in steps for call in (step.concept, step.null) for row in single(call)]
+    together = stack(rows)
+    with torch.no_grad():
+        torch.testing.assert_close(replay(net, together), together.output, atol=2e-4, rtol=2e-4)
+    assert (steps[0].concept.output - steps[0].null.output).abs().max() > 1e-3
+
+    edit = ONCE(pipe, Concept("church"))
+    with edit.applied(pipe), torch.no_grad():
+        assert (replay(net, together) - together.output).abs().max() > 0
+    assert UCE(company=0, spared=4)(pipe, Concept("church")).deltas
+    chosen = {selection: set(select(net, selection)) for selection in SELECTIONS}
+    assert chosen["cross-kv"] <= chosen["cross"] < chosen["all"]
+    assert all(reads_text(matrix, net) for matrix in entrance(net))
+
+    options = {**for_pictures(pipe, 4.0), "output_type": "latent"}
+    drawn = draw(pipe, ["a church"], [0], 2, **options)[0]
+    if name in ("flux-kontext",):  # its guidance is a number that the network reads
+        return
+    with guards.named("sld-max", "a dog").applied(pipe):
+        assert not torch.equal(torch.as_tensor(draw(pipe, ["a church"], [0], 2, **options)[0]), torch.as_tensor(drawn))
+    assert fingerprint(net) == base
+    assert not net._forward_hooks
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_a_class_is_refused_in_one_line(kind: str) -> None:
+    line, _ = REFUSED[kind]
+    pipe = built({"BriaFiboPipeline": "fibo", "Kandinsky5T2IPipeline": "kandinsky5"}.get(kind, kind))
+    assert type(pipe).__name__ == kind
+    with pytest.raises(InputError) as refused:
+        ONCE(pipe, Concept("church"))
+    assert line in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("kind", sorted(LACKING))
+def test_a_class_without_a_denoiser_says_so(kind: str) -> None:
+    pipe = object.__new__(getattr(diffusers, kind))
+    assert not {"unet", "transformer"} & set(inspect.signature(type(pipe).__init__).parameters)
+    with pytest.raises(InputError, match=f"{kind} has no denoiser"):
+        denoisers(pipe)
+
+
+def test_what_a_pipeline_raises_is_one_line_with_its_cause() -> None:
+    pipe = build("sd")
+    pipe.unet.conv_in.register_forward_pre_hook(lambda *_: {}["nothing"])
+    with pytest.raises(InputError, match="StableDiffusionPipeline is not supported: it raises KeyError") as refused:
+        record(pipe, ["a church"], seeds=[0], steps=2)
+    assert isinstance(refused.value.__cause__, KeyError)
+
+
+class AlwaysGuides(diffusers.StableDiffusionPipeline):
+    """Has two rows for each prompt at any guidance scale, as OmniGen has."""
+
+    @property
+    def do_classifier_free_guidance(self) -> bool:
+        return True
+
+
+def test_a_pipeline_that_always_guides_is_refused() -> None:
+    parts = build("sd").components
+    pipe = AlwaysGuides(**parts, requires_safety_checker=False)
+    with pytest.raises(InputError, match="AlwaysGuides is not supported: it predicts more than once for each prompt"):
+        record(pipe, ["a church", "a dog"], seeds=[0, 1], steps=2)
+
+
+def test_a_scale_that_counts_from_0_is_measured() -> None:
+    """Cosmos2 follows c + s (c - u), and guides only where its s is above 1."""
+    pipe = built("cosmos2")
+    assert guided(pipe, 3.0) == {"guidance_scale": 2.0}
+    assert unguided(pipe) == {"guidance_scale": 1.0}
+    with pytest.raises(InputError, match="does not guide at a scale of 1.5: take one above 2"):
+        for_pictures(pipe, 1.5)
+
+
+class Forgetful(torch.nn.Module):
+    """A layer that answers by how often it was asked."""
+
+    def __init__(self, unet: Any):
+        super().__init__()
+        self.conv = unet.conv_in
+        self.last = 0.0
+
+    def forward(self, x: Any) -> Any:
+        self.last += 0.1
+        return self.conv(x) + self.last
+
+
+def test_a_denoiser_that_does_not_answer_the_same_again_is_refused() -> None:
+    """Caches that reuse an earlier step's features, for one."""
+    pipe = build("sd")
+    pipe.unet.conv_in = Forgetful(pipe.unet)
+    with pytest.raises(InputError, match="asked again, its UNet2DConditionModel answers otherwise than in the run"):
+        record(pipe, ["a church", "a dog"], seeds=[0, 1], steps=2)
+
+
+def test_rows_of_two_kinds_are_not_taken_for_one() -> None:
+    """What is one for a whole call has to be the same in all of them."""
+    pipe = build("flux-dev")
+    (step,) = record(pipe, ["a church"], seeds=[0], steps=2, at=[0])
+    moved = {**step.null.arguments, "img_ids": step.null.arguments["img_ids"] + 1}
+    with pytest.raises(InputError, match="differ in img_ids"):
+        stack([step.concept, replace(step.null, arguments=moved)])
