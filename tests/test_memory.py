@@ -174,7 +174,7 @@ def test_recording_and_hearing_in_portions(pipe: Any, caplog: pytest.LogCaptureF
         return [
             *second_moments(pipe, prompts, [layer]).values(),
             *inputs(pipe, prompts, [layer]).values(),
-            means(pipe, prompts, layer),
+            *means(pipe, prompts, [layer]).values(),
         ]
 
     for work, module, most, what in ((run, pipe.unet, 2, "runs"), (hear, pipe.text_encoder, 1, "prompts")):
