@@ -291,14 +291,10 @@ class ESD:
         with_word, without, beside = self._keep(pipe, prompts, concepts, rng, watch)
         metric: dict[str, Metric] = {}
         if moments and spared:
-            about = [
-                way.format(concept.from_ or word) for concept in concepts for word in concept.names for way in ways
-            ]
-            asks = second_moments(pipe, about, texts, watch=watch)
-            span = inputs(pipe, about[:SPAN], texts)
-            stays, asks = met(pipe, moments, with_word + without), met(pipe, asks, calls)
-            found = metrics(net, stays, asks, span, self.damping, RATES[starts])
-            metric = {f"{layer}.weight": one for layer, one in found.items()}
+            words = [concept.from_ or word for concept in concepts for word in concept.names]
+            about = [way.format(word) for word in words for way in ways]
+            metric = self._metric(pipe, texts, about, moments, with_word + without, calls, RATES[starts], watch)
+        del moments  # as large as the weights that read the prompt, or larger
 
         with self._learner(net, weights, metric, start, seed) as learner, room:
             erase, erase_exam = _apart(calls, out)
@@ -349,6 +345,34 @@ class ESD:
                 weights[name].data += delta.dense(weights[name].shape).to(weights[name])
             teacher = partial(swapped, weights, frozen)
             yield Learner(weights, metric, {}, teacher, lambda key, card: Edit.between(key, frozen, weights, card))
+
+    def _metric(
+        self,
+        pipe: Any,
+        texts: Sequence[str],
+        about: Sequence[str],
+        moments: Mapping[str, Tensor],
+        stays: Sequence[Call],
+        goes: Sequence[Call],
+        rate: float,
+        watch: Watch,
+    ) -> dict[str, Metric]:
+        """How the matrices of the layers `texts` move (optimizers.Metric), by parameter name.
+
+        about        prompts that ask for the concepts
+        moments      of the layers' inputs for what must stay
+        stays, goes  recorded calls of what must stay and of the concepts
+        """
+        asks = second_moments(pipe, about, texts, watch=watch)
+        found = metrics(
+            denoiser(pipe)[1],
+            met(pipe, moments, stays),
+            met(pipe, asks, goes),
+            inputs(pipe, about[:SPAN], texts),
+            self.damping,
+            rate,
+        )
+        return {f"{layer}.weight": one for layer, one in found.items()}
 
     def _target(self, concept: Concept, asked: Tensor, c: Tensor, u: Tensor) -> Tensor:
         """What to answer where `asked` was: c with the concept, u with none or with its anchor."""
