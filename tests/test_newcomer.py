@@ -2,6 +2,7 @@
 
 import io
 import os
+import shlex
 import subprocess
 import sys
 from dataclasses import fields, replace
@@ -161,12 +162,30 @@ def test_a_style_is_counted_without_a_judge_of_objects(mini: Any) -> None:
 
 
 def test_names_that_are_labels_need_no_remark(mini: Any) -> None:
-    judges = api.judges_for("mini", {})
-    assert remarks([Concept("CHURCH"), Concept("the church")], judges) == []
-    assert remarks([Concept("chapel")], judges, api.words_for("mini"))
-    assert remarks([Concept("church", synonyms=("chapel",))], judges, api.words_for("mini")) == [
-        "'chapel' is counted as 'church'"
+    judges, words = api.judges_for("mini", {}), api.words_for("mini")
+    assert remarks([Concept("CHURCH", synonyms=("churches",)), Concept("the neon style")], judges) == [
+        "'churches' is counted as 'church'"
     ]
+    assert remarks([Concept("church", synonyms=("chapel", "churches", "chapels"))], judges, words) == [
+        "'chapel' is counted as 'church'",
+        "'churches' is counted as 'church'",
+        "'chapels' is counted as 'church'",
+    ]
+
+
+def test_a_plural_that_is_not_named_is_said(mini: Any) -> None:
+    judges, words = api.judges_for("mini", {}), api.words_for("mini")
+
+    def said(*names: str, kinds: Any = judges) -> list[str]:
+        found = remarks([Concept(names[0], synonyms=names[1:])], kinds, words)
+        return [shlex.split(one)[-4] for one in found if "--synonym" in one and "plural" in one]
+
+    assert said("church") == ["churches"]
+    assert said("The Church", "chapel") == ["churches, chapels"]
+    assert said("church", "churches") == said("churches") == said("neon") == said("watermark") == []
+    assert said("church", kinds={}) == ["churches"]
+    assert said("Kelly McKernan", kinds={}) == []
+    assert remarks([Concept("hat", from_="church")], judges, words) == []
 
 
 def test_what_is_not_counted_is_compared_with_what_stays() -> None:

@@ -14,7 +14,7 @@ from diffusers import ControlNetModel
 from safetensors.torch import load_file, save_file
 from test_files import single_file
 
-from unsee import pipelines
+from unsee import pipelines, sources
 from unsee.errors import InputError
 
 
@@ -44,6 +44,30 @@ def test_a_variant_is_found_where_it_is_all_there_is(pipe: Any, folder: Path) ->
     other = pipelines.fingerprint(pipelines.load(str(folder)).unet)
     assert other != pipelines.fingerprint(pipe.unet)  # plain ones go first
     assert pipelines.fingerprint(pipelines.load(str(folder), variant="fp16").unet) == pipelines.fingerprint(pipe.unet)
+
+
+def test_a_variant_that_is_not_there_is_refused(folder: Path, pipe: Any, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="model has no variant 'fp16', nor any other: leave it out"):
+        pipelines.load(str(folder), variant="fp16")
+    renamed(folder, ".fp16.safetensors")
+    with pytest.raises(InputError, match="unknown variant 'fp61': did you mean 'fp16'"):
+        pipelines.load(str(folder), variant="fp61")
+    save_file(single_file(pipe), tmp_path / "file.safetensors")
+    with pytest.raises(InputError, match="file.safetensors is one file, which has no variant 'fp16'"):
+        pipelines.load(f"{tmp_path / 'file.safetensors'}@mini", variant="fp16")
+
+
+def test_the_hub_says_which_variants_it_has(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = ["model_index.json", "unet/diffusion_pytorch_model.fp16.safetensors", "vae/config.json"]
+    monkeypatch.setattr(sources, "list_repo_files", lambda hub, revision: listed)
+    assert sources.variant(None, hub="owner/name") == "fp16"
+    assert sources.variant(folder, hub="owner/name") is None  # what is cached is taken
+    assert sources.variant(folder, "fp16", hub="owner/name") == "fp16"  # and what it lacks is fetched
+    with pytest.raises(InputError, match="unknown variant 'ema'.*known: fp16"):
+        sources.variant(None, "ema", hub="owner/name")
+    listed[1] = "unet/diffusion_pytorch_model.bin"
+    with pytest.raises(InputError, match=r"owner/name has its unet as \.bin.*owner/name.*save_pretrained.*'name'"):
+        sources.variant(None, hub="owner/name")
 
 
 def test_pickles_are_told_how_to_be_converted(folder: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from unsee.config import build
 from unsee.errors import InputError
 from unsee.evaluate.words import known
 from unsee.methods.settings import staying
-from unsee.spelling import listed, nearest, same, stands_for
+from unsee.spelling import listed, nearest, plural, plurals, same, stands_for
 
 LABELS = {
     label: label
@@ -133,3 +133,11 @@ def test_one_rule_for_concepts_and_keep(run: Run, tmp_path: Path) -> None:
     assert code == 2
     assert "keep holds 'chapel'" in err
     assert not (tmp_path / "other").exists()
+
+
+def test_a_plural_is_one_of_those_that_are_understood() -> None:
+    words = "church city woman human box ox bus leaf wolf knife giraffe roof photo castle key owl cactus mouse".split()
+    many = "churches cities women humans boxes oxen buses leaves wolves knives giraffes roofs photos castles keys owls"
+    assert [plural(word) for word in words] == [*many.split(), "cacti", "mice"]
+    assert plural("gas pump") == "gas pumps"
+    assert all(plural(word) in plurals(word) for word in (*words, "gas pump"))

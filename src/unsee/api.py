@@ -81,7 +81,12 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
     """Load what a config names and complete it with every default. Raises InputError on anything that cannot work."""
     method_class = methods.find(config.method)
     method = configure(method_class, config.settings, preset)
-    pipe = pipelines.load(config.model, revision=config.revision, trust_remote_code=config.trust_remote_code)
+    pipe = pipelines.load(
+        config.model,
+        revision=config.revision,
+        variant=config.variant,
+        trust_remote_code=config.trust_remote_code,
+    )
     pipelines.calling(pipe, **config.call)
     pipelines.check_prompts(
         pipe, [word for c in config.concepts for word in (*c.names, c.from_, c.anchor, *c.keep) if word]

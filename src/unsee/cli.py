@@ -28,6 +28,7 @@ from unsee.terminal import (
     Seed,
     Steps,
     Trust,
+    Variant,
     forgiving,
     pairs,
     plain,
@@ -94,6 +95,7 @@ def erase(
     image: Annotated[Path | None, typer.Option(help="The memorised picture that it names.")] = None,
     model: Model = None,
     revision: Annotated[str | None, typer.Option(help="Commit of the model on the hub.")] = None,
+    variant: Variant = None,
     method: Annotated[
         str | None,
         typer.Option(
@@ -182,6 +184,7 @@ def erase(
     given = {
         "model": model,
         "revision": revision,
+        "variant": variant,
         "method": method,
         "seed": seed,
         "pictures": pictures,
@@ -225,6 +228,7 @@ def generate(
     n: Annotated[int, typer.Option("-n", min=1, help="Pictures of each prompt.")] = 4,
     seed: Seed = 0,
     model: Model = None,
+    variant: Variant = None,
     steps: Steps = None,
     guidance: Guidance = None,
     call: Call = None,
@@ -250,7 +254,8 @@ def generate(
         raise InputError(f"--out is {out}; a picture's name ends in {', '.join(known)}")
     loaded = Edit.load(edit)
     model = model or api.base_of(loaded)
-    pipe = calling(load(model, trust_remote_code=trust_remote_code), **{**loaded.card.call, **pairs(call, "--call")})
+    pipe = load(model, variant=variant, trust_remote_code=trust_remote_code)
+    pipe = calling(pipe, **{**loaded.card.call, **pairs(call, "--call")})
     check_prompts(pipe, prompts)
     loaded = loaded.forced(pipe) if force_base else loaded
     sampling = api.sampling_for(model, steps, guidance)
@@ -477,6 +482,7 @@ def _next(report: Report, plan: Plan) -> str:
     prompt = way.replace("a {}", article(word)) if "a {}" in way else way.format(word)
     named = config.model == "mini" or base.startswith(f"{config.model}@")  # a hub id, at the commit of the run
     words = ["generate", prompt, "--edit", report.folder / EDIT, *([] if named else ["--model", config.model])]
+    words += ["--variant", config.variant] if config.variant else []
     return shell(*words, *(["--trust-remote-code"] if config.trust_remote_code else []))
 
 

@@ -15,7 +15,7 @@ import typer
 from unsee.allowed import GUARDS, installed
 from unsee.errors import Ended
 from unsee.progress import bars, starting
-from unsee.terminal import Batch, Debug, Force, ForceBase, Guidance, Steps, Trust, pairs, plain, split
+from unsee.terminal import Batch, Debug, Force, ForceBase, Guidance, Steps, Trust, Variant, pairs, plain, split
 
 if TYPE_CHECKING:
     from unsee.evaluate.records import Evaluation
@@ -27,6 +27,7 @@ Words = Annotated[
 
 def evaluate(
     model: Annotated[str, typer.Argument(metavar="MODEL-or-RUN", help="mini, a folder, a hub id, or a run's folder.")],
+    variant: Variant = None,
     suite: Annotated[
         list[str] | None,
         typer.Option(
@@ -98,6 +99,7 @@ def evaluate(
             steps=steps,
             guidance_scale=guidance,
             call=pairs(call, "--call"),
+            variant=variant,
             trust_remote_code=trust_remote_code,
         )
         start_over()

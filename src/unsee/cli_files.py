@@ -9,7 +9,7 @@ import typer
 
 from unsee.errors import InputError
 from unsee.progress import bars, starting
-from unsee.terminal import Debug, Force, ForceBase, Trust, pairs, plain
+from unsee.terminal import Debug, Force, ForceBase, Trust, Variant, pairs, plain
 from unsee.terminal import shell as _command
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def export(
     dtype: Type = None,
     tolerance: Annotated[float | None, typer.Option(help="Largest difference of pictures, 0 to 1.")] = None,
     model: Model = None,
+    variant: Variant = None,
     force_base: ForceBase = False,
     force: Force = False,
     trust_remote_code: Trust = False,
@@ -59,7 +60,7 @@ def export(
     name = model or api.base_of(loaded)
     # Differences are compared in full precision; weights in the precision in which they are written.
     loading = number or torch.float32 if FORMATS[to].absolute else torch.float32
-    pipe = pipelines.load(name, dtype=loading, trust_remote_code=trust_remote_code)
+    pipe = pipelines.load(name, dtype=loading, variant=variant, trust_remote_code=trust_remote_code)
     pipelines.calling(pipe, **loaded.card.call)
     loaded = loaded.forced(pipe) if force_base else loaded
     judges = api.judges_for(name, {})
@@ -115,6 +116,7 @@ def merge(
     weight: Annotated[list[float] | None, typer.Option(help="Of each edit in turn; default 1, -1 negates.")] = None,
     undo: Annotated[bool, typer.Option("--undo", help="Write what leads from the edited model back.")] = False,
     model: Model = None,
+    variant: Variant = None,
     force_base: ForceBase = False,
     force: Force = False,
     trust_remote_code: Trust = False,
@@ -136,7 +138,7 @@ def merge(
     if force_base and not model:
         raise InputError("--force-base carries edits over to another model: name it with --model")
     if undo or model:
-        pipe = pipelines.load(model or base_of(loaded[0]), trust_remote_code=trust_remote_code)
+        pipe = pipelines.load(model or base_of(loaded[0]), variant=variant, trust_remote_code=trust_remote_code)
     if force_base:
         loaded = [edit.forced(pipe) for edit in loaded]
     result = algebra.merge(loaded, weight, pipe)
@@ -178,6 +180,7 @@ def _brief(value: object) -> str:
 def verify(
     edit: EditFile,
     model: Model = None,
+    variant: Variant = None,
     judge: Annotated[
         list[str] | None, typer.Option(metavar="KIND=FOLDER", help="A classifier: objects=, styles=.")
     ] = None,
@@ -191,7 +194,8 @@ def verify(
 
     loaded = Edit.load(edit)
     name = model or api.base_of(loaded)
-    pipe = pipelines.calling(pipelines.load(name, trust_remote_code=trust_remote_code), **loaded.card.call)
+    pipe = pipelines.load(name, variant=variant, trust_remote_code=trust_remote_code)
+    pipelines.calling(pipe, **loaded.card.call)
     loaded.check(pipe)
     print(plain(f"{len(loaded.deltas)} weights: finite, of this model's shapes, made for {loaded.card.base_hash[:12]}"))
     wanted = loaded.card.claims.judges if loaded.card.claims else {}
@@ -215,7 +219,10 @@ def import_(
         str, typer.Option(help="The model it was made for: a folder, a hub id, FILE@LAYOUT, or with +LORA.")
     ],
     out: Annotated[Path, typer.Option(help="The edit to write.")],
-    concept: Annotated[list[str] | None, typer.Option(help="What it erases; may be repeated.")] = None,
+    concept: Annotated[
+        list[str] | None, typer.Option(metavar="WORDS", help="What it erases: church, or 'church, castle'.")
+    ] = None,
+    variant: Variant = None,
     unpickle: Annotated[bool, typer.Option("--unpickle", help="Convert a .pt file, reading weights only.")] = False,
     partial: Annotated[
         bool, typer.Option("--partial", help="Take the layers of an adapter that the model has, if it has not all.")
@@ -226,20 +233,15 @@ def import_(
 ) -> None:
     """Read another tool's result as an edit."""
     import torch
-    from pydantic import ValidationError
 
     from unsee import pipelines
-    from unsee.concepts import Concept
-    from unsee.errors import invalid
+    from unsee.concepts import concepts_of
     from unsee.export.foreign import adopt
 
     _free(out, force)
-    try:
-        concepts = [Concept(word) for word in concept or []]
-    except ValidationError as error:
-        raise invalid(error) from error
+    concepts = concepts_of(concept) if concept else ()
     # In full precision: what a file changes is small beside what a base rounded to 16 bits is off by.
-    pipe = pipelines.load(model, dtype=torch.float32, trust_remote_code=trust_remote_code)
+    pipe = pipelines.load(model, dtype=torch.float32, variant=variant, trust_remote_code=trust_remote_code)
     found = adopt(file, pipe, concepts=concepts, unpickle=unpickle, partial=partial)
     _said(found.save(out), found)
     for what, count in found.card.settings["left_out"].items():

@@ -37,6 +37,7 @@ class RunConfig(BaseModel):
 
     concepts        what must go: words, or mappings with the fields of a Concept, or one text that lists words
     model           "mini", a pipeline folder, or a hub id
+    variant         of the model's files, such as "fp16"; None is the plain ones, or what there is if there are none
     method          by name
     settings        hyperparameters of the method; after defaults, all of them
     seed            of everything random
@@ -53,6 +54,7 @@ class RunConfig(BaseModel):
     concepts: Annotated[tuple[Concept, ...], Field(min_length=1), BeforeValidator(_named), AfterValidator(check)]
     model: Annotated[str, BeforeValidator(_text)] = "mini"
     revision: str | None = None
+    variant: str | None = None
     method: str = "esd"
     settings: dict[str, Any] = {}
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0

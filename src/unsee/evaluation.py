@@ -68,6 +68,7 @@ def prepare(
     steps: int | None = None,
     guidance_scale: float | None = None,
     call: dict[str, Any] | None = None,
+    variant: str | None = None,
     trust_remote_code: bool = False,
 ) -> Bench:
     """Load a model, or the model and edit of a run's folder, and whatever is to be measured beside it.
@@ -84,6 +85,7 @@ def prepare(
     force_base  measure edits on this model though they were made for another
     n, seed   pictures for each row, and the first one's seed
     call      other options of the pipeline's calls, over those of a run's folder
+    variant   of the model's files, over that of a run's folder
     Raises InputError on anything that cannot work.
     """
     if n < 2:
@@ -103,9 +105,9 @@ def prepare(
         if not isinstance(config.get("model"), str):
             raise InputError(f"{Path(model) / RECORD} does not say of which model it is")
         model, call = config["model"], {**config.get("call", {}), **(call or {})}
-        revision = config.get("revision")
+        revision, variant = config.get("revision"), variant or config.get("variant")
     pictures = read_folder(album) if album else None
-    pipe = pipelines.load(model, revision=revision, trust_remote_code=trust_remote_code)
+    pipe = pipelines.load(model, revision=revision, variant=variant, trust_remote_code=trust_remote_code)
     pipelines.calling(pipe, **(call or {}))
     loaded = [_edit(text, pipe if force_base else None) for text in edits]
     named = concepts_of(concepts) if concepts else ()

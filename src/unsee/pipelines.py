@@ -145,6 +145,8 @@ def load(
     dtype = dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
     try:
         with loading(path or parts.base):
+            if file is not None and variant is not None:
+                raise InputError(f"{file} is one file, which has no variant {variant!r}: leave it out")
             if file is not None:
                 pipe: Any = from_file(file, str(MINI) if parts.version == "mini" else parts.version, dtype)
             else:
@@ -156,7 +158,7 @@ def load(
                     dtype=dtype,
                     use_safetensors=True,
                     revision=revision,
-                    variant=variant or (weights_variant(here) if here else None),
+                    variant=weights_variant(here, variant, None if path else parts.base, revision),
                     trust_remote_code=trust_remote_code,
                     **without_checkers(index),
                 )

@@ -6,6 +6,7 @@ import inspect
 import json
 import re
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,11 @@ import diffusers
 import torch
 from diffusers import DiffusionPipeline
 from diffusers.loaders.single_file_utils import SingleFileComponentError, fetch_diffusers_config
-from huggingface_hub import hf_hub_download
+from huggingface_hub import hf_hub_download, list_repo_files
 from safetensors.torch import load_file
 
 from unsee.borrow import checkers
-from unsee.errors import InputError
+from unsee.errors import InputError, unknown
 
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 
@@ -32,23 +33,44 @@ _ASKS = {
 """Arguments of a pipeline's call that say that a prompt is not enough for it."""
 
 
-def variant(folder: Path) -> str | None:
-    """The variant of the weights in a pipeline's folder, such as "fp16", if a part of it has no plain ones.
+def variant(
+    folder: Path | None, wanted: str | None = None, hub: str | None = None, revision: str | None = None
+) -> str | None:
+    """The variant of a pipeline's weights that is to be read, such as "fp16"; None is the plain ones.
 
-    Raises InputError for a part that has pickles only.
+    folder  of the pipeline, or of what the cache has of it
+    wanted  if None, it is what there is of a part that has no plain ones
+    hub     the id that is asked for what the folder lacks
+    Raises InputError for a part that has pickles only, and for a wanted one that no part has.
     """
-    found = None
-    for part in sorted(path for path in folder.iterdir() if path.is_dir()):
-        names = [match["variant"] for file in part.iterdir() if (match := _WEIGHTS.fullmatch(file.name))]
-        if not names and any(file.suffix == ".bin" for file in part.iterdir() if "model" in file.name):
-            there = repr(str(folder))
-            code = f"from diffusers import DiffusionPipeline as P; P.from_pretrained({there}).save_pretrained({there})"
+    files = [path.relative_to(folder).as_posix() for path in folder.glob("*/*")] if folder else []
+    there = _variants(str(folder), files)
+    if hub and not any(wanted in names if wanted else names for names in there.values()):
+        there = _variants(hub, list_repo_files(hub, revision=revision))
+    known = {name for names in there.values() for name in names if name}
+    if wanted is not None and wanted not in known:
+        if known:
+            raise unknown("variant", wanted, known)
+        raise InputError(f"{hub or folder} has no variant {wanted!r}, nor any other: leave it out")
+    return wanted or next((min(map(str, names)) for names in there.values() if names and None not in names), None)
+
+
+def _variants(place: str, files: Sequence[str]) -> dict[str, set[str | None]]:
+    """By part of a pipeline, which variants of its weights there are among files such as "unet/config.json"."""
+    parts: dict[str, list[str]] = {}
+    for path in files:
+        part, _, file = path.partition("/")
+        parts.setdefault(part, []).append(file)
+    found = {}
+    for part, inside in sorted(parts.items()):
+        found[part] = {match["variant"] for file in inside if (match := _WEIGHTS.fullmatch(file))}
+        if not found[part] and any(file.endswith(".bin") for file in inside if "model" in file):
+            to = place if Path(place).is_dir() else Path(place).name
+            code = f"from diffusers import DiffusionPipeline as P; P.from_pretrained({place!r}).save_pretrained({to!r})"
             raise InputError(
-                f"{folder} has its {part.name} as .bin, a pickle, which can run code; only safetensors are read."
+                f"{place} has its {part} as .bin, a pickle, which can run code; only safetensors are read."
                 f" Convert it, if you trust it: python -c {shlex.quote(code)}"
             )
-        if names and None not in names:
-            found = found or min(names)
     return found
 
 

@@ -53,6 +53,17 @@ def plurals(word: str) -> frozenset[str]:
     return frozenset(rest + space + plural for plural in found)
 
 
+def plural(word: str) -> str:
+    """The plural of a plain singular word or phrase, by the usual rules."""
+    rest, space, last = word.rpartition(" ")
+    endings = [(rf"({one})$" if len(one) > 2 else rf"^({one})$", many) for one, many in IRREGULAR.items()]
+    rules = [
+        (r"(?<=hu)man$", "mans"), *endings, (r"(?<=[^aeiou])y$", "ies"), (r"(?<=l|a)f$|(?<=ni|wi|li)fe$", "ves"),
+        (r"(?<=[sxz])$|(?<=[cs]h)$|(?<=[tm]ato)$|(?<=hero)$", "es"), (r"$", "s"),
+    ]  # fmt: skip
+    return rest + space + next(re.sub(one, many, last) for one, many in rules if re.search(one, last))
+
+
 def same(one: str, other: str) -> bool:
     """Whether two words name one thing."""
     return stands_for(one, {other: other}) is not None

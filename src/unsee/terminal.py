@@ -23,6 +23,7 @@ Guidance = Annotated[
     float | None,
     typer.Option(help="Guidance scale of the pictures, 1 is none; default by the model's card, or 7.5."),
 ]
+Variant = Annotated[str | None, typer.Option(help="Of the model's files, such as fp16; default by what there is.")]
 Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")]
 Call = Annotated[
     list[str] | None, typer.Option(metavar="KEY=VALUE", help="Another option of the pipeline's calls; may be repeated.")

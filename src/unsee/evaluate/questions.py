@@ -24,8 +24,8 @@ from unsee.evaluate.render import Shot
 from unsee.evaluate.statistics import Score, mean, rate
 from unsee.evaluate.words import IMAGENETTE, article, known
 from unsee.recorder import conditions
+from unsee.spelling import IRREGULAR, plain, plural, plurals, same, stands_for
 from unsee.spelling import nearest as like
-from unsee.spelling import plain, same, stands_for
 
 T = TypeVar("T")
 NEIGHBOURS = 5
@@ -35,6 +35,7 @@ MIXED = "{!r} is a thing in a style: its words are erased wherever they are, so 
 STYLE_FROM = "pictures of {!r} show {!r} only where the prompt names it, so --from erases little here"
 MANY = 8
 """More concepts than these are counted together: a row for each kind of judge, not several for each concept."""
+PLURAL = "a plural that is not named may stay: --synonym {!r} erases it too"
 NAMED = ", but only the name {!r} is erased: --synonym {!r} erases that name with it"
 
 
@@ -130,7 +131,7 @@ def questions(
     for title, pairs, kind, gone, note in pooled(together, names, judges, few):
         ask(title, pairs, kind, gone, note, max(n, len(pairs)))
     if "all" in near:
-        ask(f"their neighbours: {', '.join(near['all'])}", [(f"a {name}", name) for name in near["all"]], "objects")
+        ask(f"their neighbours: {', '.join(near['all'])}", [(article(name), name) for name in near["all"]], "objects")
     for concept in concepts:
         if concept in together:
             continue
@@ -149,17 +150,17 @@ def questions(
             if gone and not any(plain(name) == plain(label) for name in concept.names):
                 ask(f"{title}, asked for as {label}", [(way, label) for way in _ways(label)], kind, gone)
             ask(f"{title}, in every style", [(STYLED.format(word, style), label) for style in styles], kind, gone)
-            ask(f"its neighbours: {', '.join(near[label])}", [(f"a {name}", name) for name in near[label]], kind)
+            ask(f"its neighbours: {', '.join(near[label])}", [(article(name), name) for name in near[label]], kind)
         elif kind == "styles":
             ask(title, [(STYLED.format(name, label), label) for name in few], kind, gone)
             if objects:
                 ask(f"what is drawn in {title}", [(STYLED.format(name, label), name) for name in few], "objects")
         elif kind is not None:
-            ask(f"{title}, unasked", [(f"a {name}", label) for name in few], kind, gone)
-            ask(f"{title}, asked for", [(f"a {name} with a {word}", label) for name in few], kind, gone)
-    ask("shown to the method as ones to keep", [(f"a {label}", label) for label in named], "objects")
+            ask(f"{title}, unasked", [(article(name), label) for name in few], kind, gone)
+            ask(f"{title}, asked for", [(f"{article(name)} with {article(word)}", label) for name in few], kind, gone)
+    ask("shown to the method as ones to keep", [(article(label), label) for label in named], "objects")
     some = spread(other, 16 * n)
-    ask(EVERYTHING_ELSE, [(f"a {label}", label) for label in some], "objects", count=max(n, len(some)))
+    ask(EVERYTHING_ELSE, [(article(label), label) for label in some], "objects", count=max(n, len(some)))
     stay = [style for style in styles if style not in erased]
     pairs = list(zip(islice(cycle(other or few), n if stay else 0), cycle(stay), strict=False))
     title = "styles" if len(stay) == len(styles) else "other styles"
@@ -207,9 +208,21 @@ def remarks(
             elif kind and plain(label) != plain(word):
                 given = concept.from_ or any(plain(label) == plain(name) for name in concept.names)
                 found.append(f"{word!r} is counted as {label!r}" + ("" if given else NAMED.format(word, label)))
+        if many := _plurals(concept, names, judges):
+            found.append(PLURAL.format(", ".join(many)))
         if concept.from_ and "styles" in {judged(name, names, judges)[1] for name in (concept.erase, concept.from_)}:
             found.append(STYLE_FROM.format(concept.from_, concept.erase))
     return [remark for remark in found if remark]
+
+
+def _plurals(concept: Concept, names: Mapping[str, str], judges: Mapping[str, Judge]) -> list[str]:
+    """The plurals of a thing that is erased under its singular only; of what is no thing, none."""
+    given, counted = [plain(name) for name in concept.names], any(judge.labels for judge in judges.values())
+    things = [name for name in concept.names if judged(name, names, judges)[1] == "objects"]
+    things = things if counted else [name for name in concept.names if name.islower()]
+    single = [name for name in map(plain, things) if article(name) != name]
+    single = [name for name in single if name.split()[-1] not in IRREGULAR.values() and not plurals(name) & {*given}]
+    return [] if concept.from_ else list(map(plural, single))
 
 
 Rows = Iterator[tuple[str, list[tuple[str, str]], str | None, bool, str]]
@@ -233,11 +246,11 @@ def taken(concept: Concept, names: Mapping[str, str], judges: Mapping[str, Judge
         yield f"{c} in {b} style", [(STYLED.format(c, b), label)], kind, True, note
         yield f"{c} elsewhere", [(way, label) for way in _ways(c)], kind, False, note
     elif kind not in ("objects", None):
-        yield f"{c} on {b}", [(f"a {b}", label), (f"a {b} with a {c}", label)], kind, True, ""
-        yield f"{c} elsewhere", [(f"a {name} with a {c}", label) for name in some], kind, False, ""
+        yield f"{c} on {b}", [(article(b), label), (f"{article(b)} with {article(c)}", label)], kind, True, ""
+        yield f"{c} elsewhere", [(f"{article(name)} with {article(c)}", label) for name in some], kind, False, ""
     else:
         note = f"no detector sees whether {c!r} is part of {b!r}: compare the pictures and their change"
-        yield f"{c} on {b}", [(f"a {b} with a {c}", label)], None, True, note
+        yield f"{c} on {b}", [(f"{article(b)} with {article(c)}", label)], None, True, note
         if kind:
             yield f"{c} elsewhere", [(way, label) for way in _ways(c)], kind, False, ""
 
@@ -250,7 +263,7 @@ def pooled(
     for concept, thing in zip(concepts, cycle(some), strict=False):
         label, kind = judged(concept.erase, names, judges)
         way = {"styles": STYLED.format(thing, label), "objects": _ways(concept.erase)[-1], None: concept.erase}
-        kinds.setdefault(kind, []).append((way.get(kind, f"a {thing} with a {label}"), label))
+        kinds.setdefault(kind, []).append((way.get(kind, f"{article(thing)} with {article(label)}"), label))
     for kind, pairs in kinds.items():
         if kind:
             yield f"{len(pairs)} erased {kind}, together", pairs, kind, True, ""
@@ -276,7 +289,7 @@ def mixed(word: str, names: Mapping[str, str], judges: Mapping[str, Judge], some
 
 def _ways(name: str) -> tuple[str, ...]:
     """How a thing is asked for: by its name, and with an article if it takes one."""
-    return (name, f"a {name}") if article(name) != name else (name,)
+    return tuple(dict.fromkeys([name, article(name)]))
 
 
 def answer(
