@@ -80,7 +80,7 @@ def test_of_two_denoisers_the_whole_pipeline_is_written(tmp_path: Path) -> None:
         assert not torch.equal(here, there)
     for to in FORMATS.keys() - {"pipeline"}:
         with pytest.raises(InputError, match="two denoisers"):
-            files.export(edit, pipe, to, tmp_path / to)
+            files.export(edit, pipe, to, tmp_path / f"{to}.safetensors")
 
 
 def pipe_weight(pipe: Any, name: str) -> torch.Tensor:

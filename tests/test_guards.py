@@ -33,6 +33,7 @@ class Pipeline:
     def __init__(self, order: str, batched: bool, guided: bool = True):
         self.unet, self.order, self.batched, self.guided = Denoiser(), order, batched, guided
         self.scheduler = SimpleNamespace(timesteps=None, compatibles=[])
+        self.components = {"unet": self.unet, "scheduler": self.scheduler}
         self.followed: list[Tensor] = []
 
     def __call__(

@@ -60,7 +60,7 @@ class Pipe:
 
     def __init__(self) -> None:
         self.unet: Any = nn.Linear(2, 2)
-        self.unet.config = FrozenDict(sample_size=8)
+        self.unet.config = FrozenDict(sample_size=8, guidance_embeds=True)  # the scale is nothing to it
         self.components = {"unet": self.unet}
         self.scheduler = SimpleNamespace(config={})
         self.vae_scale_factor = 1
