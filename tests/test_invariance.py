@@ -65,7 +65,7 @@ def bases(features: int) -> dict[str, Tensor]:
     rotation = torch.linalg.qr(torch.randn(features, features, generator=rng, dtype=torch.double))[0]
     spread = torch.randn(features, generator=rng, dtype=torch.double).exp()
     loud = torch.ones(features, dtype=torch.double)
-    loud[3], loud[40] = 30.0, 25.0
+    loud[3], loud[features // 3] = 30.0, 25.0
     return {
         "ten times": 10 * torch.eye(features, dtype=torch.double),
         "a tenth": 0.1 * torch.eye(features, dtype=torch.double),
@@ -126,6 +126,23 @@ def test_the_order_and_the_batch_of_prompts_do_not_matter(mini: Any) -> None:
     )
 
 
+def test_the_scale_of_image_features_does_not_matter(mini: Any) -> None:
+    """What a norm puts out is ten times as large, and the layers that read it have a tenth of their weights."""
+    there = deepcopy(mini)
+    turned = 0
+    for block in there.unet.modules():
+        if hasattr(block, "norm1") and hasattr(block, "attn1"):
+            for value in (block.norm1.weight, block.norm1.bias):
+                value.data *= 10
+            for layer in (block.attn1.to_q, block.attn1.to_k, block.attn1.to_v):
+                layer.weight.data /= 10
+            turned += 1
+    assert turned
+    select = r"transformer_blocks\.\d+\.(norm1|attn1)\."
+    one, other = (erase(pipe, "esd", select=select, spared=0, company=0) for pipe in (mini, there))
+    assert apart(moved(mini, one), moved(there, other)) < 0.01
+
+
 # Every family of the zoo ---------------------------------------------------------------------------------------------
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -141,6 +158,10 @@ FAMILIES = [family for family in zoo.ZOO if family != "wan-2.2"]  # wan-2.2 is t
 
 FUSED = {"krea2"}
 """Its denoiser adds the text as it is to what it makes of the normalised text: no change of a layer undoes a scale."""
+
+
+NORMED = {"lumina2", "qwen-image", "z-image", "sana", "wan"}
+"""Families that normalise the text before a layer reads it: the scale may be another, the basis may not."""
 
 
 def readers(pipe: Any) -> list[nn.Linear]:
@@ -172,30 +193,41 @@ def tensors(value: Any) -> list[Tensor]:
     return [tensor for one in inner for tensor in tensors(one)]
 
 
-def louder(pipe: Any, k: float) -> Any:
-    """The same model, whose text encoders write k x for x; the layers that read it are turned down."""
-    other = deepcopy(pipe)
-    for layer in readers(other):
-        layer.weight.data.div_(k)
+def in_other_words(pipe: Any, A: Tensor) -> Any:
+    """The same model, whose text encoders write A x for x; the layers that read it are turned back.
 
-    def loud(_: Any, __: Any, output: Any) -> Any:
+    A  (features, features) of the narrowest encoder. What is wider, or several side by side, is turned piece by piece.
+    """
+    other, back = deepcopy(pipe), torch.linalg.inv(A)
+    for layer in readers(other):
+        blocks = layer.weight.data.double().unflatten(-1, (-1, len(A)))
+        layer.weight.data.copy_((blocks @ back).flatten(-2))
+
+    def turned(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(map(turned, value))
+        return (
+            (value.double().unflatten(-1, (-1, len(A))) @ A.T).flatten(-2).to(value.dtype) if value.ndim > 2 else value
+        )
+
+    def write(_: Any, __: Any, output: Any) -> Any:
         for key, value in output.items():
-            if isinstance(value, Tensor) and value.ndim > 2:
-                output[key] = value * k
-            elif isinstance(value, tuple) and key == "hidden_states":
-                output[key] = tuple(x * k for x in value)
+            if key in ("last_hidden_state", "hidden_states"):
+                output[key] = turned(value)
         return output
 
     for name, part in other.components.items():
         if name.startswith("text_encoder") and isinstance(part, nn.Module):
-            part.register_forward_hook(loud)
+            part.register_forward_hook(write)
     return other
 
 
 @pytest.mark.parametrize("family", [family for family in FAMILIES if family not in FUSED])
-def test_the_scale_of_text_features_does_not_matter(family: str) -> None:
+def test_how_text_encoders_write_does_not_matter(family: str) -> None:
+    """In ten times the size; and in any basis, where nothing normalises the text channel by channel first."""
     here = zoo.build(family)
-    there = louder(here, 10.0)
+    basis = 10 * torch.eye(32, dtype=torch.double) if family in NORMED else bases(32)["all of it"]
+    there = in_other_words(here, basis)
     first, second = (conditions(pipe, ["a church"]).output for pipe in (here, there))
     assert apart(first, second) < 1e-3
     for method, settings in SMALL.items():
