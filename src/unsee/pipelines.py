@@ -34,6 +34,8 @@ from unsee.lora import factors, loaded, read_tensors
 
 MINI = Path(__file__).parent / "mini"
 """The miniature Stable Diffusion that ships with this package, in the layout of a hub repository."""
+FLOW = Path(__file__).parent / "mini-flow"
+"""The second miniature, AuraFlow with a language model; `make mini-flow` writes its folder."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,9 @@ def folder(model: str) -> Path | None:
     model = source(model).base
     if len(model) > 1000 or "\0" in model or re.match(r"~[^/]", model):
         raise InputError(f"{model[:100]!r} is no name of a model")
-    path = MINI if model == "mini" else Path(model).expanduser()
+    path = {"mini": MINI, "mini-flow": FLOW}.get(model) or Path(model).expanduser()
+    if path == FLOW and not path.is_dir():
+        raise InputError("mini-flow does not lie in this package; in a clone of its repository run `make mini-flow`")
     if path.is_dir():
         if not (path / "model_index.json").is_file():
             raise InputError(
@@ -106,6 +110,7 @@ def load(
     dtype    of all weights; default float32 on a CPU and bfloat16 elsewhere
     device   default is accelerate's choice (ACCELERATE_USE_CPU and the like are obeyed)
 
+    Call options that the model's own card names are kept, as `calling` keeps them; later ones go over them.
     Only safetensors are read. On a CPU, convolutions are laid out channels-last, which is several times faster there.
     Under `accelerate launch --use_fsdp` the denoiser is spread over all processes.
     Raises InputError when the model cannot be found or is no pipeline.
@@ -154,7 +159,7 @@ def load(
             part.eval().requires_grad_(False)
             if device.type == "cpu" and not isinstance(part, FSDPModule):
                 channels_last(part)
-    return pipe
+    return calling(pipe, **(card(model).get("call") or {}))
 
 
 def channels_last(part: nn.Module) -> None:
@@ -225,6 +230,7 @@ def card(model: str) -> dict[str, Any]:
     judges                 folders of classifiers by kind, as absolute paths here
     words                  a file that lists what the model knows: objects with their other names, styles and so on
     steps, guidance_scale  of the sampler, that suit the model
+    call                   options of the pipeline's call, such as max_sequence_length; `load` keeps them
     """
     path = folder(model)
     if path is None or not (path / "README.md").is_file():
