@@ -437,9 +437,12 @@ def tokenizer(pipe: Any) -> Any:
 def vocabulary(pipe: Any) -> list[str]:
     """The words of three letters and more for which a pipeline's first tokenizer has a token of its own, sorted."""
     tokens = tokenizer(pipe).get_vocab()
-    # CLIP marks the end of a word, sentencepiece and byte-level BPE its beginning.
-    marks = [mark for mark in ("</w>", "\u2581", "\u0120") if sum(mark in token for token in tokens) > len(tokens) / 8]
-    words = {token.replace(mark, "").lower() for mark in marks for token in tokens if mark in token}
+    # CLIP marks the end of a word, sentencepiece and byte-level BPE its beginning, WordPiece all but its beginning.
+    often = [
+        mark for mark in ("</w>", "\u2581", "\u0120", "##") if sum(mark in token for token in tokens) > len(tokens) / 8
+    ]
+    words = {token.replace(mark, "").lower() for mark in often if mark != "##" for token in tokens if mark in token}
+    words |= {token.lower() for token in tokens if "##" in often and not token.startswith("##")}
     return sorted(word for word in words if word.isalpha() and len(word) > 2)
 
 
