@@ -127,6 +127,9 @@ def test_options_of_every_call_come_with_a_model_s_card(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("---\nunsee:\n  call: {heigth: 24}\n---\n")
     with pytest.raises(InputError, match="did you mean 'height'"):
         unsee.load(str(tmp_path))
+    (tmp_path / "README.md").write_text("---\nunsee:\n  call: [height, 24]\n---\n")
+    with pytest.raises(InputError, match="options by name under `call`"):
+        unsee.load(str(tmp_path))
 
 
 def test_the_second_miniature_is_asked_for_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

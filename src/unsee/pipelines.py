@@ -159,7 +159,10 @@ def load(
             part.eval().requires_grad_(False)
             if device.type == "cpu" and not isinstance(part, FSDPModule):
                 channels_last(part)
-    return calling(pipe, **(card(model).get("call") or {}))
+    kept = card(model).get("call", {})
+    if not (isinstance(kept, dict) and all(isinstance(name, str) for name in kept)):
+        raise InputError(f"the card of {model} should have options by name under `call`, as in {{height: 64}}")
+    return calling(pipe, **kept)
 
 
 def channels_last(part: nn.Module) -> None:
