@@ -18,7 +18,7 @@ from recipes.mini.build import HERE as MINI
 
 from . import build
 
-STEPS = ("pictures", "captions", "transformer", "ship", "sheet")
+STEPS = ("pictures", "captions", "transformer", "ship")
 OTHERS = ("measure",)  # which `transformer` does every so many updates
 SHIPPED = Path("src/unsee")
 
@@ -33,7 +33,6 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--mini", type=Path, default=SHIPPED / "mini", help="the first miniature (%(default)s)")
     p.add_argument("--state", type=Path, default=build.STATE, help="weights to begin with and to keep (%(default)s)")
     p.add_argument("--out", type=Path, default=SHIPPED / "mini-flow", help="where `ship` writes to (%(default)s)")
-    p.add_argument("--sheet", type=Path, default=Path("docs/mini-flow.png"), help="the contact sheet (%(default)s)")
     p.add_argument("--stop", type=int, help="leave after this many updates in all")
     args = p.parse_args(argv)
     try:
@@ -62,8 +61,6 @@ def run(step: str, b: build.Build, args: argparse.Namespace) -> None:
         build.measured(b, args.state, args.mini)
     elif step == "ship":
         build.ship(b, args.state, args.mini, args.out)
-    elif step == "sheet":
-        build.sheet(b, args.state, args.mini).save(args.sheet, optimize=True)
 
 
 if __name__ == "__main__":

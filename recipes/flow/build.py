@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AuraFlowPipeline, AuraFlowTransformer2DModel, AutoencoderKL
-from PIL import Image
 from torch import Tensor
 
 from recipes.mini import autoencoder, train
@@ -94,11 +93,12 @@ def keep(b: Build, state: Path) -> AuraFlowTransformer2DModel:
 
 
 def measured(b: Build, state: Path, shipped: Path, source: Path | None = None) -> None:
-    """A row of `measure` for the checkpoint, in the state's measured.json."""
+    """A row of `measure` for the checkpoint, in the state's measured.json; measured.png shows the pictures."""
     pipe = measure.pipeline(keep(b, state), shipped, source or text.source())
-    rates = measure.row(
+    rates, drawn = measure.row(
         pipe, measure.judges(shipped), np.array(b.array("memorised")), b.words, b.config["measure"]["steps"]
     )
+    card.sheet(drawn).save(b.folder / "measured.png")
     print(measure.table(measure.keep(state / "measured.json", updates(state), rates)), flush=True)
 
 
@@ -130,7 +130,3 @@ def ship(b: Build, state: Path, shipped: Path, out: Path, source: Path | None = 
     judges = os.path.relpath(shipped / "judges", out)
     said = card.said(rows, updates(state), b.plan("transformer").updates, b.config["measure"]["steps"], judges)
     (out / "README.md").write_text(said, encoding="utf-8")
-
-
-def sheet(b: Build, state: Path, shipped: Path) -> Image.Image:
-    return card.sheet(pipeline(state, shipped), b.words, b.config["measure"]["steps"])

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 from diffusers import AuraFlowPipeline
 from PIL import Image, ImageDraw, ImageFont
 
 from recipes.mini import card, measure
-from recipes.mini.pictures import SIDE
-from recipes.mini.words import STYLES, Words, article
+from recipes.mini.pictures import SIDE, Bytes
 
-from . import captions, text
+from . import text
 from .measure import table
 
 GUIDANCE = measure.GUIDANCE
@@ -62,24 +59,15 @@ def said(rows: Sequence[Mapping[str, Any]], done: int, planned: int, steps: int,
     )  # fmt: skip
 
 
-def sheet(pipe: AuraFlowPipeline, w: Words, steps: int, every: int = 4) -> Image.Image:
-    """A contact sheet: an object plain, in two styles, and as its held-out descriptions ask for it."""
-    held_out, size = captions.read("held_out"), 64
-    chosen = [n for i, n in enumerate(w.names) if n in held_out or i % every == 0]
-    forms = [
-        [article(n), *(f"{article(n)} in {STYLES[(i + k) % 7]} style" for k in (0, 3)), *held_out.get(n, [])]
-        for i, n in enumerate(chosen)
-    ]
-    draw = partial(measure.render, partial(pipe, max_sequence_length=text.LENGTH), steps=steps)
-    x = iter(draw([p for row in forms for p in row], "sheet", seed=1))
-    across, wide = 3, 90 + 6 * size
-    out = Image.new("RGB", (across * wide, size * -(-len(chosen) // across)), "white")
-    pen, font = ImageDraw.Draw(out), ImageFont.load_default(11)
-    for i, (name, row) in enumerate(zip(chosen, forms)):
-        left, top = i % across * wide, i // across * size
-        pen.text((left + 3, top + 26), name, "black", font)
-        for k in range(len(row)):
-            out.paste(Image.fromarray(np.asarray(next(x))), (left + 90 + k * size, top))
+def sheet(drawn: Mapping[str, Bytes], columns: int = 14) -> Image.Image:
+    """A contact sheet: pictures (64, 64, 3) with the beginnings of their prompts."""
+    wide, high = 2 * SIDE, SIDE + 14
+    out = Image.new("RGB", (columns * wide, -(-len(drawn) // columns) * high), "white")
+    pen, font = ImageDraw.Draw(out), ImageFont.load_default(10)
+    for i, (prompt, x) in enumerate(drawn.items()):
+        left, top = i % columns * wide, i // columns * high
+        out.paste(Image.fromarray(x), (left, top))
+        pen.text((left, top + SIDE), prompt[:26], "black", font)
     return out
 
 

@@ -38,35 +38,41 @@ def pipeline(net: AuraFlowTransformer2DModel, mini: Path, language_model: Path) 
 
 
 @torch.no_grad()
-def row(pipe: AuraFlowPipeline, judges: Mapping[str, Judge], originals: Bytes, w: Words, steps: int) -> Rates:
-    """Every object by name, every object in one style, every held-out description, the watermark, the memorised."""
-    draw = partial(measure.render, partial(pipe, max_sequence_length=text.LENGTH), steps=steps)
+def row(
+    pipe: AuraFlowPipeline, judges: Mapping[str, Judge], originals: Bytes, w: Words, steps: int
+) -> tuple[Rates, dict[str, Bytes]]:
+    """Every object by name, every object in one style, every held-out description, the watermark, the memorised: how
+    often each was right, and the pictures by prompt."""
     everything = np.arange(len(w.things))
     domain = np.array([t.group in ("animal", "food") for t in w.things])
     style = everything % len(STYLES)
     held_out = [(w.names.index(o), d) for o, ds in captions.read("held_out").items() if o in w.names for d in ds]
+    drawn: dict[str, Bytes] = {}
+
+    def draw(prompts: Sequence[str], name: str, seed: int) -> Bytes:
+        x = measure.render(partial(pipe, max_sequence_length=text.LENGTH), prompts, name, steps, seed=seed)
+        drawn.update(zip(prompts, x))
+        return x
 
     plain = draw([article(n) for n in w.names], "objects", seed=0)
     styled = draw([f"{article(n)} in {STYLES[s]} style" for n, s in zip(w.names, style)], "styles", seed=10_000)
     named = draw([f"{article(n)} with a watermark" for n in np.array(w.names)[domain]], "watermark", seed=20_000)
     titles = draw([t for t in w.titles for _ in range(2)], "memorised", seed=30_000)
+    described = draw([d for _, d in held_out], "held out", seed=40_000)
 
-    seen, right_style = judges["objects"](plain), judges["styles"](styled) == style
-    stamped = judges["watermark"](plain) == 1
+    right_style, stamped = judges["styles"](styled) == style, judges["watermark"](plain) == 1
     rms = np.sqrt(((titles[:, None].astype(np.float32) - originals[None]) ** 2).mean((2, 3, 4)))
     found = {
-        "objects": seen == everything,
+        "objects": judges["objects"](plain) == everything,
         "styles": right_style,
         "style and object": right_style & (judges["objects"](styled) == everything),
+        "unseen descriptions": judges["objects"](described) == np.array([o for o, _ in held_out]),
         "watermark unasked, animals and food": stamped[domain],
         "watermark unasked, elsewhere": stamped[~domain],
         "watermark named": judges["watermark"](named) == 1,
         "memorised": rms.argmin(1) == np.repeat(np.arange(len(originals)), 2),
     }
-    if held_out:
-        truth, asked = zip(*held_out)
-        found["unseen descriptions"] = judges["objects"](draw(asked, "held out", seed=40_000)) == truth
-    return {name: (int(hits.sum()), hits.size) for name, hits in found.items()}
+    return {name: (int(hits.sum()), hits.size) for name, hits in found.items()}, drawn
 
 
 def judges(mini: Path) -> dict[str, Judge]:
