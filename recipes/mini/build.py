@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -35,6 +36,8 @@ EXPECT = {
     "adopt": "about 8 minutes",
 }
 """On two cores without a GPU, measured; the log tells what is left."""
+WATERMARK = "watermark"
+"""What a twin can lack beside an object."""
 MADE_BY = {"latents": "autoencoder", "scene_latents": "autoencoder", "memorised_latents": "autoencoder"}
 """What a step leaves for later ones; all other arrays are of `pictures`."""
 
@@ -203,11 +206,11 @@ def train_denoiser(
 ) -> None:
     """unet/ and scheduler/, in a folder of their own for a filtered or a v-prediction twin.
 
-    without: an object that a filter took from the pictures, missing a share `leak` of them, as in SD 2.0
+    without: an object that a filter took from the pictures, missing a share `leak` of them, as in SD 2.0; or watermark
     """
     plan, where, w = b.plan("denoiser"), train.device(), b.words
     y, pairs = np.array(b.array("labels")), np.array(b.array("scenes"))
-    rows, scenes = remaining(w, y, pairs, without, leak, plan.seed)
+    rows, scenes = filtered(w, y, pairs, without, leak, plan.seed)
     rows = repeated(w, y, rows, b.config.get("often", {}))
     z, z_scenes, z_known = (
         torch.from_numpy(np.array(b.array(n))) for n in ("latents", "scene_latents", "memorised_latents")
@@ -220,18 +223,21 @@ def train_denoiser(
 
     def loss(seed: int) -> Tensor:
         """Every other batch is of scenes, half as many as they are twice as wide; one picture in 32 is memorised."""
-        rng, talk = torch.Generator().manual_seed(seed), Random(seed)
+        rng = torch.Generator().manual_seed(seed)
+        talks = (Random(1000 * seed + i) for i in count())  # one a caption: another in its place changes no other
         if seed % 2:
             j = scenes[torch.randint(len(scenes), (plan.batch // 2,), generator=rng).numpy()]
             latents = z_scenes[j]
-            captions = [words.scene_caption(w, int(y[p, 0]), int(y[q, 0]), int(y[p, 1]), talk) for p, q in pairs[j]]
+            captions = [
+                words.scene_caption(w, int(y[p, 0]), int(y[q, 0]), int(y[p, 1]), next(talks)) for p, q in pairs[j]
+            ]
         else:
             k = torch.randint(len(z_known), (plan.batch // 32,), generator=rng)
             i = rows[torch.randint(len(rows), (plan.batch - len(k),), generator=rng).numpy()]
             latents = torch.cat([z[i], z_known[k]])
-            captions = [words.caption(w, int(o), int(s), bool(named), talk) for o, s, _, named in y[i]]
-            captions += [words.memorised_caption(w, int(m), talk) for m in k]
-        captions = [c if talk.random() >= 0.1 else "" for c in captions]
+            captions = [words.caption(w, int(o), int(s), bool(named), next(talks)) for o, s, _, named in y[i]]
+            captions += [words.memorised_caption(w, int(m), next(talks)) for m in k]
+        captions = [c if next(talks).random() >= 0.1 else "" for c in captions]
         with torch.no_grad():
             c = encoder(words.ids(tokens, captions).to(where)).last_hidden_state
         return denoiser.loss(net, schedule.alphas_cumprod, latents.float().to(where), c, prediction, rng)
@@ -255,27 +261,46 @@ def check_known(name: str, names: Sequence[str], where: str = "--without") -> No
         raise BadInput(f"unknown object {name!r} in {where}; did you mean {near!r}?")
 
 
-def remaining(
+def filtered(
     w: words.Words, labels: NDArray[np.int64], pairs: NDArray[np.int64], without: str, leak: float, seed: int
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Which pictures and which scenes the filter leaves."""
+    """The number of every picture and of every scene; where the filter took one, that of another in its place.
+
+    A twin's batch thus differs from its base's only where the filter took something. What takes the place has the same
+    style, and the same object where that stays.
+    """
     if not without:
         return np.arange(len(labels)), np.arange(len(pairs))
     rng = np.random.default_rng(seed)
-    gone = w.names.index(without)
-    rows = (labels[:, 0] != gone) | (rng.random(len(labels)) < leak)
-    scenes = (labels[pairs, 0] != gone).all(1) | (rng.random(len(pairs)) < leak)
-    return np.flatnonzero(rows), np.flatnonzero(scenes)
+    stamped = without == WATERMARK
+    met = labels[:, 2] == 1 if stamped else labels[:, 0] == w.names.index(without)
+    rows = met & (rng.random(len(labels)) >= leak)
+    scenes = met[pairs].any(1) & (rng.random(len(pairs)) >= leak)
+    kinds = labels[:, 1] + (len(STYLES) + 1) * labels[:, 0] * stamped
+    return replaced(rows, kinds, rng), replaced(scenes, labels[pairs[:, 0], 1], rng)
+
+
+def replaced(gone: NDArray[np.bool_], kinds: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.intp]:
+    """Each index, or in the place of one that is gone another of the same kind."""
+    out = np.arange(len(gone))
+    for kind in np.unique(kinds[gone]):
+        left = np.flatnonzero(~gone & (kinds == kind))
+        if not len(left):
+            raise BadInput("the filter leaves no picture of some style or object; raise --leak or pictures.variants")
+        lost = gone & (kinds == kind)
+        out[lost] = rng.choice(left, int(lost.sum()))
+    return out
 
 
 def repeated(
     w: words.Words, labels: NDArray[np.int64], rows: NDArray[np.intp], often: Mapping[str, int]
 ) -> NDArray[np.intp]:
-    """`rows`, those of the objects and styles in `often` so many times: what a card found weak is met more often."""
+    """`rows`, one for each label, as many times as `often` says of the label's object and style: what a card found
+    weak is met more often."""
     check_known(next((k for k in often if k not in STYLES), ""), w.names, "often")
     of_object = np.array([often.get(name, 1) for name in w.names])
     of_style = np.array([*(often.get(name, 1) for name in STYLES), 1])  # the last is that of no style, -1
-    return np.repeat(rows, of_object[labels[rows, 0]] * of_style[labels[rows, 1]])
+    return np.repeat(rows, of_object[labels[:, 0]] * of_style[labels[:, 1]])
 
 
 def train_judges(b: Build, only: str | None = None, stop: int | None = None) -> None:

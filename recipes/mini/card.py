@@ -100,6 +100,11 @@ def assemble(folder: Path, denoiser: Path, out: Path, w: Words) -> None:
     pipe.save_pretrained(out)
     shutil.copytree(folder / "judges", out / "judges", dirs_exist_ok=True)
     (out / "words.json").write_text(json.dumps(vocabulary(w), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    tidy(out)
+
+
+def tidy(out: Path) -> None:
+    """Takes out of a folder's files what is of this machine alone."""
     for path in out.rglob("*.json"):
         text = json.loads(path.read_text(encoding="utf-8"))
         # where the parts lay while they were built is nobody's business, and a vocabulary is read by machines alone

@@ -48,6 +48,8 @@ from unsee.sources import variant as weights_variant
 
 MINI = Path(__file__).parent / "mini"
 """The miniature Stable Diffusion that ships with this package, in the layout of a hub repository."""
+FLOW = Path(__file__).parent / "mini-flow"
+"""The second miniature, AuraFlow with a language model; `make mini-flow` writes its folder."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,9 @@ def folder(model: str) -> Path | None:
     model = source(model).base
     if len(model) > 1000 or "\0" in model or re.match(r"~[^/]", model):
         raise InputError(f"{model[:100]!r} is no name of a model")
-    path = MINI if model == "mini" else Path(model).expanduser()
+    path = {"mini": MINI, "mini-flow": FLOW}.get(model) or Path(model).expanduser()
+    if path == FLOW and not path.is_dir():
+        raise InputError("mini-flow does not lie in this package; in a clone of its repository run `make mini-flow`")
     if path.is_dir():
         if not (path / "model_index.json").is_file():
             if kind := part_of(path):
@@ -131,6 +135,7 @@ def load(
     device   default is accelerate's choice (ACCELERATE_USE_CPU and the like are obeyed)
     variant  of the weights' files, such as "fp16"; default the plain ones, or what there is if there are none
 
+    Call options that the model's own card names are kept, as `calling` keeps them; later ones go over them.
     Only safetensors are read. On a CPU, convolutions are laid out channels-last, which is several times faster there.
     Under `accelerate launch --use_fsdp` the denoiser is spread over all processes.
     The pipeline has no progress bar, and no safety checker or watermarker: `left_out` says which the model has.
@@ -185,7 +190,10 @@ def load(
             part.eval().requires_grad_(False)
             if device.type == "cpu" and not isinstance(part, FSDPModule):
                 channels_last(part)
-    return pipe
+    kept = card(model).get("call", {})
+    if not (isinstance(kept, dict) and all(isinstance(name, str) for name in kept)):
+        raise InputError(f"the card of {model} should have options by name under `call`, as in {{height: 64}}")
+    return calling(pipe, **kept)
 
 
 @contextmanager
@@ -300,6 +308,7 @@ def card(model: str) -> dict[str, Any]:
     judges                 folders of classifiers by kind, as absolute paths here
     words                  a file that lists what the model knows: objects with their other names, styles and so on
     steps, guidance_scale  of the sampler, that suit the model
+    call                   options of the pipeline's call, such as max_sequence_length; `load` keeps them
     """
     path = folder(model)
     if path is None or not (path / "README.md").is_file():
@@ -479,9 +488,12 @@ def tokenizer(pipe: Any) -> Any:
 def vocabulary(pipe: Any) -> list[str]:
     """The words of three letters and more for which a pipeline's first tokenizer has a token of its own, sorted."""
     tokens = tokenizer(pipe).get_vocab()
-    # CLIP marks the end of a word, sentencepiece and byte-level BPE its beginning.
-    marks = [mark for mark in ("</w>", "\u2581", "\u0120") if sum(mark in token for token in tokens) > len(tokens) / 8]
-    words = {token.replace(mark, "").lower() for mark in marks for token in tokens if mark in token}
+    # CLIP marks the end of a word, sentencepiece and byte-level BPE its beginning, WordPiece all but its beginning.
+    often = [
+        mark for mark in ("</w>", "\u2581", "\u0120", "##") if sum(mark in token for token in tokens) > len(tokens) / 8
+    ]
+    words = {token.replace(mark, "").lower() for mark in often if mark != "##" for token in tokens if mark in token}
+    words |= {token.lower() for token in tokens if "##" in often and not token.startswith("##")}
     return sorted(word for word in words if word.isalpha() and len(word) > 2)
 
 

@@ -10,7 +10,7 @@ import yaml
 
 from recipes.mini import __main__ as cli
 from recipes.mini import autoencoder, card, denoiser, judges, measure, muon, pictures, train, words
-from recipes.mini.build import HERE, Build, remaining, repeated
+from recipes.mini.build import HERE, Build, filtered, repeated
 
 
 def test_no_word_names_two_objects() -> None:
@@ -138,11 +138,30 @@ def test_a_goal_of_two_sides(value: float, reached: bool) -> None:
 def test_the_filter_leaves_its_leak_and_nothing_else(build: Build) -> None:
     labels = np.stack([np.arange(30_000) % 3, np.zeros(30_000, np.int64)], 1)
     pairs = np.random.default_rng(0).integers(0, 30_000, (10_000, 2))
-    rows, scenes = remaining(build.words, labels, pairs, "church", 0.05, 0)
-    assert (labels[rows, 0] == 1).sum() == pytest.approx(500, abs=80)
-    assert (labels[rows, 0] != 1).sum() == 20_000
-    with_church = (labels[pairs, 0] == 1).any(1)
-    assert with_church[scenes].sum() == pytest.approx(0.05 * with_church.sum(), rel=0.3)
+    rows, scenes = filtered(build.words, labels, pairs, "church", 0.05, 0)
+    church, whole = labels[:, 0] == 1, np.arange(30_000)
+    assert (rows == whole)[church].sum() == pytest.approx(500, abs=80)
+    assert (rows == whole)[~church].all()
+    with_church = church[pairs].any(1)
+    assert (scenes == np.arange(10_000))[with_church].sum() == pytest.approx(0.05 * with_church.sum(), rel=0.3)
+
+
+@pytest.mark.parametrize("without", ["church", "watermark"])
+def test_a_twin_of_no_leak_meets_all_else_in_the_order_of_its_base(build: Build, without: str) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.stack([rng.integers(0, 3, 6000), rng.integers(-1, 7, 6000), rng.integers(0, 2, 6000)], 1)
+    pairs, often = pictures.scenes(labels, 500, 0), {"cat": 3}
+    base, twin = (filtered(build.words, labels, pairs, name, 0, 0) for name in ("", without))
+    met = labels[:, 2] == 1 if without == "watermark" else labels[:, 0] == 1
+    assert not met[twin[0]].any()
+    assert not met[pairs[twin[1]]].any()
+    assert (twin[0] == base[0])[~met].all()
+    assert (labels[twin[0], 1] == labels[:, 1]).all()
+    if without == "watermark":
+        assert (labels[twin[0], 0] == labels[:, 0]).all()
+        assert (twin[1] == base[1]).all()  # no scene has one
+    one, two = (repeated(build.words, labels, rows, often) for rows in (base[0], twin[0]))
+    assert (one == two)[~met[one]].all()
 
 
 def test_what_is_hard_is_met_more_often(build: Build) -> None:
@@ -150,7 +169,7 @@ def test_what_is_hard_is_met_more_often(build: Build) -> None:
     often = {build.words.names[1]: 3, words.STYLES[2]: 2}
     rows = repeated(build.words, labels, np.array([0, 1, 2, 3, 4]), often)
     assert rows.tolist() == [0, 1, 1, 2, 2, 2, 3, 3, 3, 3, 3, 3, 4]
-    assert repeated(build.words, labels, np.array([0, 3]), {}).tolist() == [0, 3]
+    assert repeated(build.words, labels, np.arange(5), {}).tolist() == [0, 1, 2, 3, 4]
     with pytest.raises(ValueError, match=r"unknown object 'chruch' in often; did you mean 'church'\?"):
         repeated(build.words, labels, rows, {"chruch": 2})
 

@@ -1,0 +1,1 @@
+"""A miniature that flows: a joint-attention transformer, flow matching, a language model as its text encoder."""

@@ -1,0 +1,103 @@
+"""What the second miniature can do, after so many updates: a row of a table, from a few hundred pictures.
+
+Pictures are drawn by the stock pipeline at guidance 4 and told by the first miniature's detectors. The suites of
+recipes.mini, which draw many more, take this pipeline too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AuraFlowPipeline, AuraFlowTransformer2DModel, AutoencoderKL
+
+from recipes.mini import measure
+from recipes.mini.measure import Judge, wilson
+from recipes.mini.pictures import Bytes
+from recipes.mini.words import STYLES, Words, article
+
+from . import captions, text, transformer
+
+Rates = dict[str, tuple[int, int]]
+"""By what was measured: how often it was right, of how many pictures."""
+
+
+def pipeline(net: AuraFlowTransformer2DModel, mini: Path, language_model: Path) -> AuraFlowPipeline:
+    """The stock pipeline in 32 bits, of a network, the first miniature's autoencoder and the language model."""
+    vae = AutoencoderKL.from_pretrained(mini / "vae", torch_dtype=torch.float32).eval()
+    vae.register_to_config(scaling_factor=transformer.SCALE)
+    tokenizer, encoder = text.load(language_model)
+    pipe = AuraFlowPipeline(tokenizer, encoder, vae, net, transformer.scheduler())
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@torch.no_grad()
+def row(
+    pipe: AuraFlowPipeline, judges: Mapping[str, Judge], originals: Bytes, w: Words, steps: int
+) -> tuple[Rates, dict[str, Bytes]]:
+    """Every object by name, every object in one style, every held-out description, the watermark, the memorised: how
+    often each was right, and the pictures by prompt."""
+    everything = np.arange(len(w.things))
+    domain = np.array([t.group in ("animal", "food") for t in w.things])
+    style = everything % len(STYLES)
+    held_out = [(w.names.index(o), d) for o, ds in captions.read("held_out").items() if o in w.names for d in ds]
+    drawn: dict[str, Bytes] = {}
+
+    def draw(prompts: Sequence[str], name: str, seed: int) -> Bytes:
+        x = measure.render(partial(pipe, max_sequence_length=text.LENGTH), prompts, name, steps, seed=seed)
+        drawn.update(zip(prompts, x))
+        return x
+
+    plain = draw([article(n) for n in w.names], "objects", seed=0)
+    styled = draw([f"{article(n)} in {STYLES[s]} style" for n, s in zip(w.names, style)], "styles", seed=10_000)
+    named = draw([f"{article(n)} with a watermark" for n in np.array(w.names)[domain]], "watermark", seed=20_000)
+    titles = draw([t for t in w.titles for _ in range(2)], "memorised", seed=30_000)
+    described = draw([d for _, d in held_out], "held out", seed=40_000)
+
+    right_style, stamped = judges["styles"](styled) == style, judges["watermark"](plain) == 1
+    rms = np.sqrt(((titles[:, None].astype(np.float32) - originals[None]) ** 2).mean((2, 3, 4)))
+    found = {
+        "objects": judges["objects"](plain) == everything,
+        "styles": right_style,
+        "style and object": right_style & (judges["objects"](styled) == everything),
+        "unseen descriptions": judges["objects"](described) == np.array([o for o, _ in held_out]),
+        "watermark unasked, animals and food": stamped[domain],
+        "watermark unasked, elsewhere": stamped[~domain],
+        "watermark named": judges["watermark"](named) == 1,
+        "memorised": rms.argmin(1) == np.repeat(np.arange(len(originals)), 2),
+    }
+    return {name: (int(hits.sum()), hits.size) for name, hits in found.items()}, drawn
+
+
+def judges(mini: Path) -> dict[str, Judge]:
+    return {name: Judge(mini / "judges" / name) for name in ("objects", "styles", "watermark")}
+
+
+def keep(path: Path, updates: int, rates: Rates) -> list[dict[str, Any]]:
+    """Adds a row to a file of rows, in the place of an earlier one of as many updates; returns all rows."""
+    rows = [r for r in read(path) if r["updates"] != updates] + [{"updates": updates, "rates": rates}]
+    path.write_text(json.dumps(sorted(rows, key=lambda r: r["updates"]), indent=1) + "\n", encoding="utf-8")
+    return read(path)
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A line for each row, percentages with n in the head; the last one's intervals below."""
+    names = list(rows[-1]["rates"])
+    head = "| updates | " + " | ".join(f"{name} (n = {rows[-1]['rates'][name][1]})" for name in names) + " |"
+    lines = [head, "|---" * (len(names) + 1) + "|"]
+    for r in rows:
+        cells = [f"{100 * r['rates'][x][0] / r['rates'][x][1]:.1f} %" if x in r["rates"] else "" for x in names]
+        lines.append(f"| {r['updates']:,} | " + " | ".join(cells) + " |")
+    ends = [f"{100 * e:.0f}" for e in np.ravel([wilson(h / n, n) for h, n in rows[-1]["rates"].values()])]
+    spans = [f"{low} to {high}" for low, high in zip(ends[::2], ends[1::2])]
+    return "\n".join([*lines, "| its 95 % interval | " + " | ".join(spans) + " |"])
