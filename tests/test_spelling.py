@@ -136,7 +136,26 @@ def test_one_rule_for_concepts_and_keep(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_plural_is_one_of_those_that_are_understood() -> None:
-    words = "church city woman human box ox bus leaf wolf knife giraffe roof photo castle key owl cactus mouse".split()
+    words = [
+        "church",
+        "city",
+        "woman",
+        "human",
+        "box",
+        "ox",
+        "bus",
+        "leaf",
+        "wolf",
+        "knife",
+        "giraffe",
+        "roof",
+        "photo",
+        "castle",
+        "key",
+        "owl",
+        "cactus",
+        "mouse",
+    ]
     many = "churches cities women humans boxes oxen buses leaves wolves knives giraffes roofs photos castles keys owls"
     assert [plural(word) for word in words] == [*many.split(), "cacti", "mice"]
     assert plural("gas pump") == "gas pumps"
