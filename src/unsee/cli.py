@@ -428,9 +428,11 @@ def _say_plan(plan: Plan, folder: Path) -> None:
     shown = {k: "auto" if v is None else v for k, v in config.settings.items() if not isinstance(v, list | tuple)}
     lines = {
         "erase": _several(config.concepts),
-        "model": f"{pipelines.name(plan.pipe)}, {type(plan.pipe).__name__} on {plan.pipe.device}",
+        "model": f"{pipelines.name(plan.pipe)}, {type(plan.pipe).__name__} on {plan.pipe.device}"
+        + (f", variant {config.variant}" if config.variant else ""),
         "method": f"{config.method}: " + ", ".join(f"{key} {value}" for key, value in shown.items()),
         "changes": f"{trained:,} of {of:,} parameters ({100 * trained / of:.1f} %)",
+        "pictures": f"{config.pictures} a row, {config.steps} steps, guidance scale {config.guidance_scale:g}",
         "seed": config.seed,
         **({"calls": ", ".join(f"{key} {value}" for key, value in config.call.items())} if config.call else {}),
         **({"without": " and ".join(plan.left_out) + ", which would change pictures"} if plan.left_out else {}),
