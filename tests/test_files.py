@@ -525,6 +525,7 @@ def test_commands_from_one_end_to_the_other(run: Run, edit: unsee.Edit, tmp_path
     code, out, err = run("verify", "c.safetensors")
     assert code == 0, err
     assert "claims nothing" in out
+    assert "next: unsee evaluate mini --edit c.safetensors --suite objects" in out
     code, out, err = run("push", "c.safetensors", "me/church", "--dry-run")
     assert code == 0, err
     assert "nothing was uploaded; next: unsee push c.safetensors me/church" in out

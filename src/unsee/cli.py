@@ -172,6 +172,8 @@ def erase(
     values: dict[str, Any] = read(source) if source else {}
     if settings and (one := next((word for word in concepts or () if re.match(r"[a-z_]+=", word)), None)):
         raise InputError(f"{one!r} is no concept but a setting; each needs a --set of its own: --set {one}")
+    if wrong := next((key for key in values if key not in DEFAULT), None):
+        raise unknown("setting", str(wrong), DEFAULT)
     if concepts:
         values["concepts"] = _concepts(concepts, from_, anchor, keep, synonym, image)
     elif from_ or anchor or keep or synonym or image or not values.get("concepts"):
