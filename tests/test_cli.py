@@ -205,6 +205,7 @@ BAD = {
     "folder that cannot be written": (["erase", "church", "--out", "file/run"], "cannot write into file/run"),
     "missing configuration": (["erase", "--config", "nothing.yaml"], "cannot read the configuration"),
     "broken configuration": (["erase", "--config", "broken.yaml"], "is no YAML"),
+    "configuration that misspells concepts": (["erase", "--config", "concept.yaml"], "did you mean 'concepts'"),
     "configuration with an unknown key": (["erase", "--config", "key.yaml"], "did you mean 'model'"),
     "missing edit": (["show", "nothing.safetensors"], "there is no edit file"),
     "edit that is random": (["show", "random.safetensors"], "is broken"),
@@ -228,6 +229,7 @@ def test_bad_input_is_one_line(run: Run, tmp_path: Path, name: str) -> None:
     (tmp_path / "evil.pt").write_bytes(pickle.dumps([1]))
     (tmp_path / "broken.yaml").write_text("a: [b")
     (tmp_path / "key.yaml").write_text("concepts: [{erase: church}]\nmodell: mini\n")
+    (tmp_path / "concept.yaml").write_text("concept: [church]\n")
     before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
     words, expected = BAD[name]
     code, _, err = run(*words)

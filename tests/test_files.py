@@ -518,12 +518,14 @@ def test_commands_from_one_end_to_the_other(run: Run, edit: unsee.Edit, tmp_path
     assert code == 0, err
     assert "every weight is the same to the bit" in out
     assert "next: pipe.unet.load_state_dict" in out
-    words = ["--model", "mini", "--out", "c.safetensors", "--concept", "church"]
+    words = ["--model", "mini", "--out", "c.safetensors", "--concept", "church, castle"]
     code, out, err = run("import", "a-delta.safetensors", *words)
     assert code == 0, err
+    assert [one.erase for one in unsee.Edit.load(tmp_path / "c.safetensors").card.concepts] == ["church", "castle"]
     code, out, err = run("verify", "c.safetensors")
     assert code == 0, err
     assert "claims nothing" in out
+    assert "next: unsee evaluate mini --edit c.safetensors --suite objects" in out
     code, out, err = run("push", "c.safetensors", "me/church", "--dry-run")
     assert code == 0, err
     assert "nothing was uploaded; next: unsee push c.safetensors me/church" in out

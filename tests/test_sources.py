@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import Run
 from diffusers import ControlNetModel
 from safetensors.torch import load_file, save_file
 from test_files import single_file
 
-from unsee import pipelines, sources
+from unsee import evaluation, pipelines, sources
 from unsee.errors import InputError
 
 
@@ -55,6 +56,25 @@ def test_a_variant_that_is_not_there_is_refused(folder: Path, pipe: Any, tmp_pat
     save_file(single_file(pipe), tmp_path / "file.safetensors")
     with pytest.raises(InputError, match="file.safetensors is one file, which has no variant 'fp16'"):
         pipelines.load(f"{tmp_path / 'file.safetensors'}@mini", variant="fp16")
+
+
+def test_a_run_keeps_to_its_variant(run: Run, folder: Path, pipe: Any) -> None:
+    for part in ("unet", "vae", "text_encoder"):
+        (file,) = (folder / part).glob("*.safetensors")
+        shutil.copy(file, file.with_name(file.name.replace(".safetensors", ".fp16.safetensors")))
+        save_file({name: value + 1 for name, value in load_file(file).items()}, file, metadata={"format": "pt"})
+    few = ["--method", "uce", "-n", 2, "--steps", 1, "--set", "spared=8", "--set", "company=0", "--out", "out"]
+    code, out, err = run("erase", "church", "--model", folder, "--variant", "fp16", *few)
+    assert code == 0, err
+    assert ", variant fp16" in out
+    assert f"--model {folder} --variant fp16" in out
+    assert err.count("Loading") == 0  # no bars in a file
+    found = evaluation.prepare("out", suite=["pictures"]).world.pipe
+    assert pipelines.fingerprint(found.unet) == pipelines.fingerprint(pipe.unet)
+    drawn = ["generate", "church", "--edit", "out/edit.safetensors", "--model", folder, "-n", 1, "--steps", 1]
+    assert run(*drawn)[0] == 2  # another model's weights
+    code, _, err = run(*drawn, "--variant", "fp16")
+    assert code == 0, err
 
 
 def test_the_hub_says_which_variants_it_has(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -172,6 +172,8 @@ def erase(
     values: dict[str, Any] = read(source) if source else {}
     if settings and (one := next((word for word in concepts or () if re.match(r"[a-z_]+=", word)), None)):
         raise InputError(f"{one!r} is no concept but a setting; each needs a --set of its own: --set {one}")
+    if wrong := next((key for key in values if key not in DEFAULT), None):
+        raise unknown("setting", str(wrong), DEFAULT)
     if concepts:
         values["concepts"] = _concepts(concepts, from_, anchor, keep, synonym, image)
     elif from_ or anchor or keep or synonym or image or not values.get("concepts"):
@@ -428,9 +430,11 @@ def _say_plan(plan: Plan, folder: Path) -> None:
     shown = {k: "auto" if v is None else v for k, v in config.settings.items() if not isinstance(v, list | tuple)}
     lines = {
         "erase": _several(config.concepts),
-        "model": f"{pipelines.name(plan.pipe)}, {type(plan.pipe).__name__} on {plan.pipe.device}",
+        "model": f"{pipelines.name(plan.pipe)}, {type(plan.pipe).__name__} on {plan.pipe.device}"
+        + (f", variant {config.variant}" if config.variant else ""),
         "method": f"{config.method}: " + ", ".join(f"{key} {value}" for key, value in shown.items()),
         "changes": f"{trained:,} of {of:,} parameters ({100 * trained / of:.1f} %)",
+        "pictures": f"{config.pictures} a row, {config.steps} steps, guidance scale {config.guidance_scale:g}",
         "seed": config.seed,
         **({"calls": ", ".join(f"{key} {value}" for key, value in config.call.items())} if config.call else {}),
         **({"without": " and ".join(plan.left_out) + ", which would change pictures"} if plan.left_out else {}),

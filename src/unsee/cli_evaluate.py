@@ -215,4 +215,5 @@ def say(found: Evaluation) -> None:
     print()
     for sentence in verdict(found) + idle(found):
         print(plain(sentence))
-    print("≈ not distinguishable from the base on the same prompts and seeds")
+    if found.measured:
+        print("≈ not distinguishable from the base on the same prompts and seeds")

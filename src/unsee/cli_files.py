@@ -204,7 +204,10 @@ def verify(
         judges = api.judges_for(name, pairs(judge, "--judge"), kinds=wanted, choices=among)
         found = files.verify(loaded, pipe, judges, words=api.words_for(name), watch=watch)
     if not found:
-        print("the card claims nothing; unsee evaluate measures")
+        suite = "objects" if "objects" in pipelines.card(name).get("judges", {}) else "pictures"
+        more = ["--variant", variant] if variant else []
+        print("the card claims nothing, so nothing was measured")
+        print(f"next: {_command('evaluate', name, '--edit', edit, '--suite', suite, *more)}")
     for claim in found:
         said, now = (f"{100 * before:.1f} -> {100 * after:.1f} %" for before, after in (claim.claimed, claim.found))
         print(plain(f"{'holds' if claim.held else 'FAILS'}  {claim.name}: claimed {said}, found {now}"))

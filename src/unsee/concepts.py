@@ -85,7 +85,9 @@ def concepts_of(given: str | Concept | Sequence[str | Concept]) -> tuple[Concept
 
 
 def check(concepts: Sequence[Concept], names: Mapping[str, str] | None = None) -> tuple[Concept, ...]:
-    """The concepts. Raises InputError if one of them is to be kept or takes its own place: nothing would be erased.
+    """The concepts, each once.
+
+    Raises InputError if one of them is to be kept or takes its own place: nothing would be erased.
 
     names  what names stand for; two that stand for one thing are one
     """
@@ -102,4 +104,4 @@ def check(concepts: Sequence[Concept], names: Mapping[str, str] | None = None) -
         for role, place in (("anchor", concept.anchor), ("from", concept.from_)):
             if place and (itself := stands_for(meant(place), own)) is not None:
                 raise InputError(f"{role} is {place!r}, which is the concept {itself!r} itself: name something else")
-    return tuple(concepts)
+    return tuple(dict.fromkeys(concepts))

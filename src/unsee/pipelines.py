@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import re
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -198,9 +199,9 @@ def load(
 
 @contextmanager
 def loading(place: str | Path) -> Iterator[None]:
-    """Within the context libraries show bars, but not for what is bundled, which loads in a second."""
-    bundled = MINI in (Path(place), *Path(place).parents)
-    libraries = (diffusers.utils.logging, transformers.utils.logging) if bundled else ()
+    """Within the context libraries show bars, but not in a file, nor for what is bundled, which loads in a second."""
+    silent = MINI in (Path(place), *Path(place).parents) or not sys.stderr.isatty()
+    libraries = (diffusers.utils.logging, transformers.utils.logging) if silent else ()
     shown = [library for library in libraries if library.is_progress_bar_enabled()]
     for library in shown:
         library.disable_progress_bar()

@@ -51,7 +51,7 @@ def variant(
     if wanted is not None and wanted not in known:
         if known:
             raise unknown("variant", wanted, known)
-        raise InputError(f"{hub or folder} has no variant {wanted!r}, nor any other: leave it out")
+        raise InputError(f"{hub or (folder and folder.name)} has no variant {wanted!r}, nor any other: leave it out")
     return wanted or next((min(map(str, names)) for names in there.values() if names and None not in names), None)
 
 

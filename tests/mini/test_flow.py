@@ -21,6 +21,7 @@ from recipes.flow import captions, text, transformer
 from recipes.mini.build import HERE, Build
 from recipes.mini.words import Thing, Words
 from unsee import pipelines
+from unsee.guidance import for_pictures
 
 from .conftest import CONFIG, SMALL
 from .test_steps import same
@@ -153,7 +154,7 @@ def test_training_resumes_to_the_same_bits_ships_and_loads(world: Build, languag
     assert pipelines.call_options(pipe) == {"height": 64, "width": 64, "max_sequence_length": 24}
     assert set(pipelines.card(str(out))["judges"]) == {"objects", "styles", "watermark", "clip"}
     assert Path(pipelines.card(str(out))["judges"]["objects"]).is_dir()
-    drawn = pipelines.draw(pipe, ["a church"], [0], 2, **pipelines.for_pictures(pipe, 4.0)).images[0]
+    drawn = pipelines.draw(pipe, ["a church"], [0], 2, **for_pictures(pipe, 4.0)).images[0]
     assert drawn.size == (64, 64)
 
     later = Build(
