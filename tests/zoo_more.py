@@ -100,7 +100,8 @@ class _GlmTokenizer:
 
     def __call__(self, text: Any, **options: Any) -> Any:
         found = self.tokenizer(text, **options)
-        found["position_ids"] = torch.arange(found.input_ids.shape[1]).expand(found.input_ids.shape)
+        if isinstance(found.input_ids, torch.Tensor):
+            found["position_ids"] = torch.arange(found.input_ids.shape[1]).expand(found.input_ids.shape)
         return found
 
     def __getattr__(self, name: str) -> Any:

@@ -46,7 +46,7 @@ def _ernie() -> Any:
 def _kandinsky3() -> Any:
     return d.Kandinsky3Pipeline(
         unet=d.Kandinsky3UNet(
-            time_embedding_dim=WIDTH, groups=2, attention_head_dim=8, layers_per_block=2, block_out_channels=(16,) * 4,
+            time_embedding_dim=WIDTH, groups=1, attention_head_dim=4, layers_per_block=2, block_out_channels=(8,) * 4,
             cross_attention_dim=WIDTH, encoder_hid_dim=WIDTH,
         ),
         scheduler=d.DDPMScheduler(clip_sample=False), text_encoder=_t5(), tokenizer=_tokenizer(),
