@@ -40,7 +40,7 @@ methods: .venv/demo         ## docs/methods.md: every variant with pictures and 
 	touch $@
 
 .venv/test: .venv/demo
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt pytest pytest-xdist hypothesis ruff mypy types-PyYAML resvg-py tqdm
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt pytest pytest-xdist hypothesis ruff mypy types-PyYAML resvg-py sentencepiece tqdm
 	touch $@
 
 # Beside the rest, for one file of tests: where they are installed, every import of peft loads them, and takes seconds more.

@@ -21,16 +21,19 @@ ERASES = {
     "Cosmos2TextToImagePipeline": "cosmos2",
     "Flux2KleinPipeline": "flux2-klein",
     "FluxKontextPipeline": "flux-kontext",
+    "ErnieImagePipeline": "ernie",
     "FluxPipeline": "flux-dev",
     "HiDreamImagePipeline": "hidream",
     "HunyuanDiTPipeline": "hunyuandit",
     "IFPipeline": "if",
+    "Kandinsky3Pipeline": "kandinsky3",
     "KolorsPipeline": "kolors",
     "Krea2Pipeline": "krea2",
     "LTXPipeline": "ltx",
     "LongCatImagePipeline": "longcat",
     "Lumina2Pipeline": "lumina2",
     "LuminaPipeline": "lumina",
+    "NucleusMoEImagePipeline": "nucleus",
     "OvisImagePipeline": "ovis",
     "PixArtAlphaPipeline": "pixart-alpha",
     "PixArtSigmaPipeline": "pixart-sigma",
@@ -42,12 +45,13 @@ ERASES = {
     "WanPipeline": "wan",
     "ZImagePipeline": "z-image",
 }
-"""Classes that are erased from, and the build of tests/zoo.py or tests/zoo_more.py that shows it."""
+"""Classes that are erased from, and the build of tests/zoo.py, zoo_more.py or zoo_newer.py that shows it."""
 
 NEEDS = {"kolors": "sentencepiece"}
 """Packages without which diffusers has no such class."""
 
 _TERMS = "predicts more than once for each prompt even with guidance off"
+_ONCE = "does not predict once with the prompt"
 _PICTURE = "cannot be run so: Input is in incorrect format"
 _IMAGE = "cannot be run so: image must be passed"
 _LENGTHS = "prompts of different lengths cannot be learned together here: encoder_hidden_states has no mask"
@@ -55,12 +59,24 @@ _LENGTHS = "prompts of different lengths cannot be learned together here: encode
 REFUSED = {
     "BriaFiboPipeline": (_LENGTHS, "a mask of text and picture together; UCE works"),
     "CogView4ControlPipeline": (_PICTURE, "needs a picture"),
+    "Flux2Pipeline": (_ONCE, "guidance is distilled; UCE works"),
     "FluxControlNetPipeline": (_PICTURE, "needs a picture"),
     "FluxControlPipeline": (_PICTURE, "needs a picture"),
+    "HunyuanImagePipeline": ("its call takes no guidance_scale", "guidance is a part of it, `guider`"),
+    "Ideogram4Pipeline": (_ONCE, "the prediction without the prompt is another network's; UCE works"),
     "HunyuanDiTPAGPipeline": ("it raises RuntimeError: Sizes of tensors must match", "fails without guidance"),
     "Kandinsky5T2IPipeline": (_LENGTHS, "its texts have no mask; UCE and guards work"),
-    "LatentConsistencyModelPipeline": ("does not predict once with the prompt", "guidance is distilled"),
+    "LatentConsistencyModelPipeline": (_ONCE, "guidance is distilled"),
+    "PRXPipeline": (
+        "of several prompts at once, its timestep has 2 rows where the latent has 4",
+        "diffusers fails where several prompts are guided at once; UCE works",
+    ),
     "PixArtSigmaPAGPipeline": (_TERMS, "guidance has three terms"),
+    "QwenImage21Pipeline": (
+        "prompts of different lengths cannot be learned together here: img_mask has no mask",
+        "a mask of text and picture together; UCE works",
+    ),
+    "QwenImageControlNetPipeline": (_PICTURE, "needs a picture"),
     "SanaPAGPipeline": (_TERMS, "guidance has three terms"),
     "StableDiffusion3ControlNetPipeline": (_PICTURE, "needs a picture"),
     "StableDiffusion3PAGPipeline": (_TERMS, "guidance has three terms"),
@@ -71,6 +87,7 @@ REFUSED = {
     "StableDiffusionXLControlNetPipeline": (_IMAGE, "needs a picture"),
     "StableDiffusionXLControlNetUnionPipeline": (_IMAGE, "needs a picture"),
     "StableDiffusionXLPAGPipeline": (_TERMS, "guidance has three terms"),
+    "ZImageControlNetInpaintPipeline": (_PICTURE, "needs a picture"),
     "ZImageControlNetPipeline": (_PICTURE, "needs a picture"),
     "ZImageOmniPipeline": ("expected Tensor as element 0", "a latent is a list of lists"),
 }
@@ -80,19 +97,11 @@ LACKING = {"StableCascadeCombinedPipeline", "WuerstchenCombinedPipeline"}
 """Classes without a part named unet or transformer: refused with "has no denoiser"."""
 
 NOT_BUILT = {
-    "Flux2Pipeline": "needs a processor of Mistral's; guidance is distilled, and is refused",
     "GlmImagePipeline": "needs a processor from the hub, and draws tokens of the picture first",
     "HeliosPipeline": "a video model that needs latents of the past",
     "HeliosPyramidPipeline": "a video model that needs latents of the past",
-    "Ideogram4Pipeline": "by reading refused: the prediction without the prompt is another network's",
-    "Kandinsky3Pipeline": "not tried",
     "KandinskyCombinedPipeline": "two pipelines in a chain; the first makes an embedding of the prompt",
     "KandinskyV22CombinedPipeline": "two pipelines in a chain; the first makes an embedding of the prompt",
-    "NucleusMoEImagePipeline": "needs a processor from the hub",
-    "PRXPipeline": "needs ftfy",
-    "QwenImage21Pipeline": "needs a processor from the hub",
-    "QwenImageControlNetPipeline": "needs a picture",
-    "ZImageControlNetInpaintPipeline": "needs a picture",
 }
 """Classes that nothing here builds, and why."""
 

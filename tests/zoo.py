@@ -52,7 +52,8 @@ def _tokenizer(length: int = 512) -> Any:
     marks = {f"{name}_token": f"<{name}>" for name in ("pad", "bos", "unk", "eos")}
     tokenizer = t.PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(_bpe()), model_max_length=length, **marks)
     tokenizer.chat_template = (
-        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['content'] is string %}{{ m['content'] }}"
+        "{% else %}{% for part in m['content'] %}{{ part['text'] }}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     )
     return tokenizer

@@ -19,7 +19,6 @@ from zoo import (
     _GROUPED,
     _NOISE,
     _SHAPE,
-    _SIGHT,
     _TEXT,
     VOCABULARY,
     WIDTH,
@@ -34,12 +33,8 @@ from zoo import (
     _vae,
     made,
 )
-
-
-def _qwen_vl() -> Any:
-    rope = {"mrope_section": [2, 3, 3], "rope_type": "default", "type": "default"}
-    language = {**_TEXT, "num_key_value_heads": 2, "rope_scaling": rope}
-    return t.Qwen2_5_VLForConditionalGeneration(t.Qwen2_5_VLConfig(text_config=language, vision_config=_SIGHT))
+from zoo_newer import NEWER
+from zoo_parts import Processor, qwen_vl
 
 
 def _wan_vae() -> Any:
@@ -47,19 +42,6 @@ def _wan_vae() -> Any:
         base_dim=8, z_dim=4, dim_mult=[1, 1], num_res_blocks=1, temperal_downsample=[False],
         latents_mean=[0.0] * 4, latents_std=[1.0] * 4,
     )  # fmt: skip
-
-
-class _Processor:
-    """A tokenizer in the place of a processor of texts and pictures."""
-
-    def __init__(self) -> None:
-        self.tokenizer = _tokenizer()
-
-    def __call__(self, text: Any = None, images: Any = None, videos: Any = None, **options: Any) -> Any:
-        return self.tokenizer(text, **options)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["tokenizer"], name)
 
 
 def _auraflow() -> Any:
@@ -118,11 +100,26 @@ class _GlmTokenizer:
 
     def __call__(self, text: Any, **options: Any) -> Any:
         found = self.tokenizer(text, **options)
-        found["position_ids"] = torch.arange(found.input_ids.shape[1]).expand(found.input_ids.shape)
+        if isinstance(found.input_ids, torch.Tensor):
+            found["position_ids"] = torch.arange(found.input_ids.shape[1]).expand(found.input_ids.shape)
         return found
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["tokenizer"], name)
+
+
+def chatglm() -> Any:
+    """The text encoder of Kolors, which answers (tokens, B, features)."""
+    size = {"num_layers": 2, "hidden_size": WIDTH, "ffn_hidden_size": WIDTH, "num_attention_heads": 2}
+    encoder = ChatGLMModel(
+        ChatGLMConfig(
+            **size, kv_channels=16, multi_query_attention=True, multi_query_group_num=1, padded_vocab_size=VOCABULARY,
+            seq_length=256, add_bias_linear=False, add_qkv_bias=True, rmsnorm=True, original_rope=True,
+        )
+    ).eval()  # fmt: skip
+    for weight in encoder.parameters():  # left as the memory was
+        torch.nn.init.normal_(weight, std=0.1)
+    return encoder
 
 
 def _kolors() -> Any:
@@ -132,13 +129,7 @@ def _kolors() -> Any:
             projection_class_embeddings_input_dim=6 * 8 + WIDTH, encoder_hid_dim_type="text_proj",
         ),
         scheduler=d.EulerDiscreteScheduler(**_NOISE), vae=_vae(blocks=2, shift_factor=None),
-        text_encoder=ChatGLMModel(
-            ChatGLMConfig(
-                num_layers=2, hidden_size=WIDTH, ffn_hidden_size=WIDTH, kv_channels=16, num_attention_heads=2,
-                multi_query_attention=True, multi_query_group_num=1, padded_vocab_size=VOCABULARY, seq_length=256,
-                add_bias_linear=False, add_qkv_bias=True, rmsnorm=True, original_rope=True,
-            )
-        ),
+        text_encoder=chatglm(),
         tokenizer=_GlmTokenizer(),
     )  # fmt: skip
 
@@ -197,7 +188,7 @@ def _longcat() -> Any:
             in_channels=64, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
             joint_attention_dim=WIDTH, pooled_projection_dim=WIDTH, axes_dims_rope=[4, 4, 8],
         ),
-        scheduler=_flow(), vae=_vae(16), text_encoder=_qwen_vl(), tokenizer=_tokenizer(), text_processor=_Processor(),
+        scheduler=_flow(), vae=_vae(16), text_encoder=qwen_vl(), tokenizer=_tokenizer(), text_processor=Processor(),
     )  # fmt: skip
     pipe.tokenizer_max_length = 16
     return pipe
@@ -239,7 +230,7 @@ def _kandinsky5() -> Any:
             in_visual_dim=4, out_visual_dim=4, in_text_dim=WIDTH, in_text_dim2=WIDTH, time_dim=8, patch_size=(1, 2, 2),
             model_dim=WIDTH, ff_dim=WIDTH, num_text_blocks=1, num_visual_blocks=2, axes_dims=(4, 4, 8),
         ),
-        scheduler=_flow(), vae=_vae(), text_encoder=_qwen_vl(), tokenizer=_Processor(),
+        scheduler=_flow(), vae=_vae(), text_encoder=qwen_vl(), tokenizer=Processor(),
         text_encoder_2=_clip(length=77), tokenizer_2=_tokenizer(77),
     )  # fmt: skip
 
@@ -272,7 +263,7 @@ def _if() -> Any:
     )  # fmt: skip
 
 
-def _of(kind: str, family: str, **others: Any) -> Any:
+def of(kind: str, family: str, **others: Any) -> Any:
     """A pipeline of another class, of the parts of a family and others that it takes."""
     parts = {**(ZOO[family][0] if family in ZOO else MORE[family][0])().components, **others}
     taken = inspect.signature(getattr(d, kind).__init__).parameters
@@ -281,26 +272,8 @@ def _of(kind: str, family: str, **others: Any) -> Any:
     return getattr(d, kind)(**kept, **checks)
 
 
-def _options(family: str) -> dict[str, Any]:
+def options_of(family: str) -> dict[str, Any]:
     return (ZOO if family in ZOO else MORE)[family][1]
-
-
-def _controlled(kind: str, family: str, controlnet: str, **small: Any) -> Any:
-    """The same with a ControlNet made of the family's denoiser."""
-    parts = ZOO[family][0]().components
-    net = getattr(d, controlnet)
-    make = net.from_unet if "unet" in parts else net.from_transformer
-    return _of(kind, family, controlnet=make(parts.get("unet", parts.get("transformer")), **small))
-
-
-def _z_control() -> Any:
-    size = {"control_in_dim": 4, "dim": WIDTH, "n_refiner_layers": 1, "n_heads": 2, "n_kv_heads": 2}
-    net = d.ZImageControlNetModel(control_layers_places=[0], **size)
-    return _of("ZImageControlNetPipeline", "z-image", controlnet=net)
-
-
-def _lcm() -> Any:
-    return _of("LatentConsistencyModelPipeline", "sd", unet=_unet(time_cond_proj_dim=8), scheduler=d.LCMScheduler())
 
 
 MORE: dict[str, Family] = {
@@ -318,55 +291,12 @@ MORE: dict[str, Family] = {
     "kandinsky5": (_kandinsky5, {"height": 16, "width": 16, "max_sequence_length": 64}),
     "lumina": (_lumina, {"height": 16, "width": 16, "max_sequence_length": 16}),
     "if": (_if, {"clean_caption": False}),
-    "pixart-alpha": (partial(_of, "PixArtAlphaPipeline", "pixart-sigma"), _options("pixart-sigma")),
-    "flux-kontext": (partial(_of, "FluxKontextPipeline", "flux-dev"), {**_options("flux-dev"), "max_area": 64}),
+    "pixart-alpha": (partial(of, "PixArtAlphaPipeline", "pixart-sigma"), options_of("pixart-sigma")),
+    "flux-kontext": (partial(of, "FluxKontextPipeline", "flux-dev"), {**options_of("flux-dev"), "max_area": 64}),
+    **NEWER,
 }
-
-REFUSED: dict[str, Family] = {
-    "LatentConsistencyModelPipeline": (_lcm, {}),
-    "StableDiffusionPAGPipeline": (partial(_of, "StableDiffusionPAGPipeline", "sd"), {}),
-    "StableDiffusionXLPAGPipeline": (partial(_of, "StableDiffusionXLPAGPipeline", "sdxl"), {}),
-    "StableDiffusion3PAGPipeline": (partial(_of, "StableDiffusion3PAGPipeline", "sd3"), _options("sd3")),
-    "SanaPAGPipeline": (
-        partial(_of, "SanaPAGPipeline", "sana", pag_applied_layers="transformer_blocks.0"),
-        _options("sana"),
-    ),
-    "PixArtSigmaPAGPipeline": (
-        partial(_of, "PixArtSigmaPAGPipeline", "pixart-sigma", pag_applied_layers="blocks.0"),
-        _options("pixart-sigma"),
-    ),
-    "HunyuanDiTPAGPipeline": (
-        partial(_of, "HunyuanDiTPAGPipeline", "hunyuandit", pag_applied_layers="1"),
-        MORE["hunyuandit"][1],
-    ),
-    **{
-        kind: (partial(_controlled, kind, family, net, **small), _options(family))
-        for kind, family, net, small in (
-            ("StableDiffusionControlNetPipeline", "sd", "ControlNetModel", {}),
-            ("StableDiffusionControlNetPAGPipeline", "sd", "ControlNetModel", {}),
-            ("StableDiffusionXLControlNetPipeline", "sdxl", "ControlNetModel", {}),
-            ("StableDiffusionXLControlNetPAGPipeline", "sdxl", "ControlNetModel", {}),
-            ("StableDiffusionXLControlNetUnionPipeline", "sdxl", "ControlNetUnionModel", {}),
-            ("StableDiffusion3ControlNetPipeline", "sd3", "SD3ControlNetModel", {"num_layers": 1}),
-            (
-                "FluxControlNetPipeline",
-                "flux-dev",
-                "FluxControlNetModel",
-                {"num_layers": 1, "num_single_layers": 1, "attention_head_dim": 16, "num_attention_heads": 2},
-            ),
-        )
-    },
-    "FluxControlPipeline": (partial(_of, "FluxControlPipeline", "flux-dev"), _options("flux-dev")),
-    "CogView4ControlPipeline": (partial(_of, "CogView4ControlPipeline", "cogview4"), MORE["cogview4"][1]),
-    "ZImageControlNetPipeline": (_z_control, _options("z-image")),
-    "ZImageOmniPipeline": (
-        partial(_of, "ZImageOmniPipeline", "z-image", siglip=None, siglip_processor=None),
-        _options("z-image"),
-    ),
-}
-"""Classes that are refused, of the parts of families."""
 
 
 def build(name: str) -> Any:
-    """A pipeline of MORE or of REFUSED, frozen and in eval mode."""
-    return made(*(MORE | REFUSED)[name])
+    """A pipeline of MORE, frozen and in eval mode."""
+    return made(*MORE[name])

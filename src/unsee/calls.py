@@ -23,7 +23,7 @@ import torch
 from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
-from unsee.errors import InputError
+from unsee.errors import InputError, Unsupported
 
 Path = tuple[str | int, ...]
 """Where a value is in a call's arguments: a name, and keys and places in the dicts, lists and tuples that it holds."""
@@ -257,6 +257,8 @@ def same(one: Any, other: Any) -> bool:
         return len(one) == len(other) and all(map(same, one, other))
     if isinstance(one, Tensor) and isinstance(other, Tensor):
         return one.shape == other.shape and torch.equal(one, other)
+    if type(one) is type(other) and hasattr(one, "__dict__") and not isinstance(one, nn.Module):
+        return same(vars(one), vars(other))  # a cache of earlier steps, mostly an empty one
     return type(one) is type(other) and bool(one == other)
 
 
@@ -267,14 +269,26 @@ def mask_of(text: str, arguments: Mapping[str, Any]) -> str | None:
     return next((name for name in names if isinstance(arguments.get(name, 0), Tensor | None)), None)
 
 
+def lengths_of(text: str, arguments: Mapping[str, Any]) -> str | None:
+    """The argument that has the lengths of a text, a number for each row, by its name; None if there is none."""
+    stem = text.removesuffix("_hidden_states").rpartition("_")[0] or text
+    names = (f"{kind}_{lengths}" for kind in (text, stem) for lengths in ("lens", "lengths", "length"))
+    return next((name for name in names if isinstance(arguments.get(name), Tensor)), None)
+
+
 def _padded(calls: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Arguments in which each text (B, tokens, features) that has a mask (B, tokens) is as long as the longest."""
     calls = [dict(call) for call in calls]
     for text, value in list(calls[0].items()):
         name = mask_of(text, calls[0])
-        if name is None or not all(isinstance(call[text], Tensor) and call[text].ndim == 3 for call in calls):
+        counted = lengths_of(text, calls[0]) is not None
+        if not (name or counted) or not all(isinstance(call[text], Tensor) and call[text].ndim == 3 for call in calls):
             continue
         lengths = [call[text].shape[1] for call in calls]
+        if name is None:
+            for call, length in zip(calls, lengths, strict=True):
+                call[text] = nn.functional.pad(call[text], (0, 0, 0, max(lengths) - length))
+            continue
         masked = [call[name] is not None for call in calls]
         if len(set(lengths)) == len(set(masked)) == 1:
             continue
@@ -309,6 +323,11 @@ def bound(module: nn.Module, args: Any, kwargs: Any, result: Any) -> Call:
     output = predicted(result, arguments[latent])
     # Some families pass one time for the whole batch; one for each row lets rows of different times be stacked.
     t = torch.as_tensor(arguments[time], device=output.device)
+    if t.ndim == 1 and len(t) not in (1, len(output)):
+        raise Unsupported(
+            f"{type(module).__name__} is not supported: of several prompts at once, its {time} has {len(t)} rows where "
+            f"the latent has {len(output)}"
+        )
     arguments[time] = t if t.ndim > 1 else t.expand(output.shape[0])  # some have a time for each token
     return Call(arguments | ({"return_dict": False} if "return_dict" in arguments else {}), output)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 from transformers import PreTrainedModel
@@ -29,7 +30,7 @@ def each_text_once(pipe: Any) -> Iterator[None]:
         count = len(ids)
         keys = list(zip(*(map(tuple, one.tolist()) for one in given), strict=True))
         distinct = list(dict.fromkeys(keys))
-        if len(distinct) == count:
+        if len(distinct) in (count, ids.shape[1]):  # as many as tokens: rows could not be told from them below
             return None
         place = {key: k for k, key in enumerate(distinct)}
         repeated[id(module)] = len(distinct), [place[key] for key in keys]
@@ -40,7 +41,13 @@ def each_text_once(pipe: Any) -> Iterator[None]:
         if id(module) not in repeated:
             return None
         count, places = repeated.pop(id(module))
-        return tree_map_only(Tensor, lambda x: x[places] if x.ndim and len(x) == count else x, output)
+
+        def rows(x: Tensor) -> Tensor:
+            """The first dimension that has as many as there were rows: some encoders answer (tokens, B, features)."""
+            found = next((k for k, size in enumerate(x.shape) if size == count), None)
+            return x if found is None else x.index_select(found, torch.tensor(places, device=x.device))
+
+        return tree_map_only(Tensor, rows, output)
 
     encoders = [part for part in pipe.components.values() if isinstance(part, PreTrainedModel)]
     handles = [part.register_forward_pre_hook(leave_out, with_kwargs=True) for part in encoders]

@@ -103,7 +103,9 @@ def for_pictures(pipe: Any, scale: float) -> dict[str, Any]:
     the scale is then what the network reads, and real guidance comes with `calling(pipe, true_cfg_scale=...)`.
     """
     own = _true_scale(pipe)
-    options = {"guidance_scale": scale} if _distilled(pipe) or (own is not None and own <= 1) else guided(pipe, scale)
+    read = "guidance_scale" in inspect.signature(type(pipe).__call__).parameters
+    left_off = _distilled(pipe) or (own is not None and own <= 1)
+    options = {"guidance_scale": scale} if read and left_off else guided(pipe, scale)
     options |= call_options(pipe)
     return {"negative_prompt": "", **options} if options.get("true_cfg_scale", 1.0) > 1 else options
 
@@ -153,7 +155,9 @@ def _counts(pipe: Any) -> _Counts:
             with suppress(InputError):
                 x, answers = _first_step(pipe, {option: scale} | options, 2)
                 if len(answers) == 4:
-                    offset, more = _offset(x, answers[0], answers[2], scale), options
+                    found, more = _offset(x, answers[0], answers[2], scale), options
+                    ways = [{option: value} | options for value in (off, scale, scale + 1)]
+                    offset = _noisy_offset(pipe, ways, scale) if found is None and off is not None else found or 0.0
                     break
         _COUNTED[pipe] = _Counts(option, off, offset, more)
     return _COUNTED[pipe]
@@ -174,11 +178,16 @@ def _first_step(pipe: Any, options: dict[str, Any], n: int) -> tuple[list[Tensor
     run(pipe, lambda _, output: answers.extend(output), ["cat"] * n, range(n), 50, options, nets, ask=ask)
     if not asked:
         raise Unsupported(f"{type(pipe).__name__} is not supported: it never asks its {', '.join(denoisers(pipe))}")
+    if not all(bool(row.isfinite().all()) for row in answers):
+        raise Unsupported(
+            f"{type(pipe).__name__} is not supported: its {' or '.join(denoisers(pipe))} answers with numbers that are "
+            f"not finite, in {str(answers[0].dtype).removeprefix('torch.')}"
+        )
     return [asked[0][0], asked[-1][0]], answers
 
 
-def _offset(x: list[Tensor], one: Tensor, other: Tensor, scale: float) -> float:
-    """Which of c + scale (c - u) and u + scale (c - u) a sampler steps along: 1 or 0; 0 where nothing tells.
+def _offset(x: list[Tensor], one: Tensor, other: Tensor, scale: float) -> float | None:
+    """Which of c + scale (c - u) and u + scale (c - u) a sampler steps along: 1 or 0; None where it adds noise.
 
     x           of a step and of the next one
     one, other  c and u, in either order
@@ -196,4 +205,18 @@ def _offset(x: list[Tensor], one: Tensor, other: Tensor, scale: float) -> float:
         return float((wanted - known @ (torch.linalg.pinv(known) @ wanted)).square().sum())
 
     rest = [min(left(one, other, scale + offset), left(other, one, scale + offset)) for offset in (0, 1)]
+    if min(rest) > 1e-3 * float(following.square().sum()):
+        return None
     return 1.0 if rest[1] < 0.25 * rest[0] else 0.0
+
+
+def _noisy_offset(pipe: Any, ways: list[dict[str, Any]], scale: float) -> float:
+    """The same of a sampler that adds noise, which one seed has at every scale, and so goes out in differences.
+
+    ways  options of runs without guidance, at scale, and at scale + 1: from the first to the second x moves by
+          scale - 1 + offset times what it moves by to the third
+    """
+    none, here, more = (_first_step(pipe, way, 1)[0][1].double() for way in ways)
+    by_one = more - here
+    moved = float((here - none).flatten() @ by_one.flatten() / by_one.square().sum())
+    return 1.0 if moved > scale - 0.5 else 0.0

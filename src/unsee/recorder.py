@@ -138,6 +138,11 @@ def gathered(parts: list[T], count: int) -> list[T]:
 
 def prompted(asked: Tensor, calls: Sequence[Call]) -> int:
     """Which of two calls holds the prompt, 0 or 1: that which answers most like `asked`, an unguided run (1, ...)."""
+    if any(call.output.shape[1:] != asked.shape[1:] for call in calls):
+        raise Unsupported(
+            "this denoiser is not supported: its predictions with the prompt and without it have different shapes; "
+            "methods that draw no guided runs may serve"
+        )
     distance = [(call.output[:1] - asked).abs().mean() for call in calls]
     return int(distance[1] < distance[0])
 
