@@ -100,6 +100,7 @@ NOT_BUILT = {
     "GlmImagePipeline": "needs a processor from the hub, and draws tokens of the picture first",
     "HeliosPipeline": "a video model that needs latents of the past",
     "HeliosPyramidPipeline": "a video model that needs latents of the past",
+    "KolorsPAGPipeline": "guidance has three terms, as that of the other PAG pipelines",
     "KandinskyCombinedPipeline": "two pipelines in a chain; the first makes an embedding of the prompt",
     "KandinskyV22CombinedPipeline": "two pipelines in a chain; the first makes an embedding of the prompt",
 }
