@@ -67,7 +67,9 @@ class Pipe:
         self.gone: set[str] = set()
         self.calls: list[int] = []
 
-    def __call__(self, prompt: list[str], generator: Any, width: int = 8, height: int = 8, **_: Any) -> Any:
+    def __call__(
+        self, prompt: list[str], generator: Any, width: int = 8, height: int = 8, guidance_scale: float = 1.0, **_: Any
+    ) -> Any:
         self.calls.append(len(prompt))
         return SimpleNamespace(images=[self.draw(text, width, height) for text in prompt])
 
