@@ -183,23 +183,25 @@ def optimum(
     pairs = [(word, concept.anchor) for concept in concepts for word in concept.names]
     shifts: dict[str, Tensor] = {}
     sizes: dict[str, Tensor] = {}
+    source: dict[str, str] = {}  # many layers read one tensor: the first of them keeps what is known of it
     watch("names", 0, len(pairs))
     for done, (word, anchor) in enumerate(pairs):
         others = [anchor] * len(ways) if anchor else stand_ins(pipe, word, len(ways), concepts, rng)
         prompts = [way.format(word) for way in ways] + [way.format(o) for way, o in zip(ways, others, strict=True)]
-        known: dict[int, tuple[Tensor, Tensor]] = {}  # many layers read one tensor
+        first: dict[int, str] = {}
         for layer, x in inputs(pipe, prompts, list(weights)).items():
-            if id(x) not in known:
+            source[layer] = first.setdefault(id(x), layer)
+            if source[layer] == layer:
                 c, a = _changed(word, anchor or "any other word", full(weights[layer]), *x.chunk(2))
-                known[id(x)] = (1 + eta) * (a - c).T @ c / len(c), c.T @ c / len(c)
-            K, M = known[id(x)]
-            shifts[layer], sizes[layer] = shifts.get(layer, 0) + K, sizes.get(layer, 0) + M
+                shifts[layer] = shifts.get(layer, 0) + (1 + eta) * (a - c).T @ c / len(c)
+                sizes[layer] = sizes.get(layer, 0) + c.T @ c / len(c)
         watch("names", done + 1, len(pairs))
     deltas = {}
     watch("solve", 0, len(weights))
     for done, (layer, weight) in enumerate(weights.items()):
-        S = sizes[layer] + keep_weight * moments[layer] if layer in moments else sizes[layer]
-        deltas[layer] = solve(full(weight), shifts[layer], S, len(pairs))
+        K, S = shifts[source[layer]], sizes[source[layer]]
+        S = S + keep_weight * moments[layer] if layer in moments else S
+        deltas[layer] = solve(full(weight), K, S, len(pairs))
         watch("solve", done + 1, len(weights))
     return deltas
 
