@@ -26,11 +26,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from benchmarks.sized import FLUX, SD14, SDXL
-from unsee.calls import Call
-from unsee.layers import select
+from unsee.denoising.calls import Call
+from unsee.fit.memory import SHARE, at_once, kept
 from unsee.methods.esd import ESD
 from unsee.methods.lora import LoRA
-from unsee.room import SHARE, at_once, kept
+from unsee.models.weights import select
 
 ROWS = 2 * ESD().batch
 DRIVER = 0.5e9

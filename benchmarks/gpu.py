@@ -37,14 +37,15 @@ import torch
 
 import unsee
 from benchmarks.sized import build, four_bits
-from unsee.api import peak_memory
+from unsee.denoising.record import conditions
 from unsee.evaluate.render import Sampling, Shot, render
-from unsee.fit import error
-from unsee.layers import select
-from unsee.memory import advice, out_of_memory
+from unsee.fit.loop import error
 from unsee.methods.esd import ESD
 from unsee.methods.lora import LoRA
-from unsee.recorder import conditions
+from unsee.models.denoisers import denoiser
+from unsee.models.memory import advice, out_of_memory
+from unsee.models.weights import select
+from unsee.runs.erase import peak_memory
 
 PARTS = {"SD 1.4": 100, "SDXL": 150, "FLUX.1-dev": 150, "FLUX.1-dev on four bits": 120}
 """Seconds that a part may take at most; what others leave over is no part's gain, the whole limit holds too."""
@@ -114,7 +115,7 @@ def measure(part: str, toy: bool) -> None:
         pipe = build(name, device, toy)
         if bits:
             pipe.transformer = four_bits(pipe.transformer)
-        net = unsee.pipelines.denoiser(pipe)[1]
+        net = denoiser(pipe)[1]
         found["weights"] = float(sum(weight.numel() * weight.itemsize for weight in net.parameters()))
     call = conditions(pipe, ["a church"], answered=False)
     if not bits:

@@ -30,13 +30,13 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from transformers import CLIPTextConfig, CLIPTextModel
 
 import unsee
-from unsee.api import peak_memory
-from unsee.calls import single, stack
-from unsee.fit import error
-from unsee.layers import select
-from unsee.listening import second_moments
+from unsee.denoising.activations import second_moments
+from unsee.denoising.calls import single, stack
+from unsee.denoising.record import record
+from unsee.fit.loop import error
 from unsee.methods.esd import ESD
-from unsee.recorder import record
+from unsee.models.weights import select
+from unsee.runs.erase import peak_memory
 
 PARTS = ("inference", "bare", "esd", "esd, checkpointing", "words")
 

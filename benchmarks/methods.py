@@ -24,15 +24,17 @@ from PIL.Image import Image
 from pydantic import TypeAdapter
 
 import unsee
-from unsee import api, methods
-from unsee.edit import Edit
+from unsee import methods
+from unsee.edits.edit import Edit
 from unsee.evaluate.questions import EVERYTHING_ELSE, Row, spread
 from unsee.evaluate.render import Sampling, Shot, render
-from unsee.pipelines import card
+from unsee.io.atomic import write_whole
+from unsee.models.model_card import model_card
 from unsee.report.grid import grid
 from unsee.report.page import MISSING, interval
+from unsee.runs.folder import EDIT, RECORD, STATE
+from unsee.runs.model import sampling_for
 from unsee.versions import code
-from unsee.whole import write_whole
 
 KNOWN = "known.png"
 TRIAL = "--updates 2 --set steps=2 --set batch=2 --set runs=2 --set keep_runs=1 --set spared=8"
@@ -109,18 +111,18 @@ def done(folder: Path, command: str) -> bool:
 
     So is one whose edit was made by other code than the method's here.
     """
-    note, record = folder.with_suffix(".command"), folder / api.RECORD
+    note, record = folder.with_suffix(".command"), folder / RECORD
     same = note.is_file() and note.read_text() == command and record.is_file()
     kept = json.loads(record.read_text()) if same else {}
     same = same and kept.get("code") == code(methods.find(kept["config"]["method"]).__module__)
     if same and "rows" in kept:
         return True
-    if same and any((folder / name).exists() for name in (api.EDIT, api.STATE)):
+    if same and any((folder / name).exists() for name in (EDIT, STATE)):
         words = ["erase", "--resume", str(folder)]
     else:
         note.write_text(command)
         words = [*shlex.split(command)[1:], "--out", str(folder), "--force"]
-    ran = subprocess.run([sys.executable, "-m", "unsee.cli", *words], stdout=subprocess.DEVNULL)
+    ran = subprocess.run([sys.executable, "-m", "unsee", *words], stdout=subprocess.DEVNULL)
     if ran.returncode:
         raise SystemExit(f"{command}: exit code {ran.returncode}")
     return False
@@ -201,12 +203,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     for folder in (options.work, pictures):
         folder.mkdir(parents=True, exist_ok=True)
 
-    sheet, said = Sheet(), card("mini")
+    sheet, said = Sheet(), model_card("mini")
     words = json.loads(Path(said["words"]).read_text(encoding="utf-8")) if "words" in said else {}
     titles = tuple(words.get("memorised", ())) or ("church",)
     if not (known := pictures / KNOWN).is_file():
         shot = Shot(titles[0], 99)
-        drawn = render(sheet.pipe, [shot], api.sampling_for("mini", None, None))[shot]
+        drawn = render(sheet.pipe, [shot], sampling_for("mini", None, None))[shot]
         write_whole(known, lambda path: drawn.save(path, format="PNG"))
     chosen = [one for one in variants(titles, known) if not options.only or one.name in options.only]
     given = shlex.join(["python", "-m", "benchmarks.methods", *(sys.argv[1:] if argv is None else argv)])
@@ -222,10 +224,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         left = sum(one.cost for one in chosen[k + 1 :]) * spent / worked / 60 if worked else 0
         print(f"{k + 1} of {len(chosen)}: {variant.name}; about {left:.0f} min left", file=sys.stderr, flush=True)
 
-        record = json.loads((folder / api.RECORD).read_text())
+        record = json.loads((folder / RECORD).read_text())
         rows = TypeAdapter(list[Row]).validate_python(record["rows"])
         sampling = Sampling(record["config"]["steps"], record["config"]["guidance_scale"])
-        picture = sheet.draw(Edit.load(folder / api.EDIT), rows, sampling)
+        picture = sheet.draw(Edit.load(folder / EDIT), rows, sampling)
         name = f"{slug(variant.name)}.webp"
         write_whole(pictures / name, lambda path, picture=picture: picture.save(path, format="WEBP", quality=80))
         lines.append(line(variant, record, rows))

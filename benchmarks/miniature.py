@@ -15,13 +15,14 @@ import torch
 import yaml
 
 import unsee
-from unsee import api, methods
+from unsee import methods
 from unsee.evaluate.questions import EVERYTHING_ELSE, Question, answer, questions
 from unsee.evaluate.render import Shot, render
 from unsee.methods import Method
 from unsee.methods.esd import ESD
 from unsee.methods.lora import LoRA
 from unsee.methods.uce import UCE
+from unsee.runs.model import judges_for, sampling_for
 
 VARIANTS: dict[str, Method] = {
     "default": ESD(),
@@ -48,8 +49,8 @@ def main() -> None:
     options = parser.parse_args()
 
     pipe = unsee.load("mini")
-    judges = api.judges_for("mini", {})
-    sampling = api.sampling_for("mini", None, None)
+    judges = judges_for("mini", {})
+    sampling = sampling_for("mini", None, None)
     concept = unsee.Concept(options.concept)
     kept = ESD(updates=1, runs=1, keep_runs=1)(pipe, concept).card.kept  # what the default, at this seed, is shown
     asked = [

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 import unsee
+from unsee.denoising.record import record
 from unsee.methods.esd import ESD
-from unsee.recorder import record
 
 RUNS, STEPS, TURNS = 16, 8, 3
 

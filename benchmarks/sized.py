@@ -10,7 +10,7 @@ import diffusers as d
 import torch
 import transformers as t
 
-import unsee
+from unsee.models.sampling import calling
 
 SD14: dict[str, Any] = {
     "sample_size": 64,
@@ -139,7 +139,7 @@ def build(name: str, device: torch.device, toy: bool) -> Any:
         if isinstance(part, torch.nn.Module):
             part.eval().requires_grad_(False)
     if name == "FLUX.1-dev":  # whose own guidance is distilled: recorded runs guide with true_cfg_scale
-        unsee.pipelines.calling(pipe, **({"height": 32, "width": 32} if toy else {"height": 1024, "width": 1024}))
+        calling(pipe, **({"height": 32, "width": 32} if toy else {"height": 1024, "width": 1024}))
     return pipe
 
 

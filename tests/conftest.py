@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import unsee
+from unsee.models.names import BUNDLED
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # a process for each core, a thread for each process
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -25,8 +26,6 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     import torch
     from diffusers import UNet2DConditionModel
 
-    from unsee import pipelines
-
     folder = tmp_path_factory.mktemp("narrow")
     for path in SHIPPED.iterdir():
         if path.name != "unet":
@@ -36,16 +35,14 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     net = UNet2DConditionModel.from_config({**config, "block_out_channels": (16, 32)})
     net.half().save_pretrained(folder / "unet")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipelines, "MINI", folder)
+        patch.setitem(BUNDLED, "mini", folder)
         yield folder
 
 
 @pytest.fixture
 def shipped(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The miniature itself, for what only a model that has learned can show; "mini" names it in such a test."""
-    from unsee import pipelines
-
-    monkeypatch.setattr(pipelines, "MINI", SHIPPED)
+    monkeypatch.setitem(BUNDLED, "mini", SHIPPED)
     return unsee.load("mini")
 
 
@@ -96,12 +93,12 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("UNSEE_CACHE", str(tmp_path / "cache"))
 
-    from unsee import cli
+    from unsee.cli.main import main
 
     def typed(*words: str | Path) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["unsee", *map(str, words)])
         try:
-            cli.main()
+            main()
             code = 0
         except SystemExit as end:
             code = int(end.code or 0)

@@ -16,10 +16,12 @@ from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionS
 from transformers import CLIPConfig, CLIPImageProcessor
 
 import unsee
-from unsee import guards, methods, pipelines
-from unsee.borrow import borrowed, checkers
+from unsee import guards, methods
+from unsee.denoising.record import record
 from unsee.evaluate.render import Sampling, Shot, render
-from unsee.recorder import record
+from unsee.models.borrow import borrowed, checkers
+from unsee.models.denoisers import denoiser, focused
+from unsee.models.load import left_out, load
 
 SHOTS = [Shot("a church", 0), Shot("a dog", 1)]
 
@@ -134,10 +136,10 @@ def test_a_method_that_fails_leaves_it_as_it_was(untouched: Any) -> None:
 
 def test_a_denoiser_in_focus_stays_in_focus() -> None:
     pipe = zoo.build("wan-2.2")
-    with pipelines.focused(pipe, "transformer_2"):
-        with pipelines.focused(pipe, "transformer"):
-            assert pipelines.denoiser(pipe)[0] == "transformer"
-        assert pipelines.denoiser(pipe)[0] == "transformer_2"
+    with focused(pipe, "transformer_2"):
+        with focused(pipe, "transformer"):
+            assert denoiser(pipe)[0] == "transformer"
+        assert denoiser(pipe)[0] == "transformer_2"
     assert "unsee_denoiser" not in vars(pipe)
 
 
@@ -159,11 +161,11 @@ def test_what_is_loaded_has_no_safety_checker(
     checked: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, named: Callable[..., str]
 ) -> None:
     model = named(checked, monkeypatch, tmp_path)
-    assert pipelines.left_out(model) == ("safety_checker",)
-    pipe = pipelines.load(model)
+    assert left_out(model) == ("safety_checker",)
+    pipe = load(model)
     assert pipe.safety_checker is None
     assert not black(pipe("a church", num_inference_steps=1).images[0])
-    assert pipelines.left_out("mini") == ()
+    assert left_out("mini") == ()
 
 
 def test_kinds_of_checkers() -> None:

@@ -23,8 +23,9 @@ from conftest import Run
 from PIL import Image
 
 import unsee
-from unsee import cli
-from unsee.checkpoint import Checkpoint
+from unsee.cli.erase import _seconds
+from unsee.cli.main import main
+from unsee.fit.resume import Checkpoint
 from unsee.methods.esd import ESD
 from unsee.report.page import panels
 
@@ -41,7 +42,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["unsee", "erase", "church", *QUICK, "--out", str(folder)])
         with pytest.raises(SystemExit) as end:
-            cli.main()
+            main()
         assert not end.value.code
     return folder
 
@@ -286,12 +287,11 @@ def test_a_scale_that_is_no_number_is_refused(run: Run, finished: Path) -> None:
 
 
 def test_stopping_keeps_what_is_finished(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from unsee import api
 
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(api, "render_pair", stop)
+    monkeypatch.setattr("unsee.runs.erase.render_pair", stop)
     code, _, err = run("erase", "church", *QUICK, "--out", tmp_path / "out")
     assert code == 130
     assert "stopped" in err
@@ -331,9 +331,9 @@ def test_a_picture_or_page_that_cannot_be_made_leaves_the_rest(
 
 def test_many_concepts_fit_into_one_run(run: Run, tmp_path: Path) -> None:
     """Seventeen objects have more rows than a picture of WebP has lines for."""
-    from unsee import pipelines
+    from unsee.models.names import BUNDLED
 
-    words = json.loads((pipelines.MINI / "words.json").read_text())["objects"]
+    words = json.loads((BUNDLED["mini"] / "words.json").read_text())["objects"]
     some = [name for name in words if " " not in name][:17]
     code, _, err = run("erase", *some, *CLOSED, "--out", "out")
     assert code == 0, err
@@ -420,7 +420,7 @@ def test_an_export_to_a_name_without_its_ending_is_refused(run: Run, finished: P
 def killed(folder: Path, moment: float, early: bool, *words: str) -> None:
     """Start a run, or go on with it, and kill it so many seconds after its start, or after its fit has begun."""
     begin = ["--resume", str(folder)] if (folder / "run.json").exists() else [*words, "--out", str(folder)]
-    command = [sys.executable, "-m", "unsee.cli", "erase", *begin, "--checkpoint", "0"]
+    command = [sys.executable, "-m", "unsee", "erase", *begin, "--checkpoint", "0"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     state, begun = folder / "state.safetensors", time.time()
     while process.poll() is None and not early and not (state.exists() and state.stat().st_mtime > begun):
@@ -447,9 +447,9 @@ def test_a_run_that_is_killed_goes_on_to_the_same_bits(run: Run, narrow: Path, t
 
 
 def test_two_runs_do_not_share_a_folder(run: Run, tmp_path: Path) -> None:
-    from unsee import api
+    from unsee.runs.folder import claimed
 
-    with api.claimed(tmp_path / "out"):
+    with claimed(tmp_path / "out"):
         code, _, err = run("erase", "church", *QUICK, "--out", tmp_path / "out")
     assert code == 2
     assert "another run is writing" in err
@@ -480,10 +480,10 @@ def unchecked(folder: Path) -> str:
 
 @pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200)])
 def test_a_time_has_a_unit(text: str, seconds: float) -> None:
-    assert cli._seconds(text) == seconds
+    assert _seconds(text) == seconds
 
 
 def test_debug_shows_the_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["unsee", "erase", " ", "--debug"])
     with pytest.raises(unsee.InputError):
-        cli.main()
+        main()

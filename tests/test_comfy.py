@@ -16,17 +16,18 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import unsee
-from unsee import files
-from unsee.card import Card
+from unsee.edits.card import Card
 from unsee.errors import InputError
 from unsee.export import comfy
 from unsee.export.clients import partly
 from unsee.export.foreign import adopt
 from unsee.export.formats import FORMATS, matrices
 from unsee.export.lowrank import low_rank
-from unsee.layers import select
-from unsee.pipelines import denoiser, fingerprint
-from unsee.places import places
+from unsee.io.original_names import places
+from unsee.models.denoisers import denoiser
+from unsee.models.fingerprint import fingerprint
+from unsee.models.weights import select
+from unsee.runs.export import export
 
 zoo = pytest.importorskip("zoo")
 
@@ -198,7 +199,7 @@ def test_families_that_comfyui_has_not_are_refused(family: str, tmp_path: Path) 
     layer = next(name for name, part in net.named_modules() if isinstance(part, torch.nn.Linear))
     assert not comfy.reads(net)
     with pytest.raises(InputError, match="ComfyUI has no key for .*: export to pipeline or delta"):
-        files.export(of_layers(pipe, [layer]), pipe, "comfy", tmp_path / "out.safetensors")
+        export(of_layers(pipe, [layer]), pipe, "comfy", tmp_path / "out.safetensors")
 
 
 def test_a_weight_that_comfyui_has_no_place_for_is_left_out_and_said(tmp_path: Path) -> None:
@@ -207,20 +208,20 @@ def test_a_weight_that_comfyui_has_no_place_for_is_left_out_and_said(tmp_path: P
     edit = of_layers(pipe, ["cap_embedder.1"], ("weight",))
     tokens = {"transformer.x_pad_token": torch.ones(pipe.transformer.x_pad_token.shape)}
     weight = {"transformer.cap_embedder.1.weight": torch.ones(pipe.transformer.cap_embedder[1].weight.shape)}
-    done = files.export(unsee.Edit({**weight, **tokens}, edit.card), pipe, "comfy", tmp_path / "out.safetensors")
+    done = export(unsee.Edit({**weight, **tokens}, edit.card), pipe, "comfy", tmp_path / "out.safetensors")
     assert done.loss
     assert done.loss.out == ("transformer.x_pad_token",)
     assert done.loss.kept == pytest.approx(32 / 33)  # 32 x 32 ones and 32 ones
     assert done.exact
     with pytest.raises(InputError, match="no key for 'transformer.x_pad_token'"):
-        files.export(unsee.Edit(dict(tokens), edit.card), pipe, "comfy", tmp_path / "other.safetensors")
+        export(unsee.Edit(dict(tokens), edit.card), pipe, "comfy", tmp_path / "other.safetensors")
 
 
 def test_kohyas_file_of_every_matrix_of_xl_is_written_and_read(tmp_path: Path) -> None:
     """Under the names that real files of XL have, so that A1111 finds the upsampler and diffusers the embedding."""
     pipe = zoo.build("sdxl")
     edit, _ = low_rank(of_layers(pipe, [name for name, _ in pipe.unet.named_modules()]), matrices(pipe), rank=2)
-    done = files.export(edit, pipe, "kohya-lora", tmp_path / "out.safetensors")
+    done = export(edit, pipe, "kohya-lora", tmp_path / "out.safetensors")
     assert done.partly == (
         f"sd-scripts (February 2026) reads {len(edit.deltas) - 6} of {len(edit.deltas)} of these layers, "
         "not add_embedding.linear_1 and 5 more",
@@ -237,7 +238,7 @@ def test_what_its_reader_loses_is_named_and_the_rest_compared(tmp_path: Path, mo
     named = comfy.layer_key
     lost = "lora_unet_of_another"
     monkeypatch.setattr(comfy, "layer_key", lambda net, name, own: lost if name == "conv_in" else named(net, name, own))
-    done = files.export(edit, pipe, "kohya-lora", tmp_path / "out.safetensors")
+    done = export(edit, pipe, "kohya-lora", tmp_path / "out.safetensors")
     assert re.fullmatch(r"diffusers [\d.]+ reads 1 of 2 of these layers, not conv_in", done.partly[-1])
 
 

@@ -17,14 +17,15 @@ from peft import LoraConfig
 from safetensors.torch import save_file
 
 import unsee
-from unsee import api, versions
-from unsee.card import read_card
-from unsee.checkpoint import Checkpoint
-from unsee.edit import LowRank
+from unsee import versions
+from unsee.edits.card import read_card
+from unsee.edits.edit import LowRank
 from unsee.errors import InputError
-from unsee.layers import select
+from unsee.fit.resume import Checkpoint
 from unsee.methods.uce import UCE
-from unsee.pipelines import fingerprint
+from unsee.models.fingerprint import fingerprint
+from unsee.models.weights import select
+from unsee.runs.folder import claimed, kept_edit
 
 
 def state(pipe: Any) -> dict[str, torch.Tensor]:
@@ -200,12 +201,12 @@ def test_a_low_rank_difference_is_kept_as_it_is(pipe: Any, edit: unsee.Edit, tmp
 
 def test_a_folder_keeps_what_was_finished_in_it(tmp_path: Path) -> None:
     """Hours of edits, when a reproduction or an evaluation is stopped before its own result is there."""
-    with pytest.raises(KeyboardInterrupt), api.claimed(tmp_path / "run", results=["evaluation.json"]):
+    with pytest.raises(KeyboardInterrupt), claimed(tmp_path / "run", results=["evaluation.json"]):
         (tmp_path / "run" / "edits").mkdir()
         (tmp_path / "run" / "edits" / "church.safetensors").touch()
         raise KeyboardInterrupt
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["edits"]
-    with pytest.raises(KeyboardInterrupt), api.claimed(tmp_path / "nothing", results=["evaluation.json"]):
+    with pytest.raises(KeyboardInterrupt), claimed(tmp_path / "nothing", results=["evaluation.json"]):
         raise KeyboardInterrupt
     assert not (tmp_path / "nothing").exists()
 
@@ -214,29 +215,29 @@ def test_a_kept_edit_is_made_once_and_goes_on_where_it_was_stopped(
     pipe: Any, edit: unsee.Edit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     church = [unsee.Concept("church")]
-    monkeypatch.setattr(api, "Checkpoint", partial(Checkpoint, every=0))
+    monkeypatch.setattr("unsee.runs.folder.Checkpoint", partial(Checkpoint, every=0))
 
     def stop(stage: str, done: int, total: int) -> None:
         if stage == "fit" and done == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        api.kept_edit(tmp_path, unsee.ESD(**QUICK), pipe, church, watch=stop)
+        kept_edit(tmp_path, unsee.ESD(**QUICK), pipe, church, watch=stop)
     (state,) = tmp_path.iterdir()
     assert state.suffix == ".state"
     seen: list[tuple[str, int]] = []
-    path = api.kept_edit(
+    path = kept_edit(
         tmp_path, unsee.ESD(**QUICK), pipe, church, watch=lambda stage, done, _: seen.append((stage, done))
     )
     assert min(done for stage, done in seen if stage == "fit") == 1
     assert list(tmp_path.iterdir()) == [path]
     assert same(unsee.Edit.load(path).deltas, edit.deltas)
     stamp = path.stat().st_mtime_ns
-    assert api.kept_edit(tmp_path, unsee.ESD(**QUICK), pipe, church) == path
+    assert kept_edit(tmp_path, unsee.ESD(**QUICK), pipe, church) == path
     assert path.stat().st_mtime_ns == stamp
     others = {
-        api.kept_edit(tmp_path, unsee.ESD(**QUICK | {"updates": 1}), pipe, church),
-        api.kept_edit(tmp_path, unsee.ESD(**QUICK), pipe, [unsee.Concept("church", anchor="castle")]),
+        kept_edit(tmp_path, unsee.ESD(**QUICK | {"updates": 1}), pipe, church),
+        kept_edit(tmp_path, unsee.ESD(**QUICK), pipe, [unsee.Concept("church", anchor="castle")]),
     }
     assert len({path, *others}) == 3
 
@@ -245,14 +246,14 @@ def test_a_kept_edit_is_made_anew_by_other_code_and_with_other_options(
     pipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def kept() -> Path:
-        return api.kept_edit(tmp_path, UCE(spared=0, company=0, neutral=("cat",)), pipe, [unsee.Concept("church")])
+        return kept_edit(tmp_path, UCE(spared=0, company=0, neutral=("cat",)), pipe, [unsee.Concept("church")])
 
     first = kept()
     monkeypatch.setattr(pipe, "unsee_options", {"guidance_rescale": 0.5}, raising=False)
     second = kept()
     monkeypatch.undo()
     assert kept() == first
-    monkeypatch.setattr(api, "code", lambda module: "of another day")
+    monkeypatch.setattr("unsee.runs.folder.code", lambda module: "of another day")
     assert len({first, second, kept()}) == 3
 
 
@@ -261,10 +262,10 @@ def test_code_is_that_of_a_module_and_of_all_it_imports(monkeypatch: pytest.Monk
 
     def changed(name: str) -> str:
         def other(path: Path) -> bytes:
-            return read(path) + (b"# a change" if path.parts[-2:] == ("unsee", name) else b"")
+            return read(path) + (b"# a change" if path.name == name and "unsee" in path.parts else b"")
 
         with monkeypatch.context() as patch:
             patch.setattr(Path, "read_bytes", other)
             return str(code("unsee.methods.uce"))
 
-    assert changed("calls.py") != changed("cli.py") == code("unsee.methods.uce")
+    assert changed("calls.py") != changed("main.py") == code("unsee.methods.uce")

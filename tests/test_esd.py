@@ -11,17 +11,17 @@ from PIL import Image
 from pydantic import ValidationError
 
 import unsee
-from unsee import api
-from unsee.calls import Call, replay, single
-from unsee.config import build
+from unsee.denoising.activations import second_moments
+from unsee.denoising.calls import Call, replay, single
+from unsee.denoising.record import conditions, record
 from unsee.errors import InputError
-from unsee.layers import entrance, select
-from unsee.listening import second_moments
 from unsee.methods.esd import BEYOND, ESD, NEUTRAL, RUNS, TEMPLATES, UPDATES, steer
 from unsee.methods.lora import LoRA
 from unsee.methods.settings import contexts, in_templates, spared_words, staying
 from unsee.methods.uce import optimum
-from unsee.recorder import conditions, record
+from unsee.models.weights import entrance, select
+from unsee.runs.config import build
+from unsee.runs.erase import plan
 
 
 @pytest.mark.parametrize(("eta", "target"), [(0.0, 1.0), (1.0, -1.0), (3.0, -5.0)])
@@ -195,7 +195,7 @@ def test_a_fit_takes_longer_where_no_closed_form_is_near(
 
 def test_a_plan_says_how_long_a_fit_takes() -> None:
     values = {"concepts": [{"erase": "church"}], "settings": {"start": "base"}}
-    settings = api.plan(build(values)).config.settings
+    settings = plan(build(values)).config.settings
     assert (settings["updates"], settings["runs"]) == (UPDATES["base"], RUNS["base"])
 
 
@@ -286,7 +286,7 @@ def test_targets_are_the_frozen_models_where_a_fit_starts_elsewhere(
 
 
 def test_re_recorded_targets_are_the_frozen_models(pipe: Any, edit: unsee.Edit) -> None:
-    from unsee.layers import swapped
+    from unsee.models.weights import swapped
 
     weights = select(pipe.unet, "cross")
     frozen = {name: weight.data for name, weight in weights.items()}

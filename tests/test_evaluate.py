@@ -21,8 +21,7 @@ from conftest import Run
 from PIL import Image
 
 import unsee
-from unsee import api, cli, pipelines
-from unsee.config import RunConfig
+from unsee.cli.main import main
 from unsee.evaluate import suites
 from unsee.evaluate.cache import Cache, model_key
 from unsee.evaluate.detectors import Clip, Detector, load_detector
@@ -31,9 +30,13 @@ from unsee.evaluate.questions import Question, answer, questions
 from unsee.evaluate.records import ColumnRecord, Evaluation, Measured, SuiteRecord, schema
 from unsee.evaluate.render import Sampling, Shot
 from unsee.evaluate.statistics import Difference, Score
+from unsee.models.names import BUNDLED
 from unsee.report.evaluation import _spots, tables
 from unsee.report.grid import TALLEST, embedded, grid, paths, sheets, stacked
 from unsee.report.strips import fitting, size
+from unsee.runs.config import RunConfig
+from unsee.runs.erase import plan
+from unsee.runs.model import sampling_for
 
 ROOT = Path(__file__).parents[1]
 
@@ -42,10 +45,10 @@ ROOT = Path(__file__).parents[1]
 def worded(clip_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The miniature with a card that names words and a CLIP judge too, of random weights."""
     folder = tmp_path_factory.mktemp("worded")
-    for path in pipelines.MINI.iterdir():
+    for path in BUNDLED["mini"].iterdir():
         if path.name not in ("README.md", "judges", "words.json"):
             (folder / path.name).symlink_to(path)
-    shutil.copytree(pipelines.MINI / "judges", folder / "judges", ignore=shutil.ignore_patterns("clip"))
+    shutil.copytree(BUNDLED["mini"] / "judges", folder / "judges", ignore=shutil.ignore_patterns("clip"))
     shutil.copytree(clip_folder, folder / "judges/clip")
     words = {
         "objects": {
@@ -79,7 +82,7 @@ def measured(worded: Path, edit: unsee.Edit, tmp_path_factory: pytest.TempPathFa
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["unsee", *map(str, words)])
         with pytest.raises(SystemExit) as end:
-            cli.main()
+            main()
         assert not end.value.code
     return folder / "out"
 
@@ -196,7 +199,7 @@ def test_pictures_do_not_depend_on_their_batch(pipe: Any, tmp_path: Path) -> Non
 def test_a_run_that_is_killed_draws_no_picture_twice(run: Run, narrow: Path, tmp_path: Path) -> None:
     words = ["evaluate", str(narrow), "--suite", "pictures", "--concept", "church", "-n", "8", "--steps", "2"]
     words += ["--batch", "2", "--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "out")]
-    process = subprocess.Popen([sys.executable, "-m", "unsee.cli", *words], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-m", "unsee", *words], stderr=subprocess.PIPE, text=True)
     while process.poll() is None and not list((tmp_path / "cache").rglob("*.png")):
         time.sleep(0.01)
     process.kill()  # no last words, as of a machine that loses its power
@@ -231,9 +234,9 @@ def test_a_clip_model_is_no_classifier(worded: Path, pipe: Any) -> None:
 
 
 def test_erasing_works_where_the_card_names_clip(worded: Path) -> None:
-    plan = api.plan(RunConfig(concepts=(unsee.Concept("church"),), model=str(worded)))
-    assert plan.judges.keys() == {"objects", "styles", "watermark", "clip"}
-    asked = questions(plan.pipe, plan.config.concepts, plan.judges, n=2, seed=0, kept=())
+    planned = plan(RunConfig(concepts=(unsee.Concept("church"),), model=str(worded)))
+    assert planned.judges.keys() == {"objects", "styles", "watermark", "clip"}
+    asked = questions(planned.pipe, planned.config.concepts, planned.judges, n=2, seed=0, kept=())
     assert {question.judge for question in asked} == {"objects", "styles"}
 
 
@@ -252,8 +255,8 @@ def test_a_picture_is_of_all_that_drew_it(pipe: Any, monkeypatch: pytest.MonkeyP
 
 
 def test_no_guidance_is_a_scale_too() -> None:
-    assert api.sampling_for("mini", None, 0.0).guidance_scale == 0
-    assert api.sampling_for("mini", None, None).guidance_scale > 1
+    assert sampling_for("mini", None, 0.0).guidance_scale == 0
+    assert sampling_for("mini", None, None).guidance_scale > 1
 
 
 def test_another_layout_is_not_read(measured: Path) -> None:
@@ -433,7 +436,7 @@ def test_a_picture_that_cannot_be_made_leaves_the_rest(
     def fail(*_: object, **__: object) -> None:
         raise ValueError("the picture is\ntoo large")
 
-    monkeypatch.setattr("unsee.evaluation.contact", fail)
+    monkeypatch.setattr("unsee.runs.evaluate.contact", fail)
     code, out, err = run(
         "evaluate", "mini", "--suite", "styles", "--concept", "neon", "-n", 2, "--steps", 1, "--out", "there"
     )

@@ -16,7 +16,7 @@ from benchmarks.evidence.experiments import STEPS, chosen, experiments
 from benchmarks.evidence.goals import bounds, judged, reached
 from benchmarks.evidence.page import both
 from unsee import guards
-from unsee.edit import Edit
+from unsee.edits.edit import Edit
 from unsee.errors import InputError
 from unsee.evaluate import suites
 from unsee.evaluate.records import ColumnRecord, Evaluation, Measured

@@ -20,14 +20,16 @@ from zoo import WIDTH, ZOO, build
 from zoo_more import MORE
 
 from unsee import Concept, InputError, guards
-from unsee.calls import replay, single, stack
-from unsee.encoding import each_text_once
-from unsee.guidance import for_pictures, guided, unguided
-from unsee.layers import SELECTIONS, entrance, reads_text, select
+from unsee.denoising.calls import replay, single, stack
+from unsee.denoising.guidance import for_pictures, guided, unguided
+from unsee.denoising.record import conditions, record
 from unsee.methods.esd import ESD
 from unsee.methods.uce import UCE
-from unsee.pipelines import denoiser, denoisers, draw, fingerprint
-from unsee.recorder import conditions, record
+from unsee.models.denoisers import denoiser, denoisers
+from unsee.models.encoding import each_text_once
+from unsee.models.fingerprint import fingerprint
+from unsee.models.sampling import draw
+from unsee.models.weights import SELECTIONS, entrance, reads_text, select
 
 ONCE = ESD(steps=2, updates=2, batch=2, runs=2, keep_runs=2, spared=4, company=0, held_out=0)
 

@@ -15,16 +15,20 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import unsee
-from unsee import files, pipelines
-from unsee.card import Card, Claims
-from unsee.edit import LowRank
+from unsee.edits.algebra import difference, merge, undo
+from unsee.edits.card import Card, Claims
+from unsee.edits.edit import LowRank
 from unsee.errors import InputError
 from unsee.evaluate.detectors import load_detector
 from unsee.export import hub
 from unsee.export.foreign import adopt
 from unsee.export.formats import FORMATS, matrices, rounded
 from unsee.export.lowrank import low_rank
-from unsee.merge import difference, merge, undo
+from unsee.models.fingerprint import fingerprint, model_name
+from unsee.models.load import load
+from unsee.models.model_card import model_card
+from unsee.runs.export import export
+from unsee.runs.verify import _within, verify
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +38,7 @@ def everywhere(mini: Any) -> unsee.Edit:
     parameters = dict(mini.unet.named_parameters())
     names = [name for name in parameters if ("resnets.0" in name or "attn1" in name or "time_emb" in name)]
     deltas = {f"unet.{n}": 0.02 * torch.randn(parameters[n].shape, generator=rng) for n in names}
-    card = Card("none", {}, (unsee.Concept("church"),), "mini", pipelines.fingerprint(mini.unet), 0, {})
+    card = Card("none", {}, (unsee.Concept("church"),), "mini", fingerprint(mini.unet), 0, {})
     return unsee.Edit(deltas, card)
 
 
@@ -53,7 +57,7 @@ def thin(edit: unsee.Edit, rank: int, seed: int = 0) -> unsee.Edit:
 
 @pytest.mark.parametrize("to", FORMATS)
 def test_every_format_reads_back(pipe: Any, edit: unsee.Edit, tmp_path: Path, to: str) -> None:
-    done = files.export(edit, pipe, to, tmp_path / "out.safetensors", energy=1.0 if FORMATS[to].low_rank else None)
+    done = export(edit, pipe, to, tmp_path / "out.safetensors", energy=1.0 if FORMATS[to].low_rank else None)
     assert done.effect > 0.01  # the edit is seen at all
     if FORMATS[to].low_rank:
         assert done.loss
@@ -69,7 +73,7 @@ def test_every_format_reads_back(pipe: Any, edit: unsee.Edit, tmp_path: Path, to
 
 @pytest.mark.parametrize("to", ["delta", "diffusers-lora", "kohya-lora", "comfy"])
 def test_convolutions_and_biases_read_back(pipe: Any, everywhere: unsee.Edit, tmp_path: Path, to: str) -> None:
-    done = files.export(everywhere, pipe, to, tmp_path / "out.safetensors", rank=2 if FORMATS[to].low_rank else None)
+    done = export(everywhere, pipe, to, tmp_path / "out.safetensors", rank=2 if FORMATS[to].low_rank else None)
     assert done.difference < 1e-3
     assert done.exact is not FORMATS[to].low_rank
     if done.loss:
@@ -82,7 +86,7 @@ def test_convolutions_and_biases_read_back(pipe: Any, everywhere: unsee.Edit, tm
 @pytest.mark.parametrize("to", ["diffusers-lora", "kohya-lora"])
 def test_what_is_low_rank_already_is_exported_as_it_is(pipe: Any, edit: unsee.Edit, tmp_path: Path, to: str) -> None:
     closed = thin(edit, 3)
-    path = files.export(closed, pipe, to, tmp_path / "out.safetensors").path
+    path = export(closed, pipe, to, tmp_path / "out.safetensors").path
     again = adopt(path, pipe)
     for name, delta in closed.deltas.items():
         found = again.deltas[name]
@@ -98,7 +102,7 @@ def test_ranks_that_differ_survive_both_lora_formats(pipe: Any, edit: unsee.Edit
     """diffusers 0.42 scales wrongly when alpha differs from layer to layer; what is written here must not trip it."""
     mixed = unsee.Edit({**thin(edit, 1).deltas, **dict(list(thin(edit, 4).deltas.items())[::2])}, edit.card)
     for to in ("diffusers-lora", "kohya-lora"):
-        assert files.export(mixed, pipe, to, tmp_path / f"{to}.safetensors").difference < 1e-3
+        assert export(mixed, pipe, to, tmp_path / f"{to}.safetensors").difference < 1e-3
 
 
 def test_cut_ranks_are_the_nearest(edit: unsee.Edit) -> None:
@@ -135,14 +139,14 @@ def comfyui(weights: dict[str, torch.Tensor], file: dict[str, torch.Tensor]) -> 
 
 
 def test_comfyui_applies_every_key(pipe: Any, everywhere: unsee.Edit, tmp_path: Path) -> None:
-    path = files.export(everywhere, pipe, "comfy", tmp_path / "out.safetensors").path
+    path = export(everywhere, pipe, "comfy", tmp_path / "out.safetensors").path
     found = comfyui(pipe.unet.state_dict(), load_file(path))
     with everywhere.applied(pipe):
         assert all(torch.equal(found[name], value) for name, value in pipe.unet.state_dict().items())
 
 
 def test_an_export_in_half_precision_is_read_back_and_small(pipe: Any, edit: unsee.Edit, tmp_path: Path) -> None:
-    path = files.export(edit, pipe, "diffusers-lora", tmp_path / "out.safetensors", rank=4, dtype=torch.float16).path
+    path = export(edit, pipe, "diffusers-lora", tmp_path / "out.safetensors", rank=4, dtype=torch.float16).path
     assert {value.dtype for value in load_file(path).values()} == {torch.float16}
 
 
@@ -153,7 +157,7 @@ def test_an_export_that_reads_back_wrong_is_not_left_there(
     wrong = dataclasses.replace(FORMATS["comfy"], write=lambda _, pipe, path: FORMATS["comfy"].write(half, pipe, path))
     monkeypatch.setitem(FORMATS, "wrong", wrong)
     with pytest.raises(InputError, match="more than the tolerance"):
-        files.export(edit, pipe, "wrong", tmp_path / "out.safetensors")
+        export(edit, pipe, "wrong", tmp_path / "out.safetensors")
     assert not list(tmp_path.iterdir())
 
 
@@ -168,16 +172,16 @@ def test_formats_refuse_what_they_cannot_hold(pipe: Any, edit: unsee.Edit, tmp_p
         ("delta", {"dtype": torch.float16}, "the model's own weights"),
     ):
         with pytest.raises(InputError, match=message):
-            files.export(edit, pipe, to, out, **options)  # type: ignore[arg-type]
+            export(edit, pipe, to, out, **options)  # type: ignore[arg-type]
     norm = "unet.mid_block.resnets.0.norm1.weight"
     with pytest.raises(InputError, match="changes no matrix"):
         low_rank(unsee.Edit({norm: torch.ones(128)}, edit.card), matrices(pipe))
     (tmp_path / "home").mkdir()
     with pytest.raises(InputError, match="something else"):
-        files.export(edit, pipe, "pipeline", tmp_path / "home", force=True)
+        export(edit, pipe, "pipeline", tmp_path / "home", force=True)
     out.touch()
     with pytest.raises(InputError, match="exists already"):
-        files.export(edit, pipe, "comfy", out)
+        export(edit, pipe, "comfy", out)
 
 
 def test_edits_add_up_scale_and_negate(pipe: Any, edit: unsee.Edit) -> None:
@@ -225,7 +229,7 @@ def test_differences_of_edits(edit: unsee.Edit) -> None:
 
 def test_an_edit_on_an_edit_knows_what_it_was_made_on(pipe: Any, edit: unsee.Edit, tmp_path: Path) -> None:
     with edit.applied(pipe):
-        below = pipelines.fingerprint(pipe.unet)
+        below = fingerprint(pipe.unet)
         method = unsee.ESD(steps=4, updates=3, batch=2, runs=2, keep_runs=2, spared=8)
         second = method(pipe, unsee.Concept("castle"))
     assert second.card.base_hash == below != edit.card.base_hash
@@ -245,8 +249,8 @@ def test_an_edit_on_an_edit_knows_what_it_was_made_on(pipe: Any, edit: unsee.Edi
 
 
 def test_undo_leads_from_the_exported_model_back(pipe: Any, edit: unsee.Edit, tmp_path: Path) -> None:
-    files.export(edit, pipe, "pipeline", tmp_path / "edited")
-    edited = pipelines.load(str(tmp_path / "edited"))
+    export(edit, pipe, "pipeline", tmp_path / "edited")
+    edited = load(str(tmp_path / "edited"))
     back = undo(edit, pipe)
     with pytest.raises(InputError, match="the weights here are"), back.applied(pipe):
         pass
@@ -282,7 +286,7 @@ def test_foreign_weights_become_the_same_model(pipe: Any, everywhere: unsee.Edit
 def test_foreign_adapters_become_the_same_differences(pipe: Any, everywhere: unsee.Edit, tmp_path: Path) -> None:
     held, _ = low_rank(everywhere, matrices(pipe), rank=2)
     for to in ("diffusers-lora", "kohya-lora", "comfy"):
-        path = files.export(held, pipe, to, tmp_path / f"{to}.safetensors").path
+        path = export(held, pipe, to, tmp_path / f"{to}.safetensors").path
         found = adopt(path, pipe)
         assert found.deltas.keys() == held.deltas.keys()
         for name, delta in found.deltas.items():
@@ -296,7 +300,7 @@ def test_foreign_adapters_become_the_same_differences(pipe: Any, everywhere: uns
 def test_alphas_are_obeyed_wherever_they_stand(pipe: Any, edit: unsee.Edit, tmp_path: Path) -> None:
     """W + alpha / rank up down: kohya's alphas that differ, and peft's metadata."""
     closed = thin(edit, 2)
-    kohya = files.export(closed, pipe, "kohya-lora", tmp_path / "kohya.safetensors").path
+    kohya = export(closed, pipe, "kohya-lora", tmp_path / "kohya.safetensors").path
     tensors = load_file(kohya)
     names = sorted(name for name in tensors if name.endswith(".alpha"))
     for k, name in enumerate(names):
@@ -319,7 +323,7 @@ def test_alphas_are_obeyed_wherever_they_stand(pipe: Any, edit: unsee.Edit, tmp_
         assert isinstance(delta, LowRank)
         assert isinstance(want, LowRank)
         torch.testing.assert_close(delta.up @ delta.down, (k + 1) / 2 * (want.up @ want.down))
-    peft = files.export(closed, pipe, "diffusers-lora", tmp_path / "peft.safetensors").path
+    peft = export(closed, pipe, "diffusers-lora", tmp_path / "peft.safetensors").path
     middle = "mid_block.attentions.0.transformer_blocks.0.attn2.to_k"
     said = {"unet.r": 2, "unet.lora_alpha": 8, "unet.alpha_pattern": {middle: 1}}
     save_file(load_file(peft), peft, metadata={"lora_adapter_metadata": json.dumps(said)})
@@ -333,15 +337,15 @@ def test_alphas_are_obeyed_wherever_they_stand(pipe: Any, edit: unsee.Edit, tmp_
 
 def test_a_lora_goes_on_top_of_a_model(pipe: Any, edit: unsee.Edit, tmp_path: Path) -> None:
     closed = thin(edit, 2)
-    lora = files.export(closed, pipe, "diffusers-lora", tmp_path / "style.safetensors").path
-    finetune = pipelines.load(f"mini+{lora}")
+    lora = export(closed, pipe, "diffusers-lora", tmp_path / "style.safetensors").path
+    finetune = load(f"mini+{lora}")
     with closed.applied(pipe):
         want = {name: value.clone() for name, value in pipe.unet.state_dict().items()}
     found = finetune.unet.state_dict()
     assert found.keys() == want.keys()
     for name, value in found.items():
         torch.testing.assert_close(value, want[name], rtol=0, atol=1e-5)
-    assert pipelines.name(finetune) == "mini+style.safetensors"
+    assert model_name(finetune) == "mini+style.safetensors"
     with pytest.raises(InputError, match="the weights here are"), edit.applied(finetune):
         pass
     carried = edit.forced(finetune)
@@ -350,38 +354,38 @@ def test_a_lora_goes_on_top_of_a_model(pipe: Any, edit: unsee.Edit, tmp_path: Pa
     with carried.applied(finetune):
         pass
     assert edit.forced(pipe) is edit
-    assert pipelines.card(f"mini+{lora}")["judges"]
+    assert model_card(f"mini+{lora}")["judges"]
 
 
 def test_a_run_claims_and_its_claims_are_found_again(pipe: Any, edit: unsee.Edit) -> None:
-    judges = {"objects": load_detector(pipelines.card("mini")["judges"]["objects"])}
+    judges = {"objects": load_detector(model_card("mini")["judges"]["objects"])}
     # The base against itself: what is drawn is the same before and after, whatever the edit is.
     idle = merge([edit], [0.0])
     idle = dataclasses.replace(idle, card=dataclasses.replace(idle.card, concepts=edit.card.concepts))
     claimed = dataclasses.replace(
         idle, card=dataclasses.replace(idle.card, claims=Claims(2, 0, 2, 3.0, {"objects": "objects"}, {}))
     )
-    assert files.verify(claimed, pipe, judges) == []
+    assert verify(claimed, pipe, judges) == []
     for share, held in ((0.0, True), (1.0, False)):  # a denoiser that has learned nothing draws no church
         claims = Claims(6, 0, 2, 3.0, {"objects": "objects"}, {"church": (share, share)})
         claimed = dataclasses.replace(idle, card=dataclasses.replace(idle.card, claims=claims))
-        (claim,) = files.verify(claimed, pipe, judges)
+        (claim,) = verify(claimed, pipe, judges)
         assert claim.name == "church"
         assert claim.found[0] == claim.found[1]
         assert claim.held is held
     with pytest.raises(InputError, match="--judge objects=FOLDER"):
-        files.verify(claimed, pipe, {})
+        verify(claimed, pipe, {})
     wrong = dataclasses.replace(claims, rows={"a dragon": (0.0, 1.0)})
     with pytest.raises(InputError, match="a dragon"):
-        files.verify(dataclasses.replace(idle, card=dataclasses.replace(idle.card, claims=wrong)), pipe, judges)
+        verify(dataclasses.replace(idle, card=dataclasses.replace(idle.card, claims=wrong)), pipe, judges)
 
 
 def test_a_share_found_again_is_held_whatever_it_is() -> None:
     for n in range(2, 60):
         for hits in range(n + 1):
-            assert files._within(hits / n, hits / n, n)
-    assert not files._within(0.5, 0.0, 12)
-    assert files._within(0.2, 0.0, 12)  # Wilson's interval of 0 of 12 reaches to 24.2 %
+            assert _within(hits / n, hits / n, n)
+    assert not _within(0.5, 0.0, 12)
+    assert _within(0.2, 0.0, 12)  # Wilson's interval of 0 of 12 reaches to 24.2 %
 
 
 def test_the_hub_reads_what_would_be_pushed(edit: unsee.Edit, tmp_path: Path) -> None:
@@ -433,14 +437,14 @@ def test_a_checkpoint_file_is_a_model(pipe: Any, edit: unsee.Edit, tmp_path: Pat
     """One file in the layout of the first Stable Diffusion releases, with the configuration of a folder here."""
     path = tmp_path / "model.safetensors"
     save_file(single_file(pipe), path)
-    loaded = pipelines.load(f"{path}@mini")
+    loaded = load(f"{path}@mini")
     for part in ("unet", "vae", "text_encoder"):
-        assert pipelines.fingerprint(getattr(loaded, part)) == pipelines.fingerprint(getattr(pipe, part))
-    assert pipelines.name(loaded) == "model.safetensors"
+        assert fingerprint(getattr(loaded, part)) == fingerprint(getattr(pipe, part))
+    assert model_name(loaded) == "model.safetensors"
     with edit.applied(loaded):
         pass
     with pytest.raises(InputError):
-        pipelines.load(f"{path}@{tmp_path / 'nowhere'}")
+        load(f"{path}@{tmp_path / 'nowhere'}")
     with pytest.raises(InputError, match="whole checkpoint.*--model"):
         adopt(path, pipe)
 

@@ -7,14 +7,16 @@ import pytest
 import torch
 
 import unsee
-from unsee import files
-from unsee.card import Card
+from unsee.edits.card import Card
 from unsee.errors import InputError
 from unsee.export.foreign import adopt
 from unsee.export.formats import FORMATS
-from unsee.layers import select
 from unsee.methods.uce import UCE
-from unsee.pipelines import denoiser, fingerprint, load
+from unsee.models.denoisers import denoiser
+from unsee.models.fingerprint import fingerprint
+from unsee.models.load import load
+from unsee.models.weights import select
+from unsee.runs.export import export
 
 zoo = pytest.importorskip("zoo")
 
@@ -50,10 +52,10 @@ def test_every_family_reads_back(family: str, tmp_path: Path) -> None:
         options: dict[str, Any] = {"energy": 1.0} if form.low_rank else {}
         if family in LACKING[to]:
             with pytest.raises(InputError, match=r"are for UNets|no LoRA loader|ComfyUI has no key"):
-                files.export(edit, pipe, to, out, **options)
+                export(edit, pipe, to, out, **options)
             assert not out.exists()
             continue
-        done = files.export(edit, pipe, to, out, **options)
+        done = export(edit, pipe, to, out, **options)
         assert done.effect > 0.01
         assert done.difference < 1e-3 * done.effect
         assert done.exact is not form.low_rank
@@ -71,7 +73,7 @@ def test_every_family_reads_back(family: str, tmp_path: Path) -> None:
 def test_of_two_denoisers_the_whole_pipeline_is_written(tmp_path: Path) -> None:
     pipe = zoo.build("wan-2.2")
     edit = UCE(company=0, spared=0)(pipe, unsee.Concept("church"))
-    done = files.export(edit, pipe, "pipeline", tmp_path / "edited")
+    done = export(edit, pipe, "pipeline", tmp_path / "edited")
     assert done.exact
     again = load(str(tmp_path / "edited"))
     for name in edit.deltas:
@@ -80,7 +82,7 @@ def test_of_two_denoisers_the_whole_pipeline_is_written(tmp_path: Path) -> None:
         assert not torch.equal(here, there)
     for to in FORMATS.keys() - {"pipeline"}:
         with pytest.raises(InputError, match="two denoisers"):
-            files.export(edit, pipe, to, tmp_path / f"{to}.safetensors")
+            export(edit, pipe, to, tmp_path / f"{to}.safetensors")
 
 
 def pipe_weight(pipe: Any, name: str) -> torch.Tensor:

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from unsee.calls import Call
-from unsee.checkpoint import Checkpoint
+from unsee.denoising.calls import Call
 from unsee.errors import InputError
-from unsee.fit import Examiner, Lesson, fit, flushing, trainable
-from unsee.optimizers import OPTIMIZERS, RATE, VECTOR, Metric, fan_in, metrics, reach, root
+from unsee.fit.loop import Examiner, Lesson, fit, flushing, trainable
+from unsee.fit.optimizers import OPTIMIZERS, RATE, VECTOR, Metric, fan_in, metrics, reach, root
+from unsee.fit.resume import Checkpoint
 
 
 class Line(nn.Module):

@@ -24,11 +24,14 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 
 import unsee
-from unsee import cli, config, lora
-from unsee.card import Card
-from unsee.edit import LowRank
+from unsee.cli.show import show
+from unsee.edits.algebra import difference, merge
+from unsee.edits.card import Card
+from unsee.edits.edit import LowRank
 from unsee.errors import InputError
-from unsee.merge import difference, merge
+from unsee.io import lora
+from unsee.io.settings_file import read
+from unsee.runs.config import build
 
 fuzz = settings(
     max_examples=int(os.environ.get("UNSEE_FUZZ", "100")),
@@ -176,7 +179,7 @@ def abused(data: st.DataObject, text: str) -> str:
 def read_edit(path: Path) -> None:
     """All that reads an edit without a model."""
     edit = unsee.Edit.load(path)
-    cli.show(path)
+    show(path)
     assert all(torch.isfinite(part).all() for delta in edit.deltas.values() for part in _tensors(delta))
     merge([edit, edit], [0.5, -1.0])
     difference(edit, SMALL)
@@ -263,15 +266,16 @@ RUN: dict[str, Any] = {
 
 
 def read_settings(path: Path) -> None:
-    from unsee.api import configure, folder_name
     from unsee.methods.esd import ESD
-    from unsee.pipelines import folder
+    from unsee.models.names import model_folder
+    from unsee.runs.erase import configure
+    from unsee.runs.folder import folder_name
 
-    built = config.build(config.read(path))
+    built = build(read(path))
     configure(ESD, built.settings)
-    folder(built.model)
+    model_folder(built.model)
     assert "/" not in folder_name([concept.erase for concept in built.concepts])
-    config.build(json.loads(built.model_dump_json()))
+    build(json.loads(built.model_dump_json()))
 
 
 @fuzz

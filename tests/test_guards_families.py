@@ -8,9 +8,9 @@ import zoo
 from torch import Tensor
 
 from unsee import guards
+from unsee.denoising.guidance import for_pictures
 from unsee.errors import InputError
-from unsee.guidance import for_pictures
-from unsee.pipelines import call_options, draw
+from unsee.models.sampling import call_options, draw
 
 DISTILLED = {"flux-dev", "flux-schnell"}
 """Their guidance is a number that the network reads: there is no prediction without the prompt."""

@@ -10,24 +10,16 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "unsee"
 
 LAYERS = [
-    {"errors", "names", "spelling", "versions", "whole"},
-    {"concepts", "checkpoint", "encoding"},
-    {"borrow"},
-    {"pipelines", "layers", "card", "config", "lora", "places", "sources"},
-    {"calls"},
-    {"memory"},
-    {"guidance"},
-    {"recorder", "room"},
-    {"listening", "steering"},
-    {"optimizers"},
-    {"fit", "edit", "merge"},
+    {"errors", "spelling", "versions"},
+    {"io", "concepts"},
+    {"models"},
+    {"denoising"},
+    {"fit", "edits"},
     {"methods", "guards", "evaluate", "export"},
     {"report"},
-    {"api"},
-    {"files", "evaluation"},
-    {"reproduce"},
-    {"terminal", "progress", "allowed"},
-    {"cli", "cli_files", "cli_evaluate", "__main__"},
+    {"runs"},
+    {"progress"},
+    {"cli", "__main__"},
 ]
 """Lowest first. A module may import its own layer and lower ones; in the layer of methods, only its own part."""
 
@@ -82,13 +74,13 @@ def test_importing_unsee_costs_no_torch() -> None:
 
 @pytest.mark.parametrize("command", ["erase", "export", "verify"])
 def test_help_costs_nothing_heavy(command: str) -> None:
-    code = f"import sys; from unsee.cli import app; app([{command!r}, '--help'], standalone_mode=False)"
+    code = f"import sys; from unsee.cli.main import app; app([{command!r}, '--help'], standalone_mode=False)"
     assert not {"torch", "diffusers", "transformers", "numpy", "rich"} & loaded_by(code)
 
 
 def test_showing_an_edit_costs_no_torch(edit: object, tmp_path: Path) -> None:
     path = edit.save(tmp_path / "edit.safetensors")  # type: ignore[attr-defined]
-    code = f"from unsee.cli import app; app(['show', {str(path)!r}], standalone_mode=False)"
+    code = f"from unsee.cli.main import app; app(['show', {str(path)!r}], standalone_mode=False)"
     assert not {"torch", "diffusers", "transformers"} & loaded_by(code)
 
 

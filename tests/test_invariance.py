@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 import unsee
 from unsee import Concept, Edit, methods
-from unsee.calls import point, replay
-from unsee.layers import entrance
-from unsee.listening import second_moments
-from unsee.pipelines import call_options, calling, denoiser
-from unsee.recorder import conditions, record
+from unsee.denoising.activations import second_moments
+from unsee.denoising.calls import point, replay
+from unsee.denoising.record import conditions, record
+from unsee.models.denoisers import denoiser
+from unsee.models.sampling import call_options, calling
+from unsee.models.weights import entrance
 
 QUICK: dict[str, dict[str, Any]] = {
     "uce": {"spared": 96, "company": 8},

@@ -20,7 +20,6 @@ from PIL import Image
 from test_suites import WORDS, measure, rows, world
 
 import unsee
-from unsee import pipelines
 from unsee.concepts import Concept
 from unsee.errors import InputError
 from unsee.evaluate import nudity
@@ -30,6 +29,8 @@ from unsee.evaluate.folder import read_folder
 from unsee.evaluate.records import Evaluation
 from unsee.evaluate.suites.table import from_csv, read
 from unsee.evaluate.words import ARTISTS, IMAGENETTE, choices, read_words
+from unsee.models.model_card import model_card
+from unsee.models.names import BUNDLED
 
 
 def plain(*levels: int) -> list[Image.Image]:
@@ -37,7 +38,7 @@ def plain(*levels: int) -> list[Image.Image]:
 
 
 def test_a_model_is_read_once() -> None:
-    source = pipelines.card("mini")["judges"]["objects"]
+    source = model_card("mini")["judges"]["objects"]
     assert load_detector(source) is load_detector(source, "objects", ("church",))
 
 
@@ -64,7 +65,7 @@ def test_what_clip_cannot_be_asked(clip_folder: Path) -> None:
     with pytest.raises(InputError, match="needs words to choose among: --words FILE lists stamp"):
         load_detector(f"clip:{clip_folder}", "stamp", ("stamp",))
     with pytest.raises(InputError, match="it is no CLIP model"):
-        load_detector(f"clip:{pipelines.card('mini')['judges']['objects']}", "objects", ("a", "b"))
+        load_detector(f"clip:{model_card('mini')['judges']['objects']}", "objects", ("a", "b"))
 
 
 def test_choices() -> None:
@@ -84,7 +85,7 @@ def bare(clip_folder: Path, tmp_path: Path) -> tuple[Path, Path]:
     """The miniature as a user's model, without a card, and the user's words."""
     folder = tmp_path / "bare"
     folder.mkdir()
-    for path in pipelines.MINI.iterdir():
+    for path in BUNDLED["mini"].iterdir():
         if path.name not in ("README.md", "judges", "words.json"):
             (folder / path.name).symlink_to(path)
     words = tmp_path / "words.yaml"
@@ -304,7 +305,7 @@ def _installed(name: str) -> Any:
 
 def test_judges_see_where(clip_folder: Path) -> None:
     """A classifier and a CLIP model both give a perceptual distance that grows with the difference."""
-    for source in (clip_folder, pipelines.card("mini")["judges"]["objects"]):
+    for source in (clip_folder, model_card("mini")["judges"]["objects"]):
         judge = load_detector(source)
         assert isinstance(judge, Clip | Detector)
         assert judge.maps is not None

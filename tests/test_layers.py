@@ -6,7 +6,7 @@ from diffusers import UNet2DConditionModel
 from torch import nn
 
 from unsee.errors import InputError
-from unsee.layers import SELECTIONS, reads_text, select, swapped
+from unsee.models.weights import SELECTIONS, reads_text, select, swapped
 
 SD14 = {
     "sample_size": 64,

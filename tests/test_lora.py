@@ -9,13 +9,13 @@ from peft import LoraConfig, LoraModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 
 import unsee
-from unsee.calls import replay
-from unsee.card import Card
-from unsee.edit import LowRank
+from unsee.denoising.calls import replay
+from unsee.denoising.record import conditions
+from unsee.edits.card import Card
+from unsee.edits.edit import LowRank
 from unsee.errors import InputError
+from unsee.fit.optimizers import Metric
 from unsee.methods.lora import ADAPTER, LoRA
-from unsee.optimizers import Metric
-from unsee.recorder import conditions
 
 TINY: dict[str, Any] = {**QUICK, "rank": 2, "spared": 8}
 
@@ -50,7 +50,7 @@ def test_adapters_off_is_the_base_and_on_is_the_edit(pipe: Any) -> None:
     call = conditions(pipe, ["church"])
     method = LoRA(**TINY, select="all")
     weights = method.weights(pipe.unet)
-    from unsee.pipelines import fingerprint
+    from unsee.models.fingerprint import fingerprint
 
     card = Card("lora", {}, (), "mini", fingerprint(pipe.unet), 0, {})
     with method._learner(pipe.unet, weights, {}, {}, 0) as learner, torch.no_grad():

@@ -9,18 +9,18 @@ from conftest import QUICK, Run
 from torch import nn
 
 import unsee
-from unsee import room
-from unsee.calls import Call
-from unsee.checkpoint import Checkpoint
-from unsee.edit import Edit, LowRank
+from unsee.denoising.activations import inputs, means, second_moments
+from unsee.denoising.calls import Call
+from unsee.denoising.record import conditions, record
+from unsee.edits.edit import Edit, LowRank
 from unsee.evaluate.render import Sampling, Shot, render
-from unsee.fit import Examiner, Lesson, fit, trainable
-from unsee.layers import select
-from unsee.listening import inputs, means, second_moments
-from unsee.memory import OutOfMemory, Portions
+from unsee.fit import memory as room
+from unsee.fit.loop import Examiner, Lesson, fit, trainable
+from unsee.fit.memory import SHARE, Ledger, Room, aside, at_once, expected, kept
+from unsee.fit.resume import Checkpoint
 from unsee.methods.lora import LoRA
-from unsee.recorder import conditions, record
-from unsee.room import SHARE, Ledger, Room, aside, at_once, expected, kept
+from unsee.models.memory import OutOfMemory, Portions
+from unsee.models.weights import select
 
 
 def numbers(edit: Edit) -> dict[str, torch.Tensor]:
@@ -152,12 +152,11 @@ def test_where_not_one_row_fits_checkpointing_is_tried_and_then_one_line_says_wh
 
 
 def test_memory_that_runs_out_anywhere_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from unsee import pipelines
 
     def load(*_: object, **__: object) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB")
 
-    monkeypatch.setattr(pipelines, "load", load)
+    monkeypatch.setattr("unsee.runs.erase.load", load)
     code, _, err = run("erase", "church")
     assert (code, err.count("\n")) == (1, 1)
     assert "out of memory" in err

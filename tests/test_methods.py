@@ -12,16 +12,18 @@ from typer.main import get_command
 
 import unsee
 from benchmarks.methods import slug, variants
-from unsee import api, methods
-from unsee.calls import replay
-from unsee.card import settings_of
-from unsee.cli import app
-from unsee.config import build, read
-from unsee.edit import Edit, LowRank
+from unsee import methods
+from unsee.cli.main import app
+from unsee.cli.terminal import pairs
+from unsee.denoising.calls import replay
+from unsee.denoising.record import conditions
+from unsee.edits.card import settings_of
+from unsee.edits.edit import Edit, LowRank
 from unsee.errors import InputError
+from unsee.io.settings_file import read
 from unsee.methods.settings import PRESETS
-from unsee.recorder import conditions
-from unsee.terminal import pairs
+from unsee.runs.config import build
+from unsee.runs.erase import configure, erase, plan
 
 SMALL: dict[str, Any] = {**QUICK, "spared": 8, "neutral": ("cat", "house"), "rank": 2}
 
@@ -99,42 +101,42 @@ def test_the_card_is_enough_to_do_it_again(pipe: Any, made: Any) -> None:
 def test_a_whole_run_repeats_from_its_record(made: Any, tmp_path: Path) -> None:
     name, _, _ = made
     values = {"concepts": [{"erase": "dog"}], "method": name, "settings": settings(name), "pictures": 2, "steps": 1}
-    report = api.erase(api.plan(build(values)), tmp_path)
-    plan = api.plan(build(read(tmp_path / "run.json")))
-    again = plan.method(plan.pipe, plan.config.concepts, seed=plan.config.seed)
+    report = erase(plan(build(values)), tmp_path)
+    planned = plan(build(read(tmp_path / "run.json")))
+    again = planned.method(planned.pipe, planned.config.concepts, seed=planned.config.seed)
     first = Edit.load(tmp_path / "edit.safetensors")
     assert dataclasses.replace(first.card, claims=None) == again.card  # what was measured of it comes after it is made
     first = dataclasses.replace(first, card=again.card)
     bits = [edit.save(tmp_path / "bits.safetensors").read_bytes() for edit in (first, again)]
     assert bits[0] == bits[1]
-    assert report.record["config"]["settings"] == settings_of(plan.method)
+    assert report.record["config"]["settings"] == settings_of(planned.method)
 
 
 @pytest.mark.parametrize("name", methods.names())
 def test_settings_that_are_unknown_or_wrong_are_refused_in_a_line(name: str) -> None:
     kind = methods.find(name)
     with pytest.raises(InputError, match="unknown setting 'templatess': did you mean 'templates'"):
-        api.configure(kind, {"templatess": ["{}"]})
+        configure(kind, {"templatess": ["{}"]})
     with pytest.raises(InputError, match=r"^templates\.0: "):
-        api.configure(kind, {"templates": ["no place for a word"]})
+        configure(kind, {"templates": ["no place for a word"]})
     with pytest.raises(InputError, match="^keep_weight: "):
-        api.configure(kind, {"keep_weight": -1})
+        configure(kind, {"keep_weight": -1})
     with pytest.raises(InputError, match="unknown preset 'nonesuch'"):
-        api.configure(kind, {}, "nonesuch")
+        configure(kind, {}, "nonesuch")
 
 
 @pytest.mark.parametrize(
     ("name", "preset"), [(name, preset) for name in methods.names() for preset in methods.find(name).presets]
 )
 def test_every_preset_is_valid_and_acts(name: str, preset: str) -> None:
-    method = api.configure(methods.find(name), {}, preset)
+    method = configure(methods.find(name), {}, preset)
     assert (method == methods.find(name)()) is (preset == "object")  # for which the defaults are made
 
 
 @pytest.mark.parametrize("name", ["esd", "lora"])
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_by_what_is_erased(pipe: Any, name: str, preset: str) -> None:
-    method = api.configure(methods.find(name), settings(name), preset)
+    method = configure(methods.find(name), settings(name), preset)
     attention = [weight for weight in method.weights(pipe.unet) if ".attn2." in weight]
     assert bool(attention) is (preset != "explicit")  # what appears unnamed is erased where no text is read
     prompts = [way.format("Ada Lovelace") for way in method.templates]
@@ -144,7 +146,7 @@ def test_presets_by_what_is_erased(pipe: Any, name: str, preset: str) -> None:
 
 
 def test_a_preset_is_below_what_is_set() -> None:
-    method = api.configure(methods.find("esd"), {"select": "self"}, "explicit")
+    method = configure(methods.find("esd"), {"select": "self"}, "explicit")
     assert (method.select, method.keep_weight) == ("self", 1.0)
 
 
@@ -157,7 +159,7 @@ def test_every_variant_of_the_page_is_a_command() -> None:
         given = command.make_context("erase", shlex.split(variant.words)).params
         chosen = {key: given[key] for key in ("select", "eta") if given[key] is not None}
         kind = methods.find(given["method"] or "esd")
-        api.configure(kind, {**pairs(given["settings"], "--set"), **chosen}, given["preset"])
+        configure(kind, {**pairs(given["settings"], "--set"), **chosen}, given["preset"])
     offered = {variant.words.partition("--preset ")[2].split(" ")[0] for variant in found}
     assert {*PRESETS, *(name for kind in methods.names() for name in methods.find(kind).presets)} - {
         "object"

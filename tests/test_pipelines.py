@@ -11,14 +11,20 @@ from diffusers.hooks import apply_group_offloading
 from transformers import BertTokenizer
 
 import unsee
-from unsee import pipelines
+from unsee.denoising.record import record
 from unsee.errors import InputError
 from unsee.evaluate.render import Sampling, Shot, render
-from unsee.recorder import record
+from unsee.models.denoisers import denoisers
+from unsee.models.fingerprint import fingerprint, model_name
+from unsee.models.load import load
+from unsee.models.model_card import model_card
+from unsee.models.names import BUNDLED
+from unsee.models.sampling import call_options, calling
+from unsee.models.text import check_prompts, vocabulary
 
 
 def test_the_vocabulary_is_of_whole_words(mini: Any) -> None:
-    words = pipelines.vocabulary(mini)
+    words = vocabulary(mini)
     assert {"castle", "horse", "neon"} <= set(words)
     assert all(word.isalpha() and len(word) > 2 for word in words)
     assert words == sorted(set(words))
@@ -40,13 +46,13 @@ def test_a_vocabulary_of_word_pieces_has_words_too() -> None:
         "c3po",
     ]
     tokenizer = BertTokenizer(vocab={piece: i for i, piece in enumerate(pieces)})
-    assert pipelines.vocabulary(SimpleNamespace(components={"tokenizer": tokenizer})) == ["castle", "horse"]
+    assert vocabulary(SimpleNamespace(components={"tokenizer": tokenizer})) == ["castle", "horse"]
 
 
 def test_a_prompt_that_is_cut_says_where(mini: Any) -> None:
-    pipelines.check_prompts(mini, ["a church"])
+    check_prompts(mini, ["a church"])
     with pytest.raises(InputError, match="would be cut off"):
-        pipelines.check_prompts(mini, ["a church " * 30])
+        check_prompts(mini, ["a church " * 30])
 
 
 def test_a_loaded_model_is_frozen_and_laid_out_for_its_device(mini: Any) -> None:
@@ -54,22 +60,22 @@ def test_a_loaded_model_is_frozen_and_laid_out_for_its_device(mini: Any) -> None
     assert not mini.unet.training
     assert mini.unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
     assert mini.unet.dtype == torch.float32
-    assert pipelines.name(mini) == "mini"
+    assert model_name(mini) == "mini"
 
 
 def test_the_card_names_judges_by_kind() -> None:
-    said = pipelines.card("mini")
+    said = model_card("mini")
     assert "objects" in said["judges"]
     assert all((Path(place) / "config.json").is_file() for place in said["judges"].values())
 
 
 def test_a_folder_that_moved_keeps_its_name_only(mini: Any, tmp_path: Path) -> None:
     mini.save_pretrained(tmp_path / "copy")
-    copy = pipelines.load(str(tmp_path / "copy"))
-    assert pipelines.name(copy) == "copy"
-    assert pipelines.fingerprint(copy.unet) == pipelines.fingerprint(mini.unet)
+    copy = load(str(tmp_path / "copy"))
+    assert model_name(copy) == "copy"
+    assert fingerprint(copy.unet) == fingerprint(mini.unet)
     with pytest.raises(InputError, match="has no denoiser"):
-        pipelines.denoisers(object())
+        denoisers(object())
 
 
 CPU = torch.device("cpu")
@@ -122,8 +128,8 @@ def test_options_of_every_call_come_with_a_model_s_card(tmp_path: Path) -> None:
     zoo.build("sd").save_pretrained(tmp_path)
     (tmp_path / "README.md").write_text("---\nunsee:\n  call: {height: 24, width: 32}\n---\n")
     pipe = unsee.load(str(tmp_path))
-    assert pipelines.call_options(pipe) == {"height": 24, "width": 32}
-    assert pipelines.call_options(pipelines.calling(pipe, width=16)) == {"height": 24, "width": 16}
+    assert call_options(pipe) == {"height": 24, "width": 32}
+    assert call_options(calling(pipe, width=16)) == {"height": 24, "width": 16}
     (tmp_path / "README.md").write_text("---\nunsee:\n  call: {heigth: 24}\n---\n")
     with pytest.raises(InputError, match="did you mean 'height'"):
         unsee.load(str(tmp_path))
@@ -133,32 +139,32 @@ def test_options_of_every_call_come_with_a_model_s_card(tmp_path: Path) -> None:
 
 
 def test_the_second_miniature_is_asked_for_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipelines, "FLOW", tmp_path / "mini-flow")
+    monkeypatch.setitem(BUNDLED, "mini-flow", tmp_path / "mini-flow")
     with pytest.raises(InputError, match="run `make mini-flow`"):
         unsee.load("mini-flow")
     zoo.build("sd3").save_pretrained(tmp_path / "mini-flow")
-    assert pipelines.name(unsee.load("mini-flow")) == "mini-flow"
+    assert model_name(unsee.load("mini-flow")) == "mini-flow"
 
 
 def test_options_of_every_call_are_kept_with_the_pipeline() -> None:
-    pipe = pipelines.calling(zoo.build("sd"), height=24)
-    (step,) = record(pipelines.calling(pipe, width=32), ["a church"], seeds=[0], steps=2, at=[0])
+    pipe = calling(zoo.build("sd"), height=24)
+    (step,) = record(calling(pipe, width=32), ["a church"], seeds=[0], steps=2, at=[0])
     assert step.concept.output.shape == (1, 4, 12, 16)
     with pytest.raises(InputError, match="unknown option of StableDiffusionPipeline 'heigth': did you mean 'height'"):
-        pipelines.calling(pipe, heigth=24)
+        calling(pipe, heigth=24)
     with pytest.raises(InputError, match="guidance_scale is no option to keep"):
-        pipelines.calling(pipe, guidance_scale=2.0)
+        calling(pipe, guidance_scale=2.0)
     with pytest.raises(InputError, match="StableDiffusionPipeline cannot be run so: `height` and `width`"):
-        render(pipelines.calling(pipe, height=25), [Shot("a church", 0)], Sampling(1, 2.0))
+        render(calling(pipe, height=25), [Shot("a church", 0)], Sampling(1, 2.0))
     with pytest.raises(InputError, match="StableDiffusionPipeline cannot be run so"):
-        render(pipelines.calling(pipe, height="tall"), [Shot("a church", 0)], Sampling(1, 2.0))
+        render(calling(pipe, height="tall"), [Shot("a church", 0)], Sampling(1, 2.0))
 
 
 def test_the_miniature_loads_with_the_stock_line(shipped: Any) -> None:
     """In one precision, to the very numbers that `load` gives."""
     from diffusers import DiffusionPipeline
 
-    stock = DiffusionPipeline.from_pretrained(pipelines.MINI)
+    stock = DiffusionPipeline.from_pretrained(BUNDLED["mini"])
     assert stock("a church", num_inference_steps=1, output_type="pt")[0].isfinite().all()
     for name in ("unet", "vae", "text_encoder"):
         here, there = getattr(shipped, name).state_dict(), getattr(stock, name).state_dict()
@@ -169,5 +175,5 @@ def test_loading_leaves_the_bars_of_libraries_as_they_were() -> None:
     from diffusers.utils import logging
 
     assert logging.is_progress_bar_enabled()
-    pipelines.load("mini")
+    load("mini")
     assert logging.is_progress_bar_enabled()

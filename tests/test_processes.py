@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from unsee.edit import Edit, LowRank
+from unsee.edits.edit import Edit, LowRank
 
 LAUNCH = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
 
@@ -67,7 +67,7 @@ def test_two_processes_draw_what_one_draws(made: tuple[Path, Path]) -> None:
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_processes_ask_their_denoisers_equally_often(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     """Whatever sizes and guidance scales are mixed: where they share one denoiser, each call is one of all of them."""
-    from unsee import recorder
+    from unsee.denoising import record as recorder
     from unsee.evaluate import render
 
     sizes, scales = [(64, 64), (32, 64), None], [None, 1.0]

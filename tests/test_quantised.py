@@ -12,18 +12,18 @@ from torch import Tensor, nn
 
 import unsee
 from benchmarks.sized import four_bits
-from unsee import pipelines
-from unsee.calls import replay
-from unsee.edit import LowRank
+from unsee.denoising.calls import replay
+from unsee.denoising.record import conditions
+from unsee.edits.edit import LowRank
 from unsee.errors import InputError
 from unsee.methods.lora import LoRA
 from unsee.methods.uce import UCE
-from unsee.recorder import conditions
+from unsee.models.names import BUNDLED
 
 
 def _load(config: Any) -> Any:
     return UNet2DConditionModel.from_pretrained(
-        pipelines.MINI / "unet", quantization_config=config, dtype=torch.float32
+        BUNDLED["mini"] / "unet", quantization_config=config, dtype=torch.float32
     )
 
 

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from unsee.calls import Call, pick, replay, rows_of, same, single, spread, stack
+from unsee.denoising.activations import inputs, second_moments
+from unsee.denoising.calls import Call, pick, replay, rows_of, same, single, spread, stack
+from unsee.denoising.guidance import guided
+from unsee.denoising.record import conditions, record
 from unsee.errors import InputError
-from unsee.guidance import guided
-from unsee.listening import inputs, second_moments
-from unsee.pipelines import calling
-from unsee.recorder import conditions, record
+from unsee.models.sampling import calling
 
 
 def test_replay_gives_what_was_recorded(pipe: Any) -> None:

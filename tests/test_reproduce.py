@@ -18,12 +18,12 @@ from transformers import (
     ResNetForImageClassification,
 )
 
-from unsee import cli
+from unsee.cli.main import main
 from unsee.concepts import Concept
 from unsee.errors import InputError
 from unsee.evaluate.detectors import Clip
 from unsee.evaluate.suites import Column, World
-from unsee.reproduce import ARTISTS, ARTWORK, CLASSES, reproduce
+from unsee.runs.reproduce import ARTISTS, ARTWORK, CLASSES, reproduce
 
 SETTINGS = ("updates=1", "steps=2", "lr=1e-4")
 
@@ -89,7 +89,7 @@ def test_objects_from_the_command_line(
     words += [word for pair in SETTINGS for word in ("--set", pair)]
     monkeypatch.setattr(sys, "argv", ["unsee", *map(str, words)])
     with pytest.raises(SystemExit) as end:
-        cli.main()
+        main()
     out, err = capsys.readouterr()
     assert not end.value.code, err
     assert "church, erased" in out

@@ -19,12 +19,21 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import unsee
-from unsee import api, card, cli, config, lora, pipelines
-from unsee.edit import LowRank
+from unsee.cli.main import main
+from unsee.edits.algebra import difference
+from unsee.edits.card import Claims
+from unsee.edits.edit import LowRank
 from unsee.errors import InputError
 from unsee.export import hub
 from unsee.export.foreign import adopt
-from unsee.merge import difference
+from unsee.io import lora
+from unsee.io.safetensors import MOST_BYTES, MOST_HEADER
+from unsee.models.fingerprint import fingerprint, model_name
+from unsee.models.load import load
+from unsee.models.names import BUNDLED
+from unsee.runs.config import build
+from unsee.runs.erase import plan
+from unsee.runs.folder import folder_name
 
 SOURCE = Path(unsee.__file__).parent
 EVIL = "x\x1b[2J\x07\u202e<script>alert(1)</script>](javascript:x)\n# y"
@@ -41,7 +50,7 @@ def tensor(dtype: str = "F32", shape: tuple[int, ...] = (1,), end: int = 4) -> d
     return {"dtype": dtype, "shape": shape, "data_offsets": [0, end]}
 
 
-@pytest.mark.parametrize("size", [card.MOST_HEADER + 1, 2**40, 2**64 - 1])
+@pytest.mark.parametrize("size", [MOST_HEADER + 1, 2**40, 2**64 - 1])
 def test_a_huge_header_is_refused_at_once(tmp_path: Path, size: int) -> None:
     start = time.monotonic()
     with pytest.raises(InputError, match="header has"):
@@ -51,7 +60,7 @@ def test_a_huge_header_is_refused_at_once(tmp_path: Path, size: int) -> None:
 
 def test_a_file_beyond_the_limit_is_refused_unread(tmp_path: Path, edit: unsee.Edit) -> None:
     path = edit.save(tmp_path / "edit.safetensors")
-    os.truncate(path, card.MOST_BYTES + 1)  # a sparse file: it takes no room
+    os.truncate(path, MOST_BYTES + 1)  # a sparse file: it takes no room
     with pytest.raises(InputError, match="larger than"):
         unsee.Edit.load(path)
 
@@ -133,7 +142,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     def typed(*words: str | Path) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["unsee", *map(str, words)])
         with pytest.raises(SystemExit) as end:
-            cli.main()
+            main()
         out, err = capsys.readouterr()
         return int(end.value.code or 0), out + err
 
@@ -141,7 +150,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
 
 
 def evil(edit: unsee.Edit) -> unsee.Edit:
-    claims = card.Claims(2, 0, 2, 3.0, {"objects": EVIL}, {EVIL: (1.0, 0.0)})
+    claims = Claims(2, 0, 2, 3.0, {"objects": EVIL}, {EVIL: (1.0, 0.0)})
     changes: dict[str, Any] = {"base": EVIL, "base_hash": EVIL, "method": EVIL, "settings": {EVIL: EVIL}}
     changes |= {"concepts": (unsee.Concept(EVIL),), "versions": {EVIL: EVIL}, "kept": (EVIL,), "claims": claims}
     return dataclasses.replace(edit, card=dataclasses.replace(edit.card, **changes))
@@ -182,7 +191,7 @@ def test_a_hub_card_shows_words_and_obeys_none(edit: unsee.Edit) -> None:
     "word", ["../../up", "/etc/passwd", "..", "a/b\\c", "C:\\x", "\0", "~root", "a" * 5000, "CON\n"]
 )
 def test_no_word_leads_out_of_a_folder(word: str, tmp_path: Path) -> None:
-    name = api.folder_name([word])
+    name = folder_name([word])
     assert name
     assert len(name) <= 80
     assert (tmp_path / name).resolve().parent == tmp_path.resolve()
@@ -202,7 +211,7 @@ def test_outputs_stay_beside_the_edit(run: Callable[..., Any], edit: unsee.Edit,
 @pytest.mark.parametrize("base", ["~nobody/x", "a\0b", "x" * 5000, "/etc", "../..", "+", "@", "mini+", "a@b@c", ""])
 def test_a_base_that_is_no_model_is_refused(base: str) -> None:
     with pytest.raises(InputError):
-        pipelines.load(base)
+        load(base)
 
 
 def test_other_weights_are_refused_and_force_is_written_down(
@@ -212,8 +221,8 @@ def test_other_weights_are_refused_and_force_is_written_down(
     with torch.no_grad():
         pipe.unet.conv_out.bias.add_(0.1)
         pipe.save_pretrained(tmp_path / "sibling")
-        here = pipelines.fingerprint(pipe.unet)
-        pipe.unet.conv_out.bias.copy_(pipelines.load("mini").unet.conv_out.bias)
+        here = fingerprint(pipe.unet)
+        pipe.unet.conv_out.bias.copy_(load("mini").unet.conv_out.bias)
     words = ["export", "edit.safetensors", "--to", "comfy", "--model", "sibling"]
     code, said = run(*words)
     assert code == 2
@@ -242,15 +251,15 @@ def test_other_weights_are_refused_and_force_is_written_down(
 def test_the_commit_of_a_hub_model_is_recorded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     commit = "0123456789abcdef0123456789abcdef01234567"
     place = tmp_path / "models--owner--model"
-    shutil.copytree(pipelines.MINI, place / "snapshots" / commit)
+    shutil.copytree(BUNDLED["mini"], place / "snapshots" / commit)
     (place / "refs").mkdir()
     (place / "refs" / "main").write_text(commit)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    name = pipelines.name(pipelines.load("owner/model"))
+    name = model_name(load("owner/model"))
     assert name == f"owner/model@{commit}"
-    assert pipelines.name(pipelines.load(name)) == name
-    asked = config.build({"concepts": [{"erase": "church"}], "model": "owner/model"})
-    assert api.plan(asked).config.revision == commit
+    assert model_name(load(name)) == name
+    asked = build({"concepts": [{"erase": "church"}], "model": "owner/model"})
+    assert plan(asked).config.revision == commit
 
 
 def test_every_reader_is_told_to_read_safetensors_only() -> None:
@@ -285,24 +294,24 @@ def test_a_model_of_pickles_is_refused(pipe: Any, tmp_path: Path) -> None:
     (tmp_path / "model" / "unet" / "diffusion_pytorch_model.safetensors").unlink()
     torch.save(pipe.unet.state_dict(), tmp_path / "model" / "unet" / "diffusion_pytorch_model.bin")
     with pytest.raises(InputError, match="only safetensors are read"):
-        pipelines.load(str(tmp_path / "model"))
+        load(str(tmp_path / "model"))
     (tmp_path / "model.ckpt").write_bytes(b"x")
     with pytest.raises(InputError):
-        pipelines.load(str(tmp_path / "model.ckpt"))
+        load(str(tmp_path / "model.ckpt"))
 
 
 def test_code_beside_a_model_does_not_run(pipe: Any, tmp_path: Path) -> None:
     code = f"open({str(tmp_path / 'ran')!r}, 'w').close()\nfrom diffusers import UNet2DConditionModel as Evil\n"
-    index = json.loads((pipelines.MINI / "model_index.json").read_text())
+    index = json.loads((BUNDLED["mini"] / "model_index.json").read_text())
     for change in ({"unet": ["evil", "Evil"]}, {"_class_name": ["evil", "Evil"]}, {"unet": ["os", "system"]}):
         folder = tmp_path / "model"
         shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(pipelines.MINI, folder)
+        shutil.copytree(BUNDLED["mini"], folder)
         (folder / "model_index.json").write_text(json.dumps({**index, **change}))
         for place in (folder, folder / "unet"):
             (place / "evil.py").write_text(code)
         with pytest.raises(InputError):
-            pipelines.load(str(folder))
+            load(str(folder))
         assert not (tmp_path / "ran").exists()
 
 
@@ -355,7 +364,7 @@ def test_adapters_are_checked_and_their_metadata_is_not_obeyed(pipe: Any, tmp_pa
         with pytest.raises(InputError):
             adopt(bad, pipe)
         with pytest.raises(InputError):
-            pipelines.load(f"mini+{bad}")
+            load(f"mini+{bad}")
     assert not hasattr(pipe.unet, "peft_config")
     with pytest.raises(InputError, match="no name of a weight"):
         lora.read_tensors(raw(tmp_path / "name.safetensors", {"a\x1b[2J": tensor()}, bytes(4)))

@@ -15,8 +15,11 @@ from diffusers import ControlNetModel
 from safetensors.torch import load_file, save_file
 from test_files import single_file
 
-from unsee import evaluation, pipelines, sources
 from unsee.errors import InputError
+from unsee.models import sources
+from unsee.models.fingerprint import fingerprint
+from unsee.models.load import load
+from unsee.runs import evaluate as evaluation
 
 
 @pytest.fixture
@@ -37,25 +40,25 @@ def renamed(folder: Path, to: str) -> None:
 
 def test_a_variant_is_found_where_it_is_all_there_is(pipe: Any, folder: Path) -> None:
     renamed(folder, ".fp16.safetensors")
-    assert pipelines.fingerprint(pipelines.load(str(folder)).unet) == pipelines.fingerprint(pipe.unet)
+    assert fingerprint(load(str(folder)).unet) == fingerprint(pipe.unet)
     for part in ("unet", "vae", "text_encoder"):
         (file,) = (folder / part).glob("*.safetensors")
         plain = {name: value + (part == "unet") for name, value in load_file(file).items()}
         save_file(plain, file.with_name(file.name.replace(".fp16", "")), metadata={"format": "pt"})
-    other = pipelines.fingerprint(pipelines.load(str(folder)).unet)
-    assert other != pipelines.fingerprint(pipe.unet)  # plain ones go first
-    assert pipelines.fingerprint(pipelines.load(str(folder), variant="fp16").unet) == pipelines.fingerprint(pipe.unet)
+    other = fingerprint(load(str(folder)).unet)
+    assert other != fingerprint(pipe.unet)  # plain ones go first
+    assert fingerprint(load(str(folder), variant="fp16").unet) == fingerprint(pipe.unet)
 
 
 def test_a_variant_that_is_not_there_is_refused(folder: Path, pipe: Any, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="model has no variant 'fp16', nor any other: leave it out"):
-        pipelines.load(str(folder), variant="fp16")
+        load(str(folder), variant="fp16")
     renamed(folder, ".fp16.safetensors")
     with pytest.raises(InputError, match="unknown variant 'fp61': did you mean 'fp16'"):
-        pipelines.load(str(folder), variant="fp61")
+        load(str(folder), variant="fp61")
     save_file(single_file(pipe), tmp_path / "file.safetensors")
     with pytest.raises(InputError, match="file.safetensors is one file, which has no variant 'fp16'"):
-        pipelines.load(f"{tmp_path / 'file.safetensors'}@mini", variant="fp16")
+        load(f"{tmp_path / 'file.safetensors'}@mini", variant="fp16")
 
 
 def test_a_run_keeps_to_its_variant(run: Run, folder: Path, pipe: Any) -> None:
@@ -70,7 +73,7 @@ def test_a_run_keeps_to_its_variant(run: Run, folder: Path, pipe: Any) -> None:
     assert f"--model {folder} --variant fp16" in out
     assert err.count("Loading") == 0  # no bars in a file
     found = evaluation.prepare("out", suite=["pictures"]).world.pipe
-    assert pipelines.fingerprint(found.unet) == pipelines.fingerprint(pipe.unet)
+    assert fingerprint(found.unet) == fingerprint(pipe.unet)
     drawn = ["generate", "church", "--edit", "out/edit.safetensors", "--model", folder, "-n", 1, "--steps", 1]
     assert run(*drawn)[0] == 2  # another model's weights
     code, _, err = run(*drawn, "--variant", "fp16")
@@ -93,10 +96,10 @@ def test_the_hub_says_which_variants_it_has(folder: Path, monkeypatch: pytest.Mo
 def test_pickles_are_told_how_to_be_converted(folder: Path, tmp_path: Path) -> None:
     renamed(folder, ".bin")
     with pytest.raises(InputError, match=r"as \.bin, a pickle.* python -c .*save_pretrained"):
-        pipelines.load(str(folder))
+        load(str(folder))
     torch.save({"state_dict": {"a": torch.ones(2)}, "epoch": 3}, tmp_path / "old.ckpt")
     with pytest.raises(InputError, match=r"old.ckpt is a pickle.* python -c ") as error:
-        pipelines.load(f"{tmp_path / 'old.ckpt'}")
+        load(f"{tmp_path / 'old.ckpt'}")
     code = str(error.value).rpartition("python -c ")[2]
     subprocess.run([sys.executable, "-c", *shlex.split(code)], check=True)
     assert list(load_file(tmp_path / "old.safetensors")) == ["a"]
@@ -111,7 +114,7 @@ def test_models_that_need_more_than_a_prompt_are_named(folder: Path, tmp_path: P
     }.items():
         (folder / "model_index.json").write_text(json.dumps({**index, "_class_name": kind}))
         with pytest.raises(InputError, match=f"{what}.*{kind}.*from a prompt alone"):
-            pipelines.load(str(folder))
+            load(str(folder))
     (folder / "model_index.json").write_text(json.dumps(index))
     config = json.loads((folder / "unet" / "config.json").read_text())
     file = next((folder / "unet").glob("*.safetensors"))
@@ -122,18 +125,18 @@ def test_models_that_need_more_than_a_prompt_are_named(folder: Path, tmp_path: P
         json.dumps({**config, "in_channels": tensors["conv_in.weight"].shape[1]})
     )
     with pytest.raises(InputError, match="its U-Net reads 48 channels, a latent has 16"):
-        pipelines.load(str(folder))
+        load(str(folder))
     net = ControlNetModel(block_out_channels=(8,), down_block_types=("DownBlock2D",), norm_num_groups=4)
     net.save_pretrained(tmp_path / "control")
     with pytest.raises(InputError, match="is a ControlNetModel, one part of a pipeline"):
-        pipelines.load(str(tmp_path / "control"))
+        load(str(tmp_path / "control"))
 
 
 def test_a_denoiser_alone_takes_the_rest_from_its_layout(pipe: Any, tmp_path: Path) -> None:
     part = {name: value + 0.5 for name, value in single_file(pipe).items() if name.startswith("model.diffusion_model.")}
     save_file(part, tmp_path / "unet.safetensors")
-    loaded = pipelines.load(f"{tmp_path / 'unet.safetensors'}@mini")
+    loaded = load(f"{tmp_path / 'unet.safetensors'}@mini")
     weight = loaded.unet.conv_in.weight
     torch.testing.assert_close(weight, pipe.unet.conv_in.weight + 0.5)
     for name in ("vae", "text_encoder"):
-        assert pipelines.fingerprint(getattr(loaded, name)) == pipelines.fingerprint(getattr(pipe, name))
+        assert fingerprint(getattr(loaded, name)) == fingerprint(getattr(pipe, name))

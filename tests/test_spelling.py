@@ -7,10 +7,10 @@ from conftest import Run
 
 import unsee
 from unsee.concepts import Concept, check, concepts_of
-from unsee.config import build
 from unsee.errors import InputError
 from unsee.evaluate.words import known
 from unsee.methods.settings import staying
+from unsee.runs.config import build
 from unsee.spelling import listed, nearest, plural, plurals, same, stands_for
 
 LABELS = {

@@ -27,7 +27,7 @@ from unsee.evaluate.suites import memorised as memorised_suite
 from unsee.evaluate.suites import neighbours as neighbours_suite
 from unsee.evaluate.suites import partial as partial_suite
 from unsee.evaluate.suites.table import from_csv
-from unsee.layers import swapped
+from unsee.models.weights import swapped
 from unsee.report.evaluation import curves
 
 OBJECTS = ("church", "castle", "dog", "pizza", "fish")

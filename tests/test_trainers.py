@@ -11,11 +11,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from unsee import lora
-from unsee.edit import LowRank
+from unsee.edits.edit import LowRank
 from unsee.errors import InputError
 from unsee.export.foreign import adopt
-from unsee.pipelines import denoiser, load
+from unsee.io import lora
+from unsee.models.denoisers import denoiser
+from unsee.models.load import load
 
 zoo = pytest.importorskip("zoo")
 

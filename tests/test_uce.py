@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import unsee
-from unsee.edit import LowRank
+from unsee.denoising.activations import inputs
+from unsee.edits.edit import LowRank
 from unsee.errors import InputError
-from unsee.listening import inputs
 from unsee.methods import settings
 from unsee.methods.settings import COMPANY, contexts, known_prompts, spared_words, stand_ins
 from unsee.methods.uce import UCE, solve

@@ -17,20 +17,23 @@ import zoo
 from torch import Tensor
 
 from unsee import Concept, Edit, InputError, methods
-from unsee.calls import Call, Trajectory, _output, checkpointed, replay, single, stack
-from unsee.checkpoint import Checkpoint
+from unsee.denoising.activations import inputs as inputs_of
+from unsee.denoising.activations import second_moments
+from unsee.denoising.calls import Call, Trajectory, _output, checkpointed, replay, single, stack
+from unsee.denoising.guidance import for_pictures, guided
+from unsee.denoising.record import conditions, record
 from unsee.evaluate.render import Sampling, Shot, render
-from unsee.fit import error, trainable
+from unsee.fit.loop import error, trainable
+from unsee.fit.resume import Checkpoint
 from unsee.guards import NegativePrompt
-from unsee.guidance import for_pictures, guided
-from unsee.layers import BLOCKS, SELECTIONS, entrance, reads_text, select
-from unsee.listening import inputs as inputs_of
-from unsee.listening import second_moments
 from unsee.methods.esd import ESD, TEMPLATES, UPDATES
 from unsee.methods.settings import stand_ins
 from unsee.methods.uce import _changed
-from unsee.pipelines import calling, denoiser, denoisers, draw, fingerprint, focused, load
-from unsee.recorder import conditions, record
+from unsee.models.denoisers import denoiser, denoisers, focused
+from unsee.models.fingerprint import fingerprint
+from unsee.models.load import load
+from unsee.models.sampling import calling, draw
+from unsee.models.weights import BLOCKS, SELECTIONS, entrance, reads_text, select
 
 TWO_DENOISERS = {"wan-2.2"}
 FAMILIES = [family for family in zoo.ZOO if family not in TWO_DENOISERS]

@@ -14,13 +14,15 @@ import zoo
 from safetensors.torch import save_file
 
 import unsee
-from unsee import cli
-from unsee.edit import Edit
+from unsee.cli.main import main
+from unsee.denoising.record import record
+from unsee.edits.edit import Edit
 from unsee.errors import InputError
 from unsee.methods.lora import LoRA
 from unsee.methods.uce import UCE
-from unsee.pipelines import denoiser, fingerprint, full, processes, shard
-from unsee.recorder import record
+from unsee.models.denoisers import denoiser
+from unsee.models.distributed import full, processes, shard
+from unsee.models.fingerprint import fingerprint
 
 CHURCH = unsee.Concept("church")
 QUICK = {"steps": 3, "batch": 3, "runs": 3, "keep_runs": 2, "spared": 8, "company": 4, "updates": 4}
@@ -31,7 +33,7 @@ FLUX = {"steps": 2, "batch": 3, "runs": 3, "keep_runs": 2, "held_out": 1, "spare
 def typed(*words: str | Path) -> None:
     sys.argv = ["unsee", *map(str, words)]
     with suppress(SystemExit):  # after an error nothing is left to compare
-        cli.main()
+        main()
 
 
 def save(edit: Edit, path: Path) -> None:

@@ -18,7 +18,7 @@ import transformers as t
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from unsee.methods.esd import NEUTRAL, TEMPLATES
-from unsee.pipelines import calling
+from unsee.models.sampling import calling
 
 WIDTH = 32
 """Channels of every text encoder and denoiser."""

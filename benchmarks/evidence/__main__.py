@@ -29,13 +29,16 @@ from benchmarks.evidence.experiments import STEPS, Experiment, chosen, experimen
 from benchmarks.evidence.goals import reached
 from benchmarks.evidence.page import both, contact, markdown
 from benchmarks.evidence.workshop import Workshop, columns, progress, say, variants
-from unsee import evaluation, guards, pipelines
-from unsee.api import judges_for, sampling_for, words_for
+from unsee import guards
 from unsee.concepts import Concept
 from unsee.evaluate import suites
 from unsee.evaluate.render import Sampling, Shot, render
 from unsee.evaluate.suites import World
-from unsee.whole import write_whole
+from unsee.io.atomic import write_whole
+from unsee.models.distributed import processes
+from unsee.models.fingerprint import model_name
+from unsee.runs import evaluate as evaluation
+from unsee.runs.model import judges_for, sampling_for, words_for
 
 SEED = 10_000
 BATCH = 32
@@ -90,7 +93,7 @@ def estimate(plan: Sequence[Experiment], shop: Workshop, options: argparse.Names
     render(shop.pipe, batch[:1], replace(sampling, steps=1))  # the first drawing is slower
     start = time.perf_counter()
     render(shop.pipe, batch, replace(sampling, steps=2), batch=BATCH)
-    each = (time.perf_counter() - start) / 2 / BATCH / pipelines.processes().num_processes
+    each = (time.perf_counter() - start) / 2 / BATCH / processes().num_processes
     cost = 0.0
     for (column, sampling), shots in found.items():
         large = sum(1 if shot.size is None else 2 for shot in shots)  # scenes are two pictures wide
@@ -132,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     shop = Workshop(options.model, options.work, settings)
     command = shlex.join(["python", "-m", "benchmarks.evidence", *(sys.argv[1:] if argv is None else argv)])
     say(estimate(plan, shop, options))
-    head = HEAD.format(command=command, n=options.n, steps=steps_said(shop, options), model=pipelines.name(shop.pipe))
+    head = HEAD.format(command=command, n=options.n, steps=steps_said(shop, options), model=model_name(shop.pipe))
     head += TWIN.format(concept=options.twin_concept) if options.twin else ""
     sections: list[str] = []
     cache = options.work / "pictures"
@@ -158,12 +161,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             for ending, picture in drawn.items():
                 path = options.out.with_name(f"{options.out.stem}-{experiment.name}{ending}.png")
                 links.append(f"![Each column on the same prompts and seeds]({path.name})")
-                if pipelines.processes().is_main_process:
+                if processes().is_main_process:
                     small = picture.quantize(256)
                     write_whole(path, partial(small.save, format="PNG", optimize=True))
             sections[-1] += "".join(f"\n\n{link}" for link in links)
         text = [head, reached(sections), *sections]
-        if pipelines.processes().is_main_process:  # what is finished is kept
+        if processes().is_main_process:  # what is finished is kept
             whole = "\n\n".join(part for part in text if part) + "\n"
             write_whole(options.out, partial(Path.write_text, data=whole, encoding="utf-8"))
 

@@ -17,9 +17,9 @@ from unsee.evaluate.records import Evaluation, Measured
 from unsee.evaluate.render import Shot
 from unsee.evaluate.suites import Column, article
 from unsee.evaluate.suites.styles import UNASKED
-from unsee.evaluation import Bench
 from unsee.report.evaluation import cell, idle, number, tables
 from unsee.report.grid import grid
+from unsee.runs.evaluate import Bench
 
 
 def markdown(experiment: Experiment, found: Evaluation) -> str:

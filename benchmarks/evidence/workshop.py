@@ -12,15 +12,19 @@ from typing import Any
 from pydantic import ValidationError
 
 from benchmarks.evidence.experiments import DEFAULT, Experiment, column
-from unsee import guards, methods, pipelines
-from unsee.api import kept_edit
-from unsee.card import Card
+from unsee import guards, methods
 from unsee.concepts import Concept
-from unsee.edit import Edit
+from unsee.denoising.record import Watch
+from unsee.edits.card import Card
+from unsee.edits.edit import Edit
 from unsee.errors import InputError
 from unsee.methods import Method
 from unsee.methods.esd import ESD
-from unsee.recorder import Watch
+from unsee.models.denoisers import denoiser
+from unsee.models.distributed import processes
+from unsee.models.fingerprint import fingerprint, model_name
+from unsee.models.load import load
+from unsee.runs.folder import kept_edit
 from unsee.versions import versions
 
 
@@ -37,7 +41,7 @@ class Workshop:
     """Makes edits once and keeps them."""
 
     def __init__(self, model: str, work: Path, settings: dict[str, Any]):
-        self.model, self.pipe, self.work, self.settings = model, pipelines.load(model), work, settings
+        self.model, self.pipe, self.work, self.settings = model, load(model), work, settings
         (work / "edits").mkdir(parents=True, exist_ok=True)
 
     def edit(self, label: str, make: Method, concepts: Sequence[Concept]) -> Path | None:
@@ -56,21 +60,21 @@ class Workshop:
 
         folder  a pipeline, or its denoiser alone under its name: all else is shared
         """
-        key, net = pipelines.denoiser(self.pipe)
+        key, net = denoiser(self.pipe)
         if (Path(folder) / "model_index.json").is_file():
-            _, other = pipelines.denoiser(pipelines.load(folder))
+            _, other = denoiser(load(folder))
         elif (Path(folder) / key).is_dir():
             other = type(net).from_pretrained(folder, subfolder=key, use_safetensors=True)  # type: ignore[attr-defined]
         else:
             raise InputError(f"{folder} holds no pipeline and no {key}")
         here = {name: value.data for name, value in net.named_parameters()}
-        base, seed = pipelines.name(self.pipe), 0
-        card = Card("filtered twin", {}, (Concept(word),), base, pipelines.fingerprint(net), seed, versions())
+        base, seed = model_name(self.pipe), 0
+        card = Card("filtered twin", {}, (Concept(word),), base, fingerprint(net), seed, versions())
         edit = Edit.between(key, here, dict(other.named_parameters()), card)
         path = self.work / "edits" / "twin.safetensors"
-        if pipelines.processes().is_main_process:
+        if processes().is_main_process:
             edit.save(path)
-        pipelines.processes().wait_for_everyone()
+        processes().wait_for_everyone()
         return path
 
 
@@ -101,7 +105,7 @@ def columns(
 
 
 def say(text: str) -> None:
-    if pipelines.processes().is_main_process:
+    if processes().is_main_process:
         print(text, file=sys.stderr, flush=True)
 
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unsee.concepts import Concept as Concept
-    from unsee.edit import Edit as Edit
+    from unsee.edits.edit import Edit as Edit
     from unsee.errors import InputError as InputError
     from unsee.methods.esd import ESD as ESD
-    from unsee.pipelines import load as load
+    from unsee.models.load import load as load
 
 __version__ = "0.1.0"
 __all__ = ["ESD", "Concept", "Edit", "InputError", "load"]
@@ -24,9 +24,9 @@ __all__ = ["ESD", "Concept", "Edit", "InputError", "load"]
 _HOME = {
     "Concept": "unsee.concepts",
     "ESD": "unsee.methods.esd",
-    "Edit": "unsee.edit",
+    "Edit": "unsee.edits.edit",
     "InputError": "unsee.errors",
-    "load": "unsee.pipelines",
+    "load": "unsee.models.load",
 }
 
 

@@ -1,5 +1,5 @@
 """`python -m unsee`."""
 
-from unsee.cli import main
+from unsee.cli.main import main
 
 main()

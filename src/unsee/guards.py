@@ -18,8 +18,8 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
+from unsee.denoising.intercept import steered
 from unsee.errors import unknown
-from unsee.steering import steered
 
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 

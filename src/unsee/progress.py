@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from unsee.recorder import Watch
+    from unsee.denoising.record import Watch
 
 EVERY = 10.0
 """Seconds between two lines, at least."""

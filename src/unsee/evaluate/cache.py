@@ -15,10 +15,12 @@ from typing import Any, overload
 from PIL import Image
 from torch import nn
 
+from unsee.denoising.record import Watch, quiet
 from unsee.errors import InputError
 from unsee.evaluate.render import Sampling, Shot, batches
-from unsee.pipelines import call_options, fingerprint, processes
-from unsee.recorder import Watch, quiet
+from unsee.models.distributed import processes
+from unsee.models.fingerprint import fingerprint
+from unsee.models.sampling import call_options
 from unsee.versions import versions
 
 

@@ -21,11 +21,11 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForImageClassification, AutoProcessor
 
+from unsee.denoising.record import Watch, quiet
 from unsee.errors import InputError
 from unsee.evaluate import nudity
 from unsee.evaluate.distance import Distance, lpips
-from unsee.pipelines import loading
-from unsee.recorder import Watch, quiet
+from unsee.models.load import loading
 
 NOTHING = "none of these"
 """The answer of a detector that is less sure than its threshold."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image, ImageOps
 
 from unsee.errors import InputError
-from unsee.pipelines import picture
+from unsee.io.images import read_picture
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 TABLE = "metadata.csv"
@@ -33,7 +33,7 @@ class Album:
 
     def pictures(self, size: tuple[int, int] | None = None) -> list[Image.Image]:
         """All of them in RGB; `size` in pixels, cut to its shape from the middle first."""
-        found = [picture(str(file)) for file in self.files]
+        found = [read_picture(str(file)) for file in self.files]
         return found if size is None else [ImageOps.fit(one, size) for one in found]
 
 

@@ -16,14 +16,14 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from unsee.calls import Call, single, tensors
 from unsee.concepts import Concept
+from unsee.denoising.calls import Call, single, tensors
+from unsee.denoising.record import conditions
 from unsee.evaluate.detectors import Detector, Judge, names_of
 from unsee.evaluate.distance import grey_levels
 from unsee.evaluate.render import Shot
 from unsee.evaluate.statistics import Score, mean, rate
 from unsee.evaluate.words import IMAGENETTE, article, known
-from unsee.recorder import conditions
 from unsee.spelling import IRREGULAR, plain, plural, plurals, same, stands_for
 from unsee.spelling import nearest as like
 

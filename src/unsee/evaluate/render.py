@@ -11,11 +11,12 @@ from typing import Any
 from accelerate.utils import gather_object
 from PIL.Image import Image
 
+from unsee.denoising.guidance import for_pictures
+from unsee.denoising.record import Watch, quiet, share
 from unsee.errors import InputError
-from unsee.guidance import for_pictures
-from unsee.memory import SMALLER, Portions, spread
-from unsee.pipelines import draw, processes
-from unsee.recorder import Watch, quiet, share
+from unsee.models.distributed import processes
+from unsee.models.memory import SMALLER, Portions, spread
+from unsee.models.sampling import draw
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ from functools import partial
 from pathlib import Path
 
 from unsee.concepts import Concept
+from unsee.denoising.record import Watch, quiet
 from unsee.errors import InputError
 from unsee.evaluate.cache import Cache, Gallery, model_key
 from unsee.evaluate.questions import Question
 from unsee.evaluate.records import Answer, Measured, SuiteRecord
 from unsee.evaluate.render import Sampling
 from unsee.evaluate.suites import BASE, Column, Figure, Look, NotMeasured, Suite, World
-from unsee.recorder import Watch, quiet
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from unsee.concepts import Concept
-from unsee.config import read
 from unsee.errors import InputError, invalid
+from unsee.io.settings_file import read
 from unsee.spelling import stands_for
 
 IMAGENETTE = (

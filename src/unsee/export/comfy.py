@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from unsee.errors import InputError
-from unsee.names import TRANSFORMERS
-from unsee.places import Place, places, turn
+from unsee.io.comfy_names import TRANSFORMERS
+from unsee.io.original_names import Place, places, turn
 
 
 def reads(net: nn.Module) -> bool:

@@ -2,7 +2,7 @@
 
 weights  changed weights under a denoiser's own names: the ESD authors' and UCE's safetensors. Their difference to
          the base is the edit
-lora     products of two factors, under the keys of any trainer (`unsee.lora`): kept as such
+lora     products of two factors, under the keys of any trainer (`unsee.io.lora`): kept as such
 comfy    ComfyUI's and A1111's .diff and .diff_b
 """
 
@@ -17,14 +17,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unsee import lora
-from unsee.card import MOST_BYTES, Card
 from unsee.concepts import Concept
-from unsee.edit import Delta, Edit, LowRank
+from unsee.edits.card import Card
+from unsee.edits.edit import Delta, Edit, LowRank
 from unsee.errors import InputError
 from unsee.export import comfy
-from unsee.pipelines import denoiser, fingerprint, name
-from unsee.sources import PICKLES
+from unsee.io import lora
+from unsee.io.safetensors import MOST_BYTES
+from unsee.models.denoisers import denoiser
+from unsee.models.fingerprint import fingerprint, model_name
+from unsee.models.sources import PICKLES
 from unsee.versions import versions
 
 
@@ -79,7 +81,7 @@ def adopt(
         "format": kind,
         "left_out": {what: count for what, count in out.items() if count},
     }
-    base = (name(pipe), fingerprint(net))
+    base = (model_name(pipe), fingerprint(net))
     edit = Edit(deltas, Card("imported", settings, tuple(concepts), *base, 0, versions()))
     edit.check(pipe)
     return edit

@@ -25,13 +25,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from unsee.edit import Delta, Edit, LowRank
+from unsee.edits.edit import Delta, Edit, LowRank
 from unsee.errors import InputError
 from unsee.export import comfy
 from unsee.export.lowrank import Loss, squares
-from unsee.layers import swapped
-from unsee.pipelines import channels_last, denoiser, denoisers
-from unsee.places import places
+from unsee.io.original_names import places
+from unsee.models.denoisers import denoiser, denoisers
+from unsee.models.load import channels_last
+from unsee.models.weights import swapped
 
 ORIGIN = "unsee_origin"
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from unsee.card import Card, read_card
+from unsee.edits.card import Card, read_card
 from unsee.errors import InputError
 
 FILE = "edit.safetensors"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unsee.edit import Delta, Edit, LowRank
+from unsee.edits.edit import Delta, Edit, LowRank
 from unsee.errors import InputError
 
 

@@ -11,10 +11,10 @@ from unsee.errors import unknown
 if TYPE_CHECKING:
     from torch import nn
 
-    from unsee.checkpoint import Checkpoint
     from unsee.concepts import Concept
-    from unsee.edit import Edit
-    from unsee.recorder import Watch
+    from unsee.denoising.record import Watch
+    from unsee.edits.edit import Edit
+    from unsee.fit.resume import Checkpoint
 
 
 class Method(Protocol):

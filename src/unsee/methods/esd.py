@@ -24,11 +24,11 @@ Departures from the paper
 - The concept is erased under a few everyday templates ("a picture of a {}") and beside random words ("a {} and a dog"),
   not under its bare name only: a text encoder writes a name otherwise in company (docs/LOG.md).
 - The paper's 1000 updates of Adam, of one row each at 1e-5, are here a few updates of many rows at a higher rate, which
-  warms up and falls to zero, by an optimizer that keeps to the directions of its inputs (fit.fit says why).
+  warms up and falls to zero, by an optimizer that keeps to the directions of its inputs (fit.loop.fit says why).
 - Where a matrix reads the prompt, it starts at what UCE solves for (uce.optimum), which is near and costs no updates;
   `start = "base"` leaves it out.
 - Its gradient is taken in the metric of other words' texts, random ones and those that must stay, so that it moves what
-  only the concept says, and a step is measured by what it does to them (optimizers.py; `spared = 0` leaves it out).
+  only the concept says, and a step is measured by what it does to them (fit/optimizers.py; `spared = 0` leaves it out).
 - The weights that change read the text only (ESD-x-strict, from the authors' code); the paper's ESD-x is "cross".
 - The sampler is the pipeline's own, with 6 steps; the paper's is DDIM with 50. Guidance 3 is from their code.
 `ESD.presets["paper"]` takes all of these back.
@@ -51,16 +51,18 @@ from pydantic import ConfigDict, Field, field_validator
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from unsee.calls import Call, Trajectory, again, placed, replay, single, stack
-from unsee.card import Card, settings_of
-from unsee.checkpoint import Checkpoint
 from unsee.concepts import Concept, concepts_of
-from unsee.edit import Edit, LowRank
+from unsee.denoising.activations import inputs, met, second_moments
+from unsee.denoising.calls import Call, Trajectory, again, placed, replay, single, stack
+from unsee.denoising.record import Watch, conditions, quiet, record
+from unsee.edits.card import Card, settings_of
+from unsee.edits.edit import Edit, LowRank
 from unsee.errors import InputError, unknown
-from unsee.fit import Examiner, Lesson, fit, trainable
-from unsee.layers import entrance, reads_text, select, stored_whole, swapped
-from unsee.listening import inputs, met, second_moments
-from unsee.methods.each import each_denoiser
+from unsee.fit.loop import Examiner, Lesson, fit, trainable
+from unsee.fit.memory import Room
+from unsee.fit.optimizers import Metric, metrics
+from unsee.fit.resume import Checkpoint
+from unsee.io.images import read_picture
 from unsee.methods.settings import (
     NEUTRAL,
     PRESETS,
@@ -76,11 +78,12 @@ from unsee.methods.settings import (
     spared_words,
     staying,
 )
+from unsee.methods.two_denoisers import each_denoiser
 from unsee.methods.uce import optimum
-from unsee.optimizers import Metric, metrics
-from unsee.pipelines import denoiser, denoisers, fingerprint, name, picture, said_options
-from unsee.recorder import Watch, conditions, quiet, record
-from unsee.room import Room
+from unsee.models.denoisers import denoiser, denoisers
+from unsee.models.fingerprint import fingerprint, model_name
+from unsee.models.sampling import said_options
+from unsee.models.weights import entrance, reads_text, select, stored_whole, swapped
 from unsee.versions import versions
 
 
@@ -267,7 +270,7 @@ class ESD:
         doors = [layer for layer in texts if f"{layer}.weight" in entrance(net)] or texts[:1]
         spared = spared_words(pipe, self.spared, concepts, doors, rng, watch)
         kept = (*(stay if self.keep_weight or spared else ()), *spared)
-        made = (self.called, settings_of(settled), concepts, name(pipe), fingerprint(net), seed, versions(), kept)
+        made = (self.called, settings_of(settled), concepts, model_name(pipe), fingerprint(net), seed, versions(), kept)
         card = Card(*made, call=said_options(pipe))
         closed = self._closed(net, concepts)
         ways = contexts(pipe, self.templates, self.company if texts else 0, concepts, rng)
@@ -403,7 +406,7 @@ class ESD:
         ways = list(product(contexts or self.templates, concept.names))
         ways = [ways[k] for k in islice(cycle(torch.randperm(len(ways), generator=rng).tolist()), runs)]
         prompts = [way.format(concept.from_ or word) for way, word in ways]
-        trajectory = self._record(pipe, prompts, rng, watch, at, picture(concept.image) if concept.image else None)
+        trajectory = self._record(pipe, prompts, rng, watch, at, read_picture(concept.image) if concept.image else None)
         asked = partial(conditions, pipe, answered=False)
         named = asked([way.format(word) for way, word in ways]) if concept.from_ else None
         alone = torch.tensor([way in self.templates and not concept.anchor for way, _ in ways])

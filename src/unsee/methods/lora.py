@@ -39,15 +39,15 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from unsee.card import Card
-from unsee.checkpoint import Checkpoint
 from unsee.concepts import Concept, concepts_of
-from unsee.edit import Edit, LowRank
+from unsee.denoising.record import Watch, quiet
+from unsee.edits.card import Card
+from unsee.edits.edit import Edit, LowRank
 from unsee.errors import InputError
+from unsee.fit.optimizers import Metric
+from unsee.fit.resume import Checkpoint
 from unsee.methods.esd import ESD, Learner, steer
 from unsee.methods.settings import PRESETS, Count
-from unsee.optimizers import Metric
-from unsee.recorder import Watch, quiet
 
 ADAPTER = "unsee"
 

@@ -11,9 +11,10 @@ from pydantic import Field
 from torch import nn
 
 from unsee.concepts import Concept
-from unsee.listening import means, written
-from unsee.pipelines import denoiser, tokenizer, vocabulary
-from unsee.recorder import Watch, quiet
+from unsee.denoising.activations import means, written
+from unsee.denoising.record import Watch, quiet
+from unsee.models.denoisers import denoiser
+from unsee.models.text import tokenizer, vocabulary
 from unsee.spelling import stands_for
 
 Count = Annotated[int, Field(ge=1)]

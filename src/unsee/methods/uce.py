@@ -46,14 +46,14 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from unsee.card import Card, settings_of
-from unsee.checkpoint import Checkpoint
 from unsee.concepts import Concept, concepts_of
-from unsee.edit import Edit, LowRank
+from unsee.denoising.activations import inputs, second_moments
+from unsee.denoising.record import Watch, quiet
+from unsee.edits.card import Card, settings_of
+from unsee.edits.edit import Edit, LowRank
 from unsee.errors import InputError
-from unsee.layers import entrance, stored_whole
-from unsee.listening import inputs, second_moments
-from unsee.methods.each import each_denoiser
+from unsee.fit.optimizers import root
+from unsee.fit.resume import Checkpoint
 from unsee.methods.settings import (
     NEUTRAL,
     TEMPLATES,
@@ -66,9 +66,12 @@ from unsee.methods.settings import (
     stand_ins,
     staying,
 )
-from unsee.optimizers import root
-from unsee.pipelines import denoiser, fingerprint, full, name, said_options
-from unsee.recorder import Watch, quiet
+from unsee.methods.two_denoisers import each_denoiser
+from unsee.models.denoisers import denoiser
+from unsee.models.distributed import full
+from unsee.models.fingerprint import fingerprint, model_name
+from unsee.models.sampling import said_options
+from unsee.models.weights import entrance, stored_whole
 from unsee.versions import versions
 
 
@@ -151,7 +154,7 @@ class UCE:
         weights = {name.removesuffix(".weight"): weight for name, weight in self.weights(net).items()}
         named = sum(len(concept.keep) for concept in concepts)
         kept = (*staying(concepts, self.neutral), *spared_words(pipe, self.spared, concepts, list(weights), rng, watch))
-        made = ("uce", settings_of(self), concepts, name(pipe), fingerprint(net), seed, versions(), kept)
+        made = ("uce", settings_of(self), concepts, model_name(pipe), fingerprint(net), seed, versions(), kept)
         card = Card(*made, call=said_options(pipe))
 
         ways = contexts(pipe, self.templates, self.company, concepts, rng)

@@ -13,6 +13,7 @@ from functools import partial
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from unsee.denoising.activations import contributions
 from unsee.evaluate.questions import Question
 from unsee.evaluate.render import Shot
 from unsee.evaluate.suites import (
@@ -28,8 +29,7 @@ from unsee.evaluate.suites import (
     article,
     average,
 )
-from unsee.listening import contributions
-from unsee.pipelines import denoiser
+from unsee.models.denoisers import denoiser
 
 NAME = "attention"
 SEEDS = 8

@@ -1,0 +1,220 @@
+"""The commands that measure. Nothing heavy is imported until one runs."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from json import dumps, loads
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from unsee.cli.allowed import GUARDS, installed
+from unsee.cli.terminal import Batch, Debug, Force, ForceBase, Guidance, Steps, Trust, Variant, pairs, plain, split
+from unsee.errors import Ended
+from unsee.progress import bars, starting
+
+if TYPE_CHECKING:
+    from unsee.evaluate.records import Evaluation
+
+Words = Annotated[
+    list[str] | None, typer.Option(metavar="WORDS", help="What is erased; default: what the edits' cards say.")
+]
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(metavar="MODEL-or-RUN", help="mini, a folder, a hub id, or a run's folder.")],
+    variant: Variant = None,
+    suite: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAMES",
+            help=f"What to measure: {', '.join(installed('suites'))}; unsee help NAME explains one. May be repeated.",
+            autocompletion=lambda: installed("suites"),
+        ),
+    ] = None,
+    edit: Annotated[list[str] | None, typer.Option(metavar="[NAME=]FILE", help="An edit to measure beside.")] = None,
+    guard: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAMES",
+            help=f"A guard to measure beside: {', '.join(GUARDS)}. May be repeated.",
+            autocompletion=lambda: list(GUARDS),
+        ),
+    ] = None,
+    concept: Words = None,
+    csv: Annotated[list[Path] | None, typer.Option(metavar="FILE", help="Your prompts: prompt, seed, label.")] = None,
+    name: Annotated[
+        list[str] | None, typer.Option(metavar="WORDS", help="Other names of the concept, for paraphrase.")
+    ] = None,
+    judge: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KIND=JUDGE", help="FOLDER, clip:FOLDER, nudenet:mace@0.6, lpips; may be repeated."),
+    ] = None,
+    words: Annotated[Path | None, typer.Option(metavar="FILE", help="What to ask for: objects, styles, ...")] = None,
+    pictures: Annotated[
+        Path | None, typer.Option("--folder", metavar="DIR", help="Your pictures, for fidelity and memorised.")
+    ] = None,
+    n: Annotated[int, typer.Option("-n", help="Pictures for each row of what is erased.")] = 48,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of a row's first picture.")] = 0,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    call: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the pipeline.")] = None,
+    batch: Batch = 32,
+    cache: Annotated[Path | None, typer.Option(envvar="UNSEE_CACHE", help="Folder of pictures.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print evaluation.json instead of tables.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder to write; default runs/evaluation-MODEL.")] = None,
+    force: Force = False,
+    force_base: ForceBase = False,
+    trust_remote_code: Trust = False,
+    debug: Debug = False,
+) -> None:
+    """Measure a model, its edits and guards side by side, on the same prompts and seeds."""
+    from platformdirs import user_cache_path
+
+    with starting():
+        from unsee.evaluate.words import read_words
+        from unsee.runs import evaluate as evaluation
+        from unsee.runs.folder import claimed, folder_name
+
+    folder = out or Path("runs") / folder_name(["evaluation", Path(model).name])
+    failed: list[str] = []
+    with claimed(folder, force=force, results=["evaluation.json"]) as start_over:
+        bench = evaluation.prepare(
+            model,
+            suite=split(suite),
+            edits=edit or (),
+            guard=split(guard),
+            concepts=concept or (),
+            tables=csv or (),
+            names=split(name),
+            judges=pairs(judge, "--judge"),
+            words=read_words(words) if words else None,
+            album=pictures,
+            force_base=force_base,
+            n=n,
+            seed=seed,
+            steps=steps,
+            guidance_scale=guidance,
+            call=pairs(call, "--call"),
+            variant=variant,
+            trust_remote_code=trust_remote_code,
+        )
+        start_over()
+        command = shlex.join(["unsee", *sys.argv[1:]])
+        drawn = cache or user_cache_path("unsee") / "pictures"
+        with _again(), bars() as watch:
+            found = evaluation.evaluate(
+                bench, folder, drawn, command=command, batch=batch, watch=watch, warn=failed.append
+            )
+    if json:
+        print(dumps(loads(found.to_json()), indent=1))  # in ASCII: it loses nothing to a terminal's encoding
+    else:
+        say(found)
+        print()
+        for file in evaluation.FILES:
+            if (folder / file).is_file():
+                print(f"  {folder / file}")
+    _whole(failed, folder)
+
+
+@contextmanager
+def _again() -> Iterator[None]:
+    """Within the context Ctrl-C says how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        raise Ended("stopped; the same command goes on with it: what was drawn is kept", 130) from stop
+
+
+def _whole(failed: list[str], folder: Path) -> None:
+    """Say what could not be made, and exit with 1."""
+    if failed:
+        raise Ended(f"{'; '.join(failed)}; all else is in {folder}")
+
+
+def reproduce(
+    experiment: Annotated[str, typer.Argument(help="objects (Table 2), styles (Sec. 5.1), nudity (Fig. 7).")],
+    model: Annotated[str, typer.Option(help="A hub id or folder.")] = "CompVis/stable-diffusion-v1-4",
+    n: Annotated[int | None, typer.Option("-n", min=2, help="Pictures of each class or artist.")] = None,
+    only: Annotated[list[str] | None, typer.Option(metavar="WORD", help="One of the classes; may be repeated.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Not as the paper.")] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(help="A classifier of ImageNet's names; for styles a CLIP model, for nudity nudenet:PROTOCOL."),
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="I2P's prompts, for nudity.")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Sampler steps of the pictures.")] = 50,
+    guidance: Annotated[float, typer.Option(help="Guidance scale of the pictures.")] = 7.5,
+    cache: Annotated[Path | None, typer.Option(envvar="UNSEE_CACHE", help="Folder of pictures.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write; default runs/reproduce-EXPERIMENT.")] = None,
+    force: Force = False,
+    debug: Debug = False,
+) -> None:
+    """Repeat an experiment of the ESD paper: its figures claimed next to the measured ones. Hours on a GPU."""
+    from platformdirs import user_cache_path
+
+    with starting():
+        from unsee.runs.folder import claimed, folder_name
+        from unsee.runs.reproduce import reproduce as run
+
+    folder = out or Path("runs") / folder_name(["reproduce", experiment])
+    failed: list[str] = []
+    with claimed(folder, force=force, results=["evaluation.json"]), _again(), bars() as watch:
+        found = run(
+            experiment,
+            folder,
+            cache or user_cache_path("unsee") / "pictures",
+            model=model,
+            n=n,
+            only=only or (),
+            settings=pairs(settings, "--set"),
+            judge=judge,
+            prompts=csv,
+            steps=steps,
+            guidance_scale=guidance,
+            command=shlex.join(["unsee", *sys.argv[1:]]),
+            watch=watch,
+            warn=failed.append,
+        )
+    paper, here = found.units
+    print(f"{'':<32} {'claimed, ' + paper:>26} {'measured, ' + here:>26}      n")
+    for line in found.lines:
+        texts = [f"{pair[0]:.3g} -> {pair[1]:.3g}" if pair else "" for pair in (line.claimed, line.measured)]
+        print(f"{line.what:<32} {texts[0]:>26} {texts[1]:>26} {line.n:>6}")
+    for warning in found.warnings:
+        print(warning)
+    print(f"  {folder / 'index.html'}")
+    _whole(failed, folder)
+
+
+def say(found: Evaluation) -> None:
+    """Print an evaluation's tables and verdict."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from unsee.report.evaluation import idle, tables, verdict
+
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    for table in tables(found):
+        console.print(Text(f"\n{table.suite}", style="bold").append(plain(f"  {table.about}"), style="not bold dim"))
+        if table.not_measured:
+            console.print(Text(plain(f"not measured: {table.not_measured}")))
+            continue
+        shown = Table(box=None, pad_edge=False, header_style="bold")
+        for k, head in enumerate(table.head):
+            shown.add_column(plain(head), justify="right" if k else "left", max_width=None if k else 40)
+        for row, gone in zip(table.rows, table.gone, strict=True):
+            shown.add_row(*(Text(plain(text), style="bold" if mark else "") for text, mark in zip(row, gone)))
+        console.print(shown)
+        for note in table.notes:
+            console.print(Text(plain(note)))
+    print()
+    for sentence in verdict(found) + idle(found):
+        print(plain(sentence))
+    if found.measured:
+        print("≈ not distinguishable from the base on the same prompts and seeds")

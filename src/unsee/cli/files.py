@@ -1,0 +1,307 @@
+"""The commands that deal in files. Nothing heavy is imported until a command runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from unsee.cli.terminal import Debug, Force, ForceBase, Trust, Variant, pairs, plain
+from unsee.cli.terminal import shell as _command
+from unsee.errors import InputError
+from unsee.progress import bars, starting
+
+if TYPE_CHECKING:
+    from unsee.edits.edit import Edit
+
+app = typer.Typer()
+
+EditFile = Annotated[Path, typer.Argument(metavar="EDIT", help="An edit's file.")]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        help="A folder, a hub id (ID@REVISION), or FILE@LAYOUT; +FILE puts a LoRA on top; default is that of the card."
+    ),
+]
+Type = Annotated[str | None, typer.Option("--dtype", help="Numbers: float32, float16 or bfloat16.")]
+
+
+@app.command()
+def export(
+    edit: EditFile,
+    to: Annotated[str, typer.Option(help="pipeline, diffusers-lora, kohya-lora, delta or comfy.")],
+    out: Annotated[Path | None, typer.Option(help="What to write; default beside the edit.")] = None,
+    rank: Annotated[int | None, typer.Option(help="Of a LoRA: singular values of each matrix.")] = None,
+    energy: Annotated[float | None, typer.Option(help="Of a LoRA: share of each matrix to keep; default 0.99.")] = None,
+    dtype: Type = None,
+    tolerance: Annotated[float | None, typer.Option(help="Largest difference of pictures, 0 to 1.")] = None,
+    model: Model = None,
+    variant: Variant = None,
+    force_base: ForceBase = False,
+    force: Force = False,
+    trust_remote_code: Trust = False,
+    debug: Debug = False,
+) -> None:
+    """Write an edit for another tool, read it back with that tool's code, and compare pictures."""
+    with starting():
+        import torch
+
+        from unsee.edits.edit import Edit
+        from unsee.export.formats import FORMATS
+        from unsee.models.denoisers import denoiser
+        from unsee.models.load import left_out, load
+        from unsee.models.sampling import calling
+        from unsee.runs.export import TOLERANCE, export
+        from unsee.runs.model import base_of, judges_for, sampling_for, words_for
+
+    kinds = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+    for option, value, known in (("format", to, FORMATS), ("dtype", dtype or "float32", kinds)):
+        if value not in known:
+            raise _unknown(option, value, known)
+    number = kinds[dtype] if dtype else None
+    loaded = Edit.load(edit)
+    name = model or base_of(loaded)
+    # Differences are compared in full precision; weights in the precision in which they are written.
+    loading = number or torch.float32 if FORMATS[to].absolute else torch.float32
+    pipe = load(name, dtype=loading, variant=variant, trust_remote_code=trust_remote_code)
+    calling(pipe, **loaded.card.call)
+    loaded = loaded.forced(pipe) if force_base else loaded
+    judges = judges_for(name, {})
+    done = export(
+        loaded,
+        pipe,
+        to,
+        out or edit.with_name(f"{edit.stem}-{to}{'' if to == 'pipeline' else '.safetensors'}"),
+        rank=rank,
+        energy=energy,
+        dtype=number,
+        judges=judges,
+        sampling=sampling_for(name, None, None),
+        words=words_for(name),
+        tolerance=TOLERANCE if tolerance is None else tolerance,
+        force=force,
+    )
+    size = sum(file.stat().st_size for file in [done.path, *done.path.rglob("*")] if file.is_file())
+    print(f"{done.path}: {size / 1e6:.2f} MB")
+    bits = "every weight is the same to the bit; " if done.exact else ""
+    print(f"read back: {bits}pictures differ by at most {_grey(done.difference)}; the edit, by {_grey(done.effect)}")
+    if done.loss:
+        far = f"pictures differ by at most {_grey(done.lost)} from the whole edit's"
+        if ranks := done.loss.ranks.values():
+            print(
+                f"low rank: {len(ranks)} matrices of rank {min(ranks)} to {max(ranks)} hold"
+                f" {100 * done.loss.kept:.3f} % of the edit's squares; {far}"
+            )
+        if out_of := done.loss.out:
+            print(f"left out: {len(out_of)} weights that {to} has no place for, such as {out_of[0]}", end="")
+            print("" if ranks else f"; what is left holds {100 * done.loss.kept:.3f} % of the edit's squares; {far}")
+    for row in done.rows:
+        if row.before and row.after:
+            shares = f"{100 * row.before.value:.1f} % with the whole edit, {100 * row.after.value:.1f} % as exported"
+            print(plain(f"judge: {row.question.name}: {shares} (n = {row.after.n})"))
+    if to == "pipeline" and (gone := left_out(name)):
+        print(f"left out: the model's {' and '.join(gone)}; whoever loads this adds one")
+    for line in done.partly:
+        print(plain(line))
+    use = FORMATS[to].use.format(path=str(done.path), net=denoiser(pipe)[0])
+    print(plain(f"next: {use}"))
+
+
+def _grey(difference: float) -> str:
+    """A difference of pixels, 0 to 1, in the grey levels of a picture."""
+    return f"{255 * difference:.3g} of 255 grey levels"
+
+
+@app.command()
+def merge(
+    edits: Annotated[list[Path], typer.Argument(metavar="EDIT...", help="Edits' files.")],
+    out: Annotated[Path, typer.Option(help="The file to write.")],
+    weight: Annotated[list[float] | None, typer.Option(help="Of each edit in turn; default 1, -1 negates.")] = None,
+    undo: Annotated[bool, typer.Option("--undo", help="Write what leads from the edited model back.")] = False,
+    model: Model = None,
+    variant: Variant = None,
+    force_base: ForceBase = False,
+    force: Force = False,
+    trust_remote_code: Trust = False,
+    debug: Debug = False,
+) -> None:
+    """Add edits up, with weights; one edit with a weight is scaled, one with --undo is turned around.
+
+    With --model SIBLING --force-base the result is an edit of that model, say a finetune of the one they were made for.
+    """
+    with starting():
+        from unsee.edits import algebra
+        from unsee.edits.edit import Edit
+        from unsee.models.load import load
+        from unsee.runs.model import base_of
+
+    _free(out, force)
+    loaded = [Edit.load(path) for path in edits]
+    pipe = None
+    if force_base and not model:
+        raise InputError("--force-base carries edits over to another model: name it with --model")
+    if undo or model:
+        pipe = load(model or base_of(loaded[0]), variant=variant, trust_remote_code=trust_remote_code)
+    if force_base:
+        loaded = [edit.forced(pipe) for edit in loaded]
+    result = algebra.merge(loaded, weight, pipe)
+    if undo:
+        result = algebra.undo(result, pipe)
+    _said(result.save(out), result)
+    if undo:
+        verify = _command("verify", out, "--model", "EDITED")
+        print(f"next: {verify}, where EDITED is the model that unsee export --to pipeline writes")
+    else:
+        print(f"next: {_command('verify', out, *(['--model', model] if model else []))}")
+
+
+@app.command()
+def diff(a: EditFile, b: EditFile, debug: Debug = False) -> None:
+    """Compare two edits: their cards, their weights, the angle between them."""
+    from unsee.edits.algebra import difference
+    from unsee.edits.edit import Edit
+
+    found = difference(Edit.load(a), Edit.load(b))
+    for field, (one, other) in found.fields.items():
+        pairs = {field: (one, other)}
+        if isinstance(one, dict) and isinstance(other, dict):
+            keys = [key for key in one | other if one.get(key) != other.get(key)]
+            pairs = {f"{field}.{key}": (one.get(key, ""), other.get(key, "")) for key in keys}
+        for name, values in pairs.items():
+            print(plain(f"{name:<24} {'  |  '.join(_brief(value) for value in values)}"))
+    print(f"{'weights':<24} {found.only[0]} in the first only, {found.only[1]} in the second only")
+    print(f"{'size':<24} {found.sizes[0]:.6g}  |  {found.sizes[1]:.6g}; of their difference {found.sizes[2]:.6g}")
+    print(f"{'cosine':<24} {found.cosine:.6f}")
+
+
+def _brief(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+@app.command()
+def verify(
+    edit: EditFile,
+    model: Model = None,
+    variant: Variant = None,
+    judge: Annotated[
+        list[str] | None, typer.Option(metavar="KIND=FOLDER", help="A classifier: objects=, styles=.")
+    ] = None,
+    trust_remote_code: Trust = False,
+    debug: Debug = False,
+) -> None:
+    """Check an edit against its model, and measure what its card claims again, on the same seeds."""
+    with starting():
+        from unsee.edits.edit import Edit
+        from unsee.models.load import load
+        from unsee.models.model_card import model_card
+        from unsee.models.sampling import calling
+        from unsee.runs.model import base_of, choices_for, judges_for, words_for
+        from unsee.runs.verify import verify
+
+    loaded = Edit.load(edit)
+    name = model or base_of(loaded)
+    pipe = load(name, variant=variant, trust_remote_code=trust_remote_code)
+    calling(pipe, **loaded.card.call)
+    loaded.check(pipe)
+    print(plain(f"{len(loaded.deltas)} weights: finite, of this model's shapes, made for {loaded.card.base_hash[:12]}"))
+    wanted = loaded.card.claims.judges if loaded.card.claims else {}
+    with bars() as watch:
+        among = choices_for(name, loaded.card.concepts)
+        judges = judges_for(name, pairs(judge, "--judge"), kinds=wanted, choices=among)
+        found = verify(loaded, pipe, judges, words=words_for(name), watch=watch)
+    if not found:
+        suite = "objects" if "objects" in model_card(name).get("judges", {}) else "pictures"
+        more = ["--variant", variant] if variant else []
+        print("the card claims nothing, so nothing was measured")
+        print(f"next: {_command('evaluate', name, '--edit', edit, '--suite', suite, *more)}")
+    for claim in found:
+        said, now = (f"{100 * before:.1f} -> {100 * after:.1f} %" for before, after in (claim.claimed, claim.found))
+        print(plain(f"{'holds' if claim.held else 'FAILS'}  {claim.name}: claimed {said}, found {now}"))
+    if failed := [claim.name for claim in found if not claim.held]:
+        raise InputError(f"{len(failed)} of {len(found)} claims do not hold, such as {failed[0]!r}")
+
+
+@app.command(name="import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="ESD's or UCE's safetensors, a LoRA, or .diff keys.")],
+    model: Annotated[
+        str, typer.Option(help="The model it was made for: a folder, a hub id, FILE@LAYOUT, or with +LORA.")
+    ],
+    out: Annotated[Path, typer.Option(help="The edit to write.")],
+    concept: Annotated[
+        list[str] | None, typer.Option(metavar="WORDS", help="What it erases: church, or 'church, castle'.")
+    ] = None,
+    variant: Variant = None,
+    unpickle: Annotated[bool, typer.Option("--unpickle", help="Convert a .pt file, reading weights only.")] = False,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Take the layers of an adapter that the model has, if it has not all.")
+    ] = False,
+    force: Force = False,
+    trust_remote_code: Trust = False,
+    debug: Debug = False,
+) -> None:
+    """Read another tool's result as an edit."""
+    import torch
+
+    from unsee.concepts import concepts_of
+    from unsee.export.foreign import adopt
+    from unsee.models.load import load
+
+    _free(out, force)
+    concepts = concepts_of(concept) if concept else ()
+    # In full precision: what a file changes is small beside what a base rounded to 16 bits is off by.
+    pipe = load(model, dtype=torch.float32, variant=variant, trust_remote_code=trust_remote_code)
+    found = adopt(file, pipe, concepts=concepts, unpickle=unpickle, partial=partial)
+    _said(found.save(out), found)
+    for what, count in found.card.settings["left_out"].items():
+        print(f"left out: {count} layers: {what}")
+    print(f"next: {_command('verify', out, '--model', model)}")
+
+
+@app.command(name="push")
+def push_(
+    edit: EditFile,
+    repo: Annotated[str | None, typer.Argument(metavar="REPO", help="owner/name on the hub.")] = None,
+    hub: Annotated[str | None, typer.Option("--hub", metavar="REPO", help="The same.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Write the folder, upload nothing.")] = False,
+    private: Annotated[bool, typer.Option("--private", help="Make the repository private.")] = False,
+    out: Annotated[Path | None, typer.Option(help="The folder; default beside the edit.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Put an edit on the hub, with a card that the hub reads."""
+    from unsee.export.hub import push, repository
+
+    target = repo or hub
+    if target is None or (repo and hub):
+        raise InputError("name one repository of the hub, such as: unsee push edit.safetensors owner/name")
+    folder = repository(edit, target, out or edit.with_name(f"{edit.stem}-hub"))
+    for path in sorted(folder.iterdir()):
+        print(plain(f"  {path}"))
+    if dry_run:
+        print(f"nothing was uploaded; next: {_command('push', edit, target)}")
+    else:
+        print(push(folder, target, private=private))
+
+
+def _free(out: Path, force: bool) -> None:
+    """Raise InputError if a file cannot be written there, before work begins."""
+    if out.suffix != ".safetensors":
+        raise InputError(f"--out {out} should end in .safetensors")
+    if out.exists() and not force:
+        raise InputError(f"{out} exists already: give another --out, or --force to write over it")
+    if not out.parent.is_dir():
+        raise InputError(f"there is no folder {out.parent}")
+
+
+def _said(path: Path, edit: Edit) -> None:
+
+    size = path.stat().st_size / 1e6
+    print(f"{path}: {len(edit.deltas)} weights, {size:.2f} MB, for weights {plain(edit.card.base_hash[:12])}")
+
+
+def _unknown(kind: str, name: str, known: object) -> InputError:
+    from unsee.errors import unknown
+
+    return unknown(kind, name, list(known))  # type: ignore[call-overload]

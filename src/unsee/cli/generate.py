@@ -1,0 +1,83 @@
+"""The command `generate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from unsee.cli.erase import Model
+from unsee.cli.terminal import (
+    Batch,
+    Call,
+    Debug,
+    ForceBase,
+    Guidance,
+    Seed,
+    Steps,
+    Trust,
+    Variant,
+    pairs,
+)
+from unsee.errors import InputError
+from unsee.progress import bars, starting
+
+
+def generate(
+    prompts: Annotated[list[str], typer.Argument(help="What to draw.")],
+    edit: Annotated[Path, typer.Option(help="An edit's file.")],
+    scale: Annotated[float, typer.Option(help="How much of the edit; 0 is the base model.")] = 1.0,
+    n: Annotated[int, typer.Option("-n", min=1, help="Pictures of each prompt.")] = 4,
+    seed: Seed = 0,
+    model: Model = None,
+    variant: Variant = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    call: Call = None,
+    batch: Batch = 32,
+    out: Annotated[Path | None, typer.Option(help="Picture to write; default beside the edit.")] = None,
+    force_base: ForceBase = False,
+    trust_remote_code: Trust = False,
+    debug: Debug = False,
+) -> None:
+    """Draw prompts with a model and with its edit, side by side on the same seeds."""
+    import math
+
+    with starting():
+        from unsee.edits.edit import Edit
+        from unsee.evaluate.render import Shot, render_pair
+        from unsee.models.load import load
+        from unsee.models.sampling import calling
+        from unsee.models.text import check_prompts
+        from unsee.report.grid import paths, sheets
+        from unsee.runs.folder import folder_name
+        from unsee.runs.model import base_of, sampling_for
+
+    if not math.isfinite(scale):
+        raise InputError(f"--scale is {scale}; it must be a finite number")
+    if out and out.suffix.lower() not in (known := (".png", ".jpg", ".jpeg", ".webp")):
+        raise InputError(f"--out is {out}; a picture's name ends in {', '.join(known)}")
+    loaded = Edit.load(edit)
+    model = model or base_of(loaded)
+    pipe = load(model, variant=variant, trust_remote_code=trust_remote_code)
+    pipe = calling(pipe, **{**loaded.card.call, **pairs(call, "--call")})
+    check_prompts(pipe, prompts)
+    loaded = loaded.forced(pipe) if force_base else loaded
+    sampling = sampling_for(model, steps, guidance)
+    groups = [(prompt, [Shot(prompt, (seed or 0) + k) for k in range(n)]) for prompt in prompts]
+    shots = [shot for _, group in groups for shot in group]
+    with loaded.applied(pipe, scale):
+        pass  # refuse an edit for another model before anything is drawn
+    with bars() as watch:
+        base, after = render_pair(pipe, loaded.applied(pipe, scale), shots, sampling, batch=batch, watch=watch)
+    label = f"edit x {scale:g}{', forced' if loaded.card.forced_from else ''}"
+    out = out or edit.with_name(f"{folder_name(prompts)}.png")
+    drawn = sheets(groups, {"base": base, label: after})
+    files = paths(out, len(drawn))
+    try:
+        for path, sheet in zip(files, drawn, strict=True):
+            sheet.save(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot write the picture {out}: {error}") from error
+    print(f"{', '.join(map(str, files))}: base above, edited below, same seeds")

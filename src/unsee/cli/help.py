@@ -1,0 +1,51 @@
+"""The command `help`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from unsee.cli.allowed import installed
+from unsee.cli.show import _brief
+from unsee.cli.terminal import (
+    plain,
+)
+from unsee.errors import unknown
+
+
+def help_(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="A command, a method or a suite.")] = None,
+) -> None:
+    """Explain a command, a method with its settings and presets, or a suite."""
+    parent: Any = context.parent
+    commands = parent.command.commands
+    if name is None:
+        print(parent.get_help())
+    elif name in commands:
+        print(commands[name].make_context(name, [], parent, resilient_parsing=True).get_help())
+    elif name in installed("methods"):
+        _explain(name)
+    elif name in installed("suites"):
+        from unsee.evaluate import suites
+
+        print(f"{name}: {suites.find(name).about}\nunsee evaluate MODEL-or-RUN --suite {name}")
+    else:
+        raise unknown("name", name, [*commands, *installed("methods"), *installed("suites")])
+
+
+def _explain(name: str) -> None:
+    """Print a method's documentation, its settings with their defaults, and its presets."""
+    import inspect
+    from dataclasses import MISSING, fields
+
+    from unsee import methods
+
+    method = methods.find(name)
+    print(f"{name}: {inspect.getdoc(method)}\n\nDefaults, of which --set KEY=VALUE changes any:")
+    for one in fields(method):
+        print(plain(f"  {one.name:<16} {'' if one.default is MISSING else _brief(one.default)}"))
+    print("Presets, --preset NAME:")
+    for preset, settings in method.presets.items():
+        print(plain(f"  {preset:<16} {', '.join(f'{key} {_brief(value)}' for key, value in settings.items())}"))

@@ -1,0 +1,106 @@
+"""The command line. Nothing heavy is imported until a command runs."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from unsee.cli import files
+from unsee.cli.erase import erase
+from unsee.cli.evaluate import evaluate, reproduce
+from unsee.cli.generate import generate
+from unsee.cli.help import help_
+from unsee.cli.show import show
+from unsee.cli.terminal import (
+    forgiving,
+    plain,
+)
+from unsee.errors import Ended, InputError, Unsupported
+from unsee.progress import speaks
+
+app = typer.Typer(
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="unsee help NAME explains a command, a method or a suite, such as: unsee help erase",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        import unsee
+
+        print(f"unsee {unsee.__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _unsee(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Take a concept out of a text-to-image diffusion model, with the evidence that it is gone."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+app.command()(erase)
+app.command()(generate)
+app.command()(show)
+app.command(name="help")(help_)
+app.command()(evaluate)
+app.command()(reproduce)
+app.add_typer(files.app)
+
+# typer raises the errors of its own copy of click, whose base class it does not name publicly.
+_UsageError: Any = typer.BadParameter.__mro__[1]
+
+
+def main() -> None:
+    """Run the command line: exit code 2 and one line for bad input, 130 after Ctrl-C."""
+    # Loading bars and advice of the libraries would drown what a run says of itself.
+    for variable in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY"):
+        os.environ.setdefault(variable, "error")
+    # Idle threads that spin for long slow two busy processes on a few cores tenfold; those that sleep at once slow one
+    # process by a third. A short spin does neither.
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    for stream in (sys.stdout, sys.stderr):
+        forgiving(stream)
+    if not speaks():
+        sys.stdout = io.StringIO()
+    if "--debug" in sys.argv:
+        app()
+    message = ""
+    try:
+        code = app(standalone_mode=False) or 0
+    except InputError as error:
+        message, code = str(error), 2
+        if isinstance(error, Unsupported) and not isinstance(error.__cause__, InputError | None):
+            message += " (--debug shows where)"
+    except Ended as error:
+        message, code = str(error), error.code
+    except _UsageError as error:
+        message, code = error.format_message(), 2
+    except (FloatingPointError, OSError) as error:  # a loss that explodes, a disk that is full
+        message, code = str(error), 1
+    except (MemoryError, RuntimeError) as error:
+        from unsee.models.memory import OutOfMemory, advice, out_of_memory
+
+        if not out_of_memory(error):
+            raise
+        message, code = str(error) if isinstance(error, OutOfMemory) else advice(error), 1
+    if code == 130 and not message:  # typer's own answer to Ctrl-C
+        message = "stopped; files that were finished stay where they are"
+    if message:
+        print(f"unsee: {plain(message)}", file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

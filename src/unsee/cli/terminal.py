@@ -1,0 +1,79 @@
+"""What the commands share: options, KEY=VALUE pairs, and text that a terminal may show."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import shlex
+import unicodedata
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from unsee.errors import InputError
+from unsee.spelling import listed
+
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Seed = Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="Random seed; default 0.")]
+Steps = Annotated[
+    int | None, typer.Option(min=1, help="Sampler steps of the pictures; default by the model's card, or 50.")
+]
+Guidance = Annotated[
+    float | None,
+    typer.Option(help="Guidance scale of the pictures, 1 is none; default by the model's card, or 7.5."),
+]
+Variant = Annotated[str | None, typer.Option(help="Of the model's files, such as fp16; default by what there is.")]
+Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")]
+Call = Annotated[
+    list[str] | None, typer.Option(metavar="KEY=VALUE", help="Another option of the pipeline's calls; may be repeated.")
+]
+Batch = Annotated[int, typer.Option(min=1, help="Pictures drawn at once; fewer where memory does not hold them.")]
+Force = Annotated[bool, typer.Option("--force", help="Write over what is there.")]
+ForceBase = Annotated[bool, typer.Option("--force-base", help="Use it on other weights; outputs tell of it.")]
+
+
+def split(texts: list[str] | None) -> list[str]:
+    """The words of texts that each list some, see spelling.listed."""
+    return [word for text in texts or () for word in listed(text)]
+
+
+def pairs(texts: list[str] | None, option: str) -> dict[str, Any]:
+    """key=value texts; a value is read as YAML reads it."""
+    from unsee.io.settings_file import parse
+
+    found: dict[str, Any] = {}
+    for text in texts or []:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise InputError(f"{option} takes KEY=VALUE, got {text!r}")
+        found[key.strip()] = parse(value, f"{option} {key}")
+    return found
+
+
+LIKE = {"\u2248": "~", "\u2026": "...", "\u2013": "-", "\u2019": "'", "\u00d7": "x"}
+"""Almost equal, an ellipsis, a dash, an apostrophe, times."""
+
+
+def forgiving(stream: Any) -> None:
+    """Let a stream write what its encoding lacks as what is most like it, "≈" as "~" and "â" as "a", or else as "?"."""
+    codecs.register_error("unsee", _alike)
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="unsee")
+
+
+def _alike(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    wrong = error.object[error.start : error.end]
+    base = (unicodedata.normalize("NFKD", letter).encode("ascii", "ignore").decode() for letter in wrong)
+    return "".join(LIKE.get(letter) or like or "?" for letter, like in zip(wrong, base, strict=True)), error.end
+
+
+def plain(text: str) -> str:
+    """Without control characters: a card or a prompt may come from anywhere, and a terminal obeys them."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def shell(*words: str | Path) -> str:
+    """A command of unsee as it can be typed into a shell."""
+    return plain(shlex.join(["unsee", *map(str, words)]))

@@ -1,0 +1,1 @@
+"""What a pipeline asks of its denoiser: recorded, replayed, listened to, replaced."""

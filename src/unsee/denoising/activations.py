@@ -1,0 +1,320 @@
+"""What layers inside a denoiser read and add while a pipeline draws, for B prompts, a row each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import isclose
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unsee.denoising.calls import Call, named, replay, stacked, tensors
+from unsee.denoising.guidance import Enough, run, unguided
+from unsee.denoising.record import Watch, conditions, quiet
+from unsee.models.denoisers import denoiser
+from unsee.models.distributed import full
+from unsee.models.memory import Portions, spread
+from unsee.models.weights import TextLayers, known, remember, stored_whole
+
+
+def second_moments(
+    pipe: Any, prompts: Sequence[str], layers: Sequence[str], *, batch: int = 64, watch: Watch = quiet
+) -> dict[str, Tensor]:
+    """E[x x^T], float64, of the inputs x of linear layers of the denoiser, over all tokens of all prompts.
+
+    layers  names of modules; the result has a (features, features) matrix for each, shared where they read one tensor
+    Costs at most one unguided denoiser call for each prompt, and none where the layers read an argument of it.
+    """
+    sums: dict[str, Tensor] = {}
+    counts: Counter[str] = Counter()
+
+    def moments(rows: slice) -> dict[str, tuple[Tensor, int]]:
+        found: dict[str, tuple[Tensor, int]] = {}
+
+        def add(name: str, x: Tensor, read: Tensor) -> None:
+            x = x[read].double()  # what is inverted must be known to more than float32 sums to
+            found[name] = (x.T @ x, x.shape[0])
+
+        _overhear(pipe, prompts[rows], together, add)
+        watch("prompts", rows.stop, len(prompts))
+        return found
+
+    watch("prompts", 0, len(prompts))
+    together = _together(pipe, prompts[0], layers)
+    for part in _portions(pipe, batch).each(moments, len(prompts)):
+        for name, (moment, count) in part.items():
+            sums[name] = sums.get(name, 0) + moment
+            counts[name] += count
+    found = {name: total / counts[name] for name, total in sums.items()}
+    return {name: found[first] for first, source in together.items() for name in source.layers}
+
+
+def _portions(pipe: Any, batch: int) -> Portions:
+    return Portions(batch, "prompts", "load the text encoders in fewer bits", fixed=spread(pipe))
+
+
+@torch.no_grad()
+def met(pipe: Any, moments: Mapping[str, Tensor], calls: Sequence[Call]) -> dict[str, Tensor]:
+    """Second moments that `second_moments` found, and what recorded calls have of them at all their times.
+
+    Layers behind the first ones may read text that depends on the time and on the picture: half of such a moment is
+    then of what they read in these calls. What layers read of arguments is the same at all times, and stays as it is.
+    """
+    sources = _together(pipe, "", list(moments)).values()
+    changing = [layer for source in sources if not source.argument for layer in source.layers]
+    if not (changing and calls):
+        return dict(moments)
+    _, net = denoiser(pipe)
+    found: dict[str, Tensor] = {}
+    counts: Counter[str] = Counter()
+    for call in calls:
+        masks = _masks(call.arguments)
+
+        def add(layer: str, x: Tensor, masks: Sequence[Tensor] = masks) -> None:
+            x = x[_read(x, masks)].double()
+            found[layer] = found.get(layer, 0) + x.T @ x
+            counts[layer] += len(x)
+
+        handles = [
+            net.get_submodule(layer).register_forward_pre_hook(lambda _, args, layer=layer: add(layer, args[0]))
+            for layer in changing
+        ]
+        try:
+            replay(net, call)
+        finally:
+            for handle in handles:
+                handle.remove()
+    return {**moments, **{layer: (moments[layer] + found[layer] / counts[layer]) / 2 for layer in changing}}
+
+
+def _masks(arguments: Mapping[str, Any]) -> list[Tensor]:
+    return [value for name, value in arguments.items() if "mask" in name and isinstance(value, Tensor)]
+
+
+def _read(x: Tensor, masks: Sequence[Tensor]) -> Tensor:
+    """Which tokens of x (..., features) no mask hides; an additive mask is 0 where one reads."""
+    mask = next((mask for mask in masks if mask.shape == x.shape[:-1]), torch.ones(x.shape[:-1]))
+    return (mask == mask.max()).to(x.device)
+
+
+def inputs(pipe: Any, prompts: Sequence[str], layers: Sequence[str]) -> dict[str, Tensor]:
+    """The inputs (B, ..., features) of layers of the denoiser in one unguided call for B prompts, all at one latent.
+
+    Padding that a mask hides is zero.
+    """
+    together = _together(pipe, prompts[0], layers)
+
+    def hear(rows: slice) -> dict[str, Tensor]:
+        heard: dict[str, Tensor] = {}
+
+        def add(name: str, x: Tensor, read: Tensor) -> None:
+            heard[name] = torch.where(read[..., None], x, 0)
+
+        _overhear(pipe, prompts[rows], together, add, seeds=[0] * len(prompts[rows]))
+        return heard
+
+    parts = list(_portions(pipe, len(prompts)).each(hear, len(prompts)))
+    heard = {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if len(parts) > 1 else parts[0]
+    return {name: heard[first] for first, source in together.items() for name in source.layers}
+
+
+def means(
+    pipe: Any, prompts: Sequence[str], layers: Sequence[str], *, batch: int = 64, watch: Watch = quiet
+) -> dict[str, Tensor]:
+    """The inputs of layers of the denoiser for B prompts, each a mean over all tokens: (B, features) for each layer."""
+    watch("words", 0, len(prompts))
+    together = _together(pipe, prompts[0], layers)
+
+    def hear(rows: slice) -> dict[str, Tensor]:
+        heard: dict[str, Tensor] = {}
+        n = len(prompts[rows])
+
+        def add(name: str, x: Tensor, read: Tensor) -> None:
+            x, weight = x.reshape(n, -1, x.shape[-1]).float(), read.reshape(n, -1, 1).float()
+            heard[name] = (x * weight).sum(1) / weight.sum(1).clamp(min=1)
+
+        _overhear(pipe, prompts[rows], together, add, seeds=[0] * n)
+        watch("words", rows.stop, len(prompts))
+        return heard
+
+    parts = list(_portions(pipe, batch).each(hear, len(prompts)))
+    found = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    return {name: found[first] for first, source in together.items() for name in source.layers}
+
+
+@torch.no_grad()
+def written(denoiser: nn.Module, layer: str, x: Tensor) -> Tensor:
+    """W x, float32, of a linear layer of the denoiser, whatever W is stored as; x: (..., features)."""
+    module = denoiser.get_submodule(layer)
+    weight = module.weight
+    if isinstance(weight, nn.Parameter) and stored_whole(weight):
+        return nn.functional.linear(x.float(), full(weight).float())
+    x = x.to(getattr(denoiser, "dtype", x.dtype))
+    result: Tensor = module(x) - module(torch.zeros_like(x[..., :1, :]))
+    return result.float()
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Layers that read one tensor, and the denoiser's argument that it is; None if the denoiser computes it."""
+
+    layers: tuple[str, ...] = ()
+    argument: str | None = None
+
+
+def _together(pipe: Any, prompt: str, layers: Sequence[str]) -> dict[str, _Source]:
+    """Layers that read one tensor, by the first of them: all cross-attention reads what the text encoder wrote."""
+    _, net = denoiser(pipe)
+    heard: dict[str, Tensor] = {}  # holds what was read, so that no two tensors had one place in memory
+    given: dict[str, Any] = {}
+    handle = net.register_forward_pre_hook(lambda *call: given.update(named(*call)), with_kwargs=True)
+    try:
+        _overhear(pipe, [prompt], {name: _Source() for name in layers}, lambda name, x, _: heard.update({name: x}))
+    finally:
+        handle.remove()
+    arguments = {_where(value): name for name, value in given.items() if isinstance(value, Tensor)}
+    groups: dict[tuple[int, torch.Size], list[str]] = {}
+    for name, x in heard.items():
+        groups.setdefault(_where(x), []).append(name)
+    return {names[0]: _Source(tuple(names), arguments.get(where)) for where, names in groups.items()}
+
+
+def _where(x: Tensor) -> tuple[int, torch.Size]:
+    return x.data_ptr(), x.shape
+
+
+def _overhear(
+    pipe: Any,
+    prompts: Sequence[str],
+    layers: Mapping[str, _Source],
+    hear: Callable[[str, Tensor, Tensor], None],
+    seeds: Sequence[int] | None = None,
+) -> None:
+    """Make the first denoiser call of unguided runs, until `hear` has got each layer's name and input.
+
+    With them comes which tokens are read: those that no mask hides, all but features of the input's shape. Where all
+    layers read arguments of the call, the denoiser computes nothing.
+    """
+    _, net = denoiser(pipe)
+    options, seeds = unguided(pipe), seeds or range(len(prompts))
+    silent = set(layers)
+    masks: list[Tensor] = []
+
+    def listen(name: str, x: Tensor) -> None:
+        hear(name, x.detach(), _read(x, masks))
+        silent.discard(name)
+        if not silent:
+            raise Enough
+
+    def answered(*_: object) -> None:
+        raise Enough
+
+    def asked(*call: Any) -> None:
+        arguments = named(*call)
+        masks.extend(_masks(arguments))
+        for name, source in layers.items():
+            if source.argument:
+                listen(name, arguments[source.argument])
+
+    handles = [net.register_forward_pre_hook(asked, with_kwargs=True)] + [
+        net.get_submodule(name).register_forward_pre_hook(lambda _, args, name=name: listen(name, args[0]))
+        for name, source in layers.items()
+        if not source.argument
+    ]
+    try:
+        run(pipe, answered, prompts, seeds, 50, options)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def find_text(pipe: Any) -> None:
+    """Find out which layers of the denoiser read the text, where no name tells (layers.BLOCKS), once for each denoiser.
+
+    They read the same with another seed and something else with another prompt, and many tokens. Where it enters:
+
+        keys and values of cross-attention   several blocks have layers that read one and the same text
+        an embedder                          else those that read an argument of the call, else those heard first
+    """
+    _, net = denoiser(pipe)
+    if known(net):
+        return
+    asked = (("a church", 0), ("a church", 1), ("a dog on a beach", 0))
+    calls = [conditions(pipe, [prompt], seeds=[seed], answered=False) for prompt, seed in asked]
+    one, seed, prompt = (_sums(net, call) for call in calls)
+    text = [name for name, x in one.items() if x.tokens > 1 and x.same(seed.get(name)) and not x.same(prompt.get(name))]
+    together: list[list[str]] = []
+    for name in text:
+        group = next((group for group in together if one[group[0]].same(one[name])), None)
+        group.append(name) if group else together.append([name])
+    most = max(together, key=lambda group: len({name.rpartition(".")[0] for name in group}), default=[])
+    if len({name.rpartition(".")[0] for name in most}) < 2:
+        most = [name for name in text if one[name].given] or next(iter(together), [])
+    remember(net, TextLayers(tuple(f"{name}.weight" for name in text), tuple(f"{name}.weight" for name in most)))
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What a linear layer read: so many tokens, by sums of them; and whether it is an argument of the call."""
+
+    tokens: int
+    sums: tuple[float, float]
+    given: bool
+
+    def same(self, other: _Read | None) -> bool:
+        """Whether two layers read the same, but for rounding."""
+        return (
+            other is not None
+            and self.tokens == other.tokens
+            and all(isclose(*sums, rel_tol=1e-6) for sums in zip(self.sums, other.sums, strict=True))
+        )
+
+
+@torch.no_grad()
+def _sums(net: nn.Module, call: Call) -> dict[str, _Read]:
+    """What each linear layer reads when a call is asked again, in the order of reading."""
+    found: dict[str, _Read] = {}
+    given = {value.untyped_storage().data_ptr() for value in tensors(call.arguments)}
+
+    def listen(name: str, x: Tensor) -> None:
+        sums = (float(x.double().sum()), float(x.double().square().sum()))
+        tokens = x.numel() // max(1, x.shape[-1])
+        found.setdefault(name, _Read(tokens, sums, x.untyped_storage().data_ptr() in given))
+
+    def hook(name: str) -> Any:
+        return lambda _, args: listen(name, args[0])
+
+    layers = [(name, layer) for name, layer in net.named_modules() if isinstance(layer, nn.Linear)]
+    handles = [layer.register_forward_pre_hook(hook(name)) for name, layer in layers]
+    try:
+        replay(net, call)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+def contributions(
+    pipe: Any, prompts: Sequence[str], layers: Sequence[str], *, seeds: Sequence[int], steps: int = 20
+) -> dict[str, Tensor]:
+    """How much modules of the denoiser add at each place: the root mean square over channels of what they return.
+
+    layers  names of modules that return (rows, places, channels), such as attention
+    Averaged over the steps of unguided runs, one for each prompt and seed: (B, places) for each layer.
+    """
+    _, net = denoiser(pipe)
+    sums: dict[str, list[Tensor]] = {name: [] for name in layers}
+
+    def add(name: str, output: Any) -> None:
+        sums[name].append(stacked(output).float().square().mean(-1).sqrt())
+
+    handles = [net.get_submodule(n).register_forward_hook(lambda _, __, out, n=n: add(n, out)) for n in layers]
+    try:
+        run(pipe, lambda arguments, output: None, prompts, seeds, steps, unguided(pipe))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {name: torch.stack(found).mean(0) for name, found in sums.items()}

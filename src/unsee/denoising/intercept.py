@@ -1,0 +1,162 @@
+"""Give a pipeline other predictions than its denoiser computes, in every guided run: what a guard acts through.
+
+Letters are those of calls.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unsee.denoising.calls import Call, answering, bound, mask_of, point, predicted, same, split, stack, stacked
+from unsee.denoising.guidance import Enough, guided, run
+from unsee.denoising.record import conditions, prompted, row_places
+from unsee.errors import InputError
+from unsee.models.denoisers import denoiser
+
+
+@dataclass(frozen=True)
+class _Guidance:
+    """How a pipeline asks for the two predictions that its guidance mixes.
+
+    calls  denoiser calls in a step: 1 if both predictions are batched, 2 if not
+    c      which of the two is the prompt's: 0 or 1
+    null   the call without the prompt, one row
+    """
+
+    calls: int
+    c: int
+    null: Call
+
+
+def _guidance(pipe: Any, alone: Call, prompt: str) -> _Guidance:
+    """Found out by asking. Raises InputError if there is no guidance.
+
+    alone  the call for `prompt` of an unguided run
+    """
+    sizes: list[int] = []
+    calls: list[Call] = []
+    options = guided(pipe, 3.0)
+    rows = row_places(pipe, prompt, 0, 50, options)
+
+    def listen(arguments: dict[str, Any], output: Tensor) -> None:
+        sizes.append(output.shape[0])
+        calls.extend(split(Call(arguments, output, rows), output.shape[0]))
+        if len(calls) >= 2:
+            raise Enough
+
+    run(pipe, listen, [prompt], [0], 50, options)
+    if len(calls) != 2 or not _same_point(pipe, *calls):
+        raise InputError(f"{type(pipe).__name__} has no classifier-free guidance for a guard to act on")
+    c = prompted(alone.output, calls)
+    return _Guidance(len(sizes), c, calls[1 - c])
+
+
+def _same_point(pipe: Any, one: Call, other: Call) -> bool:
+    """Whether two calls ask about one latent at one time."""
+    latent, time = point(type(denoiser(pipe)[1]))
+    pairs = [(one.arguments[name], other.arguments[name]) for name in (latent, time)]
+    return all(torch.equal(stacked(a), stacked(b)) for a, b in pairs)
+
+
+def _told(call: Call, other: Call) -> Call:
+    """A call with those arguments only that differ from another prompt's: what the text says, no sizes or places."""
+
+    def differing(one: dict[str, Any], two: dict[str, Any]) -> dict[str, Any]:
+        found = {}
+        for name, value in one.items():
+            if isinstance(value, dict):
+                found[name] = differing(value, two.get(name) or {})
+            elif not same(value, two.get(name)):
+                found[name] = value
+        # The mask of a text goes with it, though that of the other prompt may be the same.
+        return found | {mask: one[mask] for name in found if (mask := mask_of(name, one))}
+
+    return replace(call, arguments=differing(call.arguments, other.arguments))
+
+
+def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Arguments with others in their place, also inside of dicts."""
+    inner = {name: _over(below[name], value) if isinstance(value, dict) else value for name, value in above.items()}
+    return {**below, **inner}
+
+
+@contextmanager
+def steered(
+    pipe: Any,
+    prompt: str,
+    *,
+    null: Callable[[Tensor], Tensor] | None = None,
+    prompted: Callable[[int, Tensor, Tensor, Tensor], Tensor] | None = None,
+) -> Iterator[None]:
+    """Within the context every guided run of the pipeline gets other predictions from its denoiser than it computes.
+
+    With c and u the predictions with the run's prompt and without it, and s that for `prompt`, each (B, ...):
+
+    null      s -> what stands for u
+    prompted  (k, c, u, s) -> what stands for c in step k, counted from 0 in each run
+
+    The pipeline's own guidance does the rest, whether it asks for c and u in one call or in two. Where it asks for c
+    first, u is computed once more, for the empty prompt. s costs one call of B rows a step. Raises InputError for a
+    pipeline, and in the context for a run, without guidance.
+    """
+    _, net = denoiser(pipe)
+    concept = conditions(pipe, [prompt], seeds=[0])
+    way = _guidance(pipe, concept, prompt)
+    asked, empty = _told(concept, way.null), _told(way.null, concept)
+    run: Any = None
+    count = 0  # denoiser calls in this run
+    known: dict[int, Call] = {}  # the two halves of this step, as far as they have been asked for
+    asking = False  # our own questions go through the same hook
+
+    def ask(about: Call, like: Call) -> Tensor:
+        nonlocal asking
+        asking = True
+        try:
+            with torch.no_grad():
+                arguments = _over(like.arguments, stack([about] * like.output.shape[0]).arguments)
+            return predicted(net(**arguments), like.arguments[point(type(net))[0]])
+        except RuntimeError as error:
+            x = point(type(net))[0]
+            if like.arguments[x].shape[1:] == concept.arguments[x].shape[1:]:
+                raise
+            raise InputError(
+                f"{type(pipe).__name__} ties its texts to the picture's size: a guard works at one size there, its own "
+                "or what unsee.models.sampling.calling(pipe, height=..., width=...) keeps with it"
+            ) from error
+        finally:
+            asking = False
+
+    def answer(half: int) -> Tensor:
+        """What the pipeline gets for one of the two conditions."""
+        call = known[half]
+        if half == way.c and prompted:
+            u = known[1 - half].output if 1 - half in known else ask(empty, call)
+            return prompted((count - 1) // way.calls, call.output, u, ask(asked, call))
+        return null(ask(asked, call)) if half != way.c and null else call.output
+
+    def hook(module: nn.Module, args: Any, kwargs: Any, result: Any) -> Any:
+        nonlocal run, count, known
+        if asking:
+            return None
+        if run is not pipe.scheduler.timesteps:  # every run sets its own
+            run, count = pipe.scheduler.timesteps, 0
+        call = replace(bound(module, args, kwargs, result), rows=way.null.rows)
+        first = count % way.calls
+        count += 1
+        parts = dict(enumerate(split(call, 2 // way.calls), start=first))
+        known = {**(known if first else {}), **parts}
+        if call.output.shape[0] % len(parts) or (len(known) == 2 and not _same_point(pipe, *known.values())):
+            raise InputError("this run is not guided: a guard needs a guidance scale above 1")
+        return answering(result, torch.cat([answer(half) for half in parts]))
+
+    handle = net.register_forward_hook(hook, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -1,0 +1,337 @@
+"""Record what a pipeline asks of its denoiser and what it answers.
+
+A forward hook sees each call whole. So nothing here knows a model: the pipeline encodes the prompt, prepares the latent
+and draws the run, the hook listens. Letters are those of calls.py.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+import torch
+from accelerate.utils import gather_object, send_to_device
+from diffusers import AutoPipelineForImage2Image
+from PIL.Image import Image
+from torch import Tensor, nn
+
+from unsee.denoising.calls import (
+    Call,
+    Rows,
+    Step,
+    Trajectory,
+    pick,
+    point,
+    replay,
+    rows_of,
+    single,
+    split,
+    spread,
+    stack,
+)
+from unsee.denoising.guidance import Enough, guided, run, unguided
+from unsee.errors import InputError, Unsupported, unknown
+from unsee.models import memory
+from unsee.models.denoisers import denoiser, denoisers
+from unsee.models.distributed import processes
+from unsee.models.memory import SMALLER, Portions
+from unsee.models.sampling import call_options, calling
+
+T = TypeVar("T")
+
+
+Watch = Callable[[str, int, int], None]
+"""Told (stage, done, total) as work goes on."""
+
+
+def quiet(stage: str, done: int, total: int) -> None:
+    """The Watch that says nothing."""
+
+
+def record(
+    pipe: Any,
+    prompts: Sequence[str],
+    *,
+    seeds: Sequence[int],
+    steps: int = 50,
+    guidance_scale: float = 3.0,
+    sampler: str = "pipeline",
+    at: Sequence[int] | None = None,
+    image: Image | None = None,
+    batch: int = 24,
+    watch: Watch = quiet,
+) -> Trajectory:
+    """Draw guided runs, one for each prompt and seed, and return every denoiser call of theirs.
+
+    prompts         B texts
+    seeds           B seeds of the initial noise; a run is the same whatever runs beside it
+    steps           sampler steps S
+    guidance_scale  > 1; x of the next step follows u + guidance_scale (c - u)
+    sampler         "pipeline" (its own), or the name of a diffusers scheduler that can stand in for it
+    at              which steps to return, counted from 0, the noisiest; runs stop after the last of them. Default all.
+                    Of two denoisers, one answers the noisy steps and one the rest: these are of that in focus
+    image           x of every step is this picture with the step's noise, instead of what the runs have come to
+    batch           how many runs are drawn side by side; fewer where memory does not hold them
+    Under `torchrun` or `accelerate launch` each process draws its share, and all of them return the whole.
+    Nothing is decoded. Raises InputError for an unknown sampler, for a pipeline that does not guide in this way or
+    answers otherwise when it is asked again, and for an image where the family has no image-to-image pipeline.
+    """
+    wanted = sorted(set(range(steps) if at is None else at))
+    length = len(wanted) if image else wanted[-1] + 1
+    everyone = processes()
+    batch = min(batch, -(-len(prompts) // everyone.num_processes))
+    batches = [slice(start, start + batch) for start in range(0, len(prompts), batch)]
+    mine = share(batches)
+    recorded: list[list[Call]] = []
+    watch("record", 0, len(mine) * length)
+    with _scheduler(pipe, sampler):
+        first = conditions(pipe, prompts[:1], seeds=seeds[:1], steps=steps)
+        guidance = guided(pipe, guidance_scale)
+        rows_at = row_places(pipe, prompts[0], seeds[0], steps, guidance)
+        twin = _image_to_image(pipe) if image else None
+        image = _fitted(image, pipe, first) if image else None
+        portions = Portions(batch, "runs", SMALLER, fixed=memory.spread(pipe))
+        for rows in mine:
+
+            def tick(done: int) -> None:
+                watch("record", len(recorded) * length + done, len(mine) * length)
+
+            def calls_of(
+                part: slice, prompts: Sequence[str] = prompts[rows], seeds: Sequence[int] = seeds[rows]
+            ) -> list[Call]:
+                some = (prompts[part], seeds[part], steps)
+                if twin is None:
+                    return _guided_calls(pipe, *some, length, guidance, rows_at, tick)
+                noised: list[Call] = []
+                for done, k in enumerate(wanted, start=1):
+                    # It begins at the picture with the noise of this step; nothing more of it is drawn.
+                    # A fraction, since pipelines round steps * strength down.
+                    noise = {"image": [image] * len(prompts[part]), "strength": Fraction(steps - k, steps)}
+                    noised += _guided_calls(twin, *some, 1, guidance | noise, rows_at, lambda _: None)
+                    tick(done)
+                return noised
+
+            parts = list(portions.each(calls_of, len(prompts[rows])))
+            recorded.append([stack(same) for same in zip(*parts, strict=True)] if len(parts) > 1 else parts[0])
+    checked(pipe, recorded[0][:2])
+    calls = [stack(same) for same in zip(*gathered(recorded, len(batches)), strict=True)]
+    # Which of a step's two calls holds the prompt differs by family: it is the one that answers as an unguided run.
+    elsewhere = image or len(denoisers(pipe)) > 1
+    asked = replay(denoiser(pipe)[1], first, like=pick(calls[0], slice(0, 1))) if elsewhere else first.output
+    c = prompted(asked, calls[:2])
+    chosen = range(length) if image else [k for k in wanted if k < len(calls) // 2]
+    return [Step(calls[2 * k + c], calls[2 * k + 1 - c]) for k in chosen]
+
+
+def share(items: Sequence[T]) -> list[T]:
+    """What of some items this process makes: every n-th of n processes.
+
+    All have equally many: who would have less makes the first one too. Where weights are spread over processes (FSDP),
+    each call of the denoiser is one of all of them.
+    """
+    everyone = processes()
+    mine = list(items[everyone.process_index :: everyone.num_processes])
+    return mine if len(mine) * everyone.num_processes >= len(items) else [*mine, items[0]]
+
+
+def gathered(parts: list[T], count: int) -> list[T]:
+    """The first `count` of the parts that all processes made, each its `share`, in their order."""
+    everyone = processes()
+    if everyone.num_processes == 1:
+        return parts
+    whole = gather_object(send_to_device([(everyone.process_index, k, part) for k, part in enumerate(parts)], "cpu"))
+    ordered = [part for _, _, part in sorted(whole, key=lambda item: (item[1], item[0]))]
+    here: list[T] = send_to_device(ordered[:count], everyone.device)
+    return here
+
+
+def prompted(asked: Tensor, calls: Sequence[Call]) -> int:
+    """Which of two calls holds the prompt, 0 or 1: that which answers most like `asked`, an unguided run (1, ...)."""
+    if any(call.output.shape[1:] != asked.shape[1:] for call in calls):
+        raise Unsupported(
+            "this denoiser is not supported: its predictions with the prompt and without it have different shapes; "
+            "methods that draw no guided runs may serve"
+        )
+    distance = [(call.output[:1] - asked).abs().mean() for call in calls]
+    return int(distance[1] < distance[0])
+
+
+def _image_to_image(pipe: Any) -> Any:
+    """The image-to-image pipeline of a pipeline's family, of the same parts."""
+    try:
+        twin: Any = AutoPipelineForImage2Image.from_pipe(pipe)
+    except ValueError as error:
+        raise InputError(f"{type(pipe).__name__} takes no image: diffusers has no image-to-image for it") from error
+    twin.set_progress_bar_config(disable=True)
+    taken = inspect.signature(type(twin).__call__).parameters
+    return calling(twin, **{name: value for name, value in call_options(pipe).items() if name in taken})
+
+
+def _fitted(image: Image, pipe: Any, call: Call) -> Image:
+    """A picture in the size that the pipeline draws, where its latents (B, channels, H, W) tell."""
+    latent = call.arguments[point(type(denoiser(pipe)[1]))[0]]
+    if latent.ndim != 4:
+        return image
+    return image.resize((latent.shape[3] * pipe.vae_scale_factor, latent.shape[2] * pipe.vae_scale_factor))
+
+
+def _guided_calls(
+    pipe: Any,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    steps: int,
+    length: int,
+    options: Mapping[str, Any],
+    rows: Rows,
+    tick: Callable[[int], None],
+) -> list[Call]:
+    """The first `length` steps of a guided run, two calls a step, in the order in which the pipeline makes them."""
+    calls: list[Call] = []
+    _, time = point(type(denoiser(pipe)[1]))
+    refusal = Unsupported(
+        f"{type(pipe).__name__} does not predict once with the prompt and once without at each step: its guidance is "
+        "distilled into the network, is off, or has more terms; methods that draw no guided runs may serve"
+    )
+
+    def listen(arguments: dict[str, Any], output: Tensor) -> None:
+        n, over = divmod(output.shape[0], len(prompts))
+        if over or n not in (1, 2):
+            raise refusal
+        with _supported(pipe):
+            calls.extend(split(spread(Call(arguments, output, rows)), n))
+        if len(calls) % 2 == 0:
+            if not torch.equal(calls[-2].arguments[time], calls[-1].arguments[time]):
+                raise refusal  # the second call is the next step's
+            tick(len(calls) // 2)
+        if len(calls) >= 2 * length:
+            raise Enough
+
+    run(pipe, listen, prompts, seeds, steps, dict(options))
+    if len(denoisers(pipe)) > 1:
+        if not calls:
+            raise InputError(f"the {denoiser(pipe)[0]} answers none of the {steps} steps of a run: take more steps")
+        length = len(calls) // 2
+    if len(calls) != 2 * length:
+        raise refusal
+    return calls
+
+
+def _unanswered(pipe: Any, prompts: Sequence[str], seeds: Sequence[int], steps: int, options: dict[str, Any]) -> Call:
+    """The first denoiser call of a run, for the price of encoding the prompts; its output is x."""
+    calls: list[Call] = []
+
+    def ask(call: Call) -> None:
+        calls.append(call)
+        raise Enough
+
+    run(pipe, lambda *_: None, prompts, seeds, steps, options, list(denoisers(pipe).values()), ask=ask)
+    if not calls:
+        raise Unsupported(f"{type(pipe).__name__} is not supported: it never asks its {', '.join(denoisers(pipe))}")
+    return calls[0]
+
+
+def row_places(pipe: Any, prompt: str, seed: int, steps: int, options: dict[str, Any]) -> Rows:
+    """Where the denoiser's arguments have their rows: what doubles when a prompt is drawn twice."""
+    one, two = (_unanswered(pipe, [prompt] * n, [seed] * n, steps, options) for n in (1, 2))
+    with _supported(pipe):
+        return rows_of(one, two)
+
+
+@contextmanager
+def _supported(pipe: Any) -> Iterator[None]:
+    """Within the context, what is wrong is that a pipeline is not supported."""
+    try:
+        yield
+    except InputError as error:
+        raise Unsupported(f"{type(pipe).__name__} is not supported: {error}") from error
+
+
+def conditions(
+    pipe: Any, prompts: Sequence[str], *, seeds: Sequence[int] | None = None, steps: int = 50, answered: bool = True
+) -> Call:
+    """The first denoiser call of unguided runs: its arguments hold all that the prompts condition, B rows.
+
+    answered  False does without the denoiser's answer, and so costs only the prompts' encoding: the output is then x
+    Of two denoisers the one in focus answers it, whichever was asked.
+    """
+    seeds, options = seeds or range(len(prompts)), unguided(pipe)
+    calls: list[Call] = []
+
+    def listen(arguments: dict[str, Any], output: Tensor) -> None:
+        calls.append(Call(arguments, output))
+        raise Enough
+
+    nets = list(denoisers(pipe).values())
+    if answered and len(nets) == 1:
+        run(pipe, listen, prompts, seeds, steps, options)
+    else:
+        calls.append(_unanswered(pipe, prompts, seeds, steps, options))
+    rows = row_places(pipe, prompts[0], seeds[0], steps, options)
+    if len(calls[0].output) != len(prompts):
+        raise Unsupported(
+            f"{type(pipe).__name__} is not supported: it asks its denoiser for {len(calls[0].output)} rows for "
+            f"{len(prompts)} prompts, also without guidance"
+        )
+    with _supported(pipe):
+        call = spread(replace(calls[0], rows=rows))
+    if len(nets) == 1 or not answered:
+        return call
+    with torch.no_grad():
+        return replace(call, output=replay(denoiser(pipe)[1], call))
+
+
+_CHECKED: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
+"""Denoisers that have passed `checked`, each with the call options and type of numbers that they did it with."""
+
+
+def checked(pipe: Any, step: Sequence[Call]) -> None:
+    """Ask again for the last row of both calls of a recorded step, together in one call; once for each denoiser.
+
+    Raises InputError unless the denoiser answers as it did: then rows are not what they are taken for, or it answers by
+    more than its arguments, and nothing could be learned from what is recorded.
+    """
+    _, net = denoiser(pipe)
+    if _CHECKED.get(net) == (way := f"{call_options(pipe)} {step[0].output.dtype}"):
+        return
+    rows = stack([single(call)[-1] for call in step])
+    with torch.no_grad():
+        error = float((replay(net, rows) - rows.output).float().norm() / rows.output.float().norm())
+    if not error < tolerance(rows.output):
+        raise Unsupported(
+            f"{type(pipe).__name__} is not supported: asked again, its {type(net).__name__} answers otherwise than in "
+            f"the run (by {100 * error:.2g} %)"
+        )
+    _CHECKED[net] = way
+
+
+def tolerance(output: Tensor) -> float:
+    """How far two answers may be apart that should be one, relative to their norm: the root of the precision.
+
+    Accelerators compute with float32 as if it had 10 bits behind the point (TF32), unless they are told otherwise.
+    """
+    eps = torch.finfo(output.dtype).eps
+    return math.sqrt(eps if output.device.type == "cpu" else max(eps, 2.0**-10))
+
+
+class _scheduler:
+    """Within the context a pipeline samples with another scheduler."""
+
+    def __init__(self, pipe: Any, sampler: str):
+        self.pipe, self.before = pipe, pipe.scheduler
+        known = {kind.__name__: kind for kind in pipe.scheduler.compatibles}
+        if sampler != "pipeline" and sampler not in known:
+            raise unknown("sampler", sampler, ["pipeline", *known])
+        own = sampler in ("pipeline", type(pipe.scheduler).__name__)
+        self.scheduler = pipe.scheduler if own else known[sampler].from_config(pipe.scheduler.config)
+
+    def __enter__(self) -> None:
+        self.pipe.scheduler = self.scheduler
+
+    def __exit__(self, *_: object) -> None:
+        self.pipe.scheduler = self.before

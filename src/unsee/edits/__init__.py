@@ -1,0 +1,1 @@
+"""Edits: differences of weights with the card that says where they come from."""

@@ -1,0 +1,117 @@
+"""The card of an edit: how it was made. Reading one costs no torch."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import field
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from unsee.concepts import Concept
+from unsee.errors import InputError, invalid
+from unsee.io.safetensors import FLOATS, read_header
+
+WEIGHT = re.compile(r"(unet|transformer|transformer_2)(\.[A-Za-z0-9_-]+)+")
+"""The names that an edit may hold: a denoiser and one of its parameters."""
+
+_ADAPTER = re.compile(r"lora_(up|down|A|B)\b|lora\.(up|down)\b|\.diff(_b)?$|lokr_|hada_")
+
+_strict = ConfigDict(extra="forbid")
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+@dataclass(frozen=True, config=_strict)
+class Claims:
+    """What was measured of an edit, and all that is needed to measure it again.
+
+    pictures  for each row
+    seed      of a row's first picture
+    steps, guidance_scale  of the sampler
+    judges    which classifiers answered, by kind: names, never places
+    rows      by name: the share of pictures that show what was asked, before and after
+    """
+
+    pictures: Annotated[int, Field(ge=2)]
+    seed: Annotated[int, Field(ge=0)]
+    steps: Annotated[int, Field(ge=1)]
+    guidance_scale: Annotated[float, Field(allow_inf_nan=False)]
+    judges: dict[str, str]
+    rows: dict[str, tuple[Share, Share]]
+
+
+@dataclass(frozen=True, config=_strict)
+class Card:
+    """Where an edit comes from.
+
+    method     name, as on the command line
+    settings   every hyperparameter of the method, after defaults
+    concepts   what was erased
+    base       the model: "mini", a hub id, or the name of a folder
+    base_hash  `pipelines.base_hash` of the denoisers that were edited, as they were then: for an edit that was made on
+               top of another, that of the model with the other one applied
+    seed       of everything random
+    versions   of unsee and of the libraries that computed it
+    kept       every word that the method was shown as one to leave alone, whoever chose it
+    curve      of a fit, on runs that it never trained on: (updates done, mean squared error where the concept is asked
+               for, and where something else is)
+    claims     what was measured of it, if anything was
+    call       other options of the pipeline's calls, in recorded runs and in pictures
+    forced_from  the base_hash it was made for, if it was put on other weights by force
+    """
+
+    method: str
+    settings: dict[str, Any]
+    concepts: tuple[Concept, ...]
+    base: str
+    base_hash: str
+    seed: int
+    versions: dict[str, str]
+    kept: tuple[str, ...] = ()
+    curve: tuple[tuple[float, float, float], ...] = ()
+    claims: Claims | None = None
+    call: dict[str, Any] = field(default_factory=dict)
+    forced_from: str | None = None
+
+    def to_json(self) -> str:
+        return TypeAdapter(Card).dump_json(self).decode()
+
+
+def settings_of(method: Any) -> dict[str, Any]:
+    """Every hyperparameter of a method, as JSON has it."""
+    settings: dict[str, Any] = TypeAdapter(type(method)).dump_python(method, mode="json")
+    return settings
+
+
+def read_card(path: str | Path) -> Card:
+    """The card in an edit's file. Raises InputError if there is no such file, or it is no edit.
+
+    What an edit may hold is checked here, before a single number is read: names, types, and the shapes of pairs.
+    """
+    header = read_header(path)
+    if "unsee" not in header.metadata:
+        kind = "it is a LoRA" if any(_ADAPTER.search(name) for name in header.tensors) else "it is no edit of this tool"
+        raise InputError(
+            f"{path} holds tensors but no card of unsee: {kind}; unsee import {Path(path).name} --model MODEL --out"
+            " EDIT.safetensors makes an edit of other tools' files"
+        )
+    if not header.tensors:
+        raise InputError(f"{path} holds no usable edit: it has no tensors")
+    for name, (dtype, shape) in header.tensors.items():
+        if not WEIGHT.fullmatch(name):
+            raise InputError(f"{path}: {name[:200]!r} is no weight of a denoiser; an edit holds nothing else")
+        if dtype not in FLOATS:
+            raise InputError(f"{path}: {name!r} has type {dtype}; an edit holds {', '.join(FLOATS)}")
+        weight, _, piece = name.rpartition(".")
+        if piece not in ("up", "down"):
+            continue
+        _, up = header.tensors.get(f"{weight}.up", ("", ()))
+        _, down = header.tensors.get(f"{weight}.down", ("", ()))
+        if weight in header.tensors or len(up) != 2 or len(down) != 2 or up[1] != down[0]:
+            raise InputError(f"{path} is broken: {name!r} with shape {shape} has no counterpart that fits it")
+    try:
+        return TypeAdapter(Card).validate_json(header.metadata["unsee"])
+    except ValidationError as error:
+        raise InputError(f"the card in {path} cannot be read: {invalid(error)}") from error

@@ -1,0 +1,1 @@
+"""The one training loop, its optimizers, its memory and the state from which it resumes."""

@@ -1,0 +1,294 @@
+"""The one training loop: regress chosen weights on recorded targets."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from accelerate.utils import broadcast_object_list, reduce
+from diffusers.optimization import get_scheduler
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from unsee.denoising.calls import Call, pick, replay
+from unsee.denoising.record import Watch, quiet
+from unsee.errors import InputError
+from unsee.fit.memory import Room
+from unsee.fit.optimizers import OPTIMIZERS, RATE, Metric, reach
+from unsee.fit.resume import Checkpoint, flat, restore
+from unsee.models.distributed import processes
+from unsee.models.memory import Portions
+from unsee.models.weights import swapped
+
+EXPLODED = 1e4
+"""A loss so many times the largest of the first ten ends a fit: single rows differ a hundredfold by their timestep."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What the denoiser is asked in one update.
+
+    call    N rows; `call.output` is what it should answer, in the network's own output (N, ...)
+    weight  (N,), the weight of each row's mean squared error
+    """
+
+    call: Call
+    weight: Tensor
+
+
+@contextmanager
+def trainable(weights: Mapping[str, nn.Parameter]) -> Iterator[dict[str, Tensor]]:
+    """Within the context the weights are copies that take gradients; yields the originals, which it puts back.
+
+    Gradients and `requires_grad` are then those from before, too. Other weights are the caller's (see borrow.borrowed).
+    Raises InputError for weights that are spread over processes.
+    """
+    if any(isinstance(weight, DTensor) for weight in weights.values()):
+        raise InputError("weights that are spread over processes (FSDP) are not trained themselves: use --method lora")
+    originals = {name: weight.data for name, weight in weights.items()}
+    before = [(weight, weight.requires_grad, weight.grad) for weight in weights.values()]
+    with swapped(weights, {name: value.clone() for name, value in originals.items()}):
+        for weight in weights.values():
+            weight.requires_grad_(True)
+            weight.grad = None
+        try:
+            yield originals
+        finally:
+            for weight, learning, grad in before:
+                weight.requires_grad_(learning)
+                weight.grad = grad
+
+
+@dataclass
+class Examiner:
+    """Asks the denoiser rows that no update trains on, every few updates.
+
+    erased, kept  rows that ask for the concept, rows of what must stay; each row's target is its output
+    every         updates between two points of the curve
+    patience      stop once the error on `erased` has not fallen by a hundredth in so many points; 0: never
+    curve         points so far: (updates done, mean squared error on `erased`, and on `kept`)
+    """
+
+    erased: Call
+    kept: Call
+    every: int = 10
+    patience: int = 0
+    curve: list[tuple[float, float, float]] = field(default_factory=list)
+
+    def __call__(self, denoiser: nn.Module, done: int, portions: Portions) -> bool:
+        """Add a point, from so many rows at once; whether the fit may stop."""
+
+        def mean(call: Call) -> float:
+            count = len(call.output)
+            return float(torch.cat(list(portions.each(lambda rows: error(denoiser, pick(call, rows)), count))).mean())
+
+        with torch.no_grad():
+            erased, kept = mean(self.erased), mean(self.kept)
+        self.curve.append((done, erased, kept))
+        if not 0 < self.patience < len(self.curve):
+            return False
+        errors = [point[1] for point in self.curve]
+        return min(errors) >= 0.99 * min(errors[: -self.patience])
+
+
+def error(denoiser: nn.Module, call: Call) -> Tensor:
+    """Each row's mean squared error, (N,), in the network's own output."""
+    return (replay(denoiser, call).float() - call.output.float()).square().flatten(1).mean(1)
+
+
+@contextmanager
+def flushing() -> Iterator[None]:
+    """Within the context numbers below 1e-38 are zero: gradients have many, and a CPU is slow on them."""
+    before = not torch.tensor(1e-38).mul(0.1).item()
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)
+
+
+@flushing()
+def fit(
+    denoiser: nn.Module,
+    weights: Mapping[str, nn.Parameter],
+    lesson: Callable[[int], Lesson],
+    *,
+    updates: int,
+    lr: float | None = None,
+    optimizer: str = "matrix-adam",
+    schedule: str = "linear",
+    metric: Mapping[str, Metric] | None = None,
+    writes: Mapping[str, nn.Module] | None = None,
+    examiner: Examiner | None = None,
+    seconds: float | None = None,
+    checkpoint: Checkpoint | None = None,
+    window: int = 1,
+    room: Room | None = None,
+    watch: Watch = quiet,
+) -> list[float]:
+    """Minimise sum_n w_n mean |e_theta(call_n) - call_n.output|^2 over the weights; returns each update's loss.
+
+    lesson      gives the rows of update k = 0, 1, ...; the same rows for the same k, so that a fit can be resumed
+    lr          how far a weight moves in one update at most, root mean square; None: as far as its layer's output may
+    optimizer   a name in OPTIMIZERS
+    schedule    of lr, a name of diffusers.optimization.get_scheduler; a tenth of the updates warms up
+    metric      of some matrices: what their gradients are multiplied by from the right, and their steps
+    writes      the layer whose output a tensor moves, where that is not its own (see optimizers.reach)
+    examiner    watches rows that are held out, and may end the fit early
+    seconds     make only as many updates as fit into this time
+    checkpoint  keeps the state; if it holds one, the fit goes on from there to the same bits
+    window      updates at whose multiples a state may be kept: lessons that depend on the weights are made there
+    room        how memory is used: rows come in portions that fit, whose gradients are summed. Default: all at once
+
+    Weights in 16 bits are trained through float32 masters: an update is often smaller than bfloat16 can add.
+    Raises FloatingPointError when the loss is no longer finite, or EXPLODED times what it was; what `checkpoint` keeps
+    is then the last good state.
+    """
+    portions = room or Portions()
+    home = room.home(weights, moments=2 if optimizer == "adam" else 1) if room else None
+    masters = {
+        name: weight
+        if weight.dtype == torch.float32 and not home
+        else weight.detach().to(home, torch.float32, copy=True)
+        for name, weight in weights.items()
+    }
+    metric, rates = metric or {}, torch.zeros(0)
+    roots: dict[int, Tensor] = {}  # many layers have one
+    for m in metric.values():
+        if id(m.root) not in roots:
+            roots[id(m.root)] = torch.linalg.inv(m.root).to(next(iter(masters.values())))
+    whiten = {name: roots[id(m.root)] for name, m in metric.items()}
+    steps = OPTIMIZERS[optimizer]([{"params": [m], "root": whiten.get(name)} for name, m in masters.items()])
+    # float16 gradients underflow; neither optimizer cares about the scale of a loss.
+    scale = 2.0**12 if any(weight.dtype == torch.float16 for weight in weights.values()) else 1.0
+    losses: list[float] = []
+    last = updates
+
+    def state() -> dict[str, Tensor]:
+        curve = examiner.curve if examiner else []
+        numbers = {"losses": torch.tensor(losses).double(), "curve": torch.tensor(curve).double()}
+        numbers |= {"last": torch.tensor(last), "rates": rates, "rows": torch.tensor(portions.size)}
+        return {**{f"weight.{name}": master for name, master in masters.items()}, **flat(steps), **numbers}
+
+    if checkpoint and (kept := checkpoint.load()):
+        for name, parameter in weights.items():
+            masters[name].data.copy_(kept[f"weight.{name}"])
+            parameter.data.copy_(masters[name])
+        restore(steps, kept)
+        losses, last, rates = kept["losses"].tolist(), int(kept["last"]), kept["rates"]
+        if examiner:
+            examiner.curve = [tuple(point) for point in kept["curve"].tolist()]
+        portions.size = min(portions.size, int(kept["rows"]))  # the same portions, to the same bits
+    # Of N processes, each answers every N-th row, and gradients are summed.
+    everyone = processes()
+
+    def summed(value: Tensor) -> Tensor:
+        return value if everyone.num_processes == 1 else reduce(value, "sum")
+
+    def mine(now: Lesson, start: int, stop: int) -> tuple[Call, Tensor]:
+        """Of this process's rows those from start to stop, and their weights."""
+        index, n = everyone.process_index, everyone.num_processes
+        share = slice(index + n * start, n * stop, n)
+        if not len(now.weight[share]):  # a denoiser that is spread over processes is asked by all of them
+            return pick(now.call, slice(0, 1)), now.weight[:1] * 0
+        return pick(now.call, share), now.weight[share]
+
+    def gradient(now: Lesson, size: int) -> Tensor:
+        """Leave the gradients of this process's rows, times `scale`, in the masters, so many rows at once; the loss."""
+        for name, parameter in weights.items():
+            parameter.grad = masters[name].grad = None
+        found: list[Tensor] = []
+        rows = -(-len(now.weight) // everyone.num_processes)
+        for start in range(0, rows, size):
+            part, weight = mine(now, start, min(start + size, rows))
+            loss = (weight * error(denoiser, part)).sum()
+            (loss * scale).backward()  # type: ignore[no-untyped-call]
+            found.append(loss.detach())
+            for name, parameter in weights.items():
+                if masters[name] is not parameter and parameter.grad is not None:
+                    grad = parameter.grad.to(masters[name])
+                    parameter.grad = None  # one of a kind at a time: they are as large as the weights
+                    held = masters[name].grad
+                    masters[name].grad = grad if held is None else held.add_(grad)
+        return torch.stack(found).sum()
+
+    if room:
+        room.measure()
+    first, started = len(losses), time.monotonic()
+    pace = _pace(schedule, last)
+    watch("fit", first, last)
+    for update in range(first, updates):
+        if seconds and last == updates and update == first + 3:  # three tell how long one takes, in one process for all
+            fit_in = first + max(3, int(3 * seconds / (time.monotonic() - started)))
+            last = min(last, broadcast_object_list([fit_in])[0])
+            pace = _pace(schedule, last)
+        if update >= last:
+            break
+        looked = bool(examiner and examiner.curve and examiner.curve[-1][0] == update)  # before it was interrupted
+        if examiner and update % examiner.every == 0 and not looked and examiner(denoiser, update, portions):
+            break
+        now = lesson(update)
+        if not len(rates):
+            rates = _rates(denoiser, weights, mine(now, 0, len(now.weight))[0], lr, optimizer, metric, writes, summed)
+        for group, rate in zip(steps.param_groups, rates.tolist(), strict=True):
+            group |= {"rate": rate, "lr": rate * pace(update)}
+        total = float(summed(portions.whole(partial(gradient, now), -(-len(now.weight) // everyone.num_processes))))
+        if not math.isfinite(total) or total > EXPLODED * max(losses[:10], default=total) > 0:
+            raise FloatingPointError(
+                f"the loss is {total:g} after {update} updates: try a lower lr than {lr or RATE:g}"
+            )
+        if checkpoint and update % window == 0 and everyone.is_main_process:
+            checkpoint.offer(state)
+        losses.append(total)
+        for name, master in masters.items():
+            grad = (
+                torch.zeros_like(master) if master.grad is None else master.grad / scale if scale > 1 else master.grad
+            )
+            grad = summed(grad)
+            spares = name in metric and optimizer != "matrix-adam"  # which multiplies by itself
+            master.grad = grad @ whiten[name].T @ whiten[name] if spares else grad
+        steps.step()
+        for name, parameter in weights.items():
+            parameter.grad = masters[name].grad = None
+            if masters[name] is not parameter:
+                parameter.data.copy_(masters[name])
+        watch("fit", update + 1, last)
+    if examiner and examiner.curve[-1][0] != len(losses):
+        examiner(denoiser, len(losses), portions)
+    return losses
+
+
+def _rates(
+    denoiser: nn.Module,
+    weights: Mapping[str, nn.Parameter],
+    call: Call,
+    lr: float | None,
+    optimizer: str,
+    metric: Mapping[str, Metric],
+    writes: Mapping[str, nn.Module] | None,
+    summed: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """How far each tensor moves in one update at most, (tensors,), in its optimizer's units."""
+    if lr and optimizer != "matrix-adam":
+        return torch.full((len(weights),), lr).double()
+    known = {name: (lr or m.rate) * m.usual for name, m in metric.items() if optimizer == "matrix-adam"}
+    others = {name: weight for name, weight in weights.items() if name not in known}
+    if others:
+        moved = reach(denoiser, others, call, writes, summed)
+        known |= {name: (lr or RATE) * step for name, step in moved.items()}
+    rates: Tensor = torch.tensor([known[name] for name in weights]).double() / len(weights) ** 0.5
+    return rates
+
+
+def _pace(schedule: str, updates: int) -> Callable[[int], float]:
+    """What multiplies the rate at an update."""
+    idle = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    rates: Any = get_scheduler(schedule, idle, num_warmup_steps=updates // 10, num_training_steps=updates)
+    pace: Callable[[int], float] = rates.lr_lambdas[0]
+    return pace

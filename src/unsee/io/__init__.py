@@ -1,0 +1,1 @@
+"""Files from strangers, checked; and files written whole or not at all."""

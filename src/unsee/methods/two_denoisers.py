@@ -1,0 +1,48 @@
+"""A pipeline with two denoisers, one for noisy steps and one for the rest: each is edited on the steps it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import wraps
+from typing import Any, TypeVar, cast
+
+from unsee.denoising.activations import find_text
+from unsee.edits.edit import Edit
+from unsee.fit.resume import Checkpoint
+from unsee.models.borrow import borrowed
+from unsee.models.denoisers import denoisers, focused
+from unsee.models.fingerprint import base_hash
+
+Make = TypeVar("Make", bound=Callable[..., Edit])
+
+
+def each_denoiser(make: Make) -> Make:
+    """Of a method's call, which edits what `pipelines.denoiser` gives, one that edits all denoisers of a pipeline.
+
+    What comes of two is one edit. The points of its curve are the means of theirs; each fit keeps a state of its own.
+    The pipeline is `borrowed`: frozen, in eval mode and quiet for the time, and afterwards what it was.
+    """
+
+    @wraps(make)
+    def make_all(self: Any, pipe: Any, concepts: Any, *, checkpoint: Checkpoint | None = None, **options: Any) -> Edit:
+        with borrowed(pipe):
+            return made(self, pipe, concepts, checkpoint, options)
+
+    def made(self: Any, pipe: Any, concepts: Any, checkpoint: Checkpoint | None, options: dict[str, Any]) -> Edit:
+        keys = list(denoisers(pipe))
+        if len(keys) == 1:
+            find_text(pipe)
+            return make(self, pipe, concepts, checkpoint=checkpoint, **options)
+        edits = []
+        for key in keys:
+            state = checkpoint and replace(checkpoint, path=checkpoint.path.with_stem(f"{checkpoint.path.stem}-{key}"))
+            with focused(pipe, key):
+                find_text(pipe)
+                edits.append(make(self, pipe, concepts, checkpoint=state, **options))
+        points = zip(*(edit.card.curve for edit in edits), strict=False)  # one may have stopped early
+        curve = tuple((p[0][0], *(sum(point[k] for point in p) / len(p) for k in (1, 2))) for p in points)
+        card = replace(edits[0].card, base_hash=base_hash(pipe, keys), curve=curve)
+        return Edit({name: delta for edit in edits for name, delta in edit.deltas.items()}, card)
+
+    return cast(Make, make_all)

@@ -1,0 +1,1 @@
+"""Pipelines: loading, naming, hashing, which modules denoise, which weights they have."""

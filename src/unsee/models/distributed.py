@@ -1,0 +1,58 @@
+"""Processes, and weights that are spread over them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
+from torch import Tensor
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from unsee.models.denoisers import denoisers
+
+
+def processes() -> PartialState:
+    """The processes that `torchrun` or `accelerate launch` has started; without it, just this one.
+
+    On a machine without an accelerator accelerate has to be told so, or each process believes to be the only one.
+    """
+    return PartialState(cpu=not torch.accelerator.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU"))
+
+
+def shard(pipe: Any) -> Any:
+    """Spread the denoisers' weights over all processes (FSDP), and return the pipeline.
+
+    Each process holds a part of every weight, and a block has its whole weights only while it runs. What changes a
+    weight by training is then refused; adapters and closed forms work, and edits can be applied.
+    """
+    everyone = processes()
+    mesh = init_device_mesh(everyone.device.type, (everyone.num_processes,))
+    for net in denoisers(pipe).values():
+        blocks = getattr(net, "_no_split_modules", None) or ()
+        for module in reversed(list(net.modules())):  # what lies inside another comes first
+            if module is net or type(module).__name__ in blocks:
+                fully_shard(module, mesh=mesh, reshard_after_forward=True)
+    return pipe
+
+
+def full(tensor: Tensor) -> Tensor:
+    """A tensor that may be spread over processes, in one piece; all of them must ask."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def plain(tensor: Tensor) -> Tensor:
+    """The numbers that a tensor stands for, in one piece; quantisers bring classes of tensors of their own."""
+    packed = type(tensor).__module__.split(".")[0] != "torch" and hasattr(tensor, "dequantize")
+    return tensor.dequantize() if packed else full(tensor)
+
+
+def spread_like(tensor: Tensor, other: Tensor) -> Tensor:
+    """A tensor on the device of another one, and spread over processes if that is."""
+    tensor = tensor.to(other.device)
+    if isinstance(other, DTensor):
+        return distribute_tensor(tensor, other.device_mesh, other.placements)
+    return tensor

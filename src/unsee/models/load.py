@@ -1,0 +1,175 @@
+"""A model's name becomes a diffusers pipeline."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+import transformers
+from accelerate.utils import parse_flag_from_env
+from diffusers import DiffusionPipeline
+from diffusers.loaders.single_file_utils import SingleFileComponentError
+from torch import nn
+from torch.distributed.fsdp import FSDPModule
+
+from unsee.errors import InputError
+from unsee.io.lora import TEXT, factors, layers, loaded, read_tensors
+from unsee.models.denoisers import denoiser
+from unsee.models.distributed import processes, shard
+from unsee.models.fingerprint import model_name
+from unsee.models.model_card import model_card
+from unsee.models.names import BUNDLED, commit, model_folder, snapshot, source
+from unsee.models.sampling import calling
+from unsee.models.sources import (
+    check_channels,
+    check_kind,
+    checkers_of,
+    from_file,
+    read_index,
+    without_checkers,
+)
+from unsee.models.sources import variant as weights_variant
+
+
+def load(
+    model: str | Path,
+    *,
+    dtype: torch.dtype | None = None,
+    device: str | torch.device | None = None,
+    revision: str | None = None,
+    variant: str | None = None,
+    trust_remote_code: bool = False,
+) -> Any:
+    """A diffusers pipeline, frozen and in eval mode, ready to be recorded.
+
+    model    "mini", a folder written by save_pretrained, a hub id or ID@REVISION, or a checkpoint FILE@LAYOUT, where
+             LAYOUT is a folder or hub id of the same configuration; +FILE behind any of them puts a LoRA on top
+    dtype    of all weights; default float32 on a CPU and bfloat16 elsewhere
+    device   default is accelerate's choice (ACCELERATE_USE_CPU and the like are obeyed)
+    variant  of the weights' files, such as "fp16"; default the plain ones, or what there is if there are none
+
+    Call options that the model's own card names are kept, as `calling` keeps them; later ones go over them.
+    Only safetensors are read. On a CPU, convolutions are laid out channels-last, which is several times faster there.
+    Under `accelerate launch --use_fsdp` the denoiser is spread over all processes.
+    The pipeline has no progress bar, and no safety checker or watermarker: `left_out` says which the model has.
+    Raises InputError when the model cannot be found or is no pipeline.
+    """
+    model = str(model)
+    path, parts = model_folder(model), source(model)
+    revision = revision or (parts.version if path is None else None)
+    file = Path(parts.base) if path is None and Path(parts.base).is_file() else None
+    device = torch.device(device) if device is not None else processes().device
+    device = torch.device("cpu") if device.type == "cpu" else device  # accelerate counts them: cpu:0
+    dtype = dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
+    try:
+        with loading(path or parts.base):
+            if file is not None and variant is not None:
+                raise InputError(f"{file} is one file, which has no variant {variant!r}: leave it out")
+            if file is not None:
+                layout = BUNDLED.get(parts.version or "") or parts.version
+                pipe: Any = from_file(file, layout and str(layout), dtype)
+            else:
+                here = path or snapshot(parts.base, revision)
+                index = read_index(path or parts.base, revision)
+                check_kind(model, index["_class_name"])
+                pipe = DiffusionPipeline.from_pretrained(  # type: ignore[no-untyped-call]
+                    path or parts.base,
+                    dtype=dtype,
+                    use_safetensors=True,
+                    revision=revision,
+                    variant=weights_variant(here, variant, None if path else parts.base, revision),
+                    trust_remote_code=trust_remote_code,
+                    **without_checkers(index),
+                )
+            for lora in parts.loras:
+                _put_on(pipe, Path(lora).expanduser())
+        check_kind(model, type(pipe).__name__)
+        check_channels(model, pipe)
+    except InputError:
+        raise
+    except (OSError, ValueError, SingleFileComponentError) as error:
+        raise InputError(f"cannot load {model!r}: {' '.join(str(error).split())[:300]}") from error
+    at = commit(parts.base, revision) if path is None and file is None else None
+    pipe.unsee_revision = at
+    if at or file or parts.loras:
+        base = file.name if file else model_name(pipe)
+        pipe.unsee_name = "+".join([f"{base}@{at}" if at else base, *(Path(lora).name for lora in parts.loras)])
+    spread = processes().num_processes > 1 and parse_flag_from_env("ACCELERATE_USE_FSDP")
+    if spread:
+        shard(pipe)
+    pipe.to(device)
+    pipe.set_progress_bar_config(disable=True)
+    for part in pipe.components.values():
+        if isinstance(part, nn.Module):
+            part.eval().requires_grad_(False)
+            if device.type == "cpu" and not isinstance(part, FSDPModule):
+                channels_last(part)
+    kept = model_card(model).get("call", {})
+    if not (isinstance(kept, dict) and all(isinstance(name, str) for name in kept)):
+        raise InputError(f"the card of {model} should have options by name under `call`, as in {{height: 64}}")
+    return calling(pipe, **kept)
+
+
+@contextmanager
+def loading(place: str | Path) -> Iterator[None]:
+    """Within the context libraries show bars, but not in a file, nor for what is bundled, which loads in a second."""
+    bundled = {Path(place), *Path(place).parents}.intersection(BUNDLED.values())
+    silent = bool(bundled) or not sys.stderr.isatty()
+    libraries = (diffusers.utils.logging, transformers.utils.logging) if silent else ()
+    shown = [library for library in libraries if library.is_progress_bar_enabled()]
+    for library in shown:
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for library in shown:
+            library.enable_progress_bar()
+
+
+def left_out(model: str, revision: str | None = None) -> tuple[str, ...]:
+    """The checkers that a model has and that `load` leaves out: "safety_checker", "watermarker"."""
+    path, parts = model_folder(model), source(model)
+    place = path or (parts.version if Path(parts.base).is_file() else parts.base)
+    if place is None:
+        return ()
+    place = BUNDLED.get(str(place), place)
+    version = revision or (parts.version if path is None and place == parts.base else None)
+    try:
+        return checkers_of(read_index(place, version))
+    except (OSError, ValueError):
+        return ()
+
+
+def channels_last(part: nn.Module) -> None:
+    """Lay weights of two-dimensional convolutions out as a CPU is fast with; those of other kinds do not take it."""
+    for module in part.modules():
+        if isinstance(module, nn.Conv2d):
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _put_on(pipe: Any, lora: Path) -> None:
+    """Add a LoRA to a pipeline's weights."""
+    if not lora.is_file():
+        raise InputError(f"there is no LoRA {lora}; where the model's parts lie is said by --model")
+    key, net = denoiser(pipe)
+    folded = factors(lora, *read_tensors(lora))
+    found = layers(lora, folded, key, net)
+    if found.unknown and found.factors:
+        raise InputError(
+            f"{lora}: {len(found.unknown)} of {len(found.unknown) + len(found.factors)} layers are not in this"
+            f" {type(net).__name__}, such as {min(found.unknown)[:200]!r}"
+        )
+    for name, (up, down) in found.factors.items():
+        weight = net.get_parameter(name).data
+        weight.copy_(weight.float() + (up.float() @ down.float()).reshape(weight.shape))
+        if not torch.isfinite(weight).all():
+            raise InputError(f"with {lora} {name!r} holds numbers too large for {weight.dtype}")
+    rest = folded if found.unknown else {name: value for name, value in folded.items() if TEXT.match(name)}
+    if rest:
+        with loaded(pipe, lora, rest):
+            pipe.fuse_lora(safe_fusing=True)  # refuses numbers that are not finite

@@ -1,0 +1,43 @@
+"""A pipeline's tokenizers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from unsee.errors import InputError
+
+
+def tokenizer(pipe: Any) -> Any:
+    """A pipeline's first tokenizer. Raises InputError if it has none."""
+    found = next((part for part in pipe.components.values() if hasattr(part, "get_vocab")), None)
+    if found is None:
+        raise InputError(f"{type(pipe).__name__} has no tokenizer to take words from")
+    return found
+
+
+def vocabulary(pipe: Any) -> list[str]:
+    """The words of three letters and more for which a pipeline's first tokenizer has a token of its own, sorted."""
+    tokens = tokenizer(pipe).get_vocab()
+    # CLIP marks the end of a word, sentencepiece and byte-level BPE its beginning, WordPiece all but its beginning.
+    often = [
+        mark for mark in ("</w>", "\u2581", "\u0120", "##") if sum(mark in token for token in tokens) > len(tokens) / 8
+    ]
+    words = {token.replace(mark, "").lower() for mark in often if mark != "##" for token in tokens if mark in token}
+    words |= {token.lower() for token in tokens if "##" in often and not token.startswith("##")}
+    return sorted(word for word in words if word.isalpha() and len(word) > 2)
+
+
+def check_prompts(pipe: Any, prompts: Iterable[str]) -> None:
+    """Raise InputError for a prompt that is longer than every text encoder of the pipeline reads; say what is cut."""
+    tokenizers = [part for part in pipe.components.values() if hasattr(part, "model_max_length")]
+    for prompt in prompts:
+        cut = []
+        for tokenizer in tokenizers:
+            ids = tokenizer(prompt, truncation=False, verbose=False).input_ids
+            # The end mark takes the last place that is read.
+            cut.append(tokenizer.decode(ids[tokenizer.model_max_length - 1 :], skip_special_tokens=True).strip())
+        if cut and all(cut):
+            raise InputError(
+                f"{prompt!r} is longer than the text encoder reads: {min(cut, key=len)!r} would be cut off"
+            )

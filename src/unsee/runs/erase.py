@@ -1,0 +1,281 @@
+"""Erase, draw before and after, measure, and write it all down."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+
+from unsee import methods
+from unsee.concepts import check
+from unsee.denoising.activations import find_text
+from unsee.denoising.record import Watch, conditions, quiet
+from unsee.edits.card import Claims, settings_of
+from unsee.edits.edit import Edit
+from unsee.errors import InputError, invalid, unknown
+from unsee.evaluate.detectors import Judge, names_of
+from unsee.evaluate.questions import Row, answer, questions, remarks
+from unsee.evaluate.render import Sampling, render_pair
+from unsee.evaluate.words import known
+from unsee.fit.memory import expected
+from unsee.fit.resume import Checkpoint
+from unsee.io.atomic import Warn, attempted, warned
+from unsee.io.images import read_picture
+from unsee.models.denoisers import denoisers, focused
+from unsee.models.distributed import processes
+from unsee.models.load import left_out, load
+from unsee.models.sampling import calling
+from unsee.models.text import check_prompts
+from unsee.report.grid import before_after, paths
+from unsee.report.page import page
+from unsee.runs.config import RunConfig
+from unsee.runs.folder import EDIT, RECORD, STATE, STATES, _save, _write
+from unsee.runs.model import choices_for, judges_for, sampling_for, words_for
+from unsee.versions import code, versions
+
+SCHEMA = 1
+PICTURES, UNCOUNTED = 48, 8
+"""Pictures for each row by default: where a judge counts them, and where they are only looked at, on a sheet."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run that is ready to start: everything named in its config is loaded and valid.
+
+    trained   how many parameters the method will change, and of how many
+    left_out  checkers of the model without which it was loaded
+    words     what the model's card says that it knows
+    notes     what a user should know before it starts
+    """
+
+    config: RunConfig
+    pipe: Any
+    method: Any
+    judges: dict[str, Judge]
+    trained: tuple[int, int]
+    left_out: tuple[str, ...] = ()
+    words: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run left: its edit, the rows of its result, the record in run.json, and where the files lie."""
+
+    edit: Edit
+    rows: list[Row]
+    record: dict[str, Any]
+    folder: Path
+
+
+def plan(config: RunConfig, preset: str | None = None) -> Plan:
+    """Load what a config names and complete it with every default. Raises InputError on anything that cannot work."""
+    method_class = methods.find(config.method)
+    method = configure(method_class, config.settings, preset)
+    pipe = load(
+        config.model,
+        revision=config.revision,
+        variant=config.variant,
+        trust_remote_code=config.trust_remote_code,
+    )
+    calling(pipe, **config.call)
+    check_prompts(pipe, [word for c in config.concepts for word in (*c.names, c.from_, c.anchor, *c.keep) if word])
+    for concept in config.concepts:
+        if concept.image:
+            read_picture(concept.image)
+    trained, of = 0, 0
+    for key in denoisers(pipe):
+        with focused(pipe, key) as net:
+            find_text(pipe)
+            method = method.settled(net, config.concepts)
+            trained += sum(weight.numel() for weight in method.weights(net).values())
+            of += sum(weight.numel() for weight in net.parameters())
+    sampling = sampling_for(config.model, config.steps, config.guidance_scale)
+    judges = judges_for(config.model, config.judges, choices=choices_for(config.model, config.concepts))
+    counted = any(judge.labels for judge in judges.values())
+    complete = config.model_copy(
+        update={
+            "settings": settings_of(method),
+            "revision": getattr(pipe, "unsee_revision", None) or config.revision,  # what a branch meant today
+            "pictures": config.pictures or (PICTURES if counted else UNCOUNTED),
+            "steps": sampling.steps,
+            "guidance_scale": sampling.guidance_scale,
+        }
+    )
+    words = words_for(config.model)
+    judges = judges_for(config.model, config.judges, choices=choices_for(config.model, config.concepts))
+    check(config.concepts, known(words, names_of(judges)))
+    return Plan(
+        complete,
+        pipe,
+        method,
+        judges,
+        (trained, of),
+        left_out(config.model, config.revision),
+        words,
+        tuple(remarks(config.concepts, judges, words)),
+    )
+
+
+def expected_memory(plan: Plan) -> str:
+    """What memory a fit is expected to take, in a line; it is counted and not measured."""
+    pipe, method = plan.pipe, plan.method
+    if not hasattr(method, "learned"):
+        return "no more than drawing: it is solved, not trained"
+    found = []
+    for key in denoisers(pipe):
+        with focused(pipe, key) as net:
+            row = conditions(pipe, [plan.config.concepts[0].erase], answered=False)
+            moments = 2 if method.optimizer == "adam" else 1
+            try:
+                found.append(expected(pipe, row, method.weights(net), method.learned(net), moments))
+            except InputError as error:
+                return f"unknown: {error}"
+    most = max(found, key=lambda one: one.state + one.row)
+    return most.told(pipe.device, 2 * method.batch, method.checkpointing)
+
+
+def configure(method_class: Any, settings: dict[str, Any], preset: str | None = None) -> Any:
+    """A method with settings over those of a preset. Raises InputError on what is unknown or out of range."""
+    presets = method_class.presets
+    if preset is not None and preset not in presets:
+        raise _elsewhere("preset", preset, method_class, lambda other: other.presets)
+    if wrong := next((name for name in settings if name not in _settings(method_class)), None):
+        raise _elsewhere("setting", wrong, method_class, _settings)
+    try:
+        return method_class(**{**(presets[preset] if preset else {}), **settings})
+    except ValidationError as error:
+        raise invalid(error, _settings(method_class)) from error
+
+
+def _settings(method_class: Any) -> list[str]:
+    return [setting.name for setting in fields(method_class)]
+
+
+def _elsewhere(kind: str, name: str, method_class: Any, has: Callable[[Any], Collection[str]]) -> InputError:
+    """The error for what a method does not have: who has it, or else the nearest that there is."""
+    known = {method: methods.find(method) for method in methods.names()}
+    others = [method for method, other in known.items() if name in has(other)]
+    if not others:
+        return unknown(kind, name, has(method_class))
+    own = next((method for method, other in known.items() if other is method_class), method_class.__name__)
+    return InputError(
+        f"{own} has no {kind} {name!r}: leave it out, or take the method {' or '.join(others)}; {own} has "
+        f"{', '.join(sorted(has(method_class)))}"
+    )
+
+
+def erase(
+    plan: Plan,
+    folder: Path,
+    *,
+    command: str = "",
+    every: float = 60.0,
+    batch: int = 32,
+    watch: Watch = quiet,
+    warn: Warn = warned,
+) -> Report:
+    """Carry a plan out and write edit.safetensors, before-after.png, index.html and run.json into `folder`.
+
+    every  seconds between two states of a fit that are kept, in `folder`, until it is done
+    batch  pictures that are drawn at once
+
+    Each file is written as soon as it can be, whole or not at all, and the record before any picture: a picture or page
+    that cannot be made is a line to `warn`. An interrupted run keeps what is finished: called again on its folder, this
+    goes on where that stopped, to the same bits.
+    """
+    config, pipe, judges = plan.config, plan.pipe, plan.judges
+    seconds: dict[str, float] = {}
+    start = {"schema": SCHEMA, "command": command, "config": config.model_dump(mode="json")}
+    start["code"] = code(type(plan.method).__module__)
+    _write(folder / RECORD, lambda path: path.write_text(json.dumps(start, indent=1), encoding="utf-8"))
+    with _timed(seconds, "erase"):
+        if (folder / EDIT).exists():
+            edit = Edit.load(folder / EDIT)
+        else:
+            state = Checkpoint(folder / STATE, every=every)
+            edit = plan.method(pipe, config.concepts, seed=config.seed, watch=watch, checkpoint=state)
+            _save(edit, folder / EDIT)
+            if processes().is_main_process:
+                for path in folder.glob(STATES):
+                    path.unlink(missing_ok=True)
+
+    assert config.pictures is not None  # of a plan, which is complete
+    asked = questions(
+        pipe, config.concepts, judges, n=config.pictures, seed=config.seed, kept=edit.card.kept, words=plan.words
+    )
+    shots = list(dict.fromkeys(shot for question in asked for shot in question.shots))
+    sampling = sampling_for(config.model, config.steps, config.guidance_scale)
+    with _timed(seconds, "render"):
+        before, after = render_pair(pipe, edit.applied(pipe), shots, sampling, batch=batch, watch=watch)
+    with _timed(seconds, "score"):
+        rows = []
+        watch("score", 0, len(asked))
+        for question in asked:
+            rows.append(answer(question, before, after, judges))
+            watch("score", len(rows), len(asked))
+
+    edit = replace(edit, card=replace(edit.card, claims=claims(config, rows, judges, sampling)))
+    _save(edit, folder / EDIT)
+    record = {
+        **start,
+        "left_out": list(plan.left_out),
+        "model": {"name": edit.card.base, "hash": edit.card.base_hash},
+        "versions": versions(),
+        "threads": torch.get_num_threads(),
+        "device": str(pipe.device),
+        "parameters": {"trained": plan.trained[0], "of": plan.trained[1]},
+        "seconds": {stage: round(value, 2) for stage, value in seconds.items()},
+        "peak_memory_bytes": peak_memory(),
+        "judges": {kind: judge.source for kind, judge in judges.items()},
+        "curve": edit.card.curve,
+        "rows": [asdict(row) for row in rows],
+        "notes": list(plan.notes),
+    }
+    _write(folder / RECORD, lambda path: path.write_text(json.dumps(record, indent=1), encoding="utf-8"))
+    with attempted("before-after.png", warn):
+        drawn = before_after(rows, before, after)
+        files = paths(folder / "before-after.png", len(drawn))
+        for path, sheet in zip(files, drawn, strict=True):
+            _write(path, partial(sheet.save, format="PNG"))
+    with attempted("index.html", warn):
+        html = page(rows, record, before, after)
+        _write(folder / "index.html", lambda path: path.write_text(html, encoding="utf-8"))
+    return Report(edit, rows, record, folder)
+
+
+def claims(config: RunConfig, rows: Sequence[Row], judges: Mapping[str, Any], sampling: Sampling) -> Claims | None:
+    """What a card says of rows that were measured. None if no judge counted anything."""
+    counted = {row.question.name: (row.before.value, row.after.value) for row in rows if row.before and row.after}
+    names = {kind: Path(judge.source).name for kind, judge in judges.items()}
+    assert config.pictures is not None
+    settings = (config.pictures, config.seed, sampling.steps, sampling.guidance_scale)
+    return Claims(*settings, names, counted) if counted else None
+
+
+def peak_memory() -> int | None:
+    """The most memory that this process has held so far, in bytes: the accelerator's if there is one, else resident."""
+    if torch.accelerator.is_available():
+        return int(torch.accelerator.max_memory_allocated())
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[stage] = time.perf_counter() - start

@@ -1,0 +1,196 @@
+"""Edits as files for other tools: written, read back by those tools' own code, and compared."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from unsee.edits.edit import Edit
+from unsee.errors import InputError, unknown
+from unsee.evaluate.detectors import Judge
+from unsee.evaluate.questions import EVERYTHING_ELSE, Row, answer, questions
+from unsee.evaluate.render import Sampling, render
+from unsee.export import clients
+from unsee.export.formats import FORMATS, adapted, matrices, rounded
+from unsee.export.lowrank import Loss, low_rank
+from unsee.models.denoisers import denoiser, denoisers
+from unsee.models.sampling import call_options, draw
+
+TOLERANCE = 1 / 255
+"""How far pictures of an export may be from what they should be: one grey level, of numbers from 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An export that was read back and found to be what it should be.
+
+    path        a file, or the folder of a pipeline
+    loss        what the format could not hold; None if it holds everything
+    difference  largest difference of pictures drawn by the format's reader to those of what was exported, 0 to 1
+    lost        largest difference of the latter to pictures of the whole edit
+    effect      largest difference of pictures of the whole edit to the base's
+    exact       whether the reader's denoiser has the very bits that were exported; a LoRA's are never added up
+    rows        what the judges see before the cut and after it
+    partly      a line for each client that reads only a part of the file
+    """
+
+    path: Path
+    loss: Loss | None
+    difference: float
+    lost: float
+    effect: float
+    exact: bool
+    rows: tuple[Row, ...] = ()
+    partly: tuple[str, ...] = ()
+
+
+def export(
+    edit: Edit,
+    pipe: Any,
+    to: str,
+    path: Path,
+    *,
+    rank: int | None = None,
+    energy: float | None = None,
+    dtype: torch.dtype | None = None,
+    tolerance: float = TOLERANCE,
+    judges: Mapping[str, Judge] | None = None,
+    sampling: Sampling | None = None,
+    words: Mapping[str, Any] | None = None,
+    pictures: int = 16,
+    force: bool = False,
+) -> Exported:
+    """Write an edit of the model `pipe` in another tool's format, read it back with that tool's code, and compare.
+
+    to            a name in `FORMATS`
+    path          the file or folder to write; nothing is left there unless the comparison holds
+    rank, energy  of a low-rank format; see `low_rank`
+    dtype         of the numbers in a format of differences; weights are written in the model's own
+    tolerance     for the largest difference of pictures, 0 to 1
+    words         what the model's card says that it knows, for the judges' questions
+    judges        asked before and after the cut, where there is one
+    Raises InputError if the format cannot hold the edit, or what is read back differs by more than `tolerance`.
+    """
+    if to not in FORMATS:
+        raise unknown("format", to, FORMATS)
+    form = FORMATS[to]
+    if not form.low_rank and (rank is not None or energy is not None):
+        raise InputError(f"--rank and --energy belong to LoRA formats; {to} holds the edit in full")
+    if form.absolute and dtype not in (None, pipe.dtype):
+        raise InputError(f"{to} holds the model's own weights: load it in {dtype} for that")
+    if to != "pipeline" and path.suffix != ".safetensors":
+        raise InputError(f"--out {path} should end in .safetensors")
+    if path.exists() and not force:
+        raise InputError(f"{path} exists already: give another --out, or --force to write over it")
+    if path.is_dir() and not (path / "model_index.json").is_file():
+        raise InputError(f"{path} is a folder of something else; it is not written over")
+    held, loss = edit, None
+    if form.low_rank:
+        held, loss = low_rank(edit, matrices(pipe), rank=rank, energy=energy)
+    elif form.cut:
+        held, loss = form.cut(edit, pipe)
+    if dtype is not None and not form.absolute:
+        held = rounded(held, dtype)
+
+    base = _draw(pipe, edit)
+    with edit.applied(pipe):
+        whole = _draw(pipe, edit)
+    with held.applied(pipe):
+        expected = _draw(pipe, edit)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".unsee-") as place:
+        part = Path(place) / (path.name or "pipeline")
+        form.write(held, pipe, part)
+        with form.opened(pipe, part) as reader:
+            found, bits = _draw(reader, edit, like=pipe), _bits(reader)
+            lost = held.deltas.keys() - adapted(reader) if form.stand_in else set()
+        taken = Edit({name: delta for name, delta in held.deltas.items() if name not in lost}, held.card)
+        with taken.applied(pipe):
+            wanted = _draw(pipe, edit) if lost else expected
+            exact = not form.low_rank and _bits(pipe) == bits
+        difference = _far(found, wanted)
+        if not difference <= tolerance:
+            raise InputError(
+                f"{to}: pictures of what was read back differ by up to {difference:.2g} of 1 from those of the edit,"
+                f" more than the tolerance {tolerance:.2g}; nothing was written"
+            )
+        if path.is_dir():
+            shutil.rmtree(path)
+        os.replace(part, path)
+    rows: tuple[Row, ...] = ()
+    if judges and loss and (loss.kept < 1 or loss.out) and edit.card.concepts:
+        rows = _judged(edit, held, pipe, judges, sampling or Sampling(), words, pictures)
+    lines = [] if form.absolute else _partly(to, held, lost, pipe)
+    return Exported(path, loss, difference, _far(expected, whole), _far(whole, base), exact, rows, tuple(lines))
+
+
+def _partly(to: str, held: Edit, lost: Collection[str], pipe: Any) -> list[str]:
+    """A line for each client that reads only a part of a file; of `lost` for the reader that is installed here."""
+    key, net = denoiser(pipe)
+    layers = {name.removeprefix(f"{key}.").rpartition(".")[0] for name in held.deltas}
+    lines = clients.partly(to, type(net).__name__, layers)
+    if lost:
+        gone = {name.removeprefix(f"{key}.").rpartition(".")[0] for name in lost}
+        lines.append(clients.share(f"diffusers {version('diffusers')}", layers, gone))
+    return lines
+
+
+def _judged(
+    edit: Edit,
+    held: Edit,
+    pipe: Any,
+    judges: Mapping[str, Judge],
+    sampling: Sampling,
+    words: Mapping[str, Any] | None,
+    n: int,
+) -> tuple[Row, ...]:
+    """What the judges see of the concepts and of everything else, drawn by the whole edit and by what was exported."""
+    options: dict[str, Any] = {"n": n, "seed": edit.card.seed, "kept": edit.card.kept, "words": words}
+    asked = [
+        question
+        for question in questions(pipe, edit.card.concepts, judges, **options)
+        if question.judge and (question.gone or question.name == EVERYTHING_ELSE)
+    ]
+    shots = [shot for question in asked for shot in question.shots]
+    with edit.applied(pipe):
+        whole = render(pipe, shots, sampling)
+    with held.applied(pipe):
+        cut = render(pipe, shots, sampling)
+    return tuple(answer(question, whole, cut, judges) for question in asked)
+
+
+@torch.no_grad()
+def _draw(
+    pipe: Any, edit: Edit, *, like: Any = None, steps: int = 4, seeds: Sequence[int] = (0, 1)
+) -> NDArray[np.float32]:
+    """Pictures of an edit's first concept and of nothing, on the same seeds, as numbers from 0 to 1."""
+    words = [edit.card.concepts[0].erase if edit.card.concepts else "a picture", ""]
+    prompts = [word for word in words for _ in seeds]
+    numbers = [seed for _ in words for seed in seeds]
+    drawn = draw(pipe, prompts, numbers, steps, output_type="np", **call_options(like or pipe))[0]
+    return np.asarray(drawn, np.float32)
+
+
+def _bits(pipe: Any) -> str:
+    """A hash of the denoisers' weights as they are, to the last bit."""
+    digest = hashlib.sha256()
+    for key, net in denoisers(pipe).items():
+        for name, value in sorted(net.state_dict().items()):
+            digest.update(f"{key}.{name}".encode())
+            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _far(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    return float(np.abs(a - b).max())

@@ -1,0 +1,113 @@
+"""The folder of a run: its files, its lock, and edits that are kept."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from unsee.concepts import Concept
+from unsee.denoising.activations import find_text
+from unsee.denoising.record import Watch, quiet
+from unsee.edits.edit import Edit
+from unsee.errors import InputError
+from unsee.evaluate.cache import model_key
+from unsee.fit.resume import Checkpoint
+from unsee.io.atomic import write_whole
+from unsee.models.denoisers import denoiser
+from unsee.models.distributed import processes
+from unsee.versions import code
+
+EDIT, STATE, RECORD, LOCK = "edit.safetensors", "state.safetensors", "run.json", ".lock"
+"""What a run's folder holds: its edit, how to do it again, and, until it is done, the state of its fit and a lock."""
+STATES = "state*.safetensors"
+"""A fit of each of two denoisers keeps a state of its own."""
+
+
+@contextmanager
+def claimed(
+    folder: Path, *, resume: bool = False, force: bool = False, results: Sequence[str] = (EDIT, STATES)
+) -> Iterator[Callable[[], None]]:
+    """A run's folder, made, locked, and taken away again if nothing was written into it.
+
+    resume   go on with the run that it holds
+    force    start over: what is yielded takes an earlier run's results away, once all is known to be in order
+    results  files that are a run's, as patterns
+
+    Of many processes, only one looks after the folder.
+    Raises InputError if it cannot be written, if another run is writing into it, or if it holds a run already.
+    """
+    if not processes().is_main_process:
+        yield lambda: None
+        return
+    ours, lock = not folder.exists(), FileLock(folder / LOCK)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise InputError(f"another run is writing into {folder}: wait for it, or give another --out") from error
+    except OSError as error:
+        raise InputError(f"cannot write into {folder}: {error.strerror or error}") from error
+    try:
+        begun = [] if resume else [path for name in results for path in folder.glob(name)]
+        if begun and not force:
+            what = "run that was interrupted" if begun[0].match(STATES) else "run"
+            raise InputError(
+                f"{folder} holds a {what} already: --force starts over, --out writes elsewhere, and --resume goes on "
+                "with what was interrupted"
+            )
+
+        def start_over() -> None:
+            for path in begun:
+                path.unlink(missing_ok=True)
+
+        yield start_over
+    finally:
+        lock.release()
+        (folder / LOCK).unlink(missing_ok=True)
+        if ours:
+            with suppress(OSError):  # what was finished stays
+                folder.rmdir()
+
+
+def folder_name(words: Sequence[str]) -> str:
+    """A folder's name made of words: letters, digits and dashes only, so that no word can lead out of a folder."""
+    return re.sub(r"[^\w]+", "-", "-".join(words)).strip("-")[:80] or "run"
+
+
+def kept_edit(folder: Path, method: Any, pipe: Any, concepts: Sequence[Concept], *, watch: Watch = quiet) -> Path:
+    """The file of an edit, made unless `folder` holds it: its name is a hash of all that the edit depends on.
+
+    That is the model with its options (see model_key), the concepts, the settings, and the code that makes it.
+    A fit that is interrupted goes on where it stopped. Of many processes one writes, before any goes on.
+    """
+    _, net = denoiser(pipe)
+    find_text(pipe)
+    what = f"{model_key(pipe)} {method.settled(net, concepts)} {list(concepts)} {code(type(method).__module__)}"
+    words = folder_name([concept.erase for concept in concepts])
+    path = folder / f"{words}-{hashlib.sha256(what.encode()).hexdigest()[:12]}.safetensors"
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        edit = method(pipe, concepts, watch=watch, checkpoint=Checkpoint(path.with_suffix(".state")))
+        _save(edit, path)
+        if processes().is_main_process:
+            for state in folder.glob(f"{path.stem}*.state"):
+                state.unlink(missing_ok=True)
+    processes().wait_for_everyone()
+    return path
+
+
+def _save(edit: Edit, path: Path) -> None:
+    if processes().is_main_process:
+        edit.save(path)
+
+
+def _write(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file whole or not at all; of many processes, one writes."""
+    if processes().is_main_process:
+        write_whole(path, write)
