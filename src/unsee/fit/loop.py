@@ -42,6 +42,38 @@ class Lesson:
     weight: Tensor
 
 
+@dataclass(frozen=True)
+class Learned:
+    """What a fit moves.
+
+    weights  parameters that take gradients, by name
+    metric   of some matrices: what preconditions their gradients, and their steps (optimizers.Metric)
+    writes   the layer whose output a tensor moves, where that is not its own (optimizers.reach)
+    """
+
+    weights: Mapping[str, nn.Parameter]
+    metric: Mapping[str, Metric] = field(default_factory=dict)
+    writes: Mapping[str, nn.Module] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """How a fit moves it.
+
+    updates    number of updates
+    lr         how far a weight moves in one update at most, root mean square; None: as far as its layer's output may
+    optimizer  a name in OPTIMIZERS
+    schedule   of lr, a name of diffusers.optimization.get_scheduler; the first tenth of the updates warms up
+    seconds    make only as many updates as fit into this time
+    """
+
+    updates: int
+    lr: float | None = None
+    optimizer: str = "matrix-adam"
+    schedule: str = "linear"
+    seconds: float | None = None
+
+
 @contextmanager
 def trainable(weights: Mapping[str, nn.Parameter]) -> Iterator[dict[str, Tensor]]:
     """Within the context the weights are copies that take gradients; yields the originals, which it puts back.
@@ -116,40 +148,28 @@ def flushing() -> Iterator[None]:
 @flushing()
 def fit(
     denoiser: nn.Module,
-    weights: Mapping[str, nn.Parameter],
+    learned: Learned,
     lesson: Callable[[int], Lesson],
+    how: Optimisation,
     *,
-    updates: int,
-    lr: float | None = None,
-    optimizer: str = "matrix-adam",
-    schedule: str = "linear",
-    metric: Mapping[str, Metric] | None = None,
-    writes: Mapping[str, nn.Module] | None = None,
     examiner: Examiner | None = None,
-    seconds: float | None = None,
     checkpoint: Checkpoint | None = None,
-    window: int = 1,
     room: Room | None = None,
     watch: Watch = quiet,
 ) -> list[float]:
     """Minimise sum_n w_n mean |e_theta(call_n) - call_n.output|^2 over the weights; returns each update's loss.
 
     lesson      gives the rows of update k = 0, 1, ...; the same rows for the same k, so that a fit can be resumed
-    lr          how far a weight moves in one update at most, root mean square; None: as far as its layer's output may
-    optimizer   a name in OPTIMIZERS
-    schedule    of lr, a name of diffusers.optimization.get_scheduler; a tenth of the updates warms up
-    metric      of some matrices: what their gradients are multiplied by from the right, and their steps
-    writes      the layer whose output a tensor moves, where that is not its own (see optimizers.reach)
     examiner    watches rows that are held out, and may end the fit early
-    seconds     make only as many updates as fit into this time
     checkpoint  keeps the state; if it holds one, the fit goes on from there to the same bits
-    window      updates at whose multiples a state may be kept: lessons that depend on the weights are made there
     room        how memory is used: rows come in portions that fit, whose gradients are summed. Default: all at once
 
     Weights in 16 bits are trained through float32 masters: an update is often smaller than bfloat16 can add.
     Raises FloatingPointError when the loss is no longer finite, or EXPLODED times what it was; what `checkpoint` keeps
     is then the last good state.
     """
+    weights, metric = learned.weights, learned.metric
+    updates, optimizer = how.updates, how.optimizer
     portions = room or Portions()
     home = room.home(weights, moments=2 if optimizer == "adam" else 1) if room else None
     masters = {
@@ -158,7 +178,7 @@ def fit(
         else weight.detach().to(home, torch.float32, copy=True)
         for name, weight in weights.items()
     }
-    metric, rates = metric or {}, torch.zeros(0)
+    rates = torch.zeros(0)
     roots: dict[int, Tensor] = {}  # many layers have one
     for m in metric.values():
         if id(m.root) not in roots:
@@ -221,13 +241,15 @@ def fit(
     if room:
         room.measure()
     first, started = len(losses), time.monotonic()
-    pace = _pace(schedule, last)
+    pace = _pace(how.schedule, last)
     watch("fit", first, last)
     for update in range(first, updates):
-        if seconds and last == updates and update == first + 3:  # three tell how long one takes, in one process for all
-            fit_in = first + max(3, int(3 * seconds / (time.monotonic() - started)))
+        if (
+            how.seconds and last == updates and update == first + 3
+        ):  # three tell how long one takes, in one process for all
+            fit_in = first + max(3, int(3 * how.seconds / (time.monotonic() - started)))
             last = min(last, broadcast_object_list([fit_in])[0])
-            pace = _pace(schedule, last)
+            pace = _pace(how.schedule, last)
         if update >= last:
             break
         looked = bool(examiner and examiner.curve and examiner.curve[-1][0] == update)  # before it was interrupted
@@ -235,15 +257,15 @@ def fit(
             break
         now = lesson(update)
         if not len(rates):
-            rates = _rates(denoiser, weights, mine(now, 0, len(now.weight))[0], lr, optimizer, metric, writes, summed)
+            rates = _rates(denoiser, learned, mine(now, 0, len(now.weight))[0], how, summed)
         for group, rate in zip(steps.param_groups, rates.tolist(), strict=True):
             group |= {"rate": rate, "lr": rate * pace(update)}
         total = float(summed(portions.whole(partial(gradient, now), -(-len(now.weight) // everyone.num_processes))))
         if not math.isfinite(total) or total > EXPLODED * max(losses[:10], default=total) > 0:
             raise FloatingPointError(
-                f"the loss is {total:g} after {update} updates: try a lower lr than {lr or RATE:g}"
+                f"the loss is {total:g} after {update} updates: try a lower lr than {how.lr or RATE:g}"
             )
-        if checkpoint and update % window == 0 and everyone.is_main_process:
+        if checkpoint and update % checkpoint.window == 0 and everyone.is_main_process:
             checkpoint.offer(state)
         losses.append(total)
         for name, master in masters.items():
@@ -266,21 +288,19 @@ def fit(
 
 def _rates(
     denoiser: nn.Module,
-    weights: Mapping[str, nn.Parameter],
+    learned: Learned,
     call: Call,
-    lr: float | None,
-    optimizer: str,
-    metric: Mapping[str, Metric],
-    writes: Mapping[str, nn.Module] | None,
+    how: Optimisation,
     summed: Callable[[Tensor], Tensor],
 ) -> Tensor:
     """How far each tensor moves in one update at most, (tensors,), in its optimizer's units."""
+    weights, metric, lr, optimizer = learned.weights, learned.metric, how.lr, how.optimizer
     if lr and optimizer != "matrix-adam":
         return torch.full((len(weights),), lr).double()
     known = {name: (lr or m.rate) * m.usual for name, m in metric.items() if optimizer == "matrix-adam"}
     others = {name: weight for name, weight in weights.items() if name not in known}
     if others:
-        moved = reach(denoiser, others, call, writes, summed)
+        moved = reach(denoiser, others, call, learned.writes, summed)
         known |= {name: (lr or RATE) * step for name, step in moved.items()}
     rates: Tensor = torch.tensor([known[name] for name in weights]).double() / len(weights) ** 0.5
     return rates

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -25,12 +25,18 @@ class Checkpoint:
     path   .safetensors
     run    what was started, in words: a file of another run is refused
     every  seconds; 0 saves before every update
+    window  updates at whose multiples a state may be kept: batches that depend on the weights are made there
     """
 
     path: Path
     run: str = ""
     every: float = 60.0
+    window: int = 1
     _saved: float = field(default_factory=time.monotonic)
+
+    def of(self, run: str, window: int = 1) -> Checkpoint:
+        """The same file for one run."""
+        return replace(self, run=run, window=window)
 
     def load(self) -> State | None:
         """The state, or None if there is no file. Raises InputError if it is broken, or of another run."""

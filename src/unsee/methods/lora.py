@@ -4,7 +4,7 @@ LECO (p1atdev, 2023, github.com/p1atdev/LECO) after ESD (arXiv:2303.07345) and L
 
     W  =  W0 + B A,    A (rank, in) random, B (out, rank) zero at first; A and B learn, W0 does not
 
-on ESD's rows and loss (see esd.py). With q what the frozen model answers where the concept is asked for (in `from_`, if
+on the rows and loss of hybrid.py. With q what the frozen model answers where the concept is asked for (in `from_`, if
 that is given), c its answer to the concept's name, u to none (or to the anchor), and adapters off for all three:
 
     erase      u - eta (c - u)           ESD's target, eq. 6; with from_: q - eta (c - u)
@@ -19,9 +19,9 @@ Departures from LECO
 - alpha = rank, so that an adapter's scale is 1: other tools lose an alpha of another size. LECO's is 1 at rank 4.
 - Its filter of layers looks at the names of containers, and so finds none for cross-attention; `select` is ESD's.
 - Where a layer reads the prompt, A starts in the metric of other words' texts and its gradient is taken there, as in
-  ESD, so that the adapter sees what only the concept says (`spared = 0` leaves it out).
-- The updates are ESD's: few, of many rows, on runs of the frozen model. LECO draws x_t with the adapter on before each
-  of 500 updates of AdamW: `rerecord = 1`.
+  hybrid.py, so that the adapter sees what only the concept says (`preserve_words = 0` leaves it out).
+- The updates are hybrid's: few, of many rows, on runs of the frozen model. LECO draws x_t with the adapter on before
+  each of 500 updates of AdamW: `rerecord = 1`.
 `LoRA.presets["leco"]` takes back all but the first three.
 """
 
@@ -30,6 +30,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -44,35 +45,41 @@ from unsee.denoising.record import Watch, quiet
 from unsee.edits.card import Card
 from unsee.edits.edit import Edit, LowRank
 from unsee.errors import InputError
+from unsee.fit.loop import Learned
 from unsee.fit.optimizers import Metric
 from unsee.fit.resume import Checkpoint
-from unsee.methods.esd import ESD, Learner, steer
-from unsee.methods.settings import PRESETS, Count
+from unsee.methods.esd import ESD
+from unsee.methods.hybrid import Learner, Recipe, Settings
+from unsee.methods.presets import PRESETS, Count
+from unsee.methods.targets import esd_target, steer
+from unsee.methods.two_denoisers import each_denoiser
 
 ADAPTER = "unsee"
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class LoRA(ESD):
+class LoRA(Settings):
     """Erase, enhance or swap concepts with low-rank adapters; see the top of this file for the formula.
 
     rank    of each adapter
     action  erase, enhance, or swap, which needs the concept's anchor
-    lr      share by which an update moves the output of either factor; None: ESD's, by where they start
+    lr      share by which an update moves the output of either factor; None: hybrid's, by where they start
 
-    All other settings are ESD's. The defaults were tried on the miniature and on nothing larger. Of a selection, the
+    All other settings are hybrid's. The defaults were tried on the miniature and on nothing larger. Of a selection, the
     linear and convolution layers are adapted.
     """
 
     rank: Count = 4
     action: Literal["erase", "enhance", "swap"] = "erase"
 
-    called: ClassVar[str] = "lora"
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         **PRESETS,
-        # Its layers are what its filter finds: all of the blocks in which attention sits.
-        "leco": {**ESD.presets["paper"], "select": r"\battentions\.", "updates": 500, "lr": 1e-4},
-    }
+        # Its layers are what its filter finds: all of the blocks in which attention sits. All else is ESD's "paper".
+        "leco": {
+            **ESD.presets["paper"], "select": r"\battentions\.", "updates": 500, "lr": 1e-4, "start": "base",
+            "templates": ("{}",), "keep_weight": 0, "context_words": 0, "preserve_words": 0, "held_out": 0,
+        },
+    }  # fmt: skip
 
     def weights(self, net: nn.Module) -> dict[str, nn.Parameter]:
         """The matrices and kernels of a selection. Raises InputError if there are none, or if adapters are on them."""
@@ -89,10 +96,16 @@ class LoRA(ESD):
             raise InputError(f"selection {self.select!r} holds no linear or convolution layer to adapt")
         return chosen
 
+    def solved(self, net: nn.Module, concepts: Sequence[Concept]) -> list[str]:
+        """As hybrid's; what enhances has no closed form."""
+        return [] if self.action == "enhance" else super().solved(net, concepts)
+
     def learned(self, net: nn.Module) -> int:
+        """How many numbers a fit of a denoiser learns."""
         weights = self.weights(net).values()
         return sum(self.rank * (weight.shape[0] + weight[0].numel()) for weight in weights)
 
+    @each_denoiser
     def __call__(
         self,
         pipe: Any,
@@ -106,61 +119,57 @@ class LoRA(ESD):
         for concept in concepts:
             if self.action == "swap" and not concept.anchor:
                 raise InputError(f"to swap {concept.erase!r}, say what takes its place: give an anchor")
-        return super().__call__(pipe, concepts, seed=seed, watch=watch, checkpoint=checkpoint)
+        recipe = Recipe("lora", self, partial(adapters, self.rank), partial(target, self.action, self.eta))
+        return recipe.edit(pipe, concepts, seed, watch, checkpoint)
 
-    def _target(self, concept: Concept, asked: Tensor, c: Tensor, u: Tensor) -> Tensor:
-        match self.action:
-            case "erase":
-                return super()._target(concept, asked, c, u)
-            case "enhance":
-                return steer(asked, c, u, -self.eta)
-            case "swap":
-                return steer(asked, c, u, 1.0)
 
-    def _closed(self, net: nn.Module, concepts: Sequence[Concept]) -> list[str]:
-        return [] if self.action == "enhance" else super()._closed(net, concepts)
+def target(action: str, eta: float, concept: Concept, asked: Tensor, c: Tensor, u: Tensor) -> Tensor:
+    """The target of an action, by the table at the top of this file."""
+    match action:
+        case "enhance":
+            return steer(asked, c, u, -eta)
+        case "swap":
+            return steer(asked, c, u, 1)
+    return esd_target(eta, concept, asked, c, u)
 
-    @contextmanager
-    def _learner(
-        self,
-        net: nn.Module,
-        weights: dict[str, nn.Parameter],
-        metric: dict[str, Metric],
-        start: dict[str, LowRank],
-        seed: int,
-    ) -> Iterator[Learner]:
-        """Within the context adapters are on the layers of `weights`; afterwards the denoiser is what it was."""
-        with _adapters(net, [name.removesuffix(".weight") for name in weights], self.rank, seed) as layers:
-            down = {name: layers[name.removesuffix(".weight")].lora_A[ADAPTER].weight for name in weights}
-            up = {name: layers[name.removesuffix(".weight")].lora_B[ADAPTER].weight for name in weights}
-            for name in weights:
-                if name in start or name in metric:
-                    _start(up[name], down[name], start.get(name), metric.get(name), seed)
 
-            @contextmanager
-            def teacher() -> Iterator[None]:
+@contextmanager
+def adapters(
+    rank: int,
+    net: nn.Module,
+    weights: dict[str, nn.Parameter],
+    metric: dict[str, Metric],
+    start: dict[str, LowRank],
+    seed: int,
+) -> Iterator[Learner]:
+    """Learn adapters on the layers of `weights`; afterwards the denoiser is what it was."""
+    with _adapters(net, [name.removesuffix(".weight") for name in weights], rank, seed) as layers:
+        down = {name: layers[name.removesuffix(".weight")].lora_A[ADAPTER].weight for name in weights}
+        up = {name: layers[name.removesuffix(".weight")].lora_B[ADAPTER].weight for name in weights}
+        for name in weights:
+            if name in start or name in metric:
+                _start(up[name], down[name], start.get(name), metric.get(name), seed)
+
+        @contextmanager
+        def teacher() -> Iterator[None]:
+            for layer in layers.values():
+                layer.enable_adapters(False)
+            try:
+                yield
+            finally:
                 for layer in layers.values():
-                    layer.enable_adapters(False)
-                try:
-                    yield
-                finally:
-                    for layer in layers.values():
-                        layer.enable_adapters(True)
+                    layer.enable_adapters(True)
 
-            def edit(key: str, card: Card) -> Edit:
-                factors = {name: (up[name].detach().float(), down[name].detach().float()) for name in weights}
-                return Edit({f"{key}.{n}": LowRank(b.flatten(1), a.flatten(1)) for n, (b, a) in factors.items()}, card)
+        def edit(key: str, card: Card) -> Edit:
+            factors = {name: (up[name].detach().float(), down[name].detach().float()) for name in weights}
+            return Edit({f"{key}.{n}": LowRank(b.flatten(1), a.flatten(1)) for n, (b, a) in factors.items()}, card)
 
-            # The rows of A put out numbers of unit size on what M weighs, so B reads those.
-            steps = {f"{name}.down": replace(m, usual=1.0) for name, m in metric.items()}
-            steps |= {f"{n}.up": replace(m, root=torch.eye(up[n].shape[1]).double()) for n, m in metric.items()}
-            yield Learner(
-                {f"{n}.up": up[n] for n in weights} | {f"{n}.down": down[n] for n in weights},
-                steps,
-                {f"{n}.up": layers[n.removesuffix(".weight")] for n in weights},
-                teacher,
-                edit,
-            )
+        # The rows of A put out numbers of unit size on what M weighs, so B reads those.
+        steps = {f"{name}.down": replace(m, usual=1.0) for name, m in metric.items()}
+        steps |= {f"{n}.up": replace(m, root=torch.eye(up[n].shape[1]).double()) for n, m in metric.items()}
+        factors = {f"{n}.up": up[n] for n in weights} | {f"{n}.down": down[n] for n in weights}
+        writes = {f"{n}.up": layers[n.removesuffix(".weight")] for n in weights}
+        yield Learner(Learned(factors, steps, writes), teacher, edit)
 
 
 @torch.no_grad()

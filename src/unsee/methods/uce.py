@@ -19,7 +19,7 @@ Departures from the paper
 - Without an anchor, a is what any word would say there: random words of the tokenizer stand in for the name, of as many
   tokens, so that all other tokens keep their places. In the paper it is the empty prompt, of other tokens than c.
 - eta steers beyond a, as ESD's does beyond the unconditional prediction. The paper's is 0.
-- c runs over all tokens that the name changes, in all templates and beside many random words (settings.COMPANY): in
+- c runs over all tokens that the name changes, in all templates and beside many random words (prompts.CONTEXTS): in
   company a text encoder writes a name otherwise than alone, and where it looks back, the end mark and the padding say
   the name too. a is the same token of the same prompt with another word there. So each token moves as far as the name
   is in it. The authors' code has one column a name, its last token alone, and its first version all from there to the
@@ -49,30 +49,25 @@ from torch import Tensor, nn
 from unsee.concepts import Concept, concepts_of
 from unsee.denoising.activations import inputs, second_moments
 from unsee.denoising.record import Watch, quiet
-from unsee.edits.card import Card, settings_of
 from unsee.edits.edit import Edit, LowRank
 from unsee.errors import InputError
 from unsee.fit.optimizers import root
 from unsee.fit.resume import Checkpoint
-from unsee.methods.settings import (
+from unsee.methods.presets import NotNegative, Number, Templates
+from unsee.methods.prompts import (
     NEUTRAL,
     TEMPLATES,
-    NotNegative,
-    Number,
-    Templates,
-    contexts,
-    known_prompts,
-    spared_words,
+    other_words,
+    preservation_prompts,
+    preserved_words,
     stand_ins,
-    staying,
+    with_contexts,
 )
+from unsee.methods.targets import card_of
 from unsee.methods.two_denoisers import each_denoiser
 from unsee.models.denoisers import denoiser
 from unsee.models.distributed import full
-from unsee.models.fingerprint import fingerprint, model_name
-from unsee.models.sampling import said_options
 from unsee.models.weights import entrance, stored_whole
-from unsee.versions import versions
 
 
 def solve(W0: Tensor, K: Tensor, S: Tensor, rank: int) -> LowRank:
@@ -94,8 +89,8 @@ class UCE:
 
     eta          how far to steer beyond what takes the name's place
     keep_weight  s: how strictly what must stay does
-    company      random words that a name meets in each prompt of settings.COMPANY
-    spared       random words of the tokenizer that must stay, but for other names of the concept; 0: none
+    context_words   random context words for each prompt of prompts.CONTEXTS
+    preserve_words  random words of the tokenizer that must stay, but for other names of the concept; 0: none
     templates    prompts; {} is the concept's name, or a word that must stay
     neutral      words that must stay, beside the concept's own `keep`
 
@@ -105,8 +100,8 @@ class UCE:
 
     eta: NotNegative = 0.7
     keep_weight: NotNegative = 0.3
-    company: Number = 32
-    spared: Number = 384
+    context_words: Number = 32
+    preserve_words: Number = 384
     templates: Templates = TEMPLATES
     neutral: tuple[str, ...] = NEUTRAL
 
@@ -114,7 +109,7 @@ class UCE:
         "paper": {
             "eta": 0.0,
             "keep_weight": 0.1,
-            "company": 0,
+            "context_words": 0,
             "templates": ("{}",),
             "neutral": (),
         },
@@ -153,12 +148,14 @@ class UCE:
         rng = torch.Generator().manual_seed(seed)
         weights = {name.removesuffix(".weight"): weight for name, weight in self.weights(net).items()}
         named = sum(len(concept.keep) for concept in concepts)
-        kept = (*staying(concepts, self.neutral), *spared_words(pipe, self.spared, concepts, list(weights), rng, watch))
-        made = ("uce", settings_of(self), concepts, model_name(pipe), fingerprint(net), seed, versions(), kept)
-        card = Card(*made, call=said_options(pipe))
+        kept = (
+            *preserved_words(concepts, self.neutral),
+            *other_words(pipe, self.preserve_words, concepts, list(weights), rng, watch),
+        )
+        card = card_of("uce", self, concepts, pipe, seed, kept)
 
-        ways = contexts(pipe, self.templates, self.company, concepts, rng)
-        known = known_prompts(kept, named, self.templates, ways, rng)
+        ways = with_contexts(pipe, self.templates, self.context_words, concepts, rng)
+        known = preservation_prompts(kept, named, self.templates, ways, rng)
         moments = second_moments(pipe, known, list(weights), watch=watch) if kept else {}
         found = optimum(
             pipe, concepts, weights, moments, ways, rng, eta=self.eta, keep_weight=self.keep_weight, watch=watch,

@@ -1,0 +1,203 @@
+"""Regression targets from recorded runs of the frozen model: what ESD, hybrid and LoRA learn from.
+
+A recorded step holds x_t, the prediction with the prompt (c) and the one without (u). Every function here returns
+denoiser calls, one a step with a row a run, whose `output` is the target of the edited model for that call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import cycle, islice, product
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from unsee.concepts import Concept
+from unsee.denoising.calls import Call, Trajectory, again, placed, replay, single
+from unsee.denoising.record import Watch, conditions, quiet, record
+from unsee.edits.card import Card, settings_of
+from unsee.errors import InputError
+from unsee.io.images import read_picture
+from unsee.models.denoisers import denoiser, denoisers
+from unsee.models.fingerprint import fingerprint, model_name
+from unsee.models.sampling import said_options
+from unsee.versions import versions
+
+
+def card_of(
+    method: str, settings: Any, concepts: tuple[Concept, ...], pipe: Any, seed: int, kept: Sequence[str] = ()
+) -> Card:
+    """The card of an edit that is about to be made; `kept` are the words of preservation prompts."""
+    base = (model_name(pipe), fingerprint(denoiser(pipe)[1]))
+    return Card(method, settings_of(settings), concepts, *base, seed, versions(), tuple(kept), call=said_options(pipe))
+
+
+class Target(Protocol):
+    """The target of a call that asks for a concept.
+
+    asked  frozen prediction for the prompt that is asked (B, ...): the concept's, or that of `from_`
+    c      frozen prediction for the concept's prompt
+    u      frozen prediction for none, or for the anchor
+    """
+
+    def __call__(self, concept: Concept, asked: Tensor, c: Tensor, u: Tensor) -> Tensor: ...
+
+
+def steer(start: Tensor, c: Tensor, u: Tensor, eta: float) -> Tensor:
+    """start - eta (c - u): away from what the concept adds to the prediction. With start = u it is eq. 6 of ESD."""
+    return start - eta * (c - u)
+
+
+def esd_target(eta: float, concept: Concept, asked: Tensor, c: Tensor, u: Tensor) -> Tensor:
+    """ESD's target, eq. 6; with `from_` the step starts at the prediction for `from_`, as in the authors' code."""
+    return steer(asked if concept.from_ else u, c, u, eta)
+
+
+@dataclass(frozen=True)
+class Runs:
+    """How runs of the frozen model are recorded: sampler steps, guidance scale, sampler, and runs drawn at once."""
+
+    steps: int
+    guidance_scale: float
+    sampler: str
+    batch: int
+
+    def record(
+        self, pipe: Any, prompts: Sequence[str], rng: torch.Generator, watch: Watch, **options: Any
+    ) -> Trajectory:
+        """One run for each prompt, of a random seed each; options are those of `record`."""
+        if not prompts:
+            return []
+        seeds = torch.randint(2**31, (len(prompts),), generator=rng).tolist()
+        return record(
+            pipe, prompts, seeds=seeds, steps=self.steps, guidance_scale=self.guidance_scale, sampler=self.sampler,
+            batch=self.batch, watch=watch, **options,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Erasing:
+    """How calls that ask for a concept are made.
+
+    runs       how they are recorded
+    target     what the edited model should predict there
+    templates  prompts that ask for the concept as it is; {} is its name
+    contexts   prompts that ask for it beside context words, where the target is that of the context: they replace the
+               templates where a concept is a name
+    """
+
+    runs: Runs
+    target: Target
+    templates: Sequence[str]
+    contexts: Sequence[str] = ()
+
+    @torch.no_grad()
+    def calls(
+        self,
+        pipe: Any,
+        concept: Concept,
+        count: int,
+        rng: torch.Generator,
+        watch: Watch = quiet,
+        at: Sequence[int] | None = None,
+        frozen: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> list[Call]:
+        """Calls that ask for the concept in `count` runs.
+
+        at, frozen  while the model is being edited: the steps to record, and a context in which it is the frozen one
+        """
+        if not count:
+            return []
+        _, net = denoiser(pipe)
+        named = not (concept.from_ or concept.image)  # else there is no name alone, whose context stays
+        ways = list(product((named and self.contexts) or self.templates, concept.names))
+        ways = [ways[k] for k in islice(cycle(torch.randperm(len(ways), generator=rng).tolist()), count)]
+        prompts = [way.format(concept.from_ or word) for way, word in ways]
+        image = read_picture(concept.image) if concept.image else None
+        trajectory = self.runs.record(pipe, prompts, rng, watch, at=at, image=image)
+        asked = partial(conditions, pipe, answered=False)
+        names = asked([way.format(word) for way, word in ways]) if concept.from_ else None
+        alone = torch.tensor([way in self.templates and not concept.anchor for way, _ in ways])
+        rest = [" ".join(way.format(concept.anchor or "").split()) for way, _ in ways]
+        anchor = asked(rest) if not alone.all() else None
+        calls = []
+        with frozen():
+            for step in trajectory if frozen is nullcontext else map(partial(again, net), trajectory):
+                c = replay(net, names, like=step.concept) if names else step.concept.output
+                u = step.null.output.clone()
+                if anchor:
+                    u[~alone] = replay(net, anchor, like=step.concept)[~alone]
+                calls.append(replace(step.concept, output=self.target(concept, step.concept.output, c, u)))
+        return calls
+
+    def again(
+        self,
+        pipe: Any,
+        concept: Concept,
+        count: int,
+        rng: torch.Generator,
+        steps: int,
+        frozen: Callable[[], AbstractContextManager[None]],
+    ) -> list[Call]:
+        """Rows of `steps` random steps of runs with the model as it is being edited; targets are of the frozen one."""
+        at = torch.randperm(self.runs.steps, generator=rng)[:steps].tolist()
+        return training_rows(self.calls(pipe, concept, count, rng, quiet, at, frozen))[0]
+
+
+def check_rerecord(pipe: Any, rerecord: int) -> None:
+    """Raise InputError where runs of the edited model cannot be recorded: steps could be the other denoiser's."""
+    if rerecord and len(denoisers(pipe)) > 1:
+        raise InputError("rerecord is for pipelines with one denoiser: set it to 0")
+
+
+@torch.no_grad()
+def preserving(
+    pipe: Any, prompts: Sequence[str], runs: Runs, rng: torch.Generator, watch: Watch = quiet
+) -> tuple[list[Call], list[Call]]:
+    """Calls with preservation prompts, and the same without any prompt; targets are the frozen predictions."""
+    trajectory = runs.record(pipe, prompts, rng, lambda _, *done: watch("keep", *done))
+    return [step.concept for step in trajectory], [step.null for step in trajectory]
+
+
+@torch.no_grad()
+def without_implicit(
+    pipe: Any, kept: Sequence[Call], prompts: Sequence[str], concepts: Sequence[Concept], target: Target
+) -> tuple[list[Call], list[Call]]:
+    """Of calls with preservation prompts k, those whose targets have lost what each concept c adds to them.
+
+        e(x_t, k) - eta [e(x_t, k with c) - e(x_t, k)]                                   SLD's direction, learned
+
+    An implicit concept appears though no prompt names it. Returned second: calls that ask for "k, c", same targets.
+    """
+    if not prompts:
+        return list(kept), []
+    _, net = denoiser(pipe)
+    with_names = [
+        conditions(pipe, [f"{k}, {c}" for k, c in zip(prompts, cycle(concept.names))], answered=False)
+        for concept in concepts
+    ]
+    lost, beside = [], []
+    for call in kept:
+        goal = k = call.output
+        for concept, with_name in zip(concepts, with_names, strict=True):
+            goal = goal + target(concept, k, replay(net, with_name, like=call), k) - k
+        lost.append(replace(call, output=goal))
+        beside += [replace(placed(net, with_name, call), output=goal) for with_name in with_names]
+    return lost, beside
+
+
+def training_rows(calls: Sequence[Call], held_out: int = 0) -> tuple[list[Call], list[Call]]:
+    """The rows of calls, without those of the last `held_out` runs; of these, every fourth step is returned second."""
+    steps = [single(call) for call in calls]
+    return [row for step in steps for row in step[: len(step) - held_out]], [
+        row for step in steps[::4] for row in step[len(step) - held_out :]
+    ]
+
+
+def sampled(rows: Sequence[Call], count: int, rng: torch.Generator) -> list[Call]:
+    """`count` random rows, with replacement."""
+    return [rows[k] for k in torch.randint(len(rows), (count,), generator=rng).tolist()]
