@@ -1,7 +1,7 @@
 """Where an erasing's time goes, and what recording side by side saves: `python -m benchmarks.recording`.
 
 An erasing of the miniature by the defaults is profiled by CPU time: recording runs, hearing what words are read as,
-fitting, and the rest. Told with it: how often its text encoder and its autoencoder were asked. Then runs are recorded
+fitting, and the rest. Told with it: how many prompts its text encoder computed, and how often its autoencoder ran. Then runs are recorded
 side by side and one by one, in turns and by the same process, so that a busy machine slows both.
 """
 
@@ -23,12 +23,11 @@ def shares(pipe: Any) -> dict[str, float]:
     texts: list[tuple[int, ...]] = []
     decoded: list[int] = []
 
-    def read(module: object, args: Any, kwargs: dict[str, Any], output: Any) -> None:
-        tokens: torch.Tensor = args[0] if args else kwargs["input_ids"]
-        texts.extend(map(tuple, tokens.tolist()))
+    def read(module: object, args: tuple[torch.Tensor]) -> None:
+        texts.extend(map(tuple, args[0].tolist()))
 
     handles = [
-        pipe.text_encoder.register_forward_hook(read, with_kwargs=True),
+        pipe.text_encoder.get_input_embeddings().register_forward_pre_hook(read),
         pipe.vae.decoder.register_forward_pre_hook(lambda *_: decoded.append(1)),
     ]
     profile = cProfile.Profile(time.process_time)

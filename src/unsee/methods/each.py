@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 from unsee.borrow import borrowed
 from unsee.checkpoint import Checkpoint
 from unsee.edit import Edit
+from unsee.encoding import KEPT, each_text_once
 from unsee.listening import find_text
 from unsee.pipelines import base_hash, denoisers, focused
 
@@ -25,7 +26,7 @@ def each_denoiser(make: Make) -> Make:
 
     @wraps(make)
     def make_all(self: Any, pipe: Any, concepts: Any, *, checkpoint: Checkpoint | None = None, **options: Any) -> Edit:
-        with borrowed(pipe):
+        with borrowed(pipe), each_text_once(pipe, KEPT):
             return made(self, pipe, concepts, checkpoint, options)
 
     def made(self: Any, pipe: Any, concepts: Any, checkpoint: Checkpoint | None, options: dict[str, Any]) -> Edit:
