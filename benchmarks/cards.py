@@ -157,7 +157,7 @@ def main() -> None:
             sums = [total + copies + state + n for n in (ROWS * row, row, fewer)]
             sums.append(total + copies + grads + fewer)
             if lora:
-                sums.append(total * 4.127 / 16 + state + fewer)
+                sums.append(total * 4.127 / 16 + copies + state + fewer)
             size = [f"{number / 1e9:.2f} GB" for number in (copies + state, line, row, fewer, *sums)]
             size += [""] * (9 - len(size))
             print(f"| {name}, {method} | {total / 1e9:.2f} GB | {count / 1e6:.1f} M | {' | '.join(size)} |", flush=True)
