@@ -1,8 +1,8 @@
 """Where an erasing's time goes, and what recording side by side saves: `python -m benchmarks.recording`.
 
 An erasing of the miniature by the defaults is profiled by CPU time: recording runs, hearing what words are read as,
-fitting, and the rest. Told with it: how many prompts its text encoder computed, and how often its autoencoder ran. Then runs are recorded
-side by side and one by one, in turns and by the same process, so that a busy machine slows both.
+fitting, and the rest. Counted with it: prompts that its text encoder computed, and calls of its autoencoder. Then runs
+are recorded side by side and one by one, in turns and by the same process, so that a busy machine slows both.
 """
 
 import cProfile
