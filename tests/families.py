@@ -23,10 +23,12 @@ ERASES = {
     "FluxKontextPipeline": "flux-kontext",
     "ErnieImagePipeline": "ernie",
     "FluxPipeline": "flux-dev",
+    "HeliosPipeline": "helios",
     "HiDreamImagePipeline": "hidream",
     "HunyuanDiTPipeline": "hunyuandit",
     "IFPipeline": "if",
     "Kandinsky3Pipeline": "kandinsky3",
+    "KandinskyCombinedPipeline": "kandinsky2",
     "KolorsPipeline": "kolors",
     "Krea2Pipeline": "krea2",
     "LTXPipeline": "ltx",
@@ -63,10 +65,15 @@ REFUSED = {
     "Flux2Pipeline": (_ONCE, "guidance is distilled; UCE works"),
     "FluxControlNetPipeline": (_PICTURE, "needs a picture"),
     "FluxControlPipeline": (_PICTURE, "needs a picture"),
+    "HeliosPyramidPipeline": ("unexpected keyword argument 'num_inference_steps'", "counts its steps by stages"),
     "HunyuanImagePipeline": ("its call takes no guidance_scale", "guidance is a part of it, `guider`"),
     "Ideogram4Pipeline": (_ONCE, "the prediction without the prompt is another network's; UCE works"),
     "HunyuanDiTPAGPipeline": (_TERMS, _PAG),
     "Kandinsky5T2IPipeline": (_LENGTHS, "its texts have no mask; UCE works"),
+    "KandinskyV22CombinedPipeline": (
+        "matches nothing in UNet2DConditionModel",
+        "its U-Net reads no text: another network makes a picture's embedding of the prompt",
+    ),
     "LatentConsistencyModelPipeline": (_ONCE, "guidance is distilled"),
     "PRXPipeline": (
         "of several prompts at once, its timestep has 2 rows where the latent has 4",
@@ -99,11 +106,7 @@ LACKING = {"StableCascadeCombinedPipeline", "WuerstchenCombinedPipeline"}
 
 NOT_BUILT = {
     "GlmImagePipeline": "needs a processor from the hub, and draws tokens of the picture first",
-    "HeliosPipeline": "a video model that needs latents of the past",
-    "HeliosPyramidPipeline": "a video model that needs latents of the past",
     "KolorsPAGPipeline": "guidance has three terms, as that of the other PAG pipelines",
-    "KandinskyCombinedPipeline": "two pipelines in a chain; the first makes an embedding of the prompt",
-    "KandinskyV22CombinedPipeline": "two pipelines in a chain; the first makes an embedding of the prompt",
 }
 """Classes that nothing here builds, and why."""
 
