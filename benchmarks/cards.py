@@ -28,11 +28,11 @@ from torch.utils._pytree import tree_leaves
 from benchmarks.sized import FLUX, SD14, SDXL
 from unsee.denoising.calls import Call
 from unsee.fit.memory import SHARE, at_once, kept
-from unsee.methods.esd import ESD
+from unsee.methods.hybrid import Hybrid
 from unsee.methods.lora import LoRA
 from unsee.models.weights import select
 
-ROWS = 2 * ESD().batch
+ROWS = 2 * Hybrid().batch
 DRIVER = 0.5e9
 CARDS = (6, 8, 12, 16, 24, 48, 80)
 """Gigabytes."""
@@ -157,7 +157,7 @@ def main() -> None:
             sums = [total + copies + state + n for n in (ROWS * row, row, fewer)]
             sums.append(total + copies + grads + fewer)
             if lora:
-                sums.append(total * 4.127 / 16 + state + fewer)
+                sums.append(total * 4.127 / 16 + copies + state + fewer)
             size = [f"{number / 1e9:.2f} GB" for number in (copies + state, line, row, fewer, *sums)]
             size += [""] * (9 - len(size))
             print(f"| {name}, {method} | {total / 1e9:.2f} GB | {count / 1e6:.1f} M | {' | '.join(size)} |", flush=True)

@@ -42,7 +42,7 @@ def size(path: Path) -> int:
 
 def miniature(folder: Path) -> None:
     pipe = unsee.load("mini")
-    edit = unsee.ESD()(pipe, unsee.Concept("church"))
+    edit = unsee.Hybrid()(pipe, unsee.Concept("church"))
     path = edit.save(folder / "edit.safetensors")
     print(
         "\n| the miniature, church | MB | same bits | read back, largest difference of 1 | to the whole edit |\n"

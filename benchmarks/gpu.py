@@ -40,7 +40,7 @@ from benchmarks.sized import build, four_bits
 from unsee.denoising.record import conditions
 from unsee.evaluate.render import Sampling, Shot, render
 from unsee.fit.loop import error
-from unsee.methods.esd import ESD
+from unsee.methods.hybrid import Hybrid
 from unsee.methods.lora import LoRA
 from unsee.models.denoisers import denoiser
 from unsee.models.memory import advice, out_of_memory
@@ -51,10 +51,25 @@ PARTS = {"SD 1.4": 100, "SDXL": 150, "FLUX.1-dev": 150, "FLUX.1-dev on four bits
 """Seconds that a part may take at most; what others leave over is no part's gain, the whole limit holds too."""
 WHEELS = {"bitsandbytes": "bases of four bits"}
 """What may be lacking, and what is left out then."""
-FEWER: dict[str, Any] = {"updates": 4, "runs": 2, "keep_runs": 2, "held_out": 0, "spared": 32, "company": 2}
+FEWER: dict[str, Any] = {
+    "updates": 4,
+    "runs": 2,
+    "keep_runs": 2,
+    "held_out": 0,
+    "preserve_words": 32,
+    "context_words": 2,
+}
 """What a part has the time for where a model is large: hearing words alone asks FLUX.1-dev 1,600 times."""
-TOY: dict[str, Any] = {"steps": 2, "updates": 2, "batch": 2, "runs": 2, "keep_runs": 2, "held_out": 0, "spared": 8}
-TOY |= {"company": 2}
+TOY: dict[str, Any] = {
+    "record_steps": 2,
+    "updates": 2,
+    "batch": 2,
+    "runs": 2,
+    "keep_runs": 2,
+    "held_out": 0,
+    "preserve_words": 8,
+}
+TOY |= {"context_words": 2}
 
 
 def accelerator(toy: bool) -> torch.device:
@@ -121,7 +136,7 @@ def measure(part: str, toy: bool) -> None:
     if not bits:
         rows(meter, net, call, 1 if toy else 3)
     settings = TOY if toy else {} if name == "SD 1.4" else FEWER
-    methods: list[Any] = [LoRA] if name.startswith("FLUX") else [ESD, LoRA]
+    methods: list[Any] = [LoRA] if name.startswith("FLUX") else [Hybrid, LoRA]
     for method in methods:
         seen: dict[str, list[float]] = {}
         shown = {key: settings[key] for key in ("updates", "runs", "spared") if key in settings}

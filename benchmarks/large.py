@@ -34,7 +34,7 @@ from unsee.denoising.activations import second_moments
 from unsee.denoising.calls import single, stack
 from unsee.denoising.record import record
 from unsee.fit.loop import error
-from unsee.methods.esd import ESD
+from unsee.methods.hybrid import Hybrid
 from unsee.models.weights import select
 from unsee.runs.erase import peak_memory
 
@@ -85,9 +85,10 @@ def measure(part: str, latent: int, updates: int) -> dict[str, float]:
     """Seconds a row and the peak of one part, alone in its process."""
     pipe, found, concept = pipeline(latent), {}, unsee.Concept("church")
     layers = [name.removesuffix(".weight") for name in select(pipe.unet, "cross-kv")]
-    esd = ESD(
-        select="cross", updates=updates, batch=1, runs=1, keep_runs=1, steps=3, held_out=0, spared=0, company=0,
-        checkpointing=part.endswith("checkpointing"),
+    esd = Hybrid(
+        select="cross", updates=updates, batch=1, runs=1, keep_runs=1, record_steps=3, held_out=0,
+        preserve_words=0, context_words=0,
+        gradient_checkpointing=part.endswith("checkpointing"),
     )  # fmt: skip
     if part == "inference":
         pipe("church", num_inference_steps=1, output_type="latent")
@@ -129,7 +130,7 @@ def counted() -> Counter[str]:
 
     pipe.unet.register_forward_pre_hook(begun, with_kwargs=True)
     pipe.unet.register_forward_hook(done)
-    ESD()(pipe, unsee.Concept("church"))
+    Hybrid()(pipe, unsee.Concept("church"))
     rows["heard"] = rows.pop("begun") - rows["learned"] - rows["recorded"]
     return rows
 

@@ -9,11 +9,11 @@ recording does runs.
 import subprocess
 import sys
 
-LOAD = "import unsee; from unsee.runs.erase import peak_memory; from unsee.methods.esd import ESD; pipe = unsee.load('mini'); "
+LOAD = "import unsee; from unsee.runs.erase import peak_memory; pipe = unsee.load('mini'); "
 WORK = {
     "loaded": "",
-    "inference": "pipe(prompt=['a church'] * 2 * ESD().batch, num_inference_steps=5); ",
-    "erasing": "ESD()(pipe, unsee.Concept('church')); ",
+    "inference": "pipe(prompt=['a church'] * 2 * unsee.Hybrid().batch, num_inference_steps=5); ",
+    "erasing": "unsee.Hybrid()(pipe, unsee.Concept('church')); ",
 }
 
 

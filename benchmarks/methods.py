@@ -37,7 +37,7 @@ from unsee.runs.model import sampling_for
 from unsee.versions import code
 
 KNOWN = "known.png"
-TRIAL = "--updates 2 --set steps=2 --set batch=2 --set runs=2 --set keep_runs=1 --set spared=8"
+TRIAL = "--updates 2 --set record_steps=2 --set batch=2 --set runs=2 --set keep_runs=1 --set preserve_words=8"
 SHOWN = 4
 """Pictures of what must go, and as many of everything else."""
 
@@ -81,8 +81,10 @@ def variants(titles: Sequence[str], picture: Path) -> list[Variant]:
         Variant("image", f"'{title}' --image {picture}", "x_t is the real picture, with noise."),
         Variant("budget", "church --budget 3s", "As many updates as fit; the rate falls to zero by then."),
         Variant("early stop", "church --updates 60 --set patience=2", "Until held-out targets fall no more.", 2),
-        Variant("guidance 7.5", "church --set guidance_scale=7.5", "Of the recorded runs."),
-        Variant("sampler", "church --set sampler=DPMSolverMultistepScheduler --set steps=12", "Of the recorded runs."),
+        Variant("guidance 7.5", "church --set record_guidance=7.5", "Of the recorded runs."),
+        Variant(
+            "sampler", "church --set sampler=DPMSolverMultistepScheduler --set record_steps=12", "Of the recorded runs."
+        ),
         Variant("rerecord", f"church {once}", "x_t by the edited model, one run anew for every update.", 4),
         Variant("preset style", "neon --preset style"),
         Variant("preset explicit", "watermark --preset explicit", "It appears though no prompt names it.", 4),

@@ -20,20 +20,21 @@ from unsee.evaluate.questions import EVERYTHING_ELSE, Question, answer, question
 from unsee.evaluate.render import Shot, render
 from unsee.methods import Method
 from unsee.methods.esd import ESD
+from unsee.methods.hybrid import Hybrid
 from unsee.methods.lora import LoRA
 from unsee.methods.uce import UCE
 from unsee.runs.model import judges_for, sampling_for
 
 VARIANTS: dict[str, Method] = {
-    "default": ESD(),
+    "default": Hybrid(),
     "closed form alone (UCE)": UCE(),
-    "from the base": ESD(start="base"),
-    "nothing kept (keep_weight 0)": ESD(keep_weight=0),
-    "no words spared (spared 0)": ESD(spared=0),
-    "neither, from the base, Adam": ESD(keep_weight=0, spared=0, start="base", optimizer="adam"),
-    "eta 3": ESD(eta=3),
-    "cross (ESD-x)": ESD(select="cross"),
-    "noncross (ESD-u), 100 updates": ESD(select="noncross", updates=100),
+    "from the base": Hybrid(start="base"),
+    "nothing kept (keep_weight 0)": Hybrid(keep_weight=0),
+    "no words spared (spared 0)": Hybrid(preserve_words=0),
+    "neither, from the base, Adam": Hybrid(keep_weight=0, preserve_words=0, start="base", optimizer="adam"),
+    "eta 3": Hybrid(eta=3),
+    "cross (ESD-x)": Hybrid(select="cross"),
+    "noncross (ESD-u), 100 updates": Hybrid(select="noncross", updates=100),
     "LoRA": LoRA(),
 }
 
@@ -52,7 +53,7 @@ def main() -> None:
     judges = judges_for("mini", {})
     sampling = sampling_for("mini", None, None)
     concept = unsee.Concept(options.concept)
-    kept = ESD(updates=1, runs=1, keep_runs=1)(pipe, concept).card.kept  # what the default, at this seed, is shown
+    kept = Hybrid(updates=1, runs=1, keep_runs=1)(pipe, concept).card.kept  # what the default, at this seed, is shown
     asked = [
         question if question.name != EVERYTHING_ELSE else every(question, options.each)
         for question in questions(pipe, [concept], judges, n=options.pictures, seed=10_000, kept=kept)

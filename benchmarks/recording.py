@@ -1,8 +1,8 @@
 """Where an erasing's time goes, and what recording side by side saves: `python -m benchmarks.recording`.
 
 An erasing of the miniature by the defaults is profiled by CPU time: recording runs, hearing what words are read as,
-fitting, and the rest. Told with it: how often its text encoder and its autoencoder were asked. Then runs are recorded
-side by side and one by one, in turns and by the same process, so that a busy machine slows both.
+fitting, and the rest. Counted with it: prompts that its text encoder computed, and calls of its autoencoder. Then runs
+are recorded side by side and one by one, in turns and by the same process, so that a busy machine slows both.
 """
 
 import cProfile
@@ -14,7 +14,7 @@ import torch
 
 import unsee
 from unsee.denoising.record import record
-from unsee.methods.esd import ESD
+from unsee.methods.hybrid import Hybrid
 
 RUNS, STEPS, TURNS = 16, 8, 3
 
@@ -23,16 +23,15 @@ def shares(pipe: Any) -> dict[str, float]:
     texts: list[tuple[int, ...]] = []
     decoded: list[int] = []
 
-    def read(module: object, args: Any, kwargs: dict[str, Any], output: Any) -> None:
-        tokens: torch.Tensor = args[0] if args else kwargs["input_ids"]
-        texts.extend(map(tuple, tokens.tolist()))
+    def read(module: object, args: tuple[torch.Tensor]) -> None:
+        texts.extend(map(tuple, args[0].tolist()))
 
     handles = [
-        pipe.text_encoder.register_forward_hook(read, with_kwargs=True),
+        pipe.text_encoder.get_input_embeddings().register_forward_pre_hook(read),
         pipe.vae.decoder.register_forward_pre_hook(lambda *_: decoded.append(1)),
     ]
     profile = cProfile.Profile(time.process_time)
-    profile.runcall(ESD(), pipe, unsee.Concept("church"))
+    profile.runcall(Hybrid(), pipe, unsee.Concept("church"))
     for handle in handles:
         handle.remove()
     stats: Any = pstats.Stats(profile)

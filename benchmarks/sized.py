@@ -10,6 +10,7 @@ import diffusers as d
 import torch
 import transformers as t
 
+from unsee.models.load import load
 from unsee.models.sampling import calling
 
 SD14: dict[str, Any] = {
@@ -42,7 +43,7 @@ _NOISE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_lin
 
 
 def _tokenizer(length: int) -> Any:
-    found = copy.deepcopy(unsee.load("mini").tokenizer)
+    found = copy.deepcopy(load("mini").tokenizer)
     found.model_max_length = length
     return found
 

@@ -26,14 +26,15 @@ from unsee.evaluate.questions import EVERYTHING_ELSE, answer, questions
 from unsee.evaluate.render import render
 from unsee.methods import Method
 from unsee.methods.esd import ESD
+from unsee.methods.hybrid import Hybrid
 from unsee.methods.uce import UCE
 from unsee.runs.model import judges_for, sampling_for
 
 PAPER = ESD(**ESD.presets["paper"])
 LOOKS = (20, 40, 60, 80, 100, 125, 150, 200, 250, 300, 400, 500, 600, 700, 800, 900, 1000)
 OURS: dict[str, Method] = {
-    "ESD, default": ESD(),
-    "ESD, 10 updates of 4 runs": ESD(updates=10, runs=4, keep_runs=4),
+    "hybrid": Hybrid(),
+    "hybrid, 10 updates of 4 runs": Hybrid(updates=10, runs=4, keep_runs=4),
     "UCE": UCE(),
 }
 
@@ -76,7 +77,7 @@ class Bench:
         with edit.applied(self.pipe):
             return self.look(name, getattr(method, "updates", 0))
 
-    def loop(self, name: str, method: ESD, to_its_end: bool) -> tuple[float, bool, bool]:
+    def loop(self, name: str, method: ESD | Hybrid, to_its_end: bool) -> tuple[float, bool, bool]:
         """Its last look, or the first at which the object is gone."""
         found = (0.0, False, False)
 

@@ -16,7 +16,15 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 SHIPPED = Path(unsee.__file__).parent / "mini"
 
-QUICK: dict[str, Any] = {"steps": 4, "updates": 3, "batch": 2, "runs": 2, "keep_runs": 2, "spared": 32, "company": 4}
+QUICK: dict[str, Any] = {
+    "record_steps": 4,
+    "updates": 3,
+    "batch": 2,
+    "runs": 2,
+    "keep_runs": 2,
+    "preserve_words": 32,
+    "context_words": 4,
+}
 """Settings under which ESD runs in about a second."""
 
 
@@ -64,7 +72,7 @@ def pipe(mini: Any) -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def edit(mini: Any) -> "unsee.Edit":
     """An edit that was made in a few updates: too few to erase, enough to differ from the base."""
-    return unsee.ESD(**QUICK)(mini, unsee.Concept("church"))
+    return unsee.Hybrid(**QUICK)(mini, unsee.Concept("church"))
 
 
 @pytest.fixture(scope="session")

@@ -23,10 +23,12 @@ ERASES = {
     "FluxKontextPipeline": "flux-kontext",
     "ErnieImagePipeline": "ernie",
     "FluxPipeline": "flux-dev",
+    "HeliosPipeline": "helios",
     "HiDreamImagePipeline": "hidream",
     "HunyuanDiTPipeline": "hunyuandit",
     "IFPipeline": "if",
     "Kandinsky3Pipeline": "kandinsky3",
+    "KandinskyCombinedPipeline": "kandinsky2",
     "KolorsPipeline": "kolors",
     "Krea2Pipeline": "krea2",
     "LTXPipeline": "ltx",
@@ -50,7 +52,8 @@ ERASES = {
 NEEDS = {"kolors": "sentencepiece"}
 """Packages without which diffusers has no such class."""
 
-_TERMS = "predicts more than once for each prompt even with guidance off"
+_TERMS = "its guidance has a third term, perturbed attention"
+_PAG = "erases with `--call pag_scale=0`"
 _ONCE = "does not predict once with the prompt"
 _PICTURE = "cannot be run so: Input is in incorrect format"
 _IMAGE = "cannot be run so: image must be passed"
@@ -62,34 +65,39 @@ REFUSED = {
     "Flux2Pipeline": (_ONCE, "guidance is distilled; UCE works"),
     "FluxControlNetPipeline": (_PICTURE, "needs a picture"),
     "FluxControlPipeline": (_PICTURE, "needs a picture"),
+    "HeliosPyramidPipeline": ("unexpected keyword argument 'num_inference_steps'", "counts its steps by stages"),
     "HunyuanImagePipeline": ("its call takes no guidance_scale", "guidance is a part of it, `guider`"),
     "Ideogram4Pipeline": (_ONCE, "the prediction without the prompt is another network's; UCE works"),
-    "HunyuanDiTPAGPipeline": ("it raises RuntimeError: Sizes of tensors must match", "fails without guidance"),
-    "Kandinsky5T2IPipeline": (_LENGTHS, "its texts have no mask; UCE and guards work"),
+    "HunyuanDiTPAGPipeline": (_TERMS, _PAG),
+    "Kandinsky5T2IPipeline": (_LENGTHS, "its texts have no mask; UCE works"),
+    "KandinskyV22CombinedPipeline": (
+        "matches nothing in UNet2DConditionModel",
+        "its U-Net reads no text: another network makes a picture's embedding of the prompt",
+    ),
     "LatentConsistencyModelPipeline": (_ONCE, "guidance is distilled"),
     "PRXPipeline": (
         "of several prompts at once, its timestep has 2 rows where the latent has 4",
         "diffusers fails where several prompts are guided at once; UCE works",
     ),
-    "PixArtSigmaPAGPipeline": (_TERMS, "guidance has three terms"),
+    "PixArtSigmaPAGPipeline": (_TERMS, _PAG),
     "QwenImage21Pipeline": (
         "prompts of different lengths cannot be learned together here: img_mask has no mask",
         "a mask of text and picture together; UCE works",
     ),
     "QwenImageControlNetPipeline": (_PICTURE, "needs a picture"),
-    "SanaPAGPipeline": (_TERMS, "guidance has three terms"),
+    "SanaPAGPipeline": (_TERMS, _PAG),
     "StableDiffusion3ControlNetPipeline": (_PICTURE, "needs a picture"),
-    "StableDiffusion3PAGPipeline": (_TERMS, "guidance has three terms"),
-    "StableDiffusionControlNetPAGPipeline": (_IMAGE, "needs a picture"),
+    "StableDiffusion3PAGPipeline": (_TERMS, _PAG),
+    "StableDiffusionControlNetPAGPipeline": (_TERMS, "needs a picture, too"),
     "StableDiffusionControlNetPipeline": (_IMAGE, "needs a picture"),
-    "StableDiffusionPAGPipeline": (_TERMS, "guidance has three terms"),
-    "StableDiffusionXLControlNetPAGPipeline": (_IMAGE, "needs a picture"),
+    "StableDiffusionPAGPipeline": (_TERMS, _PAG),
+    "StableDiffusionXLControlNetPAGPipeline": (_TERMS, "needs a picture, too"),
     "StableDiffusionXLControlNetPipeline": (_IMAGE, "needs a picture"),
     "StableDiffusionXLControlNetUnionPipeline": (_IMAGE, "needs a picture"),
-    "StableDiffusionXLPAGPipeline": (_TERMS, "guidance has three terms"),
+    "StableDiffusionXLPAGPipeline": (_TERMS, _PAG),
     "ZImageControlNetInpaintPipeline": (_PICTURE, "needs a picture"),
     "ZImageControlNetPipeline": (_PICTURE, "needs a picture"),
-    "ZImageOmniPipeline": ("expected Tensor as element 0", "a latent is a list of lists"),
+    "ZImageOmniPipeline": ("its x is not one tensor for each prompt", "a latent comes with those of given pictures"),
 }
 """Classes that are refused: part of the line, and why."""
 
@@ -98,11 +106,7 @@ LACKING = {"StableCascadeCombinedPipeline", "WuerstchenCombinedPipeline"}
 
 NOT_BUILT = {
     "GlmImagePipeline": "needs a processor from the hub, and draws tokens of the picture first",
-    "HeliosPipeline": "a video model that needs latents of the past",
-    "HeliosPyramidPipeline": "a video model that needs latents of the past",
     "KolorsPAGPipeline": "guidance has three terms, as that of the other PAG pipelines",
-    "KandinskyCombinedPipeline": "two pipelines in a chain; the first makes an embedding of the prompt",
-    "KandinskyV22CombinedPipeline": "two pipelines in a chain; the first makes an embedding of the prompt",
 }
 """Classes that nothing here builds, and why."""
 

@@ -110,11 +110,11 @@ def test_a_method_leaves_a_pipeline_that_is_in_training_as_it_was(untouched: Any
 
 def test_so_do_its_settings(untouched: Any) -> None:
     settings = {**QUICK, "select": "noncross", "checkpointing": True, "rerecord": 1, "updates": 2}
-    assert unsee.ESD(**settings)(untouched, unsee.Concept("church")).deltas
+    assert unsee.Hybrid(**settings)(untouched, unsee.Concept("church")).deltas
 
 
 def test_the_edit_of_a_pipeline_in_training_is_that_of_a_frozen_one(own: Any, mini: Any) -> None:
-    deltas = [unsee.ESD(**QUICK)(pipe, unsee.Concept("church")).deltas for pipe in (own, mini)]
+    deltas = [unsee.Hybrid(**QUICK)(pipe, unsee.Concept("church")).deltas for pipe in (own, mini)]
     for name, delta in deltas[1].items():  # memory is laid out otherwise: equal up to rounding
         torch.testing.assert_close(deltas[0][name], delta, rtol=1e-2, atol=1e-5)
 
@@ -131,7 +131,7 @@ def test_a_method_that_fails_leaves_it_as_it_was(untouched: Any) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        unsee.ESD(**QUICK)(untouched, unsee.Concept("church"), watch=stop)
+        unsee.Hybrid(**QUICK)(untouched, unsee.Concept("church"), watch=stop)
 
 
 def test_a_denoiser_in_focus_stays_in_focus() -> None:

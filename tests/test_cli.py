@@ -26,13 +26,21 @@ import unsee
 from unsee.cli.erase import _seconds
 from unsee.cli.main import main
 from unsee.fit.resume import Checkpoint
-from unsee.methods.esd import ESD
+from unsee.methods.hybrid import Hybrid
 from unsee.report.page import panels
 
-SETTINGS = ("steps=2", "batch=2", "runs=2", "keep_runs=1", "spared=32", "company=4", "neutral=[cat,dog]")
+SETTINGS = (
+    "record_steps=2",
+    "batch=2",
+    "runs=2",
+    "keep_runs=1",
+    "preserve_words=32",
+    "context_words=4",
+    "neutral=[cat,dog]",
+)
 QUICK = [*["-n", "2", "--steps", "1", "--updates", "2"], *(word for setting in SETTINGS for word in ("--set", setting))]
 
-CLOSED = ["-n", "2", "--steps", "1", "--method", "uce", "--set", "spared=8", "--set", "company=2"]
+CLOSED = ["-n", "2", "--steps", "1", "--method", "uce", "--set", "preserve_words=8", "--set", "context_words=2"]
 
 
 @pytest.fixture(scope="session")
@@ -57,7 +65,7 @@ def test_a_run_leaves_what_it_promises(finished: Path) -> None:
     Image.open(finished / "before-after.png").verify()
     record = json.loads((finished / "run.json").read_text())
     assert record["config"]["settings"]["updates"] == 2
-    assert record["config"]["settings"]["eta"] == unsee.ESD().eta
+    assert record["config"]["settings"]["eta"] == unsee.Hybrid().eta
     assert record["model"]["name"] == "mini"
     assert {"command", "versions", "seconds", "peak_memory_bytes", "rows", "threads"} <= record.keys()
     rows = {row["question"]["name"]: row for row in record["rows"]}
@@ -164,7 +172,7 @@ def test_options_of_the_pipeline_go_into_record_card_and_pictures(run: Run, fini
 def test_show_prints_the_card(run: Run, finished: Path) -> None:
     code, out, _ = run("show", finished / "edit.safetensors")
     assert code == 0
-    for part in ("church", "esd", "cross", "mini", "torch"):
+    for part in ("church", "hybrid", "cross", "mini", "torch"):
         assert part in out
 
 
@@ -301,7 +309,7 @@ def test_stopping_keeps_what_is_finished(run: Run, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     assert run("erase", "church", *QUICK, "--out", tmp_path / "out")[0] == 2  # it asks for --resume or --force
     before = unsee.Edit.load(tmp_path / "out" / "edit.safetensors")
-    monkeypatch.setattr(ESD, "__call__", stop)  # nothing that is finished is done again
+    monkeypatch.setattr(Hybrid, "__call__", stop)  # nothing that is finished is done again
     code, _, err = run("erase", "--resume", tmp_path / "out")
     assert code == 0, err
     assert (tmp_path / "out" / "before-after.png").exists()

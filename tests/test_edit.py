@@ -92,8 +92,8 @@ def test_an_adapter_is_no_part_of_the_model(pipe: Any, edit: unsee.Edit) -> None
         with pytest.warns(UserWarning, match="an adapter is on this UNet2DConditionModel"):
             assert set(select(pipe.unet, "cross-kv")) == names
         found = [
-            unsee.ESD(**QUICK)(pipe, unsee.Concept("church")),
-            UCE(company=4, spared=8)(pipe, unsee.Concept("church")),
+            unsee.Hybrid(**QUICK)(pipe, unsee.Concept("church")),
+            UCE(context_words=4, preserve_words=8)(pipe, unsee.Concept("church")),
         ]
         with edit.applied(pipe):
             assert fingerprint(pipe.unet) != before
@@ -222,22 +222,22 @@ def test_a_kept_edit_is_made_once_and_goes_on_where_it_was_stopped(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        kept_edit(tmp_path, unsee.ESD(**QUICK), pipe, church, watch=stop)
+        kept_edit(tmp_path, unsee.Hybrid(**QUICK), pipe, church, watch=stop)
     (state,) = tmp_path.iterdir()
     assert state.suffix == ".state"
     seen: list[tuple[str, int]] = []
     path = kept_edit(
-        tmp_path, unsee.ESD(**QUICK), pipe, church, watch=lambda stage, done, _: seen.append((stage, done))
+        tmp_path, unsee.Hybrid(**QUICK), pipe, church, watch=lambda stage, done, _: seen.append((stage, done))
     )
     assert min(done for stage, done in seen if stage == "fit") == 1
     assert list(tmp_path.iterdir()) == [path]
     assert same(unsee.Edit.load(path).deltas, edit.deltas)
     stamp = path.stat().st_mtime_ns
-    assert kept_edit(tmp_path, unsee.ESD(**QUICK), pipe, church) == path
+    assert kept_edit(tmp_path, unsee.Hybrid(**QUICK), pipe, church) == path
     assert path.stat().st_mtime_ns == stamp
     others = {
-        kept_edit(tmp_path, unsee.ESD(**QUICK | {"updates": 1}), pipe, church),
-        kept_edit(tmp_path, unsee.ESD(**QUICK), pipe, [unsee.Concept("church", anchor="castle")]),
+        kept_edit(tmp_path, unsee.Hybrid(**QUICK | {"updates": 1}), pipe, church),
+        kept_edit(tmp_path, unsee.Hybrid(**QUICK), pipe, [unsee.Concept("church", anchor="castle")]),
     }
     assert len({path, *others}) == 3
 
@@ -246,7 +246,9 @@ def test_a_kept_edit_is_made_anew_by_other_code_and_with_other_options(
     pipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def kept() -> Path:
-        return kept_edit(tmp_path, UCE(spared=0, company=0, neutral=("cat",)), pipe, [unsee.Concept("church")])
+        return kept_edit(
+            tmp_path, UCE(preserve_words=0, context_words=0, neutral=("cat",)), pipe, [unsee.Concept("church")]
+        )
 
     first = kept()
     monkeypatch.setattr(pipe, "unsee_options", {"guidance_rescale": 0.5}, raising=False)

@@ -1,4 +1,4 @@
-"""The formula, by hand and against the network; what ESD may and may not touch."""
+"""Targets, by hand and against the network; ESD as the paper has it; hybrid: what it learns, and what it may touch."""
 
 import dataclasses
 from functools import partial
@@ -15,9 +15,11 @@ from unsee.denoising.activations import second_moments
 from unsee.denoising.calls import Call, replay, single
 from unsee.denoising.record import conditions, record
 from unsee.errors import InputError
-from unsee.methods.esd import BEYOND, ESD, NEUTRAL, RUNS, TEMPLATES, UPDATES, steer
+from unsee.methods.esd import ESD
+from unsee.methods.hybrid import CLOSED_FORM_ETA, RUNS, UPDATES, Hybrid
 from unsee.methods.lora import LoRA
-from unsee.methods.settings import contexts, in_templates, spared_words, staying
+from unsee.methods.prompts import NEUTRAL, TEMPLATES, in_templates, other_words, preserved_words, with_contexts
+from unsee.methods.targets import Erasing, Runs, esd_target, preserving, steer, without_implicit
 from unsee.methods.uce import optimum
 from unsee.models.weights import entrance, select
 from unsee.runs.config import build
@@ -38,26 +40,33 @@ def predict(pipe: Any, prompt: str, like: Any) -> torch.Tensor:
         return pipe.unet(like.arguments["sample"], like.arguments["timestep"], embedding).sample
 
 
+RECORDED = Runs(4, 3.0, "pipeline", 4)
+
+
+def asking(
+    pipe: Any, concept: unsee.Concept, count: int = 1, *, eta: float = 1.0, contexts: Any = (), **options: Any
+) -> list[Call]:
+    """Calls that ask for a concept by its bare name, with ESD's targets."""
+    erasing = Erasing(RECORDED, partial(esd_target, eta), ("{}",), contexts)
+    return erasing.calls(pipe, concept, count, torch.Generator().manual_seed(0), **options)
+
+
 @pytest.mark.parametrize("eta", [0.0, 1.0, 3.0])
 def test_targets_are_the_frozen_models_steered_away(pipe: Any, eta: float) -> None:
-    method = ESD(**{**QUICK, "eta": eta, "runs": 1, "templates": ("{}",)})
-    for row in method._erase(pipe, unsee.Concept("church"), 1, torch.Generator().manual_seed(0), lambda *_: None):
+    for row in asking(pipe, unsee.Concept("church"), eta=eta):
         c, u = predict(pipe, "church", row), predict(pipe, "", row)
         torch.testing.assert_close(row.output, u - eta * (c - u), atol=1e-4, rtol=1e-4)
 
 
 def test_targets_with_an_anchor_start_at_the_anchor(pipe: Any) -> None:
-    method = ESD(**{**QUICK, "runs": 1, "templates": ("{}",)})
     concept = unsee.Concept("church", anchor="castle")
-    for row in method._erase(pipe, concept, 1, torch.Generator().manual_seed(0), lambda *_: None):
+    for row in asking(pipe, concept):
         c, a = predict(pipe, "church", row), predict(pipe, "castle", row)
         torch.testing.assert_close(row.output, 2 * a - c, atol=1e-4, rtol=1e-4)
 
 
 def test_beside_another_word_that_word_stays(pipe: Any) -> None:
-    erase = partial(ESD(**{**QUICK, "templates": ("{}",)})._erase, pipe, unsee.Concept("church"))
-    ways = ["{}", "{} in ink style"]
-    rows = erase(2, torch.Generator().manual_seed(0), lambda *_: None, contexts=ways)
+    rows = asking(pipe, unsee.Concept("church"), 2, contexts=["{}", "{} in ink style"])
     beside = []
     for row in (one for call in rows for one in single(call)):
         plain, styled = predict(pipe, "church", row), predict(pipe, "church in ink style", row)
@@ -68,9 +77,8 @@ def test_beside_another_word_that_word_stays(pipe: Any) -> None:
 
 
 def test_erasing_from_something_asks_for_that(pipe: Any) -> None:
-    method = ESD(**{**QUICK, "runs": 1, "templates": ("{}",)})
     concept = unsee.Concept("crown", from_="cowboy")
-    for row in method._erase(pipe, concept, 1, torch.Generator().manual_seed(0), lambda *_: None):
+    for row in asking(pipe, concept):
         b, c, u = (predict(pipe, prompt, row) for prompt in ("cowboy", "crown", ""))
         torch.testing.assert_close(row.output, b - (c - u), atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(replay(pipe.unet, row), b, atol=1e-4, rtol=1e-4)  # the row asks with "cowboy"
@@ -79,7 +87,7 @@ def test_erasing_from_something_asks_for_that(pipe: Any) -> None:
 def test_of_a_name_and_a_part_in_one_edit_only_the_name_meets_company(
     pipe: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import unsee.methods.esd as esd
+    from unsee.methods import targets
 
     asked: list[list[str]] = []
 
@@ -87,9 +95,9 @@ def test_of_a_name_and_a_part_in_one_edit_only_the_name_meets_company(
         asked.append(list(prompts))
         return record(pipe, prompts, **options)
 
-    monkeypatch.setattr(esd, "record", spy)
+    monkeypatch.setattr(targets, "record", spy)
     both = (unsee.Concept("church"), unsee.Concept("crown", from_="cowboy"))
-    made = ESD(**{**QUICK, "runs": 8, "company": 8})(pipe, both)
+    made = Hybrid(**{**QUICK, "runs": 8, "context_words": 8})(pipe, both)
     assert made.card.concepts == both
     assert not set(asked[0]) <= {way.format("church") for way in TEMPLATES}
     assert set(asked[1]) <= {way.format("cowboy") for way in TEMPLATES}
@@ -102,9 +110,7 @@ def says(pipe: Any, row: Any, word: str) -> bool:
 
 
 def test_what_stays_is_asked_for_as_it_is(pipe: Any) -> None:
-    church, rng = (unsee.Concept("church"),), torch.Generator().manual_seed(0)
-    keep, empty, beside = ESD(**QUICK)._keep(pipe, ["a castle"], church, rng, lambda *_: None)
-    assert not beside
+    keep, empty = preserving(pipe, ["a castle"], RECORDED, torch.Generator().manual_seed(0))
     for rows in (keep, empty):
         for row in rows[:4]:
             torch.testing.assert_close(replay(pipe.unet, row), row.output, atol=1e-4, rtol=1e-4)
@@ -113,9 +119,9 @@ def test_what_stays_is_asked_for_as_it_is(pipe: Any) -> None:
 
 @pytest.mark.parametrize("names", [("church",), ("church", "neon")])
 def test_what_stays_loses_what_appears_unasked(pipe: Any, names: tuple[str, ...]) -> None:
-    method, concepts = ESD(**QUICK, unasked=True, eta=0.5), [unsee.Concept(name) for name in names]
-    prompts, rng = ["a castle", "a dog"], torch.Generator().manual_seed(0)
-    keep, _, beside = method._keep(pipe, prompts, concepts, rng, lambda *_: None)
+    prompts, concepts = ["a castle", "a dog"], [unsee.Concept(name) for name in names]
+    frozen, _ = preserving(pipe, prompts, RECORDED, torch.Generator().manual_seed(0))
+    keep, beside = without_implicit(pipe, frozen, prompts, concepts, partial(esd_target, 0.5))
     assert len(beside) == len(names) * len(keep)
     for step, call in enumerate(keep):
         asked = beside[step * len(names) : (step + 1) * len(names)]
@@ -133,11 +139,11 @@ def test_what_stays_loses_what_appears_unasked(pipe: Any, names: tuple[str, ...]
 
 def test_what_appears_unasked_needs_words_that_stay(pipe: Any) -> None:
     with pytest.raises(unsee.InputError, match="keep_weight"):
-        ESD(**{**QUICK, "unasked": True, "keep_weight": 0})(pipe, unsee.Concept("church"))
+        Hybrid(**{**QUICK, "implicit": True, "keep_weight": 0})(pipe, unsee.Concept("church"))
 
 
 def test_a_neutral_word_that_is_erased_is_not_kept(pipe: Any) -> None:
-    kept = ESD(**QUICK)(pipe, unsee.Concept("cat", keep=("castle",))).card.kept
+    kept = Hybrid(**QUICK)(pipe, unsee.Concept("cat", keep=("castle",))).card.kept
     assert NEUTRAL[0] == "cat"
     assert kept[:2] == ("castle", NEUTRAL[1])
     assert "cat" not in kept
@@ -147,7 +153,9 @@ def test_other_words_are_spared(shipped: Any) -> None:
     """For what an edit changes in answers to the concept, those to words that nobody named change less."""
 
     def share(spared: int) -> float:
-        edit = ESD(**{**QUICK, "updates": 6, "keep_weight": 0, "spared": spared})(shipped, unsee.Concept("church"))
+        edit = Hybrid(**{**QUICK, "updates": 6, "keep_weight": 0, "preserve_words": spared})(
+            shipped, unsee.Concept("church")
+        )
         names = single(conditions(shipped, ["a church", "church", "a picture of a church", "church in a forest"]))
         others = single(conditions(shipped, ["castle", "an owl", "guitar", "a key"]))
         with edit.applied(shipped), torch.no_grad():
@@ -162,7 +170,7 @@ def test_other_words_are_spared(shipped: Any) -> None:
 
 def test_only_selected_weights_change(pipe: Any) -> None:
     for selection in ("cross", "cross-kv", "self", "noncross"):
-        edit = ESD(**QUICK, select=selection)(pipe, unsee.Concept("church"))
+        edit = Hybrid(**QUICK, select=selection)(pipe, unsee.Concept("church"))
         assert set(edit.deltas) == {f"unet.{name}" for name in select(pipe.unet, selection)}
         before = {name: value.clone() for name, value in pipe.unet.state_dict().items()}
         with edit.applied(pipe):
@@ -174,17 +182,17 @@ def test_only_selected_weights_change(pipe: Any) -> None:
 @pytest.mark.parametrize(
     ("method", "concept", "start"),
     [
-        (ESD(), unsee.Concept("church"), "closed-form"),
-        (ESD(start="base"), unsee.Concept("church"), "base"),
-        (ESD(select="noncross"), unsee.Concept("church"), "base"),
-        (ESD(keep_weight=0, spared=0), unsee.Concept("church"), "base"),
-        (ESD(), unsee.Concept("crown", from_="cowboy"), "base"),
+        (Hybrid(), unsee.Concept("church"), "closed-form"),
+        (Hybrid(start="base"), unsee.Concept("church"), "base"),
+        (Hybrid(select="noncross"), unsee.Concept("church"), "base"),
+        (Hybrid(keep_weight=0, preserve_words=0), unsee.Concept("church"), "base"),
+        (Hybrid(), unsee.Concept("crown", from_="cowboy"), "base"),
         (LoRA(), unsee.Concept("church"), "closed-form"),
         (LoRA(action="enhance"), unsee.Concept("church"), "base"),
     ],
 )
 def test_a_fit_takes_longer_where_no_closed_form_is_near(
-    pipe: Any, method: ESD, concept: unsee.Concept, start: str
+    pipe: Any, method: Hybrid, concept: unsee.Concept, start: str
 ) -> None:
     settled = method.settled(pipe.unet, [concept])
     assert (settled.updates, settled.runs) == (UPDATES[start], RUNS[start])
@@ -199,18 +207,18 @@ def test_a_plan_says_how_long_a_fit_takes() -> None:
     assert (settings["updates"], settings["runs"]) == (UPDATES["base"], RUNS["base"])
 
 
-STILL = {**QUICK, "updates": 1, "lr": 1e-12, "spared": 8}
+STILL = {**QUICK, "updates": 1, "lr": 1e-12, "preserve_words": 8}
 
 
 def test_what_reads_the_prompt_starts_at_the_closed_form(pipe: Any) -> None:
     church = unsee.Concept("church")
-    edit = ESD(**STILL)(pipe, church)
+    edit = Hybrid(**STILL)(pipe, church)
     names = {name.removesuffix(".weight"): weight for name, weight in entrance(pipe.unet).items()}
     rng = torch.Generator().manual_seed(0)
-    kept = (*staying((church,), ESD(**STILL).neutral), *spared_words(pipe, 8, (church,), list(names), rng))
-    ways = contexts(pipe, ESD.templates, STILL["company"], (church,), rng)
+    kept = (*preserved_words((church,), Hybrid(**STILL).neutral), *other_words(pipe, 8, (church,), list(names), rng))
+    ways = with_contexts(pipe, TEMPLATES, STILL["context_words"], (church,), rng)
     moments = second_moments(pipe, in_templates(ways, kept, rng, each=2), list(names))
-    for layer, delta in optimum(pipe, (church,), names, moments, ways, rng, eta=BEYOND).items():
+    for layer, delta in optimum(pipe, (church,), names, moments, ways, rng, eta=CLOSED_FORM_ETA).items():
         dense = delta.dense(names[layer].shape)
         found = edit.deltas[f"unet.{layer}.weight"]
         assert isinstance(found, torch.Tensor)
@@ -222,19 +230,22 @@ def test_what_reads_the_prompt_starts_at_the_closed_form(pipe: Any) -> None:
     [
         ({"start": "base"}, unsee.Concept("church")),
         ({"select": "noncross"}, unsee.Concept("church")),
-        ({"spared": 0, "keep_weight": 0}, unsee.Concept("church")),  # nothing stays: a closed form would move it all
+        (
+            {"preserve_words": 0, "keep_weight": 0},
+            unsee.Concept("church"),
+        ),  # nothing stays: a closed form would move it all
         ({}, unsee.Concept("crown", from_="cowboy")),
     ],
 )
 def test_all_else_starts_at_the_base(pipe: Any, settings: dict[str, Any], concept: unsee.Concept) -> None:
-    edit = ESD(**{**STILL, **settings})(pipe, concept)
+    edit = Hybrid(**{**STILL, **settings})(pipe, concept)
     assert max(float(delta.abs().max()) for delta in edit.deltas.values() if isinstance(delta, torch.Tensor)) < 1e-10
 
 
 def test_the_loss_of_erasing_falls(shipped: Any) -> None:
-    method = ESD(steps=4, runs=4, updates=20, batch=8, keep_weight=0, spared=32, company=4)
+    method = Hybrid(record_steps=4, runs=4, updates=20, batch=8, keep_weight=0, preserve_words=32, context_words=4)
     edit = method(shipped, unsee.Concept("church"))
-    rows = method._erase(shipped, unsee.Concept("church"), 4, torch.Generator().manual_seed(7), lambda *_: None)
+    rows = asking(shipped, unsee.Concept("church"), 4)
 
     def loss() -> float:
         with torch.no_grad():
@@ -247,7 +258,7 @@ def test_the_loss_of_erasing_falls(shipped: Any) -> None:
 
 def test_the_paper_preset_draws_from_the_edited_model(pipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """One record for every update, of one row, at one step; the frozen model gives the targets."""
-    import unsee.methods.esd as esd
+    from unsee.methods import targets
 
     calls: list[Any] = []
 
@@ -255,8 +266,8 @@ def test_the_paper_preset_draws_from_the_edited_model(pipe: Any, monkeypatch: py
         calls.append((list(prompts), options["at"], {n: v.clone() for n, v in select(pipe.unet, "cross").items()}))
         return record(pipe, prompts, **options)
 
-    monkeypatch.setattr(esd, "record", spy)
-    preset = {**ESD.presets["paper"], "updates": 3, "steps": 5, "lr": 1e-3}
+    monkeypatch.setattr(targets, "record", spy)
+    preset = {**ESD.presets["paper"], "updates": 3, "record_steps": 5, "lr": 1e-3}
     ESD(**preset)(pipe, unsee.Concept("church"))
     assert [prompts for prompts, _, _ in calls] == [["church"]] * 3
     assert all(len(at) == 1 for _, at, _ in calls)
@@ -264,23 +275,23 @@ def test_the_paper_preset_draws_from_the_edited_model(pipe: Any, monkeypatch: py
     assert not torch.equal(calls[0][2][name], calls[2][2][name])
 
 
-@pytest.mark.parametrize("method", [ESD, LoRA])
+@pytest.mark.parametrize("method", [Hybrid, LoRA])
 def test_targets_are_the_frozen_models_where_a_fit_starts_elsewhere(
-    pipe: Any, monkeypatch: pytest.MonkeyPatch, method: type[ESD]
+    pipe: Any, monkeypatch: pytest.MonkeyPatch, method: type[Hybrid]
 ) -> None:
-    erase, recorded = method._erase, list[Call]()
+    from unsee.methods import hybrid
 
-    def listen(*args: Any, **options: Any) -> list[Call]:
-        recorded.extend(calls := erase(*args, **options))
-        return calls
+    learned: list[Call] = []
 
-    monkeypatch.setattr(method, "_erase", listen)
-    quick = method(**{**QUICK, "company": 0, "templates": ("{}",)})
-    assert quick._closed(pipe.unet, [unsee.Concept("church")])
+    def listen(net: Any, weights: Any, lesson: Any, *options: Any, **more: Any) -> None:
+        learned.extend(single(lesson(0).call)[:2])
+
+    monkeypatch.setattr(hybrid, "fit", listen)
+    quick = method(**{**QUICK, "context_words": 0, "templates": ("{}",), "keep_weight": 0, "batch": 2})
+    assert quick.starts(pipe.unet, [unsee.Concept("church")]) == "closed-form"
     quick(pipe, unsee.Concept("church"))
-    assert recorded
-    for call in recorded:
-        row = single(call)[0]
+    assert len(learned) == 2
+    for row in learned:
         c, u = predict(pipe, "church", row), predict(pipe, "", row)
         torch.testing.assert_close(row.output, 2 * u - c, atol=1e-4, rtol=1e-4)
 
@@ -290,17 +301,8 @@ def test_re_recorded_targets_are_the_frozen_models(pipe: Any, edit: unsee.Edit) 
 
     weights = select(pipe.unet, "cross")
     frozen = {name: weight.data for name, weight in weights.items()}
-    method = ESD(**{**QUICK, "runs": 1, "templates": ("{}",)})
     with edit.applied(pipe, 20.0):
-        rows = method._erase(
-            pipe,
-            unsee.Concept("church"),
-            1,
-            torch.Generator().manual_seed(0),
-            lambda *_: None,
-            [2],
-            partial(swapped, weights, frozen),
-        )
+        rows = asking(pipe, unsee.Concept("church"), at=[2], frozen=partial(swapped, weights, frozen))
     for row in rows:
         c, u = predict(pipe, "church", row), predict(pipe, "", row)
         torch.testing.assert_close(row.output, 2 * u - c, atol=1e-4, rtol=1e-4)
@@ -315,27 +317,29 @@ def test_re_recorded_targets_are_the_frozen_models(pipe: Any, edit: unsee.Edit) 
         {"updates": 0},
         {"templates": ("a",)},
         {"templates": ("{} and {}",)},
-        {"guidance_scale": 1},
+        {"record_guidance": 1},
     ],
 )
 def test_settings_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
-        ESD(**wrong)
+        Hybrid(**wrong)
 
 
 def test_words_to_keep_are_learned_and_others_are_held_out(pipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    import unsee.methods.esd as esd
+    from unsee.methods import hybrid
 
     learned: list[Call] = []
-    fit = esd.fit
+    fit = hybrid.fit
 
-    def listen(net: Any, weights: Any, lesson: Any, **options: Any) -> list[float]:
+    def listen(net: Any, weights: Any, lesson: Any, *how: Any, **options: Any) -> list[float]:
         learned.extend(lesson(k).call for k in range(40))
-        return fit(net, weights, lesson, **options)
+        return fit(net, weights, lesson, *how, **options)
 
-    monkeypatch.setattr(esd, "fit", listen)
+    monkeypatch.setattr(hybrid, "fit", listen)
     concept = unsee.Concept("church", keep=("castle", "mosque"))
-    quick = ESD(**{**QUICK, "company": 0, "templates": ("{}",), "neutral": ("cat",), "keep_runs": 1, "batch": 4})
+    quick = Hybrid(
+        **{**QUICK, "context_words": 0, "templates": ("{}",), "neutral": ("cat",), "keep_runs": 1, "batch": 4}
+    )
     edit = quick(pipe, concept)
     text = {
         word: conditions(pipe, [word]).arguments["encoder_hidden_states"][0] for word in ("castle", "mosque", "cat")
@@ -344,7 +348,7 @@ def test_words_to_keep_are_learned_and_others_are_held_out(pipe: Any, monkeypatc
     asked = {word for word, want in text.items() if any(torch.allclose(row, want, atol=1e-4) for row in rows)}
     assert asked == {"castle", "mosque"}
     assert edit.card.curve  # by the cat
-    assert ESD(**{**QUICK, "neutral": ()})(pipe, unsee.Concept("church", keep=("castle",))).card.curve == ()
+    assert Hybrid(**{**QUICK, "neutral": ()})(pipe, unsee.Concept("church", keep=("castle",))).card.curve == ()
 
 
 KINDS = [unsee.Concept("crown", from_="cowboy"), unsee.Concept("church", anchor="castle"), unsee.Concept("church")]
@@ -352,13 +356,13 @@ KINDS = [unsee.Concept("crown", from_="cowboy"), unsee.Concept("church", anchor=
 
 @pytest.mark.parametrize("concept", KINDS)
 def test_the_paper_preset_takes_every_kind_of_concept(pipe: Any, concept: unsee.Concept) -> None:
-    edit = ESD(**{**ESD.presets["paper"], "updates": 2, "steps": 3})(pipe, concept)
+    edit = ESD(**{**ESD.presets["paper"], "updates": 2, "record_steps": 3})(pipe, concept)
     assert any(bool(delta.any()) for delta in edit.deltas.values() if isinstance(delta, torch.Tensor))
 
 
 def test_patience_needs_rows_that_are_held_out(pipe: Any) -> None:
-    with pytest.raises(InputError, match="patience looks at rows that are held out"):
-        ESD(**{**QUICK, "patience": 2, "held_out": 0})(pipe, unsee.Concept("church"))
+    with pytest.raises(InputError, match="patience needs held-out rows"):
+        Hybrid(**{**QUICK, "patience": 2, "held_out": 0})(pipe, unsee.Concept("church"))
 
 
 def test_a_memorised_picture_is_erased_at_its_own_levels_of_noise(pipe: Any, tmp_path: Any) -> None:
@@ -366,8 +370,8 @@ def test_a_memorised_picture_is_erased_at_its_own_levels_of_noise(pipe: Any, tmp
     image = tmp_path / "known.png"
     pipe("a castle", num_inference_steps=2, generator=torch.Generator().manual_seed(0)).images[0].save(image)
     concept = unsee.Concept("the great wave", image=str(image))
-    quick = ESD(**{**QUICK, "templates": ("{}",)})
-    calls = quick._erase(pipe, concept, 2, torch.Generator().manual_seed(0), lambda *_: None)
+    quick = Hybrid(**{**QUICK, "templates": ("{}",)})
+    calls = asking(pipe, concept, 2)
     with torch.no_grad():
         pixels = pipe.image_processor.preprocess(Image.open(image)).to(memory_format=torch.channels_last)
         z = pipe.vae.encode(pixels).latent_dist.mean * pipe.vae.config.scaling_factor

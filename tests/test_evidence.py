@@ -21,9 +21,18 @@ from unsee.errors import InputError
 from unsee.evaluate import suites
 from unsee.evaluate.records import ColumnRecord, Evaluation, Measured
 from unsee.evaluate.statistics import Difference, Score
-from unsee.methods.esd import ESD
+from unsee.methods.hybrid import Hybrid
 
-QUICK = ["--set", "updates=1", "steps=2", "batch=2", "runs=2", "keep_runs=1", "spared=0", 'neutral=["cat"]']
+QUICK = [
+    "--set",
+    "updates=1",
+    "record_steps=2",
+    "batch=2",
+    "runs=2",
+    "keep_runs=1",
+    "preserve_words=0",
+    'neutral=["cat"]',
+]
 
 
 def test_the_page_has_a_column_for_everyone(
@@ -105,7 +114,7 @@ def test_every_suite_is_in_some_experiment() -> None:
 
 
 def test_every_column_of_the_plan_is_there() -> None:
-    made: Any = workshop.variants(True, ESD())
+    made: Any = workshop.variants(True, Hybrid())
     assert list(made) == ["default", "uce", "ESD-x, paper", "ESD-u, paper"]
     assert (made["ESD-x, paper"].select, made["ESD-u, paper"].select) == ("cross", "noncross")
     assert guards.SLD.presets["weak"]["warmup"] < STEPS  # it acts

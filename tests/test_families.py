@@ -23,15 +23,15 @@ from unsee import Concept, InputError, guards
 from unsee.denoising.calls import replay, single, stack
 from unsee.denoising.guidance import for_pictures, guided, unguided
 from unsee.denoising.record import conditions, record
-from unsee.methods.esd import ESD
+from unsee.methods.hybrid import Hybrid
 from unsee.methods.uce import UCE
 from unsee.models.denoisers import denoiser, denoisers
 from unsee.models.encoding import each_text_once
 from unsee.models.fingerprint import fingerprint
-from unsee.models.sampling import draw
+from unsee.models.sampling import calling, draw
 from unsee.models.weights import SELECTIONS, entrance, reads_text, select
 
-ONCE = ESD(steps=2, updates=2, batch=2, runs=2, keep_runs=2, spared=4, company=0, held_out=0)
+ONCE = Hybrid(record_steps=2, updates=2, batch=2, runs=2, keep_runs=2, preserve_words=4, context_words=0, held_out=0)
 
 SLOW = {"Ideogram4Pipeline", "Kandinsky5T2IPipeline", "QwenImage21Pipeline"}
 """Classes whose texts take seconds to encode: they are recorded, and what was recorded is put together."""
@@ -41,6 +41,10 @@ def built(name: str) -> Any:
     if name in NEEDS and importlib.util.find_spec(NEEDS[name]) is None:
         pytest.skip(f"needs {NEEDS[name]}")
     return (zoo_refused if name in zoo_refused.REFUSED else zoo_more).build(name)
+
+
+def refused(kind: str) -> Any:
+    return built({"BriaFiboPipeline": "fibo", "Kandinsky5T2IPipeline": "kandinsky5"}.get(kind, kind))
 
 
 def test_every_class_of_diffusers_is_known() -> None:
@@ -76,12 +80,12 @@ def test_a_family_goes_through_all(name: str) -> None:
     edit = ONCE(pipe, Concept("church"))
     with edit.applied(pipe), torch.no_grad():
         assert (replay(net, together) - together.output).abs().max() > 0
-    assert UCE(company=0, spared=4)(pipe, Concept("church")).deltas
+    assert UCE(context_words=0, preserve_words=4)(pipe, Concept("church")).deltas
     chosen = {selection: set(select(net, selection)) for selection in SELECTIONS}
     assert chosen["cross-kv"] <= chosen["cross"] < chosen["all"]
     assert all(reads_text(matrix, net) for matrix in entrance(net))
 
-    options = {**for_pictures(pipe, 4.0), "output_type": "latent"}
+    options = {**for_pictures(pipe, 4.0), "output_type": "np" if name == "kandinsky2" else "latent"}
     drawn = draw(pipe, ["a church"], [0], 2, **options)[0]
     if name in ("flux-kontext",):  # its guidance is a number that the network reads
         return
@@ -94,16 +98,35 @@ def test_a_family_goes_through_all(name: str) -> None:
 @pytest.mark.parametrize("kind", REFUSED)
 def test_a_class_is_refused_in_one_line(kind: str) -> None:
     line, _ = REFUSED[kind]
-    pipe = built({"BriaFiboPipeline": "fibo", "Kandinsky5T2IPipeline": "kandinsky5"}.get(kind, kind))
+    pipe = refused(kind)
     assert type(pipe).__name__ == kind
-    with pytest.raises(InputError) as refused:
+    with pytest.raises(InputError) as raised:
         if kind in SLOW:  # refused as late as anything is
             steps = record(pipe, ["a church", "a dog on a hill"], seeds=[7, 8], steps=2)
             stack([row for step in steps for call in (step.concept, step.null) for row in single(call)])
         else:
             ONCE(pipe, Concept("church"))
-    assert line in str(refused.value)
-    assert "\n" not in str(refused.value)
+    assert line in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("kind", [kind for kind, (_, why) in REFUSED.items() if "pag_scale=0" in why])
+def test_without_perturbed_attention_it_is_erased_from(kind: str) -> None:
+    assert ONCE(calling(built(kind), pag_scale=0.0), Concept("church")).deltas
+
+
+@pytest.mark.parametrize("kind", [kind for kind, (_, why) in REFUSED.items() if "UCE" in why])
+def test_uce_works_where_it_is_said_to(kind: str) -> None:
+    """On what the entrance reads: the text of the concept moves, and the edit is taken off again."""
+    pipe = refused(kind)
+    net = denoiser(pipe)[1]
+    edit = UCE(context_words=0, preserve_words=4, templates=("{}", "a {}"), neutral=("a dog",))(pipe, Concept("church"))
+    layers = list(entrance(net))
+    assert {name.partition(".")[2] for name in edit.deltas} == set(layers)
+    before = {name: net.get_parameter(name).clone() for name in layers}
+    with edit.applied(pipe):
+        assert not any(torch.equal(net.get_parameter(name), weight) for name, weight in before.items())
+    assert all(torch.equal(net.get_parameter(name), weight) for name, weight in before.items())
 
 
 @pytest.mark.parametrize("kind", sorted(LACKING))

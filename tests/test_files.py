@@ -230,7 +230,7 @@ def test_differences_of_edits(edit: unsee.Edit) -> None:
 def test_an_edit_on_an_edit_knows_what_it_was_made_on(pipe: Any, edit: unsee.Edit, tmp_path: Path) -> None:
     with edit.applied(pipe):
         below = fingerprint(pipe.unet)
-        method = unsee.ESD(steps=4, updates=3, batch=2, runs=2, keep_runs=2, spared=8)
+        method = unsee.Hybrid(record_steps=4, updates=3, batch=2, runs=2, keep_runs=2, preserve_words=8)
         second = method(pipe, unsee.Concept("castle"))
     assert second.card.base_hash == below != edit.card.base_hash
     with pytest.raises(InputError, match="the weights here are"), second.applied(pipe):

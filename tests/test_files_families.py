@@ -72,7 +72,7 @@ def test_every_family_reads_back(family: str, tmp_path: Path) -> None:
 
 def test_of_two_denoisers_the_whole_pipeline_is_written(tmp_path: Path) -> None:
     pipe = zoo.build("wan-2.2")
-    edit = UCE(company=0, spared=0)(pipe, unsee.Concept("church"))
+    edit = UCE(context_words=0, preserve_words=0)(pipe, unsee.Concept("church"))
     done = export(edit, pipe, "pipeline", tmp_path / "edited")
     assert done.exact
     again = load(str(tmp_path / "edited"))

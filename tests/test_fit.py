@@ -11,7 +11,7 @@ from torch import nn
 
 from unsee.denoising.calls import Call
 from unsee.errors import InputError
-from unsee.fit.loop import Examiner, Lesson, fit, flushing, trainable
+from unsee.fit.loop import Examiner, Learned, Lesson, Optimisation, fit, flushing, trainable
 from unsee.fit.optimizers import OPTIMIZERS, RATE, VECTOR, Metric, fan_in, metrics, reach, root
 from unsee.fit.resume import Checkpoint
 
@@ -41,11 +41,9 @@ def test_fit_finds_the_weighted_least_squares_line(dtype: torch.dtype, optimizer
     with trainable(dict(net.named_parameters())):
         losses = fit(
             net,
-            dict(net.named_parameters()),
+            Learned(dict(net.named_parameters())),
             lambda _: Lesson(line(x, y), weight),
-            updates=1500,
-            lr=0.1 if optimizer == "adam" else 0.1 / VECTOR,
-            optimizer=optimizer,
+            Optimisation(1500, 0.1 if optimizer == "adam" else 0.1 / VECTOR, optimizer),
         )
         assert net.a.item() == pytest.approx(3.5, abs=0.03)
         assert net.b.item() == pytest.approx(1.0, abs=0.03)
@@ -59,7 +57,12 @@ def test_small_updates_are_not_lost_in_bfloat16() -> None:
     net.a.data.fill_(256.0)
     call = line(torch.ones(1, 1, dtype=torch.bfloat16), torch.zeros(1, 1, dtype=torch.bfloat16))
     with trainable({"a": net.a}):
-        fit(net, {"a": net.a}, lambda _: Lesson(call, torch.ones(1)), updates=1000, lr=0.01, schedule="constant")
+        fit(
+            net,
+            Learned({"a": net.a}),
+            lambda _: Lesson(call, torch.ones(1)),
+            Optimisation(1000, 0.01, schedule="constant"),
+        )
         assert net.a.item() < 250
 
 
@@ -101,7 +104,7 @@ def test_a_loss_that_explodes_says_what_to_change() -> None:
     net = Line()
     call = line(torch.full((1, 1), torch.inf), torch.zeros(1, 1))
     with trainable({"a": net.a}), pytest.raises(FloatingPointError, match="lower lr"):
-        fit(net, {"a": net.a}, lambda _: Lesson(call, torch.ones(1)), updates=1)
+        fit(net, Learned({"a": net.a}), lambda _: Lesson(call, torch.ones(1)), Optimisation(1))
 
 
 @pytest.mark.parametrize("bad", [torch.inf, 1e9])
@@ -113,7 +116,7 @@ def test_a_loss_that_explodes_leaves_the_last_good_state(tmp_path: Path, bad: fl
         return Lesson(line(torch.ones(1, 1), wanted), torch.ones(1))
 
     with trainable({"a": net.a}), pytest.raises(FloatingPointError, match="after 3 updates: try a lower lr"):
-        fit(net, {"a": net.a}, lesson, updates=9, checkpoint=file)
+        fit(net, Learned({"a": net.a}), lesson, Optimisation(9), checkpoint=file)
     kept = file.load()
     assert kept
     assert len(kept["losses"]) == 2  # before the update after which the loss exploded
@@ -165,7 +168,7 @@ def test_the_first_step_is_a_whole_one(metric: dict[str, Metric], lr: float | No
         return Lesson(call, torch.ones(1))
 
     with trainable(weights):
-        fit(net, weights, lesson, updates=2, lr=lr, metric=metric, schedule="constant")
+        fit(net, Learned(weights, metric), lesson, Optimisation(2, lr, schedule="constant"))
     # The gradient is scaled to one, and momentum starts with the first gradient.
     assert seen[1] - seen[0] == pytest.approx(step, rel=1e-4)
 
@@ -189,10 +192,9 @@ def test_a_fit_is_the_same_function_however_its_numbers_are_written(kind: str, s
             with torch.enable_grad():
                 fit(
                     net,
-                    weights,
+                    Learned(weights, {f"{n}.weight": m for n, m in metric.items()}),
                     lambda _: Lesson(call, torch.ones(8)),
-                    updates=12,
-                    metric={f"{n}.weight": m for n, m in metric.items()},
+                    Optimisation(12),
                 )
             return net(turn(x), torch.zeros(8))[0] / size
 
@@ -228,7 +230,12 @@ def test_a_fit_that_is_stopped_goes_on_to_the_same_bits(tmp_path: Path, optimize
         parameters = dict(net.named_parameters())
         with trainable(parameters):
             losses = fit(
-                net, parameters, lesson, updates=9, optimizer=optimizer, examiner=examiner, checkpoint=checkpoint
+                net,
+                Learned(parameters),
+                lesson,
+                Optimisation(9, optimizer=optimizer),
+                examiner=examiner,
+                checkpoint=checkpoint,
             )
             return net.a.item(), net.b.item(), losses, examiner.curve
 
@@ -251,8 +258,8 @@ def test_a_fit_stops_when_what_it_aims_at_does_not_get_better() -> None:
     with trainable(dict(net.named_parameters())):
         examiner = Examiner(rows, rows, every=2, patience=2)
         losses = fit(
-            net, {"a": net.a}, lambda _: Lesson(line(torch.ones(1, 1), torch.ones(1, 1)), torch.ones(1)),
-            updates=50, examiner=examiner,
+            net, Learned({"a": net.a}), lambda _: Lesson(line(torch.ones(1, 1), torch.ones(1, 1)), torch.ones(1)),
+            Optimisation(50), examiner=examiner,
         )  # fmt: skip
     assert len(losses) == 4
 
@@ -265,7 +272,7 @@ def test_a_fit_makes_as_many_updates_as_its_time_allows() -> None:
         return Lesson(line(torch.ones(1, 1), torch.ones(1, 1)), torch.ones(1))
 
     with trainable(dict(net.named_parameters())):
-        assert 3 <= len(fit(net, {"a": net.a}, slow, updates=1000, seconds=0.2)) <= 12
+        assert 3 <= len(fit(net, Learned({"a": net.a}), slow, Optimisation(1000, seconds=0.2))) <= 12
 
 
 def test_a_fit_knows_no_denormal_numbers_and_its_caller_does() -> None:

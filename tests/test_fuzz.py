@@ -266,13 +266,13 @@ RUN: dict[str, Any] = {
 
 
 def read_settings(path: Path) -> None:
-    from unsee.methods.esd import ESD
+    from unsee.methods.hybrid import Hybrid
     from unsee.models.names import model_folder
     from unsee.runs.erase import configure
     from unsee.runs.folder import folder_name
 
     built = build(read(path))
-    configure(ESD, built.settings)
+    configure(Hybrid, built.settings)
     model_folder(built.model)
     assert "/" not in folder_name([concept.erase for concept in built.concepts])
     build(json.loads(built.model_dump_json()))

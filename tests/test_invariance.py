@@ -22,9 +22,26 @@ from unsee.models.sampling import call_options, calling
 from unsee.models.weights import entrance
 
 QUICK: dict[str, dict[str, Any]] = {
-    "uce": {"spared": 96, "company": 8},
-    "esd": {"spared": 96, "company": 8, "steps": 3, "updates": 4, "batch": 4, "runs": 2, "keep_runs": 2},
-    "lora": {"spared": 96, "company": 8, "steps": 3, "updates": 4, "batch": 4, "runs": 2, "keep_runs": 2, "rank": 2},
+    "uce": {"preserve_words": 96, "context_words": 8},
+    "hybrid": {
+        "preserve_words": 96,
+        "context_words": 8,
+        "record_steps": 3,
+        "updates": 4,
+        "batch": 4,
+        "runs": 2,
+        "keep_runs": 2,
+    },
+    "lora": {
+        "preserve_words": 96,
+        "context_words": 8,
+        "record_steps": 3,
+        "updates": 4,
+        "batch": 4,
+        "runs": 2,
+        "keep_runs": 2,
+        "rank": 2,
+    },
 }
 CHURCH = Concept("church")
 
@@ -140,17 +157,21 @@ def test_the_scale_of_image_features_does_not_matter(mini: Any) -> None:
             turned += 1
     assert turned
     select = r"transformer_blocks\.\d+\.(norm1|attn1)\."
-    one, other = (erase(pipe, "esd", select=select, spared=0, company=0) for pipe in (mini, there))
+    one, other = (erase(pipe, "hybrid", select=select, preserve_words=0, context_words=0) for pipe in (mini, there))
     assert apart(moved(mini, one), moved(there, other)) < 0.01
 
 
 # Every family of the zoo ---------------------------------------------------------------------------------------------
 
 SMALL: dict[str, dict[str, Any]] = {
-    "uce": {"spared": 48, "company": 4},
-    "esd": {"spared": 48, "company": 4, "steps": 2, "updates": 2, "batch": 2, "runs": 2, "keep_runs": 2, "held_out": 0},
+    "uce": {"preserve_words": 48, "context_words": 4},
+    "hybrid": {
+        "preserve_words": 48, "context_words": 4, "record_steps": 2, "updates": 2, "batch": 2, "runs": 2,
+        "keep_runs": 2, "held_out": 0,
+    },
     "lora": {
-        "spared": 48, "company": 4, "steps": 2, "updates": 2, "batch": 2, "runs": 2, "keep_runs": 2, "held_out": 0,
+        "preserve_words": 48, "context_words": 4, "record_steps": 2, "updates": 2, "batch": 2, "runs": 2,
+        "keep_runs": 2, "held_out": 0,
         "rank": 2,
     },
 }  # fmt: skip

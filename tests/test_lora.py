@@ -1,5 +1,6 @@
 """Adapters come and go without a trace; an edit holds just what they learned."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,9 +16,10 @@ from unsee.edits.card import Card
 from unsee.edits.edit import LowRank
 from unsee.errors import InputError
 from unsee.fit.optimizers import Metric
-from unsee.methods.lora import ADAPTER, LoRA
+from unsee.methods.lora import ADAPTER, LoRA, adapters, target
+from unsee.methods.targets import Erasing, Runs
 
-TINY: dict[str, Any] = {**QUICK, "rank": 2, "spared": 8}
+TINY: dict[str, Any] = {**QUICK, "rank": 2, "preserve_words": 8}
 
 
 @pytest.fixture
@@ -25,8 +27,8 @@ def learned(pipe: Any) -> Any:
     """Adapters of random numbers on every layer of the miniature that can have one, and their learner."""
     method = LoRA(**TINY, select="all")
     weights = method.weights(pipe.unet)
-    with method._learner(pipe.unet, weights, {}, {}, 0) as learner:
-        for weight in learner.weights.values():
+    with adapters(method.rank, pipe.unet, weights, {}, {}, 0) as learner:
+        for weight in learner.learned.weights.values():
             weight.data.normal_(std=0.02, generator=torch.Generator().manual_seed(3))
         yield method, learner, weights
 
@@ -53,11 +55,11 @@ def test_adapters_off_is_the_base_and_on_is_the_edit(pipe: Any) -> None:
     from unsee.models.fingerprint import fingerprint
 
     card = Card("lora", {}, (), "mini", fingerprint(pipe.unet), 0, {})
-    with method._learner(pipe.unet, weights, {}, {}, 0) as learner, torch.no_grad():
+    with adapters(method.rank, pipe.unet, weights, {}, {}, 0) as learner, torch.no_grad():
         assert torch.equal(replay(pipe.unet, call), call.output)  # B is zero at first
-        for weight in learner.weights.values():
+        for weight in learner.learned.weights.values():
             weight.normal_(std=0.02)
-        with learner.teacher():
+        with learner.frozen():
             assert torch.equal(replay(pipe.unet, call), call.output)
         adapted, edit = replay(pipe.unet, call), learner.edit("unet", card)
     assert (adapted - call.output).abs().max() > 0.01
@@ -72,16 +74,16 @@ def test_only_adapters_learn_and_they_start_in_the_metric(pipe: Any) -> None:
     loud = torch.ones(128).double()
     loud[:64] = 1e3  # the first half of the inputs is what must stay
     metric = Metric(loud.diag(), usual=2.0, rate=0.1, span=torch.randn(9, 128).double())
-    with method._learner(pipe.unet, weights, {name: metric}, {}, 0) as learner:
-        assert all(weight.requires_grad for weight in learner.weights.values())
+    with adapters(method.rank, pipe.unet, weights, {name: metric}, {}, 0) as learner:
+        assert all(weight.requires_grad for weight in learner.learned.weights.values())
         assert not any(weight.requires_grad for weight in weights.values())
-        down = learner.weights[f"{name}.down"].detach().double()
+        down = learner.learned.weights[f"{name}.down"].detach().double()
         assert down[:, :64].norm() < 1e-4 * down[:, 64:].norm()
         # All that is spared has unit size behind A, so B reads that.
         torch.testing.assert_close(
             down @ loud.diag().square() @ down.T, torch.eye(len(down)).double(), atol=1e-4, rtol=0
         )
-        assert {key: (m.usual, m.root.shape) for key, m in learner.metric.items()} == {
+        assert {key: (m.usual, m.root.shape) for key, m in learner.learned.metric.items()} == {
             f"{name}.down": (1.0, (128, 128)),
             f"{name}.up": (2.0, (len(down), len(down))),
         }
@@ -93,7 +95,7 @@ def test_they_start_at_the_closed_form(pipe: Any, rank: int) -> None:
     weights = method.weights(pipe.unet)
     name, weight = next(iter(weights.items()))
     start = LowRank(torch.randn(len(weight), 2), torch.randn(2, weight.shape[1]))
-    with method._learner(pipe.unet, weights, {}, {name: start}, 0) as learner:
+    with adapters(method.rank, pipe.unet, weights, {}, {name: start}, 0) as learner:
         found = learner.edit("unet", Card("lora", {}, (), "mini", "", 0, {})).deltas[f"unet.{name}"]
         assert isinstance(found, LowRank)
         dense = start.dense(weight.shape)
@@ -106,7 +108,7 @@ def test_only_what_erases_starts_at_the_closed_form(pipe: Any) -> None:
     church = (unsee.Concept("church", anchor="castle"),)
     for action, starts in (("erase", True), ("swap", True), ("enhance", False)):
         method = LoRA(**TINY, action=action)
-        assert bool(method._closed(pipe.unet, church)) == starts
+        assert bool(method.solved(pipe.unet, church)) == starts
 
 
 def test_targets_by_hand() -> None:
@@ -114,7 +116,7 @@ def test_targets_by_hand() -> None:
     q, c, u = (torch.tensor(value) for value in (2.0, 7.0, 3.0))
     plain, taken = unsee.Concept("x", anchor="a"), unsee.Concept("x", from_="b", anchor="a")
     found = {
-        (action, concept.from_): LoRA(action=action, eta=2.0)._target(concept, q, c, u).item()
+        (action, concept.from_): target(action, 2.0, concept, q, c, u).item()
         for action in ("erase", "enhance", "swap")
         for concept in (plain, taken)
     }
@@ -127,13 +129,15 @@ def test_targets_by_hand() -> None:
         ("swap", "b"): -2.0,
     }
     # What is asked for is the concept itself unless it is taken from something: then q = c, and swap gives u.
-    assert LoRA(action="swap")._target(plain, c, c, u).item() == u.item()
+    assert target("swap", 1.0, plain, c, c, u).item() == u.item()
 
 
 def test_enhance_is_erase_with_the_sign_turned(pipe: Any) -> None:
     concept = unsee.Concept("crown", from_="cowboy")
     rows = {
-        action: LoRA(**TINY, action=action)._erase(pipe, concept, 1, torch.Generator().manual_seed(0), lambda *_: None)
+        action: Erasing(Runs(4, 3.0, "pipeline", 2), partial(target, action, 1.0), ("{}",)).calls(
+            pipe, concept, 1, torch.Generator().manual_seed(0)
+        )
         for action in ("erase", "enhance")
     }
     for less, more in zip(rows["erase"], rows["enhance"], strict=True):
@@ -143,7 +147,17 @@ def test_enhance_is_erase_with_the_sign_turned(pipe: Any) -> None:
 
 
 def test_the_loss_of_erasing_falls(shipped: Any) -> None:
-    method = LoRA(steps=4, runs=4, updates=30, batch=4, keep_runs=2, company=0, spared=0, start="base", lr=0.3)
+    method = LoRA(
+        record_steps=4,
+        runs=4,
+        updates=30,
+        batch=4,
+        keep_runs=2,
+        context_words=0,
+        preserve_words=0,
+        start="base",
+        lr=0.3,
+    )
     edit = method(shipped, unsee.Concept("church"))
     first, last = edit.card.curve[0], edit.card.curve[-1]
     assert last[1] < 0.7 * first[1]
@@ -158,14 +172,14 @@ def state(net: torch.nn.Module) -> Any:
 
 
 def test_no_adapter_is_left_after_an_exception(pipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    import unsee.methods.esd as esd
+    from unsee.methods import hybrid
 
     def stop(*_: object, **__: object) -> None:
         assert any(isinstance(module, BaseTunerLayer) for module in pipe.unet.modules())
         raise RuntimeError("stop")
 
     before = state(pipe.unet)
-    monkeypatch.setattr(esd, "fit", stop)
+    monkeypatch.setattr(hybrid, "fit", stop)
     with pytest.raises(RuntimeError, match="stop"):
         LoRA(**TINY)(pipe, unsee.Concept("church"))
     assert state(pipe.unet) == before

@@ -15,7 +15,7 @@ from unsee.denoising.record import conditions, record
 from unsee.edits.edit import Edit, LowRank
 from unsee.evaluate.render import Sampling, Shot, render
 from unsee.fit import memory as room
-from unsee.fit.loop import Examiner, Lesson, fit, trainable
+from unsee.fit.loop import Examiner, Learned, Lesson, Optimisation, fit, trainable
 from unsee.fit.memory import SHARE, Ledger, Room, aside, at_once, expected, kept
 from unsee.fit.resume import Checkpoint
 from unsee.methods.lora import LoRA
@@ -122,7 +122,7 @@ def test_a_fit_that_runs_out_of_memory_goes_on_with_half(
     pipe: Any, edit: Edit, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Full(pipe.unet, 1, grad=True) as full:
-        halved = unsee.ESD(**QUICK)(pipe, unsee.Concept("church"))
+        halved = unsee.Hybrid(**QUICK)(pipe, unsee.Concept("church"))
     assert set(full.rows) == {1}
     assert caplog.messages == [
         "out of memory with 4 rows of an update at once: 2 from here on",
@@ -160,7 +160,7 @@ def test_memory_that_runs_out_anywhere_is_one_line(run: Run, monkeypatch: pytest
     code, _, err = run("erase", "church")
     assert (code, err.count("\n")) == (1, 1)
     assert "out of memory" in err
-    assert "--set checkpointing=true" in err
+    assert "--set gradient_checkpointing=true" in err
 
 
 def test_recording_and_hearing_in_portions(pipe: Any, caplog: pytest.LogCaptureFixture) -> None:
@@ -288,8 +288,8 @@ def test_masters_elsewhere_and_portions_learn_the_same(dtype: torch.dtype, tmp_p
         with trainable({"a": net.a}):
             examiner = Examiner(line(x, y), line(x, y), every=2)
             losses = fit(
-                net, {"a": net.a}, lambda _: Lesson(line(x, y), torch.ones(5)), updates=6, lr=0.05, examiner=examiner,
-                room=room, checkpoint=state,
+                net, Learned({"a": net.a}), lambda _: Lesson(line(x, y), torch.ones(5)), Optimisation(6, 0.05),
+                examiner=examiner, room=room, checkpoint=state,
             )  # fmt: skip
             return net.a.item(), losses
 

@@ -21,11 +21,11 @@ from unsee.edits.card import settings_of
 from unsee.edits.edit import Edit, LowRank
 from unsee.errors import InputError
 from unsee.io.settings_file import read
-from unsee.methods.settings import PRESETS
+from unsee.methods.presets import PRESETS
 from unsee.runs.config import build
 from unsee.runs.erase import configure, erase, plan
 
-SMALL: dict[str, Any] = {**QUICK, "spared": 8, "neutral": ("cat", "house"), "rank": 2}
+SMALL: dict[str, Any] = {**QUICK, "preserve_words": 8, "neutral": ("cat", "house"), "rank": 2}
 
 
 def settings(name: str) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def test_the_card_is_enough_to_do_it_again(pipe: Any, made: Any) -> None:
     settled = method.settled(pipe.unet, edit.card.concepts)
     assert methods.find(edit.card.method)(**edit.card.settings) == settled
     assert edit.card.concepts == (unsee.Concept("church"),)
-    assert edit.card.kept
+    assert bool(edit.card.kept) == hasattr(method, "keep_weight")
 
 
 def test_a_whole_run_repeats_from_its_record(made: Any, tmp_path: Path) -> None:
@@ -119,8 +119,8 @@ def test_settings_that_are_unknown_or_wrong_are_refused_in_a_line(name: str) -> 
         configure(kind, {"templatess": ["{}"]})
     with pytest.raises(InputError, match=r"^templates\.0: "):
         configure(kind, {"templates": ["no place for a word"]})
-    with pytest.raises(InputError, match="^keep_weight: "):
-        configure(kind, {"keep_weight": -1})
+    with pytest.raises(InputError, match="^eta: "):
+        configure(kind, {"eta": -1})
     with pytest.raises(InputError, match="unknown preset 'nonesuch'"):
         configure(kind, {}, "nonesuch")
 
@@ -133,7 +133,7 @@ def test_every_preset_is_valid_and_acts(name: str, preset: str) -> None:
     assert (method == methods.find(name)()) is (preset == "object")  # for which the defaults are made
 
 
-@pytest.mark.parametrize("name", ["esd", "lora"])
+@pytest.mark.parametrize("name", ["hybrid", "lora"])
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_by_what_is_erased(pipe: Any, name: str, preset: str) -> None:
     method = configure(methods.find(name), settings(name), preset)
@@ -146,7 +146,7 @@ def test_presets_by_what_is_erased(pipe: Any, name: str, preset: str) -> None:
 
 
 def test_a_preset_is_below_what_is_set() -> None:
-    method = configure(methods.find("esd"), {"select": "self"}, "explicit")
+    method = configure(methods.find("hybrid"), {"select": "self"}, "explicit")
     assert (method.select, method.keep_weight) == ("self", 1.0)
 
 
@@ -158,7 +158,7 @@ def test_every_variant_of_the_page_is_a_command() -> None:
         command = get_command(app).commands["erase"]  # type: ignore[attr-defined]
         given = command.make_context("erase", shlex.split(variant.words)).params
         chosen = {key: given[key] for key in ("select", "eta") if given[key] is not None}
-        kind = methods.find(given["method"] or "esd")
+        kind = methods.find(given["method"] or "hybrid")
         configure(kind, {**pairs(given["settings"], "--set"), **chosen}, given["preset"])
     offered = {variant.words.partition("--preset ")[2].split(" ")[0] for variant in found}
     assert {*PRESETS, *(name for kind in methods.names() for name in methods.find(kind).presets)} - {

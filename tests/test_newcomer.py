@@ -25,7 +25,7 @@ from unsee.report.page import notes
 from unsee.runs import evaluate as evaluation
 from unsee.runs.model import judges_for, words_for
 
-UCE = ["--method", "uce", "-n", 2, "--steps", 1, "--set", "spared=8", "--set", "company=0"]
+UCE = ["--method", "uce", "-n", 2, "--steps", 1, "--set", "preserve_words=8", "--set", "context_words=0"]
 
 
 def test_alone_it_shows_its_help(run: Run) -> None:

@@ -89,17 +89,17 @@ MOVING = {
 @pytest.mark.parametrize("how", MOVING)
 def test_weights_that_are_replaced_when_used_are_refused(how: str) -> None:
     pipe = zoo.build("sd")
-    edit = unsee.ESD(steps=2, updates=1, runs=1, keep_runs=1)(pipe, unsee.Concept("church"))
+    edit = unsee.Hybrid(record_steps=2, updates=1, runs=1, keep_runs=1)(pipe, unsee.Concept("church"))
     MOVING[how](pipe)
     with pytest.raises(InputError, match=f"unet are replaced whenever they are used, by {how}"):
-        unsee.ESD()(pipe, unsee.Concept("church"))
+        unsee.Hybrid()(pipe, unsee.Concept("church"))
     with pytest.raises(InputError, match=f"by {how}"), edit.applied(pipe):
         pass
 
 
 def test_a_denoiser_that_moves_as_a_whole_is_not_trained_but_may_be_edited() -> None:
     pipe = zoo.build("sd")
-    edit = unsee.ESD(steps=2, updates=1, runs=1, keep_runs=1)(pipe, unsee.Concept("church"))
+    edit = unsee.Hybrid(record_steps=2, updates=1, runs=1, keep_runs=1)(pipe, unsee.Concept("church"))
 
     def draw() -> Any:
         return pipe("a church", num_inference_steps=2, generator=torch.Generator().manual_seed(0), output_type="pt")[0]
@@ -109,7 +109,7 @@ def test_a_denoiser_that_moves_as_a_whole_is_not_trained_but_may_be_edited() -> 
         expected = draw()
     pipe.enable_model_cpu_offload(device="cpu")
     with pytest.raises(InputError, match="moves from device to device, by enable_model_cpu_offload"):
-        unsee.ESD()(pipe, unsee.Concept("church"))
+        unsee.Hybrid()(pipe, unsee.Concept("church"))
     with edit.applied(pipe):
         assert torch.equal(draw(), expected)
     assert torch.equal(draw(), base)

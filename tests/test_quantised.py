@@ -85,9 +85,9 @@ def base(request: Any) -> tuple[Any, Callable[[Any], Tensor]]:
 def test_what_would_change_the_weights_is_refused_in_one_line(base: Any) -> None:
     pipe, _ = base
     with pytest.raises(InputError, match=r"is quantised: nothing can be solved for it; use lora") as uce:
-        UCE(spared=8, company=4)(pipe, unsee.Concept("church"))
+        UCE(preserve_words=8, context_words=4)(pipe, unsee.Concept("church"))
     with pytest.raises(InputError, match="or use lora") as esd:
-        unsee.ESD(**QUICK)(pipe, unsee.Concept("church"))
+        unsee.Hybrid(**QUICK)(pipe, unsee.Concept("church"))
     assert not any("\n" in str(error.value) for error in (uce, esd))
 
 
@@ -95,7 +95,7 @@ def test_adapters_learn_beside_it_and_their_edit_is_what_adding_to_the_weights_w
     base: Any, tmp_path: Any
 ) -> None:
     pipe, numbers = base
-    first = unsee.ESD(**QUICK).weights(pipe.unet)
+    first = unsee.Hybrid(**QUICK).weights(pipe.unet)
     assert all(type(weight) is not nn.Parameter or weight.dtype == torch.uint8 for weight in first.values())
     edit = LoRA(**QUICK, rank=2)(pipe, unsee.Concept("church"))
     assert edit.card.curve[-1][1] < edit.card.curve[0][1]

@@ -25,7 +25,7 @@ from unsee.evaluate.detectors import Clip
 from unsee.evaluate.suites import Column, World
 from unsee.runs.reproduce import ARTISTS, ARTWORK, CLASSES, reproduce
 
-SETTINGS = ("updates=1", "steps=2", "lr=1e-4")
+SETTINGS = ("updates=1", "record_steps=2", "lr=1e-4")
 
 
 @pytest.fixture(scope="session")

@@ -66,7 +66,20 @@ def test_a_run_keeps_to_its_variant(run: Run, folder: Path, pipe: Any) -> None:
         (file,) = (folder / part).glob("*.safetensors")
         shutil.copy(file, file.with_name(file.name.replace(".safetensors", ".fp16.safetensors")))
         save_file({name: value + 1 for name, value in load_file(file).items()}, file, metadata={"format": "pt"})
-    few = ["--method", "uce", "-n", 2, "--steps", 1, "--set", "spared=8", "--set", "company=0", "--out", "out"]
+    few = [
+        "--method",
+        "uce",
+        "-n",
+        2,
+        "--steps",
+        1,
+        "--set",
+        "preserve_words=8",
+        "--set",
+        "context_words=0",
+        "--out",
+        "out",
+    ]
     code, out, err = run("erase", "church", "--model", folder, "--variant", "fp16", *few)
     assert code == 0, err
     assert ", variant fp16" in out

@@ -1,6 +1,7 @@
 """Words that name one thing however they are spelled, lists of words, and what may not be kept."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import Run
@@ -9,7 +10,7 @@ import unsee
 from unsee.concepts import Concept, check, concepts_of
 from unsee.errors import InputError
 from unsee.evaluate.words import known
-from unsee.methods.settings import staying
+from unsee.methods.prompts import preserved_words
 from unsee.runs.config import build
 from unsee.spelling import listed, nearest, plural, plurals, same, stands_for
 
@@ -110,18 +111,19 @@ def test_a_file_may_name_concepts_as_words(given: object) -> None:
 
 def test_a_plural_keeps_no_singular() -> None:
     """Neutral words stay unless a concept is one of them in the plural."""
-    assert staying([Concept("Cats")], ("cat", "dog")) == ["dog"]
+    assert preserved_words([Concept("Cats")], ("cat", "dog")) == ["dog"]
 
 
-def test_python_takes_words_and_paths(pipe: unsee.ESD, narrow: Path) -> None:
-    quick = {"steps": 2, "updates": 1, "batch": 2, "runs": 2, "keep_runs": 1, "spared": 8, "company": 0, "held_out": 0}
-    edit = unsee.ESD(**quick, neutral=("cat",))(pipe, "church, castle")  # type: ignore[arg-type]
+def test_python_takes_words_and_paths(pipe: Any, narrow: Path) -> None:
+    quick = {"record_steps": 2, "updates": 1, "batch": 2, "runs": 2, "keep_runs": 1, "held_out": 0}
+    quick |= {"preserve_words": 8, "context_words": 0}
+    edit = unsee.Hybrid(**quick, neutral=("cat",))(pipe, "church, castle")  # type: ignore[arg-type]
     assert [concept.erase for concept in edit.card.concepts] == ["church", "castle"]
     assert unsee.load(narrow).unet.config.sample_size == unsee.load(str(narrow)).unet.config.sample_size
 
 
 def test_one_rule_for_concepts_and_keep(run: Run, tmp_path: Path) -> None:
-    quick = ["--method", "uce", "-n", 2, "--steps", 1, "--set", "spared=8", "--set", "company=0"]
+    quick = ["--method", "uce", "-n", 2, "--steps", 1, "--set", "preserve_words=8", "--set", "context_words=0"]
     code, _, err = run("erase", "church, castle", "--keep", "house; dog,", *quick, "--out", "out")
     assert code == 0, err
     concepts = unsee.Edit.load(tmp_path / "out" / "edit.safetensors").card.concepts

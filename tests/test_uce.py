@@ -9,11 +9,11 @@ import unsee
 from unsee.denoising.activations import inputs
 from unsee.edits.edit import LowRank
 from unsee.errors import InputError
-from unsee.methods import settings
-from unsee.methods.settings import COMPANY, contexts, known_prompts, spared_words, stand_ins
+from unsee.methods import prompts
+from unsee.methods.prompts import CONTEXTS, other_words, preservation_prompts, stand_ins, with_contexts
 from unsee.methods.uce import UCE, solve
 
-TINY: dict[str, Any] = {"spared": 8, "neutral": ("cat", "house"), "templates": ("{}", "a {}")}
+TINY: dict[str, Any] = {"preserve_words": 8, "neutral": ("cat", "house"), "templates": ("{}", "a {}")}
 
 
 def difference(found: LowRank) -> torch.Tensor:
@@ -111,24 +111,24 @@ def test_stand_ins_leave_all_other_tokens_in_their_places(pipe: Any) -> None:
 
 
 def test_names_are_met_beside_random_words(pipe: Any) -> None:
-    ways = contexts(pipe, ("a {}",), 3, [unsee.Concept("church")], torch.Generator().manual_seed(0))
+    ways = with_contexts(pipe, ("a {}",), 3, [unsee.Concept("church")], torch.Generator().manual_seed(0))
     assert ways[0] == "a {}"
-    assert len(set(ways)) == 1 + 3 * len(COMPANY)
+    assert len(set(ways)) == 1 + 3 * len(CONTEXTS)
     assert all("{}" in way and "*" not in way for way in ways)
 
 
 def test_other_names_of_a_concept_are_not_spared(pipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settings, "random_words", lambda *_: ["dog", "church", "castle", "house", "star"])
+    monkeypatch.setattr(prompts, "random_words", lambda *_: ["dog", "church", "castle", "house", "star"])
     layers = [name.removesuffix(".weight") for name in UCE().weights(pipe.unet)]
-    some = spared_words(pipe, 5, [unsee.Concept("church")], layers, torch.Generator())
+    some = other_words(pipe, 5, [unsee.Concept("church")], layers, torch.Generator())
     assert "church" not in some
     assert {"dog", "star"} <= set(some)
-    assert len(spared_words(pipe, 5, [unsee.Concept("church")], [], torch.Generator())) == 5
+    assert len(other_words(pipe, 5, [unsee.Concept("church")], [], torch.Generator())) == 5
 
 
 def test_a_users_words_come_as_often_as_all_others_together() -> None:
     rng = torch.Generator().manual_seed(0)
-    prompts = known_prompts(["castle", "tower", *"abcdefgh"], 2, ("a {}",), ("a {} and a dog",), rng)
+    prompts = preservation_prompts(["castle", "tower", *"abcdefgh"], 2, ("a {}",), ("a {} and a dog",), rng)
     assert [prompts.count(f"a {word}{more}") for word in ("castle", "tower") for more in ("", " and a dog")] == [4] * 4
     assert [prompts.count(f"a {word} and a dog") for word in "abcdefgh"] == [2] * 8
     assert len(prompts) == 2 * 16
@@ -138,7 +138,7 @@ def test_a_word_of_keep_is_hardly_read_otherwise(shipped: Any) -> None:
     """Two titles with much in common: erased, the one takes the other along unless it is named."""
 
     def moved(keep: tuple[str, ...]) -> float:
-        edit = UCE(spared=96)(shipped, unsee.Concept("the great wave", keep=keep))
+        edit = UCE(preserve_words=96)(shipped, unsee.Concept("the great wave", keep=keep))
         found = [(layer.removesuffix(".weight").removeprefix("unet."), d) for layer, d in edit.deltas.items()]
         layer, delta = found[0]
         assert isinstance(delta, LowRank)
@@ -150,7 +150,7 @@ def test_a_word_of_keep_is_hardly_read_otherwise(shipped: Any) -> None:
 
 def test_the_model_reads_the_anchor_in_the_name(pipe: Any) -> None:
     """Measured on the pipeline's own encoder: the mean over what differs between two prompts of one word each."""
-    method = UCE(**{**TINY, "templates": ("{}",), "company": 0, "eta": 0, "keep_weight": 0.1})
+    method = UCE(**{**TINY, "templates": ("{}",), "context_words": 0, "eta": 0, "keep_weight": 0.1})
     edit = method(pipe, [unsee.Concept("church", anchor="castle"), unsee.Concept("dog", anchor="guitar")])
     weights = {name: weight.detach().clone() for name, weight in method.weights(pipe.unet).items()}
     with edit.applied(pipe):
@@ -170,7 +170,7 @@ def test_a_synonym_is_a_column_of_its_own(pipe: Any) -> None:
 def test_kept_words_are_on_the_card_and_are_not_erased(pipe: Any) -> None:
     kept = UCE(**TINY)(pipe, unsee.Concept("cat", keep=("castle",))).card.kept
     assert kept[:2] == ("castle", "house")
-    assert len(kept) == 2 + TINY["spared"]
+    assert len(kept) == 2 + TINY["preserve_words"]
     assert "cat" not in kept
 
 
@@ -182,9 +182,9 @@ def test_inputs_are_what_the_text_encoder_says(pipe: Any) -> None:
 
 
 def test_what_it_cannot_do_is_refused(pipe: Any) -> None:
-    with pytest.raises(InputError, match="uce cannot erase 'crown' from 'cowboy'"):
+    with pytest.raises(InputError, match="uce cannot take 'crown' out of 'cowboy'"):
         UCE(**TINY)(pipe, unsee.Concept("crown", from_="cowboy"))
-    with pytest.raises(InputError, match="uce sees no picture"):
+    with pytest.raises(InputError, match="uce uses no image"):
         UCE(**TINY)(pipe, unsee.Concept("church", image="church.png"))
     with pytest.raises(InputError, match="anchor is 'church', which is the concept"):
         UCE(**TINY)(pipe, unsee.Concept("church", anchor="church"))

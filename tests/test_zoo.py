@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,10 @@ from unsee.evaluate.render import Sampling, Shot, render
 from unsee.fit.loop import error, trainable
 from unsee.fit.resume import Checkpoint
 from unsee.guards import NegativePrompt
-from unsee.methods.esd import ESD, TEMPLATES, UPDATES
-from unsee.methods.settings import stand_ins
+from unsee.methods.esd import ESD
+from unsee.methods.hybrid import UPDATES, Hybrid
+from unsee.methods.prompts import TEMPLATES, stand_ins
+from unsee.methods.targets import Runs, esd_target, preserving, without_implicit
 from unsee.methods.uce import _changed
 from unsee.models.denoisers import denoiser, denoisers, focused
 from unsee.models.fingerprint import fingerprint
@@ -38,8 +40,8 @@ from unsee.models.weights import BLOCKS, SELECTIONS, entrance, reads_text, selec
 TWO_DENOISERS = {"wan-2.2"}
 FAMILIES = [family for family in zoo.ZOO if family not in TWO_DENOISERS]
 SMALL = {
-    "steps": 3, "updates": 40, "lr": 0.05, "batch": 4, "runs": 6, "keep_runs": 2, "keep_weight": 1, "spared": 6,
-    "rank": 4, "start": "base", "company": 0,
+    "record_steps": 3, "updates": 40, "lr": 0.05, "batch": 4, "runs": 6, "keep_runs": 2, "keep_weight": 1,
+    "preserve_words": 6, "rank": 4, "start": "base", "context_words": 0,
 }  # fmt: skip
 """Settings of methods that keep a test short; a method takes those that it has. Where weights are random, a closed form
 is no place near what is learned, and what is learned of a name in company says nothing of the name alone."""
@@ -95,7 +97,9 @@ def test_words_that_stay_lose_what_appears_unasked(family: str) -> None:
     pipe = built(family)
     rng, net = torch.Generator().manual_seed(0), denoiser(pipe)[1]
     concepts = [Concept("church")]
-    kept, _, beside = ESD(unasked=True, steps=2)._keep(pipe, ["a dog", "a cat"], concepts, rng, lambda *_: None)
+    prompts = ["a dog", "a cat"]
+    frozen, _ = preserving(pipe, prompts, Runs(2, 3.0, "pipeline", 16), rng)
+    kept, beside = without_implicit(pipe, frozen, prompts, concepts, partial(esd_target, 1.0))
     for asked, asked_for in zip(kept, beside, strict=True):
         k, c = replay(net, asked), replay(net, asked_for)
         assert (c - k).abs().max() > 1e-5
@@ -227,13 +231,13 @@ def test_erasing_moves_the_answer_away_from_the_concept(edited: Made) -> None:
     if edited.edit.card.method == "uce":
         reads_otherwise(edited.pipe, edited.edit, denoiser(edited.pipe)[0])
     else:
-        target, most = u - (c - u), {"esd": 0.9, "lora": 0.97}[edited.edit.card.method]  # rank 4 learns more slowly
+        target, most = u - (c - u), 0.97 if edited.edit.card.method == "lora" else 0.9  # rank 4 learns more slowly
         assert (now - target).square().mean() < most * (c - target).square().mean()
 
 
 def test_a_fit_starts_at_the_closed_form_where_a_family_has_one(family: str) -> None:
     pipe = built(family)
-    method = ESD(steps=2, updates=1, lr=1e-12, batch=2, runs=2, keep_runs=2, spared=6)
+    method = Hybrid(record_steps=2, updates=1, lr=1e-12, batch=2, runs=2, keep_runs=2, preserve_words=6)
     edit = method(pipe, Concept("church"))
     moved = {name for name, delta in edit.deltas.items() if isinstance(delta, Tensor) and delta.abs().max() > 1e-9}
     key, net = denoiser(pipe)
@@ -243,7 +247,7 @@ def test_a_fit_starts_at_the_closed_form_where_a_family_has_one(family: str) -> 
 def test_where_no_closed_form_is_near_the_defaults_learn_long_enough() -> None:
     """Joint attention: what "cross-kv" selects is behind the embedder by which the prompt enters."""
     pipe = built("sd3")
-    edit = ESD(steps=3, batch=4, keep_runs=4, spared=6)(pipe, Concept("church"))
+    edit = Hybrid(record_steps=3, batch=4, keep_runs=4, preserve_words=6)(pipe, Concept("church"))
     assert edit.card.settings["updates"] == UPDATES["base"]
     (_, before, _), *_, (_, after, kept) = edit.card.curve
     assert after < 0.7 * before
@@ -406,7 +410,7 @@ def test_of_two_denoisers_each_is_edited_on_the_steps_that_it_answers(method: st
 
 def test_a_fit_of_two_denoisers_that_is_stopped_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     pipe, concept = built("wan-2.2"), Concept("church")
-    method = ESD(steps=4, updates=4, batch=2, runs=2, keep_runs=2, spared=6, held_out=1)
+    method = Hybrid(record_steps=4, updates=4, batch=2, runs=2, keep_runs=2, preserve_words=6, held_out=1)
     whole = method(pipe, concept)
 
     class Stopped(Exception):
@@ -435,7 +439,7 @@ def test_what_works_on_one_network_refuses_two() -> None:
         NegativePrompt("a dog").applied(pipe),
     ):
         pass
-    with pytest.raises(InputError, match="re-recorded steps"):
+    with pytest.raises(InputError, match="rerecord is for pipelines with one denoiser"):
         ESD(**ESD.presets["paper"])(pipe, Concept("church"))
     with (
         pytest.raises(InputError, match="the transformer_2 answers none of the 1 steps"),

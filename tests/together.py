@@ -25,9 +25,26 @@ from unsee.models.distributed import full, processes, shard
 from unsee.models.fingerprint import fingerprint
 
 CHURCH = unsee.Concept("church")
-QUICK = {"steps": 3, "batch": 3, "runs": 3, "keep_runs": 2, "spared": 8, "company": 4, "updates": 4}
+QUICK = {
+    "record_steps": 3,
+    "batch": 3,
+    "runs": 3,
+    "keep_runs": 2,
+    "preserve_words": 8,
+    "context_words": 4,
+    "updates": 4,
+}
 ON_POLICY = QUICK | {"rerecord": 1, "held_out": 0, "runs": 1, "updates": 2}
-FLUX = {"steps": 2, "batch": 3, "runs": 3, "keep_runs": 2, "held_out": 1, "spared": 4, "company": 4, "updates": 3}
+FLUX = {
+    "record_steps": 2,
+    "batch": 3,
+    "runs": 3,
+    "keep_runs": 2,
+    "held_out": 1,
+    "preserve_words": 4,
+    "context_words": 4,
+    "updates": 3,
+}
 
 
 def typed(*words: str | Path) -> None:
@@ -52,9 +69,9 @@ def share_a_flux(folder: Path) -> None:
         held = sum(weight.to_local().numel() for weight in net.parameters())  # type: ignore[attr-defined]
         assert held < 0.6 * size, f"{held} of {size} numbers are here"
         with pytest.raises(InputError, match="spread over processes"):
-            unsee.ESD(**FLUX)(pipe, CHURCH)
+            unsee.Hybrid(**FLUX)(pipe, CHURCH)
     assert fingerprint(net) == base
-    edits = {"lora": LoRA(**FLUX)(pipe, CHURCH), "uce": UCE(spared=4)(pipe, CHURCH)}
+    edits = {"lora": LoRA(**FLUX)(pipe, CHURCH), "uce": UCE(preserve_words=4)(pipe, CHURCH)}
     answers = {}
     for name, edit in edits.items():
         with edit.applied(pipe):
@@ -74,7 +91,7 @@ def make(folder: Path, model: Path) -> None:
     typed("erase", "church", "--model", model, *settings, "--steps", "2", "-n", "2", "--out", folder / "run")
     drawn = ["--concept", "church", "-n", "3", "--steps", "2", "--batch", "4", "--guard", "negative"]
     typed("evaluate", model, "--suite", "pictures", *drawn, "--cache", folder / "cache", "--out", folder / "drawn")
-    save(unsee.ESD(**ON_POLICY)(unsee.load(str(model)), CHURCH), folder / "on-policy.safetensors")
+    save(unsee.Hybrid(**ON_POLICY)(unsee.load(str(model)), CHURCH), folder / "on-policy.safetensors")
     share_a_flux(folder)
     processes().wait_for_everyone()
 

@@ -17,7 +17,7 @@ import torch
 import transformers as t
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-from unsee.methods.esd import NEUTRAL, TEMPLATES
+from unsee.methods.prompts import NEUTRAL, TEMPLATES
 from unsee.models.sampling import calling
 
 WIDTH = 32

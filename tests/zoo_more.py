@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import inspect
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import diffusers as d
 import torch
 import transformers as t
+from diffusers.pipelines.helios import pipeline_helios
 from diffusers.pipelines.kolors.text_encoder import ChatGLMConfig, ChatGLMModel
 from zoo import (
     _GROUPED,
@@ -33,6 +35,7 @@ from zoo import (
     _vae,
     made,
 )
+from zoo_chains import SMALL, kandinsky21
 from zoo_newer import NEWER
 from zoo_parts import Processor, qwen_vl
 
@@ -41,6 +44,21 @@ def _wan_vae() -> Any:
     return d.AutoencoderKLWan(
         base_dim=8, z_dim=4, dim_mult=[1, 1], num_res_blocks=1, temperal_downsample=[False],
         latents_mean=[0.0] * 4, latents_std=[1.0] * 4,
+    )  # fmt: skip
+
+
+def helios(kind: str = "HeliosPipeline", **stages: Any) -> Any:
+    if not hasattr(pipeline_helios, "ftfy"):
+        pipeline_helios.ftfy = SimpleNamespace(fix_text=str)
+    return getattr(d, kind)(
+        transformer=d.HeliosTransformer3DModel(
+            num_attention_heads=2, attention_head_dim=16, in_channels=4, out_channels=4, text_dim=WIDTH,
+            freq_dim=WIDTH, ffn_dim=WIDTH, num_layers=2, rope_dim=(4, 6, 6),
+        ),
+        tokenizer=_tokenizer(16), vae=_wan_vae(), scheduler=d.HeliosScheduler(**stages),
+        text_encoder=t.UMT5EncoderModel(
+            t.UMT5Config(vocab_size=VOCABULARY, d_model=WIDTH, d_kv=16, d_ff=WIDTH, num_layers=1, num_heads=2)
+        ),
     )  # fmt: skip
 
 
@@ -276,6 +294,8 @@ def options_of(family: str) -> dict[str, Any]:
     return (ZOO if family in ZOO else MORE)[family][1]
 
 
+VIDEO = {"height": 32, "width": 32, "num_frames": 1, "max_sequence_length": 16}
+
 MORE: dict[str, Family] = {
     "auraflow": (_auraflow, {"height": 8, "width": 8, "max_sequence_length": 16}),
     "cogview4": (_cogview4, {"height": 16, "width": 16, "max_sequence_length": 16}),
@@ -294,6 +314,8 @@ MORE: dict[str, Family] = {
     "pixart-alpha": (partial(of, "PixArtAlphaPipeline", "pixart-sigma"), options_of("pixart-sigma")),
     "flux-kontext": (partial(of, "FluxKontextPipeline", "flux-dev"), {**options_of("flux-dev"), "max_area": 64}),
     **NEWER,
+    "helios": (partial(helios, stages=1, stage_range=[0, 1]), VIDEO),
+    "kandinsky2": (kandinsky21, SMALL),
 }
 
 

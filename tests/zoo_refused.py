@@ -7,7 +7,8 @@ from typing import Any
 
 import diffusers as d
 from zoo import WIDTH, ZOO, Family, _unet, made
-from zoo_more import MORE, of, options_of
+from zoo_chains import SMALL, kandinsky22
+from zoo_more import MORE, VIDEO, helios, of, options_of
 from zoo_newer import OTHERS
 
 
@@ -73,6 +74,8 @@ REFUSED: dict[str, Family] = {
         for kind, channels in (("ZImageControlNetPipeline", 4), ("ZImageControlNetInpaintPipeline", 9))
     },
     **OTHERS,
+    "HeliosPyramidPipeline": (partial(helios, "HeliosPyramidPipeline"), VIDEO),
+    "KandinskyV22CombinedPipeline": (kandinsky22, SMALL),
     "ZImageOmniPipeline": (
         partial(of, "ZImageOmniPipeline", "z-image", siglip=None, siglip_processor=None),
         options_of("z-image"),

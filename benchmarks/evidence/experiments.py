@@ -10,7 +10,7 @@ from unsee.concepts import Concept
 from unsee.errors import unknown
 from unsee.evaluate.records import Measured
 from unsee.evaluate.suites.neighbours import KEPT, NEAR
-from unsee.methods.esd import ESD
+from unsee.methods.hybrid import Hybrid
 
 DEFAULT = "default"
 STEPS = 18
@@ -78,9 +78,9 @@ class Experiment:
         keep = tuple(word for word in self.keep + self.alike * told if word not in words)
         return [Concept(word, keep=keep if word == words[0] else ()) for word in words]
 
-    def default(self, settings: dict[str, Any], **others: Any) -> ESD:
+    def default(self, settings: dict[str, Any], **others: Any) -> Hybrid:
         """What is measured: its preset, with settings that the whole page was asked for."""
-        return ESD(**{**ESD.presets[self.preset], **settings, **others})
+        return Hybrid(**{**Hybrid.presets[self.preset], **settings, **others})
 
 
 def share(one: Measured) -> float:

@@ -20,6 +20,7 @@ from unsee.edits.edit import Edit
 from unsee.errors import InputError
 from unsee.methods import Method
 from unsee.methods.esd import ESD
+from unsee.methods.hybrid import Hybrid
 from unsee.models.denoisers import denoiser
 from unsee.models.distributed import processes
 from unsee.models.fingerprint import fingerprint, model_name
@@ -28,7 +29,7 @@ from unsee.runs.folder import kept_edit
 from unsee.versions import versions
 
 
-def variants(paper: bool, default: ESD) -> dict[str, Method]:
+def variants(paper: bool, default: Hybrid) -> dict[str, Method]:
     """Columns that are edits, by name: the default, the closed form, and the paper's own loop."""
     made: dict[str, Method] = {DEFAULT: default, "uce": methods.find("uce")()}
     if paper:

@@ -16,15 +16,17 @@ if TYPE_CHECKING:
     from unsee.edits.edit import Edit as Edit
     from unsee.errors import InputError as InputError
     from unsee.methods.esd import ESD as ESD
+    from unsee.methods.hybrid import Hybrid as Hybrid
     from unsee.models.load import load as load
 
 __version__ = "0.1.0"
-__all__ = ["ESD", "Concept", "Edit", "InputError", "load"]
+__all__ = ["ESD", "Concept", "Edit", "Hybrid", "InputError", "load"]
 
 _HOME = {
     "Concept": "unsee.concepts",
     "ESD": "unsee.methods.esd",
     "Edit": "unsee.edits.edit",
+    "Hybrid": "unsee.methods.hybrid",
     "InputError": "unsee.errors",
     "load": "unsee.models.load",
 }

@@ -10,7 +10,10 @@ from importlib.metadata import entry_points
 SELECTIONS = ("cross", "cross-kv", "self", "noncross", "all")
 GUARDS = ("negative", "sld-weak", "sld-medium", "sld-strong", "sld-max")
 PRESETS = ("object", "style", "explicit", "person", "memorised", "paper", "leco")
-DEFAULTS = {"eta": {"esd": "1", "lora": "1", "uce": "0.7"}, "select": {"esd": "cross-kv", "lora": "cross-kv"}}
+DEFAULTS = {
+    "eta": {"hybrid": "1", "esd": "1", "lora": "1", "uce": "0.7"},
+    "select": {"hybrid": "cross-kv", "esd": "cross", "lora": "cross-kv"},
+}
 """Defaults of settings that have an option of their own, by method."""
 
 

@@ -27,7 +27,7 @@ from unsee.cli.terminal import (
 )
 from unsee.errors import Ended, InputError, unknown
 from unsee.progress import bars, starting
-from unsee.runs.config import RunConfig
+from unsee.runs.config import RENAMED, RunConfig
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,7 +69,7 @@ def erase(
     preset: Annotated[
         str | None,
         typer.Option(
-            help=f"Settings for a kind of concept: {', '.join(PRESETS)}; default object. uce has paper only.",
+            help=f"Settings for a kind of concept: {', '.join(PRESETS)}; default object. paper: esd, uce; leco: lora.",
             autocompletion=lambda: list(PRESETS),
         ),
     ] = None,
@@ -92,7 +92,9 @@ def erase(
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="KEY=VALUE", help="Any setting of the method; unsee help esd lists them. May be repeated."
+            "--set",
+            metavar="KEY=VALUE",
+            help="A setting of the method; unsee help hybrid lists them. May be repeated.",
         ),
     ] = None,
     seed: Seed = None,
@@ -159,7 +161,11 @@ def erase(
         "trust_remote_code": trust_remote_code or None,
     }
     values |= {key: value for key, value in given.items() if value is not None}
+    if preset == "paper" and "method" not in values:
+        values["method"] = "esd"
     complete = build(values)
+    for old in sorted(RENAMED.keys() & chosen.keys() - complete.settings.keys()):
+        print(f"note     the setting {old} is now called {RENAMED[old]}", file=sys.stderr)
 
     with starting():
         from unsee.runs import erase as runs

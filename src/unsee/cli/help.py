@@ -38,12 +38,15 @@ def help_(
 def _explain(name: str) -> None:
     """Print a method's documentation, its settings with their defaults, and its presets."""
     import inspect
-    from dataclasses import MISSING, fields
+    from dataclasses import MISSING, fields, is_dataclass
 
     from unsee import methods
 
     method = methods.find(name)
-    print(f"{name}: {inspect.getdoc(method)}\n\nDefaults, of which --set KEY=VALUE changes any:")
+    print(f"{name}: {inspect.getdoc(method)}\n")
+    for base in (one for one in method.__mro__[1:] if is_dataclass(one)):
+        print(f"{inspect.getdoc(base)}\n")
+    print("Defaults, of which --set KEY=VALUE changes any:")
     for one in fields(method):
         print(plain(f"  {one.name:<16} {'' if one.default is MISSING else _brief(one.default)}"))
     print("Presets, --preset NAME:")

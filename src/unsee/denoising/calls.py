@@ -320,6 +320,8 @@ def bound(module: nn.Module, args: Any, kwargs: Any, result: Any) -> Call:
     """A denoiser's call with its arguments by name and a time for each row."""
     latent, time = point(type(module))
     arguments = named(module, args, kwargs)
+    if isinstance(arguments[latent], list) and not all(isinstance(row, Tensor) for row in arguments[latent]):
+        raise Unsupported(f"{type(module).__name__} is not supported: its {latent} is not one tensor for each prompt")
     output = predicted(result, arguments[latent])
     # Some families pass one time for the whole batch; one for each row lets rows of different times be stacked.
     t = torch.as_tensor(arguments[time], device=output.device)

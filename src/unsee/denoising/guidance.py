@@ -88,6 +88,11 @@ def unguided(pipe: Any) -> dict[str, Any]:
     """
     if _true_scale(pipe) is None and _distilled(pipe):
         return {}
+    if _perturbed(pipe):
+        raise Unsupported(
+            f"{type(pipe).__name__} is not supported: its guidance has a third term, perturbed attention; "
+            "with --call pag_scale=0 it has none"
+        )
     counts = _counts(pipe)
     if counts.off is None:
         raise Unsupported(
@@ -122,6 +127,12 @@ def _distilled(pipe: Any) -> bool:
     return any(getattr(getattr(net, "config", None), "guidance_embeds", False) for net in denoisers(pipe).values())
 
 
+def _perturbed(pipe: Any) -> bool:
+    """Whether a prediction with perturbed attention is a term of a pipeline's guidance, with its call options."""
+    option = inspect.signature(type(pipe).__call__).parameters.get("pag_scale")
+    return option is not None and call_options(pipe).get("pag_scale", option.default) > 0
+
+
 @dataclass(frozen=True)
 class _Counts:
     """How a pipeline counts its guidance scale.
@@ -149,7 +160,8 @@ def _counts(pipe: Any) -> _Counts:
         option = next((name for name in ("true_cfg_scale", "guidance_scale") if name in taken), None)
         if option is None:
             raise Unsupported(f"{type(pipe).__name__} is not supported: its call takes no guidance_scale")
-        off = next((value for value in (1.0, 0.0) if len(_first_step(pipe, {option: value}, 1)[1]) == 1), None)
+        values = () if _perturbed(pipe) else (1.0, 0.0)
+        off = next((value for value in values if len(_first_step(pipe, {option: value}, 1)[1]) == 1), None)
         scale, offset, more = 3.0 if off is None else off + 2, 0.0, {}
         # Some guide only if they get a negative prompt; in others that would be another null than their own.
         for options in ({}, {"negative_prompt": ""}):

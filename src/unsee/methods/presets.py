@@ -62,13 +62,3 @@ PRESETS: dict[str, dict[str, Any]] = {
     "memorised": {**_NAMED, "templates": ("{}",), "updates": 60},
 }
 """Of hybrid and lora, by what is erased."""
-
-RENAMED = {
-    "company": "context_words",
-    "spared": "preserve_words",
-    "unasked": "implicit",
-    "checkpointing": "gradient_checkpointing",
-    "steps": "record_steps",
-    "guidance_scale": "record_guidance",
-}
-"""Settings under their names of version 0.1 and earlier, which cards, run.json and configurations may still have."""

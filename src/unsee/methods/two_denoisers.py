@@ -12,6 +12,7 @@ from unsee.edits.edit import Edit
 from unsee.fit.resume import Checkpoint
 from unsee.models.borrow import borrowed
 from unsee.models.denoisers import denoisers, focused
+from unsee.models.encoding import KEPT, each_text_once
 from unsee.models.fingerprint import base_hash
 
 Make = TypeVar("Make", bound=Callable[..., Edit])
@@ -26,7 +27,7 @@ def each_denoiser(make: Make) -> Make:
 
     @wraps(make)
     def make_all(self: Any, pipe: Any, concepts: Any, *, checkpoint: Checkpoint | None = None, **options: Any) -> Edit:
-        with borrowed(pipe):
+        with borrowed(pipe), each_text_once(pipe, KEPT):
             return made(self, pipe, concepts, checkpoint, options)
 
     def made(self: Any, pipe: Any, concepts: Any, checkpoint: Checkpoint | None, options: dict[str, Any]) -> Edit:

@@ -140,10 +140,10 @@ class UCE:
         for concept in concepts:
             if concept.from_:
                 raise InputError(
-                    f"uce cannot erase {concept.erase!r} from {concept.from_!r}, it only moves names: use esd or lora"
+                    f"uce cannot take {concept.erase!r} out of {concept.from_!r}: it moves names; use hybrid or lora"
                 )
             if concept.image:
-                raise InputError(f"uce sees no picture, it only moves names: use esd or lora to forget {concept.image}")
+                raise InputError(f"uce uses no image: use hybrid or lora to erase {concept.image}")
         key, net = denoiser(pipe)
         rng = torch.Generator().manual_seed(seed)
         weights = {name.removesuffix(".weight"): weight for name, weight in self.weights(net).items()}

@@ -1,59 +1,95 @@
-"""Text encoders read each distinct prompt of a call once."""
+"""Text encoders read each distinct prompt once: of a call, and of a whole run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 from transformers import PreTrainedModel
+
+KEPT = 2**28
+"""Bytes of a text encoder's answers that a method keeps in main memory: 1,100 prompts of SD 1.4, 60 of FLUX.1's T5."""
 
 
 @contextmanager
-def each_text_once(pipe: Any) -> Iterator[None]:
+def each_text_once(pipe: Any, kept: int = 0) -> Iterator[None]:
     """Within the context, rows of a text encoder's call that are alike are computed once, and their answer repeated.
 
+    kept  bytes, for each encoder, of answers that later calls need not compute again; the oldest give way
     Many pictures of one prompt, and the empty prompt of guided runs, otherwise come as so many equal rows: of an
-    encoder of five thousand million weights they take more memory than drawing. A hook leaves out what is repeated, and
-    another puts it back. They know token ids and masks by their being whole numbers, (B, tokens), and no encoder.
+    encoder of five thousand million weights they take more memory than drawing. Contexts may lie in one another.
     """
-    repeated: dict[int, tuple[int, list[int]]] = {}
-
-    def leave_out(module: Any, args: Any, kwargs: Any) -> Any:
-        given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        ids = next((one for one in given if one.ndim == 2 and not one.is_floating_point()), None)
-        if ids is None or any(one.is_floating_point() or one.shape != ids.shape for one in given):
-            return None  # pictures, embeddings or places beside the text
-        count = len(ids)
-        keys = list(zip(*(map(tuple, one.tolist()) for one in given), strict=True))
-        distinct = list(dict.fromkeys(keys))
-        if len(distinct) in (count, ids.shape[1]):  # as many as tokens: rows could not be told from them below
-            return None
-        place = {key: k for k, key in enumerate(distinct)}
-        repeated[id(module)] = len(distinct), [place[key] for key in keys]
-        first = [keys.index(key) for key in distinct]
-        return tree_map_only(Tensor, lambda x: x[first], (args, kwargs))
-
-    def put_back(module: Any, args: Any, output: Any) -> Any:
-        if id(module) not in repeated:
-            return None
-        count, places = repeated.pop(id(module))
-
-        def rows(x: Tensor) -> Tensor:
-            """The first dimension that has as many as there were rows: some encoders answer (tokens, B, features)."""
-            found = next((k for k, size in enumerate(x.shape) if size == count), None)
-            return x if found is None else x.index_select(found, torch.tensor(places, device=x.device))
-
-        return tree_map_only(Tensor, rows, output)
-
     encoders = [part for part in pipe.components.values() if isinstance(part, PreTrainedModel)]
-    handles = [part.register_forward_pre_hook(leave_out, with_kwargs=True) for part in encoders]
-    handles += [part.register_forward_hook(put_back) for part in encoders]
+    before = [vars(part).get("forward") for part in encoders]
+    inside = [_once(part.forward, kept) for part in encoders]
+    for part, forward in zip(encoders, inside, strict=True):
+        part.forward = forward
     try:
         yield
     finally:
-        for handle in handles:
-            handle.remove()
+        for part, old, forward in zip(encoders, before, inside, strict=True):
+            if vars(part).get("forward") is not forward:  # offloading puts its own anew at the end of a run
+                continue
+            del part.forward
+            if old is not None:
+                part.forward = old
+
+
+def _once(forward: Callable[..., Any], kept: int) -> Callable[..., Any]:
+    """A text encoder's forward that computes only the rows that it has not, by their token ids and masks.
+
+    It knows these by their being whole numbers, (B, tokens), and no encoder.
+    """
+    memory: dict[Any, list[Tensor]] = {}  # the tensors of an answer for one row
+    size = 0
+    shapes: dict[Any, tuple[Any, list[Any], list[int]]] = {}  # how those of several rows are put together
+
+    @wraps(forward)
+    def once(*args: Any, **kwargs: Any) -> Any:
+        nonlocal size
+        leaves, spec = tree_flatten((args, kwargs))
+        given = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        ids = next((one for one in given if one.ndim == 2 and not one.is_floating_point()), None)
+        if ids is None or any(one.is_floating_point() or one.shape != ids.shape for one in given):
+            return forward(*args, **kwargs)  # pictures, embeddings or places beside the text
+        said = [leaf for leaf in leaves if not isinstance(leaf, Tensor)]
+        if not all(isinstance(leaf, bool | int | float | str | None) for leaf in said):
+            return forward(*args, **kwargs)  # what was read before, such as keys and values
+        way = str(spec), *said
+        keys = [(way, row) for row in zip(*(map(tuple, one.tolist()) for one in given), strict=True)]
+        new = [key for key in dict.fromkeys(keys) if key not in memory]
+        if len(new) == ids.shape[1]:  # as many as tokens: rows could not be told from them below
+            return forward(*args, **kwargs)
+        rows = {key: memory[key] for key in keys if key in memory}
+        if new:
+            first = [keys.index(key) for key in new]
+            every = len(new) == len(keys)
+            some = (args, kwargs) if every else tree_map_only(Tensor, lambda x: x[first], (args, kwargs))
+            answer = forward(*some[0], **some[1])
+            parts, form = tree_flatten(answer)
+            found = [part for part in parts if isinstance(part, Tensor)]
+            places = [next((k for k, n in enumerate(part.shape) if n == len(new)), -1) for part in found]
+            if -1 in places:  # what is no row's own is not known for others
+                return answer if every else forward(*args, **kwargs)
+            shapes[way] = form, [Tensor if isinstance(part, Tensor) else None for part in parts], places
+            for n, key in enumerate(new):
+                rows[key] = [part.select(place, n) for part, place in zip(found, places, strict=True)]
+                if kept:
+                    memory[key] = [part.to("cpu", copy=True) for part in rows[key]]
+                    size += sum(part.nbytes for part in memory[key])
+            while size > kept and memory:
+                size -= sum(part.nbytes for part in memory.pop(next(iter(memory))))
+            if every:
+                return answer
+        form, parts, places = shapes[way]
+        whole = iter(
+            torch.stack([rows[key][n].to(ids.device) for key in keys], place) for n, place in enumerate(places)
+        )
+        return tree_unflatten([next(whole) if part is Tensor else None for part in parts], form)
+
+    return once

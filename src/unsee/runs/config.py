@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from unsee.concepts import Concept, check
 from unsee.errors import invalid
-from unsee.io.settings_file import _Loader, _mapping
 from unsee.spelling import listed
 
 
@@ -50,7 +48,7 @@ class RunConfig(BaseModel):
     model: Annotated[str, BeforeValidator(_text)] = "mini"
     revision: str | None = None
     variant: str | None = None
-    method: str = "esd"
+    method: str = "hybrid"
     settings: dict[str, Any] = {}
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     pictures: Annotated[int, Field(ge=2)] | None = None
@@ -61,12 +59,33 @@ class RunConfig(BaseModel):
     trust_remote_code: bool = False
 
 
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+RENAMED = {
+    "company": "context_words",
+    "spared": "preserve_words",
+    "unasked": "implicit",
+    "checkpointing": "gradient_checkpointing",
+    "steps": "record_steps",
+    "guidance_scale": "record_guidance",
+}
+"""Names of settings in earlier versions, which run.json, configurations and --set may still have."""
+
+
+def of_today(values: dict[str, Any]) -> dict[str, Any]:
+    """A configuration of an earlier version in the names of this one. "esd" was then what hybrid is today."""
+    method, settings = values.get("method"), values.get("settings")
+    if method not in (None, "esd", "hybrid", "lora", "uce") or not isinstance(settings, dict):
+        return values
+    settings = {RENAMED.get(name, name): value for name, value in settings.items()}
+    hybrid = {"method": "hybrid"} if method == "esd" and "start" in settings else {}
+    return {**values, "settings": settings, **hybrid}
 
 
 def build(values: dict[str, Any]) -> RunConfig:
-    """A RunConfig from plain values. Raises InputError, in one line, on the first that is unknown or wrong."""
+    """A RunConfig from plain values, of this version or an earlier one.
+
+    Raises InputError, in one line, on the first that is unknown or wrong.
+    """
     try:
-        return RunConfig.model_validate(values)
+        return RunConfig.model_validate(of_today(values))
     except ValidationError as error:
         raise invalid(error, RunConfig.model_fields) from error
