@@ -10,6 +10,8 @@ from importlib.metadata import entry_points
 SELECTIONS = ("cross", "cross-kv", "self", "noncross", "all")
 GUARDS = ("negative", "sld-weak", "sld-medium", "sld-strong", "sld-max")
 PRESETS = ("object", "style", "explicit", "person", "memorised", "paper", "leco")
+EXPORTS = ("comfy", "delta", "diffusers-lora", "kohya-lora", "pipeline")
+DTYPES = ("float32", "float16", "bfloat16")
 DEFAULTS = {"eta": {"esd": "1", "lora": "1", "uce": "0.7"}, "select": {"esd": "cross-kv", "lora": "cross-kv"}}
 """Defaults of settings that have an option of their own, by method."""
 

@@ -81,6 +81,8 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
     """Load what a config names and complete it with every default. Raises InputError on anything that cannot work."""
     method_class = methods.find(config.method)
     method = configure(method_class, config.settings, preset)
+    # A missing detector is told before a model is read.
+    judges = judges_for(config.model, config.judges, choices=choices_for(config.model, config.concepts))
     pipe = pipelines.load(
         config.model,
         revision=config.revision,
@@ -102,7 +104,6 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
             trained += sum(weight.numel() for weight in method.weights(net).values())
             of += sum(weight.numel() for weight in net.parameters())
     sampling = sampling_for(config.model, config.steps, config.guidance_scale)
-    judges = judges_for(config.model, config.judges, choices=choices_for(config.model, config.concepts))
     counted = any(judge.labels for judge in judges.values())
     complete = config.model_copy(
         update={
@@ -114,7 +115,6 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
         }
     )
     words = words_for(config.model)
-    judges = judges_for(config.model, config.judges, choices=choices_for(config.model, config.concepts))
     check(config.concepts, known(words, names_of(judges)))
     return Plan(
         complete,

@@ -18,6 +18,7 @@ from unsee.cli_evaluate import evaluate, reproduce
 from unsee.config import RunConfig
 from unsee.errors import Ended, InputError, Unsupported, unknown
 from unsee.progress import bars, speaks, starting
+from unsee.spelling import counted
 from unsee.terminal import (
     Batch,
     Call,
@@ -179,7 +180,11 @@ def erase(
     elif from_ or anchor or keep or synonym or image or not values.get("concepts"):
         raise InputError("name what to erase, such as: unsee erase church")
     direct = {"select": select, "eta": eta, "updates": updates, "lr": lr, "budget": _seconds(budget)}
-    chosen = {**pairs(settings, "--set"), **{key: value for key, value in direct.items() if value is not None}}
+    by_set = pairs(settings, "--set")
+    options = set(context.params) - {*direct, "steps", "guidance_scale", "batch"}
+    if wrong := next((key for key in by_set if key in options), None):
+        raise InputError(f"{wrong!r} is no setting of a method: give it as --{wrong} {by_set[wrong]}")
+    chosen = {**by_set, **{key: value for key, value in direct.items() if value is not None}}
     values["settings"] = {**_mapping(values, "settings"), **chosen}
     values["call"] = {**_mapping(values, "call"), **pairs(call, "--call")}
     values["judges"] = {**_mapping(values, "judges"), **pairs(judge, "--judge")}
@@ -207,6 +212,7 @@ def erase(
         if dry_run:
             _say_plan(plan, folder)
             print(f"{'memory':<8} {api.expected_memory(plan)}")
+            print(f"next: {shell(*(word for word in sys.argv[1:] if word != '--dry-run'))}")
             return
         start_over()
         _say_plan(plan, folder)
@@ -255,6 +261,7 @@ def generate(
     if out and out.suffix.lower() not in (known := (".png", ".jpg", ".jpeg", ".webp")):
         raise InputError(f"--out is {out}; a picture's name ends in {', '.join(known)}")
     loaded = Edit.load(edit)
+    variant = variant or (None if model else loaded.card.variant)
     model = model or api.base_of(loaded)
     pipe = load(model, variant=variant, trust_remote_code=trust_remote_code)
     pipe = calling(pipe, **{**loaded.card.call, **pairs(call, "--call")})
@@ -299,10 +306,10 @@ def show(
         **({"strengthened": "; ".join(stronger)} if (stronger := _strengthened(card)) else {}),
         "method": card.method,
         **{f"  {key}": _brief(value) for key, value in _settings(card).items()},
-        "base": f"{card.base}, weights {card.base_hash[:12]}",
+        "base": f"{card.base}, weights {card.base_hash[:12]}" + (f", variant {card.variant}" if card.variant else ""),
         **({"forced": f"made for weights {card.forced_from[:12]}"} if card.forced_from else {}),
         **({"claims": "; ".join(_claims(card))} if card.claims else {}),
-        "changes": f"{len(weights)} weights, {size:,} numbers, {file.stat().st_size / 1e6:.1f} MB",
+        "changes": f"{counted(len(weights), 'weight')}, {counted(size, 'number')}, {file.stat().st_size / 1e6:.1f} MB",
         "seed": card.seed,
         **({"calls": ", ".join(f"{key} {value}" for key, value in card.call.items())} if card.call else {}),
         "made with": ", ".join(f"{library} {version}" for library, version in card.versions.items()),

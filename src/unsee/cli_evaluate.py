@@ -118,6 +118,8 @@ def evaluate(
             if (folder / file).is_file():
                 print(f"  {folder / file}")
     _whole(failed, folder)
+    if all(suite.not_measured for suite in found.suites):
+        raise Ended("nothing was measured: " + "; ".join(f"{one.name}: {one.not_measured}" for one in found.suites))
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from unsee.concepts import Concept
 from unsee.edit import Delta, Edit, LowRank
 from unsee.errors import InputError
 from unsee.export import comfy
-from unsee.pipelines import denoiser, fingerprint, name
+from unsee.pipelines import denoiser, fingerprint, name, variant_of
 from unsee.sources import PICKLES
 from unsee.versions import versions
 
@@ -80,7 +80,7 @@ def adopt(
         "left_out": {what: count for what, count in out.items() if count},
     }
     base = (name(pipe), fingerprint(net))
-    edit = Edit(deltas, Card("imported", settings, tuple(concepts), *base, 0, versions()))
+    edit = Edit(deltas, Card("imported", settings, tuple(concepts), *base, 0, versions(), variant=variant_of(pipe)))
     edit.check(pipe)
     return edit
 

@@ -78,7 +78,7 @@ from unsee.methods.settings import (
 )
 from unsee.methods.uce import optimum
 from unsee.optimizers import Metric, metrics
-from unsee.pipelines import denoiser, denoisers, fingerprint, name, picture, said_options
+from unsee.pipelines import denoiser, denoisers, fingerprint, name, picture, said_options, variant_of
 from unsee.recorder import Watch, conditions, quiet, record
 from unsee.room import Room
 from unsee.versions import versions
@@ -268,7 +268,7 @@ class ESD:
         spared = spared_words(pipe, self.spared, concepts, doors, rng, watch)
         kept = (*(stay if self.keep_weight or spared else ()), *spared)
         made = (self.called, settings_of(settled), concepts, name(pipe), fingerprint(net), seed, versions(), kept)
-        card = Card(*made, call=said_options(pipe))
+        card = Card(*made, call=said_options(pipe), variant=variant_of(pipe))
         closed = self._closed(net, concepts)
         ways = contexts(pipe, self.templates, self.company if texts else 0, concepts, rng)
         known = known_prompts(kept, named, self.templates, ways, rng)

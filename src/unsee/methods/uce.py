@@ -67,7 +67,7 @@ from unsee.methods.settings import (
     staying,
 )
 from unsee.optimizers import root
-from unsee.pipelines import denoiser, fingerprint, full, name, said_options
+from unsee.pipelines import denoiser, fingerprint, full, name, said_options, variant_of
 from unsee.recorder import Watch, quiet
 from unsee.versions import versions
 
@@ -152,7 +152,7 @@ class UCE:
         named = sum(len(concept.keep) for concept in concepts)
         kept = (*staying(concepts, self.neutral), *spared_words(pipe, self.spared, concepts, list(weights), rng, watch))
         made = ("uce", settings_of(self), concepts, name(pipe), fingerprint(net), seed, versions(), kept)
-        card = Card(*made, call=said_options(pipe))
+        card = Card(*made, call=said_options(pipe), variant=variant_of(pipe))
 
         ways = contexts(pipe, self.templates, self.company, concepts, rng)
         known = known_prompts(kept, named, self.templates, ways, rng)
