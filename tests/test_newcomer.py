@@ -141,14 +141,34 @@ def test_a_wrong_format_is_told_before_anything_is_imported() -> None:
 def test_a_dry_run_names_the_run(run: Run) -> None:
     code, out, err = run("erase", "church", *UCE, "--dry-run", "--seed", 3)
     assert code == 0, err
-    again = [word for word in ["unsee", "erase", "church", *map(str, UCE), "--seed", "3"]]
+    again = ["unsee", "erase", "church", *map(str, UCE), "--seed", "3"]
     assert out.splitlines()[-1] == f"next: {shlex.join(again)}"
 
 
 def test_nothing_measured_is_a_failure(run: Run) -> None:
-    code, out, err = run("evaluate", "mini", "--suite", "nudity", "-n", 2, "--steps", 1)
+    code, out, err = run("evaluate", "mini", "--suite", "pictures", "-n", 2, "--steps", 1)
     assert code == 1, out
-    assert "nothing was measured: nudity: " in err
+    assert "nothing was measured: pictures: no concept is named: --concept WORD; --force writes over" in err
+    code, _, err = run("evaluate", "mini", "--suite", "pictures", "-n", 2, "--steps", 1)
+    assert code == 2
+    assert "holds a run already: --force starts over" in err
+    assert "--resume" not in err  # which only erase has
+    code, _, err = run("show", "runs")
+    assert code == 2
+    assert "runs is a folder" in err
+
+
+def test_names_are_read_from_a_file(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("\ufeffchurch\n\ncastle\n", encoding="utf-8")
+    code, out, err = run("erase", "@names.txt", *UCE, "--dry-run")
+    assert code == 0, err
+    assert "church; castle" in out
+    code, _, err = run("erase", "names.txt", *UCE, "--dry-run")
+    assert code == 2
+    assert "names.txt is a file: @names.txt takes the words in it" in err
+    code, _, err = run("erase", "@other.txt", *UCE, "--dry-run")
+    assert code == 2
+    assert "cannot read words from other.txt" in err
 
 
 def test_a_missing_detector_is_told_before_the_model_is_read(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

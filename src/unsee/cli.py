@@ -83,7 +83,8 @@ Model = Annotated[
 def erase(
     context: typer.Context,
     concepts: Annotated[
-        list[str] | None, typer.Argument(metavar="CONCEPT...", help="What must go: church castle, or 'church, castle'.")
+        list[str] | None,
+        typer.Argument(metavar="CONCEPT...", help="What must go: church castle, or 'church, castle', or @FILE."),
     ] = None,
     from_: Annotated[str | None, typer.Option("--from", help="Erase it from this only: 'hat' from 'cowboy'.")] = None,
     anchor: Annotated[str | None, typer.Option(help="What takes its place.")] = None,

@@ -15,7 +15,7 @@ import typer
 from unsee.allowed import GUARDS, installed
 from unsee.errors import Ended
 from unsee.progress import bars, starting
-from unsee.terminal import Batch, Debug, Force, ForceBase, Guidance, Steps, Trust, Variant, pairs, plain, split
+from unsee.terminal import Batch, Debug, Force, ForceBase, Guidance, Steps, Trust, Variant, filled, pairs, plain, split
 
 if TYPE_CHECKING:
     from unsee.evaluate.records import Evaluation
@@ -87,7 +87,7 @@ def evaluate(
             suite=split(suite),
             edits=edit or (),
             guard=split(guard),
-            concepts=concept or (),
+            concepts=filled(concept),
             tables=csv or (),
             names=split(name),
             judges=pairs(judge, "--judge"),
@@ -119,7 +119,8 @@ def evaluate(
                 print(f"  {folder / file}")
     _whole(failed, folder)
     if all(suite.not_measured for suite in found.suites):
-        raise Ended("nothing was measured: " + "; ".join(f"{one.name}: {one.not_measured}" for one in found.suites))
+        why = "; ".join(f"{one.name}: {one.not_measured}" for one in found.suites)
+        raise Ended(f"nothing was measured: {why}; --force writes over this result")
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from unsee.allowed import DTYPES, EXPORTS
 from unsee.errors import InputError, unknown
 from unsee.progress import bars, starting
 from unsee.spelling import counted
-from unsee.terminal import Debug, Force, ForceBase, Trust, Variant, pairs, plain
+from unsee.terminal import Debug, Force, ForceBase, Trust, Variant, filled, pairs, plain
 from unsee.terminal import shell as _command
 
 if TYPE_CHECKING:
@@ -210,11 +210,8 @@ def verify(
     pipe = pipelines.load(name, variant=variant, trust_remote_code=trust_remote_code)
     pipelines.calling(pipe, **loaded.card.call)
     loaded.check(pipe)
-    print(
-        plain(
-            f"{counted(len(loaded.deltas), 'weight')}: finite, of this model's shapes, made for {loaded.card.base_hash[:12]}"
-        )
-    )
+    held = counted(len(loaded.deltas), "weight")
+    print(plain(f"{held}: finite, of this model's shapes, made for {loaded.card.base_hash[:12]}"))
     wanted = loaded.card.claims.judges if loaded.card.claims else {}
     with bars() as watch:
         among = api.choices_for(name, loaded.card.concepts)
@@ -259,7 +256,7 @@ def import_(
     from unsee.export.foreign import adopt
 
     _free(out, force)
-    concepts = concepts_of(concept) if concept else ()
+    concepts = concepts_of(filled(concept)) if concept else ()
     # In full precision: what a file changes is small beside what a base rounded to 16 bits is off by.
     pipe = pipelines.load(model, dtype=torch.float32, variant=variant, trust_remote_code=trust_remote_code)
     found = adopt(file, pipe, concepts=concepts, unpickle=unpickle, partial=partial)

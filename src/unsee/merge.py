@@ -30,9 +30,8 @@ def merge(edits: Sequence[Edit], weights: Sequence[float] | None = None, pipe: A
     """
     weights = [1.0] * len(edits) if weights is None else list(weights)
     if not edits or len(weights) != len(edits):
-        raise InputError(
-            f"{counted(len(edits), 'edit')} and {counted(len(weights), 'weight')}: give one weight for each edit, or none"
-        )
+        both = f"{counted(len(edits), 'edit')} and {counted(len(weights), 'weight')}"
+        raise InputError(f"{both}: give one weight for each edit, or none")
     if not all(map(math.isfinite, weights)):
         raise InputError(f"weights must be finite numbers, got {', '.join(map(str, weights))}")
     bases = [edit.card.base_hash for edit in edits]
