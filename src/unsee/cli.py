@@ -206,7 +206,9 @@ def erase(
     with starting():
         from unsee import api
 
-    folder = resume or out or Path("runs") / api.folder_name([concept.erase for concept in complete.concepts])
+    names = [concept.erase for concept in complete.concepts]
+    names = names if len(names) <= 8 else [*names[:2], f"and {len(names) - 2} more"]
+    folder = resume or out or Path("runs") / api.folder_name(names)
     failed: list[str] = []
     with api.claimed(folder, resume=resume is not None, force=force) as start_over:
         plan = api.plan(complete, preset)
