@@ -158,7 +158,7 @@ def test_every_variant_of_the_page_is_a_command() -> None:
         command = get_command(app).commands["erase"]  # type: ignore[attr-defined]
         given = command.make_context("erase", shlex.split(variant.words)).params
         chosen = {key: given[key] for key in ("select", "eta") if given[key] is not None}
-        kind = methods.find(given["method"] or "hybrid")
+        kind = methods.find(given["method"] or ("esd" if given["preset"] == "paper" else "hybrid"))
         configure(kind, {**pairs(given["settings"], "--set"), **chosen}, given["preset"])
     offered = {variant.words.partition("--preset ")[2].split(" ")[0] for variant in found}
     assert {*PRESETS, *(name for kind in methods.names() for name in methods.find(kind).presets)} - {

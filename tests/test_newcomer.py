@@ -11,15 +11,20 @@ from typing import Any
 
 import pytest
 from conftest import Run
+from typer.main import get_command
 
 import unsee
 from unsee import guards, methods
 from unsee.cli import allowed
+from unsee.cli.main import app
 from unsee.cli.terminal import forgiving
 from unsee.concepts import Concept
-from unsee.evaluate.questions import EVERYTHING_ELSE, Question, Row, questions, remarks
+from unsee.edits.algebra import merge
+from unsee.errors import InputError
+from unsee.evaluate.questions import EVERYTHING_ELSE, ONLY, Question, Row, questions, remarks
 from unsee.evaluate.render import Shot
 from unsee.evaluate.statistics import Score
+from unsee.export.formats import FORMATS
 from unsee.models.weights import SELECTIONS
 from unsee.report.page import notes
 from unsee.runs import evaluate as evaluation
@@ -39,7 +44,7 @@ def test_the_module_runs_and_completes() -> None:
     version = subprocess.run([sys.executable, "-m", "unsee", "--version"], capture_output=True, text=True, check=True)
     assert version.stdout == f"unsee {unsee.__version__}\n"
     words = {"_UNSEE_COMPLETE": "complete_bash", "COMP_WORDS": "unsee erase --method u", "COMP_CWORD": "3"}
-    code = "import sys; sys.argv = ['unsee']; from unsee.cli import main; main()"
+    code = "import sys; sys.argv = ['unsee']; from unsee.cli.main import main; main()"
     done = subprocess.run([sys.executable, "-c", code], env={**os.environ, **words}, capture_output=True, text=True)
     assert done.stdout.split() == ["uce"]
 
@@ -65,6 +70,7 @@ def test_help_of_nothing_names_the_nearest(run: Run) -> None:
 def test_what_help_lists_is_what_the_code_has(run: Run) -> None:
     found = {name: methods.find(name) for name in methods.names()}
     assert allowed.installed("methods") == methods.names()
+    assert sorted(FORMATS) == list(allowed.EXPORTS)
     assert set(allowed.PRESETS) == {preset for method in found.values() for preset in method.presets}
     assert allowed.SELECTIONS == SELECTIONS
     assert list(allowed.GUARDS) == guards.names()
@@ -99,6 +105,10 @@ ELSEWHERE = {
     ),
     "a preset of other methods": (["--preset", "style"], "uce has no preset 'style': leave it out, or take"),
     "a preset of none": (["--preset", "papr"], "unknown preset 'papr': did you mean 'paper'?"),
+    "an option as a setting": (
+        ["--set", "method=lora"],
+        "'method' is no setting of a method: give it as --method lora",
+    ),
     "a name of no text": (["--synonym", "\udcff"], "bytes that are no text in UTF-8"),
 }
 
@@ -110,6 +120,77 @@ def test_what_does_not_fit_is_one_line(run: Run, name: str) -> None:
     assert code == 2
     assert expected in err
     assert err.count("\n") == 1
+
+
+def test_no_setting_of_a_method_is_taken_for_an_option() -> None:
+    options = set(get_command(app).commands["erase"].make_context("erase", [], resilient_parsing=True).params)  # type: ignore[attr-defined]
+    own = {setting.name for name in methods.names() for setting in fields(methods.find(name))}
+    assert options & own == {"select", "eta", "updates", "lr", "budget", "batch"}
+
+
+def test_a_wrong_format_is_told_before_anything_is_imported() -> None:
+    code = (
+        "import sys; from unsee.cli import main as cli\n"
+        "sys.argv = ['unsee', 'export', 'edit.safetensors', '--to', 'kohya']\n"
+        "try: cli.main()\n"
+        "finally: print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stdout == "False\n"
+    assert "did you mean 'kohya-lora'?" in done.stderr
+
+
+def test_a_dry_run_names_the_run(run: Run) -> None:
+    code, out, err = run("erase", "church", *UCE, "--dry-run", "--seed", 3)
+    assert code == 0, err
+    again = ["unsee", "erase", "church", *map(str, UCE), "--seed", "3"]
+    assert out.splitlines()[-1] == f"next: {shlex.join(again)}"
+
+
+def test_nothing_measured_is_a_failure(run: Run) -> None:
+    code, out, err = run("evaluate", "mini", "--suite", "pictures", "-n", 2, "--steps", 1)
+    assert code == 1, out
+    assert "nothing was measured: pictures: no concept is named: --concept WORD; --force writes over" in err
+    code, _, err = run("evaluate", "mini", "--suite", "pictures", "-n", 2, "--steps", 1)
+    assert code == 2
+    assert "holds a run already: --force starts over" in err
+    assert "--resume" not in err  # which only erase has
+    code, _, err = run("show", "runs")
+    assert code == 2
+    assert "runs is a folder" in err
+
+
+def test_names_are_read_from_a_file(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("\ufeffchurch\n\ncastle\n", encoding="utf-8")
+    code, out, err = run("erase", "@names.txt", *UCE, "--dry-run")
+    assert code == 0, err
+    assert "church; castle" in out
+    code, _, err = run("erase", "names.txt", *UCE, "--dry-run")
+    assert code == 2
+    assert "names.txt is a file: @names.txt takes the words in it" in err
+    code, _, err = run("erase", "@other.txt", *UCE, "--dry-run")
+    assert code == 2
+    assert "cannot read words from other.txt" in err
+
+
+def test_a_missing_detector_is_told_before_the_model_is_read(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for room in ("erase", "evaluate"):
+        monkeypatch.setattr(f"unsee.runs.{room}.load", lambda *_, **__: pytest.fail("the model was read"))
+    for words in (
+        ["erase", "church", "--judge", "objects=./nowhere"],
+        ["evaluate", "mini", "--suite", "objects", "--judge", "objects=./nowhere"],
+        ["reproduce", "objects", "--model", "mini", "--judge", "./nowhere"],
+    ):
+        code, _, err = run(*words)
+        assert code == 2
+        assert "cannot load the judge ./nowhere" in err
+        assert "--judge names another" in err
+
+
+def test_one_is_singular(edit: unsee.Edit) -> None:
+    with pytest.raises(InputError, match="2 edits and 1 weight: give one weight for each edit"):
+        merge([edit, edit], [1.0])
 
 
 def test_a_typo_and_a_plural_are_said_and_pictures_need_no_guidance(run: Run, tmp_path: Path) -> None:
@@ -186,8 +267,9 @@ def test_a_plural_that_is_not_named_is_said(mini: Any) -> None:
     assert said("church") == ["churches"]
     assert said("The Church", "chapel") == ["churches, chapels"]
     assert said("church", "churches") == said("churches") == said("neon") == said("watermark") == []
-    assert said("church", kinds={}) == ["churches"]
-    assert said("Kelly McKernan", kinds={}) == []
+    assert said("corn") == said("ice cream") == said("thinking") == []
+    for name in ("church", "van gogh", "nudity"):  # no detector knows which of them are things
+        assert remarks([Concept(name)], {}) == [ONLY.format(repr(name))]
     assert remarks([Concept("hat", from_="church")], judges, words) == []
 
 

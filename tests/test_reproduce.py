@@ -108,7 +108,7 @@ def test_objects_from_the_command_line(
 def test_styles(tiny: Path, clip_folder: Path, tmp_path: Path) -> None:
     found = reproduce(
         "styles", tmp_path, tmp_path / "cache", model=str(tiny), n=2, only=["Kilian Eng"],
-        settings={"updates": 1, "steps": 2}, judge=str(clip_folder), steps=1,
+        settings={"updates": 1, "record_steps": 2}, judge=str(clip_folder), steps=1,
     )  # fmt: skip
     erased, others = found.lines
     assert (erased.claimed, others.claimed) == ((3.21, 1.12), None)
@@ -124,7 +124,7 @@ def test_nudity(tiny: Path, judge: Path, tmp_path: Path, monkeypatch: pytest.Mon
     nudenet = SimpleNamespace(NudeDetector=lambda: SimpleNamespace(detect=lambda picture: seen))
     monkeypatch.setitem(sys.modules, "nudenet", nudenet)
     (tmp_path / "i2p.csv").write_text("prompt,sd_seed,categories\na cat,1,sexual\na dog,2,hate\na hat,3,sexual\n")
-    options: dict[str, Any] = {"model": str(tiny), "settings": {"updates": 1, "steps": 2}, "steps": 1}
+    options: dict[str, Any] = {"model": str(tiny), "settings": {"updates": 1, "record_steps": 2}, "steps": 1}
     found = reproduce("nudity", tmp_path, tmp_path / "cache", prompts=tmp_path / "i2p.csv", **options)
     (line,) = found.lines
     assert (line.claimed, line.measured, line.n) == ((796, 134), (3, 3), 3)
@@ -166,7 +166,7 @@ def test_who_drew_it_is_told_by_hand() -> None:
 
 
 def test_styles_need_a_model_that_compares(tiny: Path, judge: Path, tmp_path: Path) -> None:
-    settings = {"updates": 1, "steps": 2}
+    settings = {"updates": 1, "record_steps": 2}
     with pytest.raises(InputError, match="cannot reproduce styles: no judge compares"):
         reproduce(
             "styles", tmp_path, tmp_path / "cache", model=str(tiny), n=2, only=["Kilian Eng"], settings=settings,

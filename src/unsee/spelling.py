@@ -18,6 +18,15 @@ IRREGULAR = {
     "man": "men", "child": "children", "person": "people", "mouse": "mice", "goose": "geese", "foot": "feet",
     "tooth": "teeth", "ox": "oxen", "cactus": "cacti",
 }  # fmt: skip
+UNCOUNTED = frozenset({
+    "art", "beer", "blood", "bread", "cheese", "coffee", "corn", "cream", "deer", "dust", "fire", "fish", "fog", "food",
+    "fruit", "furniture", "fur", "gold", "golf", "gore", "grass", "hair", "ice", "jewelry", "lava", "makeup", "meat",
+    "milk", "money", "mud", "nudity", "pasta", "pornography", "rain", "rice", "sand", "sheep", "smoke", "snow", "text",
+    "violence", "water", "wine", "wood",
+    "angry", "cool", "crying", "devilish", "grinning", "laughing", "love", "naked", "nauseated", "nerdy", "neutral",
+    "nude", "sick", "sleeping", "struck", "thinking", "winking",
+})  # fmt: skip
+"""Nouns and adjectives that take no plural, or whose plural is the same word."""
 
 
 def listed(text: str) -> list[str]:
@@ -62,6 +71,11 @@ def plural(word: str) -> str:
         (r"(?<=[sxz])$|(?<=[cs]h)$|(?<=[tm]ato)$|(?<=hero)$", "es"), (r"$", "s"),
     ]  # fmt: skip
     return rest + space + next(re.sub(one, many, last) for one, many in rules if re.search(one, last))
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things: "1 weight", "1,200 weights"."""
+    return f"{number:,} {noun if number == 1 else plural(noun)}"
 
 
 def same(one: str, other: str) -> bool:

@@ -14,6 +14,8 @@ DEFAULTS = {
     "eta": {"hybrid": "1", "esd": "1", "lora": "1", "uce": "0.7"},
     "select": {"hybrid": "cross-kv", "esd": "cross", "lora": "cross-kv"},
 }
+EXPORTS = ("comfy", "delta", "diffusers-lora", "kohya-lora", "pipeline")
+DTYPES = ("float32", "float16", "bfloat16")
 """Defaults of settings that have an option of their own, by method."""
 
 

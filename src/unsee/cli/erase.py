@@ -45,7 +45,8 @@ Model = Annotated[
 def erase(
     context: typer.Context,
     concepts: Annotated[
-        list[str] | None, typer.Argument(metavar="CONCEPT...", help="What must go: church castle, or 'church, castle'.")
+        list[str] | None,
+        typer.Argument(metavar="CONCEPT...", help="What must go: church castle, or 'church, castle', or @FILE."),
     ] = None,
     from_: Annotated[str | None, typer.Option("--from", help="Erase it from this only: 'hat' from 'cowboy'.")] = None,
     anchor: Annotated[str | None, typer.Option(help="What takes its place.")] = None,
@@ -145,7 +146,11 @@ def erase(
     elif from_ or anchor or keep or synonym or image or not values.get("concepts"):
         raise InputError("name what to erase, such as: unsee erase church")
     direct = {"select": select, "eta": eta, "updates": updates, "lr": lr, "budget": _seconds(budget)}
-    chosen = {**pairs(settings, "--set"), **{key: value for key, value in direct.items() if value is not None}}
+    by_set = pairs(settings, "--set")
+    options = set(context.params) - {*direct, "steps", "guidance_scale", "batch"}
+    if wrong := next((key for key in by_set if key in options), None):
+        raise InputError(f"{wrong!r} is no setting of a method: give it as --{wrong} {by_set[wrong]}")
+    chosen = {**by_set, **{key: value for key, value in direct.items() if value is not None}}
     values["settings"] = {**_mapping(values, "settings"), **chosen}
     values["call"] = {**_mapping(values, "call"), **pairs(call, "--call")}
     values["judges"] = {**_mapping(values, "judges"), **pairs(judge, "--judge")}
@@ -171,13 +176,16 @@ def erase(
         from unsee.runs import erase as runs
         from unsee.runs.folder import claimed, folder_name
 
-    folder = resume or out or Path("runs") / folder_name([concept.erase for concept in complete.concepts])
+    names = [concept.erase for concept in complete.concepts]
+    names = names if len(names) <= 8 else [*names[:2], f"and {len(names) - 2} more"]
+    folder = resume or out or Path("runs") / folder_name(names)
     failed: list[str] = []
     with claimed(folder, resume=resume is not None, force=force) as start_over:
         plan = runs.plan(complete, preset)
         if dry_run:
             _say_plan(plan, folder)
             print(f"{'memory':<8} {runs.expected_memory(plan)}")
+            print(f"next: {shell(*(word for word in sys.argv[1:] if word != '--dry-run'))}")
             return
         start_over()
         _say_plan(plan, folder)

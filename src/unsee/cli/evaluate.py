@@ -13,7 +13,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unsee.cli.allowed import GUARDS, installed
-from unsee.cli.terminal import Batch, Debug, Force, ForceBase, Guidance, Steps, Trust, Variant, pairs, plain, split
+from unsee.cli.terminal import (
+    Batch,
+    Debug,
+    Force,
+    ForceBase,
+    Guidance,
+    Steps,
+    Trust,
+    Variant,
+    filled,
+    pairs,
+    plain,
+    split,
+)
 from unsee.errors import Ended
 from unsee.progress import bars, starting
 
@@ -88,7 +101,7 @@ def evaluate(
             suite=split(suite),
             edits=edit or (),
             guard=split(guard),
-            concepts=concept or (),
+            concepts=filled(concept),
             tables=csv or (),
             names=split(name),
             judges=pairs(judge, "--judge"),
@@ -119,6 +132,9 @@ def evaluate(
             if (folder / file).is_file():
                 print(f"  {folder / file}")
     _whole(failed, folder)
+    if all(suite.not_measured for suite in found.suites):
+        why = "; ".join(f"{one.name}: {one.not_measured}" for one in found.suites)
+        raise Ended(f"nothing was measured: {why}; --force writes over this result")
 
 
 @contextmanager

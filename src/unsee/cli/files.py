@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unsee.cli.terminal import Debug, Force, ForceBase, Trust, Variant, pairs, plain
+from unsee.cli.allowed import DTYPES, EXPORTS
+from unsee.cli.terminal import Debug, Force, ForceBase, Trust, Variant, filled, pairs
 from unsee.cli.terminal import shell as _command
-from unsee.errors import InputError
+from unsee.errors import InputError, unknown
 from unsee.progress import bars, starting
+from unsee.spelling import counted, plain
 
 if TYPE_CHECKING:
     from unsee.edits.edit import Edit
@@ -30,7 +32,13 @@ Type = Annotated[str | None, typer.Option("--dtype", help="Numbers: float32, flo
 @app.command()
 def export(
     edit: EditFile,
-    to: Annotated[str, typer.Option(help="pipeline, diffusers-lora, kohya-lora, delta or comfy.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            help="diffusers-lora; kohya-lora (A1111, ComfyUI); comfy (the same, full rank); pipeline; delta.",
+            autocompletion=lambda: list(EXPORTS),
+        ),
+    ],
     out: Annotated[Path | None, typer.Option(help="What to write; default beside the edit.")] = None,
     rank: Annotated[int | None, typer.Option(help="Of a LoRA: singular values of each matrix.")] = None,
     energy: Annotated[float | None, typer.Option(help="Of a LoRA: share of each matrix to keep; default 0.99.")] = None,
@@ -44,6 +52,9 @@ def export(
     debug: Debug = False,
 ) -> None:
     """Write an edit for another tool, read it back with that tool's code, and compare pictures."""
+    for option, value, known in (("format", to, EXPORTS), ("dtype", dtype or "float32", DTYPES)):
+        if value not in known:
+            raise unknown(option, value, known)
     with starting():
         import torch
 
@@ -51,17 +62,14 @@ def export(
         from unsee.export.formats import FORMATS
         from unsee.models.denoisers import denoiser
         from unsee.models.load import left_out, load
+        from unsee.models.names import source
         from unsee.models.sampling import calling
         from unsee.runs.export import TOLERANCE, export
         from unsee.runs.model import base_of, judges_for, sampling_for, words_for
 
-    kinds = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-    for option, value, known in (("format", to, FORMATS), ("dtype", dtype or "float32", kinds)):
-        if value not in known:
-            raise _unknown(option, value, known)
-    number = kinds[dtype] if dtype else None
+    number = getattr(torch, dtype) if dtype else None
     loaded = Edit.load(edit)
-    name = model or base_of(loaded)
+    name, variant = model or base_of(loaded), variant or (None if model else loaded.card.variant)
     # Differences are compared in full precision; weights in the precision in which they are written.
     loading = number or torch.float32 if FORMATS[to].absolute else torch.float32
     pipe = load(name, dtype=loading, variant=variant, trust_remote_code=trust_remote_code)
@@ -90,11 +98,11 @@ def export(
         far = f"pictures differ by at most {_grey(done.lost)} from the whole edit's"
         if ranks := done.loss.ranks.values():
             print(
-                f"low rank: {len(ranks)} matrices of rank {min(ranks)} to {max(ranks)} hold"
+                f"low rank: {len(ranks)} of its matrices, of rank {min(ranks)} to {max(ranks)}, hold"
                 f" {100 * done.loss.kept:.3f} % of the edit's squares; {far}"
             )
         if out_of := done.loss.out:
-            print(f"left out: {len(out_of)} weights that {to} has no place for, such as {out_of[0]}", end="")
+            print(f"left out: {counted(len(out_of), 'weight')} that {to} has no place for, such as {out_of[0]}", end="")
             print("" if ranks else f"; what is left holds {100 * done.loss.kept:.3f} % of the edit's squares; {far}")
     for row in done.rows:
         if row.before and row.after:
@@ -104,6 +112,11 @@ def export(
         print(f"left out: the model's {' and '.join(gone)}; whoever loads this adds one")
     for line in done.partly:
         print(plain(line))
+    use = FORMATS[to].use.format(path=str(done.path), net=denoiser(pipe)[0])
+    if done.partly and to == "diffusers-lora" and denoiser(pipe)[0] == "unet":
+        print("--to kohya-lora writes what they read")
+    if (below := source(name).loras) and to != "pipeline":
+        print(plain(f"it was made on top of {', '.join(below)}: load that too, at weight 1"))
     use = FORMATS[to].use.format(path=str(done.path), net=denoiser(pipe)[0])
     print(plain(f"next: {use}"))
 
@@ -142,6 +155,7 @@ def merge(
     if force_base and not model:
         raise InputError("--force-base carries edits over to another model: name it with --model")
     if undo or model:
+        variant = variant or (None if model else loaded[0].card.variant)
         pipe = load(model or base_of(loaded[0]), variant=variant, trust_remote_code=trust_remote_code)
     if force_base:
         loaded = [edit.forced(pipe) for edit in loaded]
@@ -153,7 +167,8 @@ def merge(
         verify = _command("verify", out, "--model", "EDITED")
         print(f"next: {verify}, where EDITED is the model that unsee export --to pipeline writes")
     else:
-        print(f"next: {_command('verify', out, *(['--model', model] if model else []))}")
+        more = [*(["--model", model] if model else []), *(["--variant", variant] if variant else [])]
+        print(f"next: {_command('verify', out, *more)}")
 
 
 @app.command()
@@ -201,11 +216,12 @@ def verify(
         from unsee.runs.verify import verify
 
     loaded = Edit.load(edit)
-    name = model or base_of(loaded)
+    name, variant = model or base_of(loaded), variant or (None if model else loaded.card.variant)
     pipe = load(name, variant=variant, trust_remote_code=trust_remote_code)
     calling(pipe, **loaded.card.call)
     loaded.check(pipe)
-    print(plain(f"{len(loaded.deltas)} weights: finite, of this model's shapes, made for {loaded.card.base_hash[:12]}"))
+    held = counted(len(loaded.deltas), "weight")
+    print(plain(f"{held}: finite, of this model's shapes, made for {loaded.card.base_hash[:12]}"))
     wanted = loaded.card.claims.judges if loaded.card.claims else {}
     with bars() as watch:
         among = choices_for(name, loaded.card.concepts)
@@ -250,14 +266,15 @@ def import_(
     from unsee.models.load import load
 
     _free(out, force)
-    concepts = concepts_of(concept) if concept else ()
+    concepts = concepts_of(filled(concept)) if concept else ()
     # In full precision: what a file changes is small beside what a base rounded to 16 bits is off by.
     pipe = load(model, dtype=torch.float32, variant=variant, trust_remote_code=trust_remote_code)
     found = adopt(file, pipe, concepts=concepts, unpickle=unpickle, partial=partial)
     _said(found.save(out), found)
     for what, count in found.card.settings["left_out"].items():
-        print(f"left out: {count} layers: {what}")
-    print(f"next: {_command('verify', out, '--model', model)}")
+        print(f"left out: {counted(count, 'layer')}: {what}")
+    more = ["--variant", variant] if variant else []
+    print(f"next: {_command('verify', out, '--model', model, *more)}")
 
 
 @app.command(name="push")
@@ -298,10 +315,6 @@ def _free(out: Path, force: bool) -> None:
 def _said(path: Path, edit: Edit) -> None:
 
     size = path.stat().st_size / 1e6
-    print(f"{path}: {len(edit.deltas)} weights, {size:.2f} MB, for weights {plain(edit.card.base_hash[:12])}")
-
-
-def _unknown(kind: str, name: str, known: object) -> InputError:
-    from unsee.errors import unknown
-
-    return unknown(kind, name, list(known))  # type: ignore[call-overload]
+    print(
+        f"{path}: {counted(len(edit.deltas), 'weight')}, {size:.2f} MB, for weights {plain(edit.card.base_hash[:12])}"
+    )

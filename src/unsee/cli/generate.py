@@ -59,6 +59,7 @@ def generate(
     if out and out.suffix.lower() not in (known := (".png", ".jpg", ".jpeg", ".webp")):
         raise InputError(f"--out is {out}; a picture's name ends in {', '.join(known)}")
     loaded = Edit.load(edit)
+    variant = variant or (None if model else loaded.card.variant)
     model = model or base_of(loaded)
     pipe = load(model, variant=variant, trust_remote_code=trust_remote_code)
     pipe = calling(pipe, **{**loaded.card.call, **pairs(call, "--call")})

@@ -11,6 +11,7 @@ from unsee.cli.terminal import (
     Debug,
     plain,
 )
+from unsee.spelling import counted
 
 if TYPE_CHECKING:
     from unsee.edits.card import Card
@@ -36,10 +37,10 @@ def show(
         **({"strengthened": "; ".join(stronger)} if (stronger := _strengthened(card)) else {}),
         "method": card.method,
         **{f"  {key}": _brief(value) for key, value in _settings(card).items()},
-        "base": f"{card.base}, weights {card.base_hash[:12]}",
+        "base": f"{card.base}, weights {card.base_hash[:12]}" + (f", variant {card.variant}" if card.variant else ""),
         **({"forced": f"made for weights {card.forced_from[:12]}"} if card.forced_from else {}),
         **({"claims": "; ".join(_claims(card))} if card.claims else {}),
-        "changes": f"{len(weights)} weights, {size:,} numbers, {file.stat().st_size / 1e6:.1f} MB",
+        "changes": f"{counted(len(weights), 'weight')}, {counted(size, 'number')}, {file.stat().st_size / 1e6:.1f} MB",
         "seed": card.seed,
         **({"calls": ", ".join(f"{key} {value}" for key, value in card.call.items())} if card.call else {}),
         "made with": ", ".join(f"{library} {version}" for library, version in card.versions.items()),

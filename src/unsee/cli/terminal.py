@@ -35,7 +35,22 @@ ForceBase = Annotated[bool, typer.Option("--force-base", help="Use it on other w
 
 def split(texts: list[str] | None) -> list[str]:
     """The words of texts that each list some, see spelling.listed."""
-    return [word for text in texts or () for word in listed(text)]
+    return [word for text in filled(texts) for word in listed(text)]
+
+
+def filled(texts: list[str] | None) -> list[str]:
+    """Texts, with the lines of a file in place of "@FILE". Raises InputError for a file that cannot be read."""
+    found = []
+    for text in texts or ():
+        if text.startswith("@"):
+            try:
+                text = ", ".join(Path(text[1:]).expanduser().read_text(encoding="utf-8-sig").splitlines())
+            except (OSError, UnicodeDecodeError) as error:
+                raise InputError(f"cannot read words from {text[1:]}: {error}") from error
+        elif text.endswith((".txt", ".csv")) and Path(text).is_file():
+            raise InputError(f"{text} is a file: @{text} takes the words in it, one a line")
+        found.append(text)
+    return found
 
 
 def pairs(texts: list[str] | None, option: str) -> dict[str, Any]:

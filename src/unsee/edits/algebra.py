@@ -15,6 +15,7 @@ from torch import Tensor
 from unsee.edits.card import Card
 from unsee.edits.edit import Delta, Edit, LowRank
 from unsee.errors import InputError
+from unsee.spelling import counted
 from unsee.versions import versions
 
 
@@ -29,7 +30,8 @@ def merge(edits: Sequence[Edit], weights: Sequence[float] | None = None, pipe: A
     """
     weights = [1.0] * len(edits) if weights is None else list(weights)
     if not edits or len(weights) != len(edits):
-        raise InputError(f"{len(edits)} edits and {len(weights)} weights: give one weight for each edit, or none")
+        both = f"{counted(len(edits), 'edit')} and {counted(len(weights), 'weight')}"
+        raise InputError(f"{both}: give one weight for each edit, or none")
     if not all(map(math.isfinite, weights)):
         raise InputError(f"weights must be finite numbers, got {', '.join(map(str, weights))}")
     bases = [edit.card.base_hash for edit in edits]
@@ -72,6 +74,7 @@ def merge(edits: Sequence[Edit], weights: Sequence[float] | None = None, pipe: A
         versions(),
         tuple(dict.fromkeys(word for card in cards for word in card.kept)),
         forced_from=next((card.forced_from for card in cards if card.forced_from), None),
+        variant=cards[0].variant,
     )
     return Edit(deltas, card)
 

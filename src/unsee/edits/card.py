@@ -60,6 +60,7 @@ class Card:
     claims     what was measured of it, if anything was
     call       other options of the pipeline's calls, in recorded runs and in pictures
     forced_from  the base_hash it was made for, if it was put on other weights by force
+    variant    of the base's files, such as "fp16"; None is the plain ones
     """
 
     method: str
@@ -74,6 +75,7 @@ class Card:
     claims: Claims | None = None
     call: dict[str, Any] = field(default_factory=dict)
     forced_from: str | None = None
+    variant: str | None = None
 
     def to_json(self) -> str:
         return TypeAdapter(Card).dump_json(self).decode()

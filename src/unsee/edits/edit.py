@@ -19,7 +19,7 @@ from unsee.errors import InputError
 from unsee.io.atomic import write_whole
 from unsee.models.denoisers import denoisers
 from unsee.models.distributed import full, spread_like
-from unsee.models.fingerprint import base_hash, model_name
+from unsee.models.fingerprint import base_hash, model_name, variant_of
 from unsee.models.weights import in_use, own_parameters, stored_whole, swapped
 
 
@@ -106,7 +106,15 @@ class Edit:
             return self
         origin = self.card.forced_from or self.card.base_hash
         return Edit(
-            self.deltas, replace(self.card, base=model_name(pipe), base_hash=found, forced_from=origin, claims=None)
+            self.deltas,
+            replace(
+                self.card,
+                base=model_name(pipe),
+                base_hash=found,
+                forced_from=origin,
+                claims=None,
+                variant=variant_of(pipe),
+            ),
         )
 
     def base_in(self, pipe: Any) -> str:
@@ -125,9 +133,18 @@ class Edit:
                 )
             raise InputError(
                 f"this edit was made for {self.card.base!r} with weights {self.card.base_hash[:12]}; "
-                f"the weights here are {found[:12]}; unsee merge --force-base carries it over"
+                f"the weights here are {found[:12]}; {self._elsewhere(pipe)}"
             )
         return parameters
+
+    def _elsewhere(self, pipe: Any) -> str:
+        """What to do where the weights are not those that the edit was made for."""
+        made, here = self.card.variant, variant_of(pipe)
+        if made == here:
+            return "give the model that it was made for, or carry it over to this one by unsee merge --force-base"
+        if made is None:
+            return f"those were the plain files, these are the variant {here!r}: leave out --variant {here}"
+        return f"those were the variant {made!r} of the model's files: --variant {made} loads them"
 
     def _parameters(self, pipe: Any) -> dict[str, nn.Parameter]:
         """The pipeline's parameters by the edit's names. Raises InputError if one is missing or of another shape."""

@@ -214,7 +214,8 @@ def _read(source: str) -> Detector | Clip:
         ).eval()
         processor = AutoImageProcessor.from_pretrained(source)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot load the judge {source}: {' '.join(str(error).split())[:300]}") from error
+        said = " ".join(str(error).split())[:300]
+        raise InputError(f"cannot load the judge {source}: {said}; --judge names another") from error
     names = [str(model.config.id2label[k]).split(",") for k in range(model.config.num_labels)]
     labels = tuple(first for first, *_ in names)
     others = {other.strip(): first for first, *rest in names for other in rest if other.strip() not in labels}

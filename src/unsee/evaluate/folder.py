@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 
 from unsee.errors import InputError
 from unsee.io.images import read_picture
+from unsee.spelling import counted
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 TABLE = "metadata.csv"
@@ -47,7 +48,9 @@ def read_folder(folder: Path) -> Album:
         raise InputError(f"there is no folder of pictures {folder}")
     files = sorted(path for path in folder.iterdir() if path.suffix.lower() in ENDINGS)
     if len(files) < 2:
-        raise InputError(f"{folder} holds {len(files)} pictures; at least 2 are needed, of {', '.join(ENDINGS)}")
+        raise InputError(
+            f"{folder} holds {counted(len(files), 'picture')}; at least 2 are needed, of {', '.join(ENDINGS)}"
+        )
     table = folder / TABLE
     if not table.is_file():
         titles = [" ".join(path.stem.replace("_", " ").replace("-", " ").split()) for path in files]

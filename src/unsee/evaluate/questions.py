@@ -24,7 +24,7 @@ from unsee.evaluate.distance import grey_levels
 from unsee.evaluate.render import Shot
 from unsee.evaluate.statistics import Score, mean, rate
 from unsee.evaluate.words import IMAGENETTE, article, known
-from unsee.spelling import IRREGULAR, plain, plural, plurals, same, stands_for
+from unsee.spelling import IRREGULAR, UNCOUNTED, plain, plural, plurals, same, stands_for
 from unsee.spelling import nearest as like
 
 T = TypeVar("T")
@@ -36,6 +36,7 @@ STYLE_FROM = "pictures of {!r} show {!r} only where the prompt names it, so --fr
 MANY = 8
 """More concepts than these are counted together: a row for each kind of judge, not several for each concept."""
 PLURAL = "a plural that is not named may stay: --synonym {!r} erases it too"
+ONLY = "only {} is erased: --synonym adds other names, such as a plural or another spelling"
 NAMED = ", but only the name {!r} is erased: --synonym {!r} erases that name with it"
 
 
@@ -210,6 +211,8 @@ def remarks(
                 found.append(f"{word!r} is counted as {label!r}" + ("" if given else NAMED.format(word, label)))
         if many := _plurals(concept, names, judges):
             found.append(PLURAL.format(", ".join(many)))
+        elif not concept.from_ and not any(judge.labels for judge in judges.values()):
+            found.append(ONLY.format(" and ".join(map(repr, concept.names))))
         if concept.from_ and "styles" in {judged(name, names, judges)[1] for name in (concept.erase, concept.from_)}:
             found.append(STYLE_FROM.format(concept.from_, concept.erase))
     return [remark for remark in found if remark]
@@ -217,11 +220,10 @@ def remarks(
 
 def _plurals(concept: Concept, names: Mapping[str, str], judges: Mapping[str, Judge]) -> list[str]:
     """The plurals of a thing that is erased under its singular only; of what is no thing, none."""
-    given, counted = [plain(name) for name in concept.names], any(judge.labels for judge in judges.values())
+    given = [plain(name) for name in concept.names]
     things = [name for name in concept.names if judged(name, names, judges)[1] == "objects"]
-    things = things if counted else [name for name in concept.names if name.islower()]
-    single = [name for name in map(plain, things) if article(name) != name]
-    single = [name for name in single if name.split()[-1] not in IRREGULAR.values() and not plurals(name) & {*given}]
+    single = [name for name in map(plain, things) if article(name) != name and not plurals(name) & {*given}]
+    single = [name for name in single if name.split()[-1] not in UNCOUNTED | {*IRREGULAR.values()}]
     return [] if concept.from_ else list(map(plural, single))
 
 

@@ -25,7 +25,7 @@ from unsee.export import comfy
 from unsee.io import lora
 from unsee.io.safetensors import MOST_BYTES
 from unsee.models.denoisers import denoiser
-from unsee.models.fingerprint import fingerprint, model_name
+from unsee.models.fingerprint import fingerprint, model_name, variant_of
 from unsee.models.sources import PICKLES
 from unsee.versions import versions
 
@@ -82,7 +82,7 @@ def adopt(
         "left_out": {what: count for what, count in out.items() if count},
     }
     base = (model_name(pipe), fingerprint(net))
-    edit = Edit(deltas, Card("imported", settings, tuple(concepts), *base, 0, versions()))
+    edit = Edit(deltas, Card("imported", settings, tuple(concepts), *base, 0, versions(), variant=variant_of(pipe)))
     edit.check(pipe)
     return edit
 

@@ -36,6 +36,9 @@ def read_header(path: str | Path) -> Header:
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
+    if path.is_dir():
+        inside = [file.name for file in sorted(path.glob("*.safetensors"))]
+        raise InputError(f"{path} is a folder" + (f": give a file in it, such as {path / inside[0]}" if inside else ""))
     if not path.is_file():
         raise InputError(f"there is no edit file {path}")
     if path.suffix != ".safetensors":

@@ -23,7 +23,7 @@ from unsee.edits.card import Card, settings_of
 from unsee.errors import InputError
 from unsee.io.images import read_picture
 from unsee.models.denoisers import denoiser, denoisers
-from unsee.models.fingerprint import fingerprint, model_name
+from unsee.models.fingerprint import fingerprint, model_name, variant_of
 from unsee.models.sampling import said_options
 from unsee.versions import versions
 
@@ -33,7 +33,17 @@ def card_of(
 ) -> Card:
     """The card of an edit that is about to be made; `kept` are the words of preservation prompts."""
     base = (model_name(pipe), fingerprint(denoiser(pipe)[1]))
-    return Card(method, settings_of(settings), concepts, *base, seed, versions(), tuple(kept), call=said_options(pipe))
+    return Card(
+        method,
+        settings_of(settings),
+        concepts,
+        *base,
+        seed,
+        versions(),
+        tuple(kept),
+        call=said_options(pipe),
+        variant=variant_of(pipe),
+    )
 
 
 class Target(Protocol):

@@ -26,6 +26,11 @@ def model_name(pipe: Any) -> str:
     return Path(origin).name if Path(origin).is_dir() else origin
 
 
+def variant_of(pipe: Any) -> str | None:
+    """Which variant of its files a pipeline was loaded from; None is the plain ones."""
+    return getattr(pipe, "unsee_variant", None)
+
+
 def fingerprint(module: nn.Module) -> str:
     """A hash of a module's weights: sha256 over names, shapes and values, in hex.
 

@@ -77,12 +77,13 @@ def load(
                 here = path or snapshot(parts.base, revision)
                 index = read_index(path or parts.base, revision)
                 check_kind(model, index["_class_name"])
+                variant = weights_variant(here, variant, None if path else parts.base, revision)
                 pipe = DiffusionPipeline.from_pretrained(  # type: ignore[no-untyped-call]
                     path or parts.base,
                     dtype=dtype,
                     use_safetensors=True,
                     revision=revision,
-                    variant=weights_variant(here, variant, None if path else parts.base, revision),
+                    variant=variant,
                     trust_remote_code=trust_remote_code,
                     **without_checkers(index),
                 )
@@ -95,7 +96,7 @@ def load(
     except (OSError, ValueError, SingleFileComponentError) as error:
         raise InputError(f"cannot load {model!r}: {' '.join(str(error).split())[:300]}") from error
     at = commit(parts.base, revision) if path is None and file is None else None
-    pipe.unsee_revision = at
+    pipe.unsee_revision, pipe.unsee_variant = at, variant
     if at or file or parts.loras:
         base = file.name if file else model_name(pipe)
         pipe.unsee_name = "+".join([f"{base}@{at}" if at else base, *(Path(lora).name for lora in parts.loras)])

@@ -81,6 +81,8 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
     """Load what a config names and complete it with every default. Raises InputError on anything that cannot work."""
     method_class = methods.find(config.method)
     method = configure(method_class, config.settings, preset)
+    # A missing detector is told before a model is read.
+    judges = judges_for(config.model, config.judges, choices=choices_for(config.model, config.concepts))
     pipe = load(
         config.model,
         revision=config.revision,
@@ -100,7 +102,6 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
             trained += sum(weight.numel() for weight in method.weights(net).values())
             of += sum(weight.numel() for weight in net.parameters())
     sampling = sampling_for(config.model, config.steps, config.guidance_scale)
-    judges = judges_for(config.model, config.judges, choices=choices_for(config.model, config.concepts))
     counted = any(judge.labels for judge in judges.values())
     complete = config.model_copy(
         update={
@@ -112,7 +113,6 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
         }
     )
     words = words_for(config.model)
-    judges = judges_for(config.model, config.judges, choices=choices_for(config.model, config.concepts))
     check(config.concepts, known(words, names_of(judges)))
     return Plan(
         complete,
@@ -166,7 +166,8 @@ def _elsewhere(kind: str, name: str, method_class: Any, has: Callable[[Any], Col
     known = {method: methods.find(method) for method in methods.names()}
     others = [method for method, other in known.items() if name in has(other)]
     if not others:
-        return unknown(kind, name, has(method_class))
+        known_here = has(method_class) if kind == "setting" else {one for other in known.values() for one in has(other)}
+        return unknown(kind, name, known_here)
     own = next((method for method, other in known.items() if other is method_class), method_class.__name__)
     return InputError(
         f"{own} has no {kind} {name!r}: leave it out, or take the method {' or '.join(others)}; {own} has "

@@ -112,9 +112,7 @@ def prepare(
         model, call = config["model"], {**config.get("call", {}), **(call or {})}
         revision, variant = config.get("revision"), variant or config.get("variant")
     pictures = read_folder(album) if album else None
-    pipe = load(model, revision=revision, variant=variant, trust_remote_code=trust_remote_code)
-    calling(pipe, **(call or {}))
-    loaded = [_edit(text, pipe if force_base else None) for text in edits]
+    loaded = [_edit(text) for text in edits]
     named = concepts_of(concepts) if concepts else ()
     wanted = named or tuple(dict.fromkeys(c for edit in loaded for c in edit.concepts))
     if guard and not wanted:
@@ -122,17 +120,23 @@ def prepare(
     if not any(same(one.erase, other.erase) for one in named for edit in loaded for other in edit.concepts):
         loaded = [replace(edit, concepts=named or edit.concepts) for edit in loaded]
     loaded = [replace(edit, concepts=edit.concepts or named) for edit in loaded]
-    columns = [base(wanted), *loaded, *(_guard(name, wanted) for name in guard)]
-    distinct(columns)
-    for column in columns:
-        with column.applied(pipe):
-            pass  # refuse what does not fit this model before anything is drawn
     known = words_for(model) if words is None else words
 
     def among(kind: str) -> tuple[str, ...]:
         return choices(kind, known, wanted, [label for path in tables for label in labels(path, kind)])
 
-    world = World(pipe, judges_for(model, judges or {}, choices=among), known, wanted, n, seed, tuple(names), pictures)
+    # A missing detector is told before a model is read.
+    seeing = judges_for(model, judges or {}, choices=among)
+    pipe = load(model, revision=revision, variant=variant, trust_remote_code=trust_remote_code)
+    calling(pipe, **(call or {}))
+    if force_base:
+        loaded = [replace(_edit(text, pipe), concepts=one.concepts) for text, one in zip(edits, loaded, strict=True)]
+    columns = [base(wanted), *loaded, *(_guard(name, wanted) for name in guard)]
+    distinct(columns)
+    for column in columns:
+        with column.applied(pipe):
+            pass  # refuse what does not fit this model before anything is drawn
+    world = World(pipe, seeing, known, wanted, n, seed, tuple(names), pictures)
     sampling = sampling_for(model, steps, guidance_scale)
     return Bench(world, chosen, columns, sampling, left_out(model, revision))
 

@@ -57,10 +57,8 @@ def claimed(
         begun = [] if resume else [path for name in results for path in folder.glob(name)]
         if begun and not force:
             what = "run that was interrupted" if begun[0].match(STATES) else "run"
-            raise InputError(
-                f"{folder} holds a {what} already: --force starts over, --out writes elsewhere, and --resume goes on "
-                "with what was interrupted"
-            )
+            more = ", and --resume goes on with what was interrupted" if STATES in results else ""
+            raise InputError(f"{folder} holds a {what} already: --force starts over, --out writes elsewhere{more}")
 
         def start_over() -> None:
             for path in begun:
