@@ -39,7 +39,7 @@ import unsee
 from benchmarks.sized import build, four_bits
 from unsee.denoising.record import conditions
 from unsee.evaluate.render import Sampling, Shot, render
-from unsee.fit.loop import error
+from unsee.fit.monitor import error
 from unsee.methods.hybrid import Hybrid
 from unsee.methods.lora import LoRA
 from unsee.models.denoisers import denoiser

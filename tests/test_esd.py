@@ -12,13 +12,16 @@ from pydantic import ValidationError
 
 import unsee
 from unsee.denoising.activations import second_moments
-from unsee.denoising.calls import Call, replay, single
+from unsee.denoising.calls import Call
 from unsee.denoising.record import conditions, record
+from unsee.denoising.replay import replay
+from unsee.denoising.rows import single
 from unsee.errors import InputError
 from unsee.methods.esd import ESD
-from unsee.methods.hybrid import CLOSED_FORM_ETA, RUNS, UPDATES, Hybrid
+from unsee.methods.hybrid import CLOSED_FORM_ETA, Hybrid
 from unsee.methods.lora import LoRA
 from unsee.methods.prompts import NEUTRAL, TEMPLATES, in_templates, other_words, preserved_words, with_contexts
+from unsee.methods.settings import RUNS, UPDATES
 from unsee.methods.targets import Erasing, Runs, esd_target, preserving, steer, without_implicit
 from unsee.methods.uce import optimum
 from unsee.models.weights import entrance, select

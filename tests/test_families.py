@@ -20,9 +20,10 @@ from zoo import WIDTH, ZOO, build
 from zoo_more import MORE
 
 from unsee import Concept, InputError, guards
-from unsee.denoising.calls import replay, single, stack
 from unsee.denoising.guidance import for_pictures, guided, unguided
 from unsee.denoising.record import conditions, record
+from unsee.denoising.replay import replay
+from unsee.denoising.rows import single, stack
 from unsee.methods.hybrid import Hybrid
 from unsee.methods.uce import UCE
 from unsee.models.denoisers import denoiser, denoisers

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 import unsee
 from unsee import Concept, Edit, methods
 from unsee.denoising.activations import second_moments
-from unsee.denoising.calls import point, replay
+from unsee.denoising.calls import point
 from unsee.denoising.record import conditions, record
+from unsee.denoising.replay import replay
 from unsee.models.denoisers import denoiser
 from unsee.models.sampling import call_options, calling
 from unsee.models.weights import entrance

@@ -15,8 +15,9 @@ from unsee.denoising.record import conditions, record
 from unsee.edits.edit import Edit, LowRank
 from unsee.evaluate.render import Sampling, Shot, render
 from unsee.fit import memory as room
-from unsee.fit.loop import Examiner, Learned, Lesson, Optimisation, fit, trainable
+from unsee.fit.loop import Learned, Lesson, Optimisation, fit, trainable
 from unsee.fit.memory import SHARE, Ledger, Room, aside, at_once, expected, kept
+from unsee.fit.monitor import Examiner
 from unsee.fit.resume import Checkpoint
 from unsee.methods.lora import LoRA
 from unsee.models.memory import OutOfMemory, Portions

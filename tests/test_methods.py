@@ -15,8 +15,8 @@ from benchmarks.methods import slug, variants
 from unsee import methods
 from unsee.cli.main import app
 from unsee.cli.terminal import pairs
-from unsee.denoising.calls import replay
 from unsee.denoising.record import conditions
+from unsee.denoising.replay import replay
 from unsee.edits.card import settings_of
 from unsee.edits.edit import Edit, LowRank
 from unsee.errors import InputError

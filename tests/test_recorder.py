@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from unsee.denoising.activations import inputs, second_moments
-from unsee.denoising.calls import Call, pick, replay, rows_of, same, single, spread, stack
+from unsee.denoising.calls import Call
 from unsee.denoising.guidance import guided
 from unsee.denoising.record import conditions, record
+from unsee.denoising.replay import replay
+from unsee.denoising.rows import pick, rows_of, same, single, spread, stack
 from unsee.errors import InputError
 from unsee.models.sampling import calling
 

@@ -19,16 +19,20 @@ from torch import Tensor
 from unsee import Concept, Edit, InputError, methods
 from unsee.denoising.activations import inputs as inputs_of
 from unsee.denoising.activations import second_moments
-from unsee.denoising.calls import Call, Trajectory, _output, checkpointed, replay, single, stack
+from unsee.denoising.calls import Call, Trajectory, _output
 from unsee.denoising.guidance import for_pictures, guided
 from unsee.denoising.record import conditions, record
+from unsee.denoising.replay import checkpointed, replay
+from unsee.denoising.rows import single, stack
 from unsee.evaluate.render import Sampling, Shot, render
-from unsee.fit.loop import error, trainable
+from unsee.fit.loop import trainable
+from unsee.fit.monitor import error
 from unsee.fit.resume import Checkpoint
 from unsee.guards import NegativePrompt
 from unsee.methods.esd import ESD
-from unsee.methods.hybrid import UPDATES, Hybrid
+from unsee.methods.hybrid import Hybrid
 from unsee.methods.prompts import TEMPLATES, stand_ins
+from unsee.methods.settings import UPDATES
 from unsee.methods.targets import Runs, esd_target, preserving, without_implicit
 from unsee.methods.uce import _changed
 from unsee.models.denoisers import denoiser, denoisers, focused

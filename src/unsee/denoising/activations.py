@@ -11,9 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unsee.denoising.calls import Call, named, replay, stacked, tensors
+from unsee.denoising.calls import Call, named, stacked
 from unsee.denoising.guidance import Enough, run, unguided
 from unsee.denoising.record import Watch, conditions, quiet
+from unsee.denoising.replay import replay
+from unsee.denoising.rows import tensors
 from unsee.models.denoisers import denoiser
 from unsee.models.distributed import full
 from unsee.models.memory import Portions, spread

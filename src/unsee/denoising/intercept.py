@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unsee.denoising.calls import Call, answering, bound, mask_of, point, predicted, same, split, stack, stacked
+from unsee.denoising.calls import Call, answering, bound, point, predicted, stacked
 from unsee.denoising.guidance import Enough, guided, run
 from unsee.denoising.record import conditions, prompted, row_places
+from unsee.denoising.rows import mask_of, same, split, stack
 from unsee.errors import InputError
 from unsee.models.denoisers import denoiser
 

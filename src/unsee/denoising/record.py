@@ -21,21 +21,10 @@ from diffusers import AutoPipelineForImage2Image
 from PIL.Image import Image
 from torch import Tensor, nn
 
-from unsee.denoising.calls import (
-    Call,
-    Rows,
-    Step,
-    Trajectory,
-    pick,
-    point,
-    replay,
-    rows_of,
-    single,
-    split,
-    spread,
-    stack,
-)
+from unsee.denoising.calls import Call, Rows, Step, Trajectory, point
 from unsee.denoising.guidance import Enough, guided, run, unguided
+from unsee.denoising.replay import replay
+from unsee.denoising.rows import pick, rows_of, single, split, spread, stack
 from unsee.errors import InputError, Unsupported, unknown
 from unsee.models import memory
 from unsee.models.denoisers import denoiser, denoisers

@@ -30,7 +30,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 from torch.utils._pytree import tree_map_only
 
-from unsee.denoising.calls import Call, checkpointed
+from unsee.denoising.calls import Call
+from unsee.denoising.replay import checkpointed
 from unsee.errors import InputError
 from unsee.models.denoisers import denoiser, denoisers
 from unsee.models.memory import Portions, free, log, out_of_memory, spread

@@ -36,8 +36,8 @@ from pydantic.dataclasses import dataclass
 from torch import nn
 
 from unsee.concepts import Concept, concepts_of
-from unsee.denoising.calls import stack
 from unsee.denoising.record import Watch, conditions, quiet
+from unsee.denoising.rows import stack
 from unsee.edits.edit import Edit
 from unsee.fit.loop import Learned, Lesson, Optimisation, fit, trainable
 from unsee.fit.memory import Room

@@ -49,8 +49,10 @@ from unsee.fit.loop import Learned
 from unsee.fit.optimizers import Metric
 from unsee.fit.resume import Checkpoint
 from unsee.methods.esd import ESD
-from unsee.methods.hybrid import Learner, Recipe, Settings
+from unsee.methods.hybrid import Recipe
+from unsee.methods.learners import Learner
 from unsee.methods.presets import PRESETS, Count
+from unsee.methods.settings import Settings
 from unsee.methods.targets import esd_target, steer
 from unsee.methods.two_denoisers import each_denoiser
 

@@ -17,8 +17,10 @@ import torch
 from torch import Tensor
 
 from unsee.concepts import Concept
-from unsee.denoising.calls import Call, Trajectory, again, placed, replay, single
+from unsee.denoising.calls import Call, Trajectory
 from unsee.denoising.record import Watch, conditions, quiet, record
+from unsee.denoising.replay import again, placed, replay
+from unsee.denoising.rows import single
 from unsee.edits.card import Card, settings_of
 from unsee.errors import InputError
 from unsee.io.images import read_picture
