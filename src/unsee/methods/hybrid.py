@@ -79,8 +79,8 @@ from unsee.models.denoisers import denoiser
 from unsee.models.weights import entrance, reads_text
 
 RATES: dict[Start, float] = {"closed-form": 0.022, "base": 0.055}
-"""The share by which an update moves what a preconditioned matrix puts out for preservation prompts (optimizers.Metric),
-by where the fit starts. Tuned on the miniature (docs/LOG.md)."""
+"""By where a fit starts: the share by which an update moves what a preconditioned matrix puts out for preservation
+prompts (optimizers.Metric). Tuned on the miniature (docs/LOG.md)."""
 CLOSED_FORM_ETA = 0.2
 """eta of the closed form that a fit starts at. With UCE's own, a church takes 15 of 100 castles along, and a fit brings
 few of them back; with this one it takes 6 to 9 (docs/LOG.md)."""
