@@ -9,7 +9,7 @@ recording does runs.
 import subprocess
 import sys
 
-LOAD = "import unsee; from unsee.runs.erase import peak_memory; from unsee.methods.esd import ESD; pipe = unsee.load('mini'); "
+LOAD = "import unsee; from unsee.runs.erase import peak_memory; from unsee import ESD; pipe = unsee.load('mini'); "
 WORK = {
     "loaded": "",
     "inference": "pipe(prompt=['a church'] * 2 * ESD().batch, num_inference_steps=5); ",

@@ -22,8 +22,9 @@ from unsee.methods import Method
 from unsee.methods.esd import ESD
 from unsee.models.denoisers import denoiser
 from unsee.models.distributed import processes
-from unsee.models.fingerprint import fingerprint, model_name
+from unsee.models.fingerprint import fingerprint
 from unsee.models.load import load
+from unsee.models.model import model_name
 from unsee.runs.folder import kept_edit
 from unsee.versions import versions
 

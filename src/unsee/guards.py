@@ -20,6 +20,7 @@ from torch import Tensor
 
 from unsee.denoising.intercept import steered
 from unsee.errors import unknown
+from unsee.models.model import Pipeline
 
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -34,7 +35,7 @@ class NegativePrompt:
     concept: Annotated[str, Field(min_length=1)]
 
     @contextmanager
-    def applied(self, pipe: Any) -> Iterator[None]:
+    def applied(self, pipe: Pipeline) -> Iterator[None]:
         """Within the context the pipeline is guarded. Raises InputError if it has no guidance."""
         with steered(pipe, self.concept, null=lambda s: s):
             yield
@@ -76,7 +77,7 @@ class SLD:
     }
 
     @contextmanager
-    def applied(self, pipe: Any) -> Iterator[None]:
+    def applied(self, pipe: Pipeline) -> Iterator[None]:
         """Within the context the pipeline is guarded. Raises InputError if it has no guidance."""
         nu = torch.zeros(())
 

@@ -15,10 +15,11 @@ from torch import Tensor
 from unsee.edits.card import Card
 from unsee.edits.edit import Delta, Edit, LowRank
 from unsee.errors import InputError
+from unsee.models.model import Pipeline
 from unsee.versions import versions
 
 
-def merge(edits: Sequence[Edit], weights: Sequence[float] | None = None, pipe: Any = None) -> Edit:
+def merge(edits: Sequence[Edit], weights: Sequence[float] | None = None, pipe: Pipeline | None = None) -> Edit:
     """One edit, sum_i w_i delta_i, with a card that holds the cards of all. One edit with a weight is that edit scaled.
 
     edits    all of one base; or, with `pipe`, each made on the model with those before it applied
@@ -76,7 +77,7 @@ def merge(edits: Sequence[Edit], weights: Sequence[float] | None = None, pipe: A
     return Edit(deltas, card)
 
 
-def undo(edit: Edit, pipe: Any) -> Edit:
+def undo(edit: Edit, pipe: Pipeline) -> Edit:
     """The edit that leads back: it is for the model with `edit` in its weights, such as an exported pipeline.
 
     pipe  the model that `edit` was made for

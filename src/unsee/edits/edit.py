@@ -19,7 +19,9 @@ from unsee.errors import InputError
 from unsee.io.atomic import write_whole
 from unsee.models.denoisers import denoisers
 from unsee.models.distributed import full, spread_like
-from unsee.models.fingerprint import base_hash, model_name
+from unsee.models.fingerprint import base_hash
+from unsee.models.model import Pipeline, kind, model_name, raw
+from unsee.models.names import model_folder
 from unsee.models.weights import in_use, own_parameters, stored_whole, swapped
 
 
@@ -72,7 +74,7 @@ class Edit:
         return cls({f"{prefix}.{name}": after[name].detach().float() - before[name].float() for name in before}, card)
 
     @contextmanager
-    def applied(self, pipe: Any, scale: float = 1.0) -> Iterator[None]:
+    def applied(self, pipe: Pipeline, scale: float = 1.0) -> Iterator[None]:
         """Within the context the pipeline's weights are base + scale * delta; afterwards they are the base's very bits.
 
         scale  any finite number; 0 is the base, negative strengthens the concept
@@ -95,7 +97,7 @@ class Edit:
         with swapped(parameters, edited), _beside(pipe, beside, scale):
             yield
 
-    def forced(self, pipe: Any) -> Edit:
+    def forced(self, pipe: Pipeline) -> Edit:
         """The same differences for the model of `pipe`, whatever they were made for; the card tells of it.
 
         This carries an edit from a model to its sibling, a finetune. Raises InputError if names or shapes differ.
@@ -109,11 +111,21 @@ class Edit:
             self.deltas, replace(self.card, base=model_name(pipe), base_hash=found, forced_from=origin, claims=None)
         )
 
-    def base_in(self, pipe: Any) -> str:
+    def made_for(self) -> str:
+        """The name of the model that the edit was made for. Raises InputError if it leads nowhere here."""
+        base = self.card.base
+        try:
+            model_folder(base)
+        except InputError as error:
+            said = f"the edit was made for {base!r}, which is not here under that name: give the model"
+            raise InputError(said) from error
+        return base
+
+    def base_in(self, pipe: Pipeline) -> str:
         """The hash of those denoisers of a pipeline that the edit changes, as they are now."""
         return base_hash(pipe, [name.split(".")[0] for name in self.deltas])
 
-    def check(self, pipe: Any) -> dict[str, nn.Parameter]:
+    def check(self, pipe: Pipeline) -> dict[str, nn.Parameter]:
         """The pipeline's parameters by the edit's names. Raises InputError if the edit was made for another model."""
         parameters = self._parameters(pipe)
         found = self.base_in(pipe)
@@ -129,7 +141,7 @@ class Edit:
             )
         return parameters
 
-    def _parameters(self, pipe: Any) -> dict[str, nn.Parameter]:
+    def _parameters(self, pipe: Pipeline) -> dict[str, nn.Parameter]:
         """The pipeline's parameters by the edit's names. Raises InputError if one is missing or of another shape."""
         modules = denoisers(pipe)
         parameters = {
@@ -138,7 +150,7 @@ class Edit:
         made_for = f"this edit was made for {self.card.base!r}"
         for weight, delta in self.deltas.items():
             if weight not in parameters:
-                raise InputError(f"{made_for}; {type(pipe).__name__} here has no weight {weight!r}")
+                raise InputError(f"{made_for}; {kind(pipe).__name__} here has no weight {weight!r}")
             there, here = _shape(delta), tuple(parameters[weight].shape)
             layer = _layer(pipe, weight)
             if isinstance(layer, nn.Linear):  # a packed weight has another shape than its layer
@@ -188,15 +200,15 @@ def _shape(delta: Delta) -> tuple[int, ...]:
     return tuple(delta.shape) if isinstance(delta, Tensor) else (delta.up.shape[0], delta.down.shape[-1])
 
 
-def _layer(pipe: Any, weight: str) -> nn.Module:
+def _layer(pipe: Pipeline, weight: str) -> nn.Module:
     """The module that holds a weight, which an edit names "denoiser.layer.weight"."""
     key, _, name = weight.partition(".")
-    module: nn.Module = getattr(pipe, key).get_submodule(name.rpartition(".")[0])
+    module: nn.Module = getattr(raw(pipe), key).get_submodule(name.rpartition(".")[0])
     return module
 
 
 @contextmanager
-def _beside(pipe: Any, deltas: Mapping[str, LowRank], scale: float) -> Iterator[None]:
+def _beside(pipe: Pipeline, deltas: Mapping[str, LowRank], scale: float) -> Iterator[None]:
     """Within the context linear layers answer W x + scale up (down x), whatever W is stored as."""
 
     def hook(delta: LowRank) -> Any:

@@ -9,7 +9,7 @@ lpips, lpips:NET        the learned perceptual distance, see distance.py
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -26,6 +26,7 @@ from unsee.errors import InputError
 from unsee.evaluate import nudity
 from unsee.evaluate.distance import Distance, lpips
 from unsee.models.load import loading
+from unsee.models.model import Model, Pipeline
 
 NOTHING = "none of these"
 """The answer of a detector that is less sure than its threshold."""
@@ -194,6 +195,23 @@ def load_detector(source: str | Path, kind: str = "objects", words: Sequence[str
             raise InputError(f"{source} needs words to choose among: --words FILE lists {kind}")
         return model.asked(words, DRAWN if kind == "styles" else SHOWN)
     return _load(str(source))
+
+
+def detectors_of(
+    pipe: Pipeline,
+    given: Mapping[str, str] | None = None,
+    kinds: Collection[str] | None = None,
+    *,
+    choices: Callable[[str], Sequence[str]] = lambda kind: (),
+) -> dict[str, Judge]:
+    """Detectors by kind: those that a model's card names, and the given ones in their place or beside them.
+
+    kinds    which to load; None is all
+    choices  what a CLIP model has to choose among as a detector of a kind
+    """
+    sources = {**Model.of(pipe).card.detectors, **(given or {})}
+    wanted = {kind: str(source) for kind, source in sources.items() if kinds is None or kind in kinds}
+    return {kind: load_detector(source, kind, choices(kind)) for kind, source in wanted.items()}
 
 
 @cache  # many evaluations of one process look with the same judge

@@ -25,13 +25,14 @@ from unsee.export import comfy
 from unsee.io import lora
 from unsee.io.safetensors import MOST_BYTES
 from unsee.models.denoisers import denoiser
-from unsee.models.fingerprint import fingerprint, model_name
+from unsee.models.fingerprint import fingerprint
+from unsee.models.model import Pipeline, model_name
 from unsee.models.sources import PICKLES
 from unsee.versions import versions
 
 
 def adopt(
-    path: Path, pipe: Any, *, concepts: Sequence[Concept] = (), unpickle: bool = False, partial: bool = False
+    path: Path, pipe: Pipeline, *, concepts: Sequence[Concept] = (), unpickle: bool = False, partial: bool = False
 ) -> Edit:
     """Read another tool's file as an edit of the model `pipe`, which must be the model that it was made for.
 
@@ -87,7 +88,7 @@ def adopt(
     return edit
 
 
-def _weights(path: Path, tensors: dict[str, Tensor], pipe: Any) -> dict[str, Delta]:
+def _weights(path: Path, tensors: dict[str, Tensor], pipe: Pipeline) -> dict[str, Delta]:
     """The difference of weights to the base's. One that is the base's, as the file's type of number has it, is none."""
     key, net = denoiser(pipe)
     parameters = dict(net.named_parameters())
@@ -112,7 +113,7 @@ def _weights(path: Path, tensors: dict[str, Tensor], pipe: Any) -> dict[str, Del
 
 
 def _lora(
-    path: Path, tensors: dict[str, Tensor], metadata: dict[str, str], pipe: Any
+    path: Path, tensors: dict[str, Tensor], metadata: dict[str, str], pipe: Pipeline
 ) -> tuple[dict[str, Delta], list[str], list[str]]:
     """The differences in the denoiser, and the layers of text encoders and of nothing here, which are left out."""
     key, net = denoiser(pipe)

@@ -81,8 +81,8 @@ from unsee.methods.settings import (
 from unsee.methods.two_denoisers import each_denoiser
 from unsee.methods.uce import optimum
 from unsee.models.denoisers import denoiser, denoisers
-from unsee.models.fingerprint import fingerprint, model_name
-from unsee.models.sampling import said_options
+from unsee.models.fingerprint import fingerprint
+from unsee.models.model import Pipeline, model_name, said_options
 from unsee.models.weights import entrance, reads_text, select, stored_whole, swapped
 from unsee.versions import versions
 
@@ -245,7 +245,7 @@ class ESD:
     @each_denoiser
     def __call__(
         self,
-        pipe: Any,
+        pipe: Pipeline,
         concepts: str | Concept | Sequence[str | Concept],
         *,
         seed: int = 0,
@@ -351,7 +351,7 @@ class ESD:
 
     def _metric(
         self,
-        pipe: Any,
+        pipe: Pipeline,
         texts: Sequence[str],
         about: Sequence[str],
         moments: Mapping[str, Tensor],
@@ -384,7 +384,7 @@ class ESD:
     @torch.no_grad()
     def _erase(
         self,
-        pipe: Any,
+        pipe: Pipeline,
         concept: Concept,
         runs: int,
         rng: torch.Generator,
@@ -424,7 +424,7 @@ class ESD:
 
     @torch.no_grad()
     def _keep(
-        self, pipe: Any, prompts: Sequence[str], concepts: Sequence[Concept], rng: torch.Generator, watch: Watch
+        self, pipe: Pipeline, prompts: Sequence[str], concepts: Sequence[Concept], rng: torch.Generator, watch: Watch
     ) -> tuple[list[Call], list[Call], list[Call]]:
         """What must stay, each with its targets as output: calls with other prompts, and with none, one a step.
 
@@ -450,7 +450,7 @@ class ESD:
 
     def _record(
         self,
-        pipe: Any,
+        pipe: Pipeline,
         prompts: Sequence[str],
         rng: torch.Generator,
         watch: Watch,

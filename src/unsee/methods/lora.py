@@ -48,6 +48,7 @@ from unsee.fit.optimizers import Metric
 from unsee.fit.resume import Checkpoint
 from unsee.methods.esd import ESD, Learner, steer
 from unsee.methods.settings import PRESETS, Count
+from unsee.models.model import Pipeline
 
 ADAPTER = "unsee"
 
@@ -95,7 +96,7 @@ class LoRA(ESD):
 
     def __call__(
         self,
-        pipe: Any,
+        pipe: Pipeline,
         concepts: str | Concept | Sequence[str | Concept],
         *,
         seed: int = 0,

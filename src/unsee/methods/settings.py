@@ -14,6 +14,7 @@ from unsee.concepts import Concept
 from unsee.denoising.activations import means, written
 from unsee.denoising.record import Watch, quiet
 from unsee.models.denoisers import denoiser
+from unsee.models.model import Pipeline
 from unsee.models.text import tokenizer, vocabulary
 from unsee.spelling import stands_for
 
@@ -88,7 +89,7 @@ def staying(concepts: Iterable[Concept], neutral: Iterable[str]) -> list[str]:
     return named + [word for word in neutral if stands_for(word, erased) is None]
 
 
-def random_words(pipe: Any, count: int, concepts: Iterable[Concept], rng: torch.Generator) -> list[str]:
+def random_words(pipe: Pipeline, count: int, concepts: Iterable[Concept], rng: torch.Generator) -> list[str]:
     """At most so many random words of a pipeline's tokenizer that are no part of a concept's name."""
     if not count:
         return []
@@ -98,7 +99,7 @@ def random_words(pipe: Any, count: int, concepts: Iterable[Concept], rng: torch.
 
 
 def spared_words(
-    pipe: Any,
+    pipe: Pipeline,
     count: int,
     concepts: Sequence[Concept],
     layers: Sequence[str],
@@ -124,14 +125,14 @@ def spared_words(
 
 
 def contexts(
-    pipe: Any, templates: Sequence[str], company: int, concepts: Iterable[Concept], rng: torch.Generator
+    pipe: Pipeline, templates: Sequence[str], company: int, concepts: Iterable[Concept], rng: torch.Generator
 ) -> list[str]:
     """The templates, and each prompt of COMPANY with so many random words; {} is left in all."""
     words = random_words(pipe, company * len(COMPANY), concepts, rng)
     return [*templates, *(way.replace("*", word) for way, word in zip(cycle(COMPANY), words))]
 
 
-def stand_ins(pipe: Any, name: str, count: int, concepts: Iterable[Concept], rng: torch.Generator) -> list[str]:
+def stand_ins(pipe: Pipeline, name: str, count: int, concepts: Iterable[Concept], rng: torch.Generator) -> list[str]:
     """Random words that take a name's place in so many prompts, of as many tokens, so that all others keep theirs."""
     length = len(tokenizer(pipe)(name, add_special_tokens=False).input_ids)
     words = cycle(random_words(pipe, count * length, concepts, rng) or [""])

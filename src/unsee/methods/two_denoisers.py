@@ -11,8 +11,9 @@ from unsee.denoising.activations import find_text
 from unsee.edits.edit import Edit
 from unsee.fit.resume import Checkpoint
 from unsee.models.borrow import borrowed
-from unsee.models.denoisers import denoisers, focused
+from unsee.models.denoisers import denoisers
 from unsee.models.fingerprint import base_hash
+from unsee.models.model import Model, Pipeline
 
 Make = TypeVar("Make", bound=Callable[..., Edit])
 
@@ -25,11 +26,13 @@ def each_denoiser(make: Make) -> Make:
     """
 
     @wraps(make)
-    def make_all(self: Any, pipe: Any, concepts: Any, *, checkpoint: Checkpoint | None = None, **options: Any) -> Edit:
+    def make_all(
+        self: Any, pipe: Pipeline, concepts: Any, *, checkpoint: Checkpoint | None = None, **options: Any
+    ) -> Edit:
         with borrowed(pipe):
-            return made(self, pipe, concepts, checkpoint, options)
+            return made(self, Model.of(pipe), concepts, checkpoint, options)
 
-    def made(self: Any, pipe: Any, concepts: Any, checkpoint: Checkpoint | None, options: dict[str, Any]) -> Edit:
+    def made(self: Any, pipe: Model, concepts: Any, checkpoint: Checkpoint | None, options: dict[str, Any]) -> Edit:
         keys = list(denoisers(pipe))
         if len(keys) == 1:
             find_text(pipe)
@@ -37,9 +40,9 @@ def each_denoiser(make: Make) -> Make:
         edits = []
         for key in keys:
             state = checkpoint and replace(checkpoint, path=checkpoint.path.with_stem(f"{checkpoint.path.stem}-{key}"))
-            with focused(pipe, key):
-                find_text(pipe)
-                edits.append(make(self, pipe, concepts, checkpoint=state, **options))
+            one = replace(pipe, focus=key)
+            find_text(one)
+            edits.append(make(self, one, concepts, checkpoint=state, **options))
         points = zip(*(edit.card.curve for edit in edits), strict=False)  # one may have stopped early
         curve = tuple((p[0][0], *(sum(point[k] for point in p) / len(p) for k in (1, 2))) for p in points)
         card = replace(edits[0].card, base_hash=base_hash(pipe, keys), curve=curve)

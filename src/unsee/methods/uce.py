@@ -69,8 +69,8 @@ from unsee.methods.settings import (
 from unsee.methods.two_denoisers import each_denoiser
 from unsee.models.denoisers import denoiser
 from unsee.models.distributed import full
-from unsee.models.fingerprint import fingerprint, model_name
-from unsee.models.sampling import said_options
+from unsee.models.fingerprint import fingerprint
+from unsee.models.model import Pipeline, model_name, said_options
 from unsee.models.weights import entrance, stored_whole
 from unsee.versions import versions
 
@@ -134,7 +134,7 @@ class UCE:
     @each_denoiser
     def __call__(
         self,
-        pipe: Any,
+        pipe: Pipeline,
         concepts: str | Concept | Sequence[str | Concept],
         *,
         seed: int = 0,
@@ -167,7 +167,7 @@ class UCE:
 
 
 def optimum(
-    pipe: Any,
+    pipe: Pipeline,
     concepts: Sequence[Concept],
     weights: Mapping[str, Tensor],
     moments: Mapping[str, Tensor],

@@ -11,9 +11,11 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 from transformers import PreTrainedModel
 
+from unsee.models.model import Pipeline
+
 
 @contextmanager
-def each_text_once(pipe: Any) -> Iterator[None]:
+def each_text_once(pipe: Pipeline) -> Iterator[None]:
     """Within the context, rows of a text encoder's call that are alike are computed once, and their answer repeated.
 
     Many pictures of one prompt, and the empty prompt of guided runs, otherwise come as so many equal rows: of an

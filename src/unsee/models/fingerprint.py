@@ -1,29 +1,17 @@
-"""How a model is named and its weights are hashed."""
+"""How weights are hashed."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from unsee.models.denoisers import denoisers
 from unsee.models.distributed import plain
-from unsee.models.names import BUNDLED
+from unsee.models.model import Pipeline
 from unsee.models.weights import own_names
-
-
-def model_name(pipe: Any) -> str:
-    """How a card names the model of a pipeline: "mini", a hub id@commit, or the last part of a path; then +LoRA."""
-    if given := getattr(pipe, "unsee_name", None):
-        return str(given)
-    origin = str(getattr(pipe, "name_or_path", "") or "in memory")
-    if bundled := next((name for name, folder in BUNDLED.items() if folder == Path(origin)), None):
-        return bundled
-    return Path(origin).name if Path(origin).is_dir() else origin
 
 
 def fingerprint(module: nn.Module) -> str:
@@ -40,7 +28,7 @@ def fingerprint(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def base_hash(pipe: Any, keys: Iterable[str]) -> str:
+def base_hash(pipe: Pipeline, keys: Iterable[str]) -> str:
     """What a card says of the weights of the denoisers of these names: a fingerprint; of two, the hash of both."""
     nets = denoisers(pipe)
     found = [fingerprint(nets[key]) for key in sorted(set(keys))]

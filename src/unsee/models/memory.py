@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import psutil
 import torch
@@ -15,6 +15,7 @@ from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch.distributed.fsdp import FSDPModule
 
 from unsee.models.denoisers import denoisers
+from unsee.models.model import Pipeline
 
 T = TypeVar("T")
 
@@ -111,6 +112,6 @@ class OutOfMemory(MemoryError):
     """Memory that ran out where nothing is left to halve. The message is one line that says what would help."""
 
 
-def spread(pipe: Any) -> bool:
+def spread(pipe: Pipeline) -> bool:
     """Whether the weights of a denoiser are spread over processes (FSDP)."""
     return any(isinstance(net, FSDPModule) for net in denoisers(pipe).values())

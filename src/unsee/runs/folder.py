@@ -21,6 +21,7 @@ from unsee.fit.resume import Checkpoint
 from unsee.io.atomic import write_whole
 from unsee.models.denoisers import denoiser
 from unsee.models.distributed import processes
+from unsee.models.model import Pipeline
 from unsee.versions import code
 
 EDIT, STATE, RECORD, LOCK = "edit.safetensors", "state.safetensors", "run.json", ".lock"
@@ -80,7 +81,7 @@ def folder_name(words: Sequence[str]) -> str:
     return re.sub(r"[^\w]+", "-", "-".join(words)).strip("-")[:80] or "run"
 
 
-def kept_edit(folder: Path, method: Any, pipe: Any, concepts: Sequence[Concept], *, watch: Watch = quiet) -> Path:
+def kept_edit(folder: Path, method: Any, pipe: Pipeline, concepts: Sequence[Concept], *, watch: Watch = quiet) -> Path:
     """The file of an edit, made unless `folder` holds it: its name is a hash of all that the edit depends on.
 
     That is the model with its options (see model_key), the concepts, the settings, and the code that makes it.

@@ -13,6 +13,7 @@ from unsee.evaluate.detectors import Judge
 from unsee.evaluate.questions import answer, questions
 from unsee.evaluate.render import Sampling, render_pair
 from unsee.evaluate.statistics import rate
+from unsee.models.model import Pipeline
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Claim:
 
 def verify(
     edit: Edit,
-    pipe: Any,
+    pipe: Pipeline,
     judges: Mapping[str, Judge],
     *,
     words: Mapping[str, Any] | None = None,
