@@ -40,7 +40,7 @@ def test_the_module_runs_and_completes() -> None:
     version = subprocess.run([sys.executable, "-m", "unsee", "--version"], capture_output=True, text=True, check=True)
     assert version.stdout == f"unsee {unsee.__version__}\n"
     words = {"_UNSEE_COMPLETE": "complete_bash", "COMP_WORDS": "unsee erase --method u", "COMP_CWORD": "3"}
-    code = "import sys; sys.argv = ['unsee']; from unsee.cli import main; main()"
+    code = "import sys; sys.argv = ['unsee']; from unsee.cli.main import main; main()"
     done = subprocess.run([sys.executable, "-c", code], env={**os.environ, **words}, capture_output=True, text=True)
     assert done.stdout.split() == ["uce"]
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from safetensors import SafetensorError
@@ -59,10 +60,11 @@ Delta = Tensor | LowRank
 class Edit:
     """Differences of weights, by "denoiser.parameter" name, and the card that says where they come from.
 
-    An edit is a small file; it changes no model until it is applied, and then only for a while:
+    An edit is a small file; it changes no model until it is applied. On `applied` and `apply` that model is checked to
+    be the one that it was made for: its weights are hashed once, and again when they have changed.
 
-        with edit.applied(pipe):
-            pipe("a church")
+        >>> edit = unsee.Edit.load(edit.save("edit.safetensors"))
+        >>> with edit.applied(pipe): picture = pipe("a church").images[0]
     """
 
     deltas: dict[str, Delta]
@@ -81,6 +83,36 @@ class Edit:
         What is low-rank stands beside the linear layer whose weight is quantised, as an adapter does.
         Raises InputError if the edit was made for another model.
         """
+        with self._on(pipe, scale):
+            yield
+
+    def apply(self, pipe: Pipeline, scale: float = 1.0) -> None:
+        """Put the edit into a pipeline until `remove`, as a server needs it; `applied` is the same for a while.
+
+        Raises InputError if the edit was made for another model; so is one that has an edit already (see `merge`).
+
+            >>> edit.apply(pipe)
+            >>> edit.remove(pipe)
+        """
+        with self._on(pipe, scale) as stack:
+            _APPLIED.setdefault(self._first(pipe), {})[id(self)] = (self, stack.pop_all())
+
+    def remove(self, pipe: Pipeline) -> None:
+        """Take an edit out of a pipeline into which `apply` has put it: its weights are the base's very bits again.
+
+        Raises InputError if it is not in it.
+        """
+        _, stack = _APPLIED.get(self._first(pipe), {}).pop(id(self), (self, None))
+        if stack is None:
+            raise InputError("this edit is not in the pipeline: `remove` takes out what its own `apply` has put in")
+        stack.close()
+
+    def _first(self, pipe: Pipeline) -> nn.Module:
+        """The first denoiser of a pipeline that the edit changes."""
+        return denoisers(pipe)[min(name.split(".")[0] for name in self.deltas)]
+
+    def _on(self, pipe: Pipeline, scale: float) -> ExitStack:
+        """The context of `applied`, entered already; it holds parts of the denoisers, and not the pipeline."""
         parameters = self.check(pipe)
         beside = {
             name: delta
@@ -94,8 +126,10 @@ class Edit:
             edited[name].copy_(edited[name].float().add_(spread_like(dense, edited[name]), alpha=scale))
             if not full(torch.isfinite(edited[name]).all()):
                 raise InputError(f"with this edit {name!r} holds numbers too large for {edited[name].dtype}")
-        with swapped(parameters, edited), _beside(pipe, beside, scale):
-            yield
+        with ExitStack() as stack:
+            stack.enter_context(swapped(parameters, edited))
+            stack.enter_context(_beside([(_layer(pipe, name), delta) for name, delta in beside.items()], scale))
+            return stack.pop_all()
 
     def forced(self, pipe: Pipeline) -> Edit:
         """The same differences for the model of `pipe`, whatever they were made for; the card tells of it.
@@ -132,12 +166,12 @@ class Edit:
         if found != self.card.base_hash:
             if any(in_use(denoisers(pipe)[key]) for key in {name.split(".")[0] for name in self.deltas}):
                 raise InputError(
-                    "another edit is applied here, and this one was not made on top of it: edits of one base are added "
-                    "up by unsee merge (unsee.edits.algebra.merge), and that edit is applied"
+                    "another edit is applied here, and this one was not made on top of it: edits of one base are "
+                    "applied together by unsee.applied(pipe, [edit, edit]), or merged into one"
                 )
             raise InputError(
                 f"this edit was made for {self.card.base!r} with weights {self.card.base_hash[:12]}; "
-                f"the weights here are {found[:12]}; unsee merge --force-base carries it over"
+                f"the weights here are {found[:12]}; `force_base` carries it over, in Python edit.forced(pipe)"
             )
         return parameters
 
@@ -196,6 +230,10 @@ class Edit:
         return cls(deltas, card)
 
 
+_APPLIED: WeakKeyDictionary[nn.Module, dict[int, tuple[Edit, ExitStack]]] = WeakKeyDictionary()
+"""Edits that `apply` has put into denoisers, and how to take them out."""
+
+
 def _shape(delta: Delta) -> tuple[int, ...]:
     return tuple(delta.shape) if isinstance(delta, Tensor) else (delta.up.shape[0], delta.down.shape[-1])
 
@@ -208,7 +246,7 @@ def _layer(pipe: Pipeline, weight: str) -> nn.Module:
 
 
 @contextmanager
-def _beside(pipe: Pipeline, deltas: Mapping[str, LowRank], scale: float) -> Iterator[None]:
+def _beside(layers: Sequence[tuple[nn.Module, LowRank]], scale: float) -> Iterator[None]:
     """Within the context linear layers answer W x + scale up (down x), whatever W is stored as."""
 
     def hook(delta: LowRank) -> Any:
@@ -218,7 +256,7 @@ def _beside(pipe: Pipeline, deltas: Mapping[str, LowRank], scale: float) -> Iter
 
         return add
 
-    handles = [_layer(pipe, name).register_forward_hook(hook(delta)) for name, delta in deltas.items()]
+    handles = [layer.register_forward_hook(hook(delta)) for layer, delta in layers]
     try:
         yield
     finally:

@@ -57,7 +57,7 @@ from unsee.denoising.calls import Call, Trajectory, again, placed, replay, singl
 from unsee.denoising.record import Watch, conditions, quiet, record
 from unsee.edits.card import Card, settings_of
 from unsee.edits.edit import Edit, LowRank
-from unsee.errors import InputError, unknown
+from unsee.errors import InputError, one_line, unknown
 from unsee.fit.loop import Examiner, Lesson, fit, trainable
 from unsee.fit.memory import Room
 from unsee.fit.optimizers import Metric, metrics
@@ -123,6 +123,7 @@ class Learner:
     edit: Callable[[str, Card], Edit]
 
 
+@one_line
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class ESD:
     """Erase concepts with ESD; see the top of this file for the formula.
@@ -155,7 +156,10 @@ class ESD:
     neutral         words that must stay, beside the concept's own `keep`
 
     Calling it with a pipeline and one or more concepts returns an Edit and leaves the pipeline as it was.
-    Raises pydantic's ValidationError, a ValueError, on a setting that is unknown or out of range.
+    Raises InputError on a setting that is unknown or out of range.
+
+        >>> edit = unsee.ESD(updates=4)(pipe, "church")
+        >>> with edit.applied(pipe): pictures = unsee.generate(pipe, "a church")
     """
 
     select: str = "cross-kv"

@@ -43,7 +43,7 @@ from unsee.concepts import Concept, concepts_of
 from unsee.denoising.record import Watch, quiet
 from unsee.edits.card import Card
 from unsee.edits.edit import Edit, LowRank
-from unsee.errors import InputError
+from unsee.errors import InputError, one_line
 from unsee.fit.optimizers import Metric
 from unsee.fit.resume import Checkpoint
 from unsee.methods.esd import ESD, Learner, steer
@@ -53,6 +53,7 @@ from unsee.models.model import Pipeline
 ADAPTER = "unsee"
 
 
+@one_line
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class LoRA(ESD):
     """Erase, enhance or swap concepts with low-rank adapters; see the top of this file for the formula.
@@ -63,6 +64,9 @@ class LoRA(ESD):
 
     All other settings are ESD's. The defaults were tried on the miniature and on nothing larger. Of a selection, the
     linear and convolution layers are adapted.
+
+        >>> edit = unsee.LoRA(rank=2, updates=4)(pipe, "church")
+        >>> with edit.applied(pipe, scale=0.5): pictures = unsee.generate(pipe, "a church")
     """
 
     rank: Count = 4

@@ -51,7 +51,7 @@ from unsee.denoising.activations import inputs, second_moments
 from unsee.denoising.record import Watch, quiet
 from unsee.edits.card import Card, settings_of
 from unsee.edits.edit import Edit, LowRank
-from unsee.errors import InputError
+from unsee.errors import InputError, one_line
 from unsee.fit.optimizers import root
 from unsee.fit.resume import Checkpoint
 from unsee.methods.settings import (
@@ -88,6 +88,7 @@ def solve(W0: Tensor, K: Tensor, S: Tensor, rank: int) -> LowRank:
     return LowRank((u[:, :rank] * s[:rank]).float(), down.float().contiguous())
 
 
+@one_line
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class UCE:
     """Erase concepts with UCE; see the top of this file for the formula.
@@ -100,7 +101,10 @@ class UCE:
     neutral      words that must stay, beside the concept's own `keep`
 
     Calling it with a pipeline and one or more concepts returns an Edit and leaves the pipeline as it was.
-    Raises pydantic's ValidationError, a ValueError, on a setting that is unknown or out of range.
+    Raises InputError on a setting that is unknown or out of range.
+
+        >>> edit = unsee.UCE()(pipe, "church")
+        >>> path = edit.save("church.safetensors")
     """
 
     eta: NotNegative = 0.7

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 
 from unsee import methods
 from unsee.concepts import check
@@ -21,7 +20,7 @@ from unsee.denoising.activations import find_text
 from unsee.denoising.record import Watch, conditions, quiet
 from unsee.edits.card import Claims, settings_of
 from unsee.edits.edit import Edit
-from unsee.errors import InputError, invalid, unknown
+from unsee.errors import InputError, unknown
 from unsee.evaluate.detectors import Judge, detectors_of, names_of
 from unsee.evaluate.questions import Row, answer, questions, remarks
 from unsee.evaluate.render import Sampling, render_pair, sampling_of
@@ -147,10 +146,7 @@ def configure(method_class: Any, settings: dict[str, Any], preset: str | None = 
         raise _elsewhere("preset", preset, method_class, lambda other: other.presets)
     if wrong := next((name for name in settings if name not in _settings(method_class)), None):
         raise _elsewhere("setting", wrong, method_class, _settings)
-    try:
-        return method_class(**{**(presets[preset] if preset else {}), **settings})
-    except ValidationError as error:
-        raise invalid(error, _settings(method_class)) from error
+    return method_class(**{**(presets[preset] if preset else {}), **settings})
 
 
 def _settings(method_class: Any) -> list[str]:
