@@ -6,6 +6,7 @@ import gc
 import importlib.util
 import inspect
 import pickle
+import re
 import weakref
 from collections.abc import Callable
 from copy import deepcopy
@@ -14,10 +15,12 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import Run
 from PIL import ImageChops
 
 import unsee
 from unsee import methods
+from unsee.cli.flags import FLAGS
 from unsee.errors import InputError
 from unsee.evaluate.render import sampling_of
 from unsee.models import fingerprint as fingerprints
@@ -109,6 +112,44 @@ def test_what_a_library_call_raises_is_one_line_of_one_family(make: Callable[[],
 def test_a_wrong_setting_of_every_method_is_one_line(name: str) -> None:
     with pytest.raises(InputError, match="unknown setting 'no_setting'"):
         methods.find(name)(no_setting=1)
+
+
+def texts(path: Path) -> list[str]:
+    """The texts in a file's code that are no docstrings; of f-strings, what is between their values."""
+    tree = ast.parse(path.read_text())
+    bare = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    return [
+        n.value
+        for n in ast.walk(tree)
+        if isinstance(n, ast.Constant) and isinstance(n.value, str) and id(n) not in bare
+    ]
+
+
+PAGES = ("cli", "mini", "report", "evaluate/suites", "evaluate/questions.py", "export/hub.py")
+"""What speaks of commands: the command line, and pages and files that are read beside it."""
+LIBRARY = [path for path in sorted(SOURCE.rglob("*.py")) if not path.relative_to(SOURCE).as_posix().startswith(PAGES)]
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda path: path.relative_to(SOURCE).as_posix())
+def test_the_library_speaks_of_arguments_and_not_of_options(path: Path) -> None:
+    for text in texts(path):
+        assert not re.search(
+            r"(^|[^\w-])--?[a-z]\w*|unsee (merge|import|erase|generate|evaluate|export|verify)\b", text
+        ), text
+        for name in re.findall(r"`([^`]+)`", text):
+            assert name in FLAGS or name in ("make mini-flow", "remove", "apply"), (
+                f"cli/flags.py has no option for {name}"
+            )
+
+
+def test_the_command_line_names_its_options(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "edit.pt").write_bytes(b"x")
+    said = [
+        run("generate", "a church", "--edit", "edit.pt")[2],
+        run("evaluate", "mini", "--suite", "objects", "-n", 1)[2],
+    ]
+    assert "unsee import FILE --model MODEL --out EDIT.safetensors with --unpickle converts one" in said[0]
+    assert "`" not in "".join(said)
 
 
 @pytest.fixture

@@ -77,7 +77,10 @@ def test_contexts_close_in_any_order(pipe: Any, edit: unsee.Edit) -> None:
 
 
 def test_edits_of_one_base_are_told_to_merge(pipe: Any, edit: unsee.Edit) -> None:
-    with edit.applied(pipe), pytest.raises(InputError, match="another edit is applied here.* unsee merge"):
+    with (
+        edit.applied(pipe),
+        pytest.raises(InputError, match="another edit is applied here.* together by `unsee\\.applied"),
+    ):
         edit.check(pipe)
     edit.check(pipe)
 

@@ -272,7 +272,7 @@ def test_foreign_weights_become_the_same_model(pipe: Any, everywhere: unsee.Edit
         module, _, part = name.rpartition(".")
         by_module.setdefault(module, {})[part] = value
     torch.save(by_module, tmp_path / "modules.pt")
-    with pytest.raises(InputError, match="--unpickle"):
+    with pytest.raises(InputError, match="`unpickle`"):
         adopt(tmp_path / "esd.pt", pipe)
     for name in ("esd.safetensors", "esd.pt", "modules.pt"):
         found = adopt(tmp_path / name, pipe, concepts=[unsee.Concept("church")], unpickle=name.endswith(".pt"))
@@ -374,7 +374,7 @@ def test_a_run_claims_and_its_claims_are_found_again(pipe: Any, edit: unsee.Edit
         assert claim.name == "church"
         assert claim.found[0] == claim.found[1]
         assert claim.held is held
-    with pytest.raises(InputError, match="--judge objects=FOLDER"):
+    with pytest.raises(InputError, match="`judges` names it, objects=FOLDER"):
         verify(claimed, pipe, {})
     wrong = dataclasses.replace(claims, rows={"a dragon": (0.0, 1.0)})
     with pytest.raises(InputError, match="a dragon"):
@@ -446,7 +446,7 @@ def test_a_checkpoint_file_is_a_model(pipe: Any, edit: unsee.Edit, tmp_path: Pat
         pass
     with pytest.raises(InputError):
         load(f"{path}@{tmp_path / 'nowhere'}")
-    with pytest.raises(InputError, match="whole checkpoint.*--model"):
+    with pytest.raises(InputError, match="whole checkpoint.*`model`"):
         adopt(path, pipe)
 
 

@@ -62,7 +62,7 @@ def test_clip_chooses_among_words(clip_folder: Path) -> None:
 
 
 def test_what_clip_cannot_be_asked(clip_folder: Path) -> None:
-    with pytest.raises(InputError, match="needs words to choose among: --words FILE lists stamp"):
+    with pytest.raises(InputError, match="needs words to choose among: `words` lists stamp"):
         load_detector(f"clip:{clip_folder}", "stamp", ("stamp",))
     with pytest.raises(InputError, match="it is no CLIP model"):
         load_detector(f"clip:{model_card('mini').detectors['objects']}", "objects", ("a", "b"))

@@ -41,7 +41,7 @@ def merge(edits: Sequence[Edit], weights: Sequence[float] | None = None, pipe: P
         if pipe is None:
             raise InputError(
                 f"these edits were made for different weights ({', '.join(base[:12] for base in bases)}); edits that "
-                "were made one on top of the other are merged in that order with their `model`"
+                "were made one on top of the other are merged in that order with their `pipe`"
             )
         if any(weight != 1 for weight in weights):
             raise InputError("edits that were made one upon the other are merged with weight 1: each needs the others")

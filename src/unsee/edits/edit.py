@@ -151,7 +151,7 @@ class Edit:
         try:
             model_folder(base)
         except InputError as error:
-            said = f"the edit was made for {base!r}, which is not here under that name: give the model"
+            said = f"the edit was made for {base!r}, which is not here under that name: give `model`"
             raise InputError(said) from error
         return base
 
@@ -167,11 +167,11 @@ class Edit:
             if any(in_use(denoisers(pipe)[key]) for key in {name.split(".")[0] for name in self.deltas}):
                 raise InputError(
                     "another edit is applied here, and this one was not made on top of it: edits of one base are "
-                    "applied together by unsee.applied(pipe, [edit, edit]), or merged into one"
+                    "applied together by `unsee.applied(pipe, [edit, edit])`"
                 )
             raise InputError(
                 f"this edit was made for {self.card.base!r} with weights {self.card.base_hash[:12]}; "
-                f"the weights here are {found[:12]}; `force_base` carries it over, in Python edit.forced(pipe)"
+                f"the weights here are {found[:12]}; `edit.forced(pipe)` carries it over"
             )
         return parameters
 

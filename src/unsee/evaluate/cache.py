@@ -85,7 +85,7 @@ class Cache:
         self.folder = folder
         self._guarded(lambda: folder.mkdir(parents=True, exist_ok=True))
         if not os.access(folder, os.W_OK):
-            raise InputError(f"cannot write pictures into {folder}: permission denied; --cache names another folder")
+            raise InputError(f"cannot write pictures into {folder}: permission denied; `cache` names another folder")
 
     def draw(
         self,
@@ -145,7 +145,7 @@ class Cache:
             write()
         except OSError as error:
             raise InputError(
-                f"cannot write pictures into {self.folder}: {error.strerror or error}; --cache names another folder"
+                f"cannot write pictures into {self.folder}: {error.strerror or error}; `cache` names another folder"
             ) from error
 
 

@@ -192,7 +192,7 @@ def load_detector(source: str | Path, kind: str = "objects", words: Sequence[str
         if kind == "clip":
             return model
         if len(words) < 2:
-            raise InputError(f"{source} needs words to choose among: --words FILE lists {kind}")
+            raise InputError(f"{source} needs words to choose among: `words` lists {kind}")
         return model.asked(words, DRAWN if kind == "styles" else SHOWN)
     return _load(str(source))
 

@@ -44,7 +44,7 @@ def adopt(
     metadata: dict[str, str] = {}
     if path.suffix in PICKLES and path.is_file():
         if not unpickle:
-            raise InputError(f"{path.name} is a pickle, which can run code: --unpickle converts it with weights only")
+            raise InputError(f"{path.name} is a pickle, which can run code: `unpickle` converts it with weights only")
         tensors = _unpickled(path)
     else:
         tensors, metadata = lora.read_tensors(path)
@@ -71,7 +71,7 @@ def adopt(
         raise InputError(f"{path} changes text encoders only; an edit changes the {key}")
     if unknown and not (partial and deltas):
         share = f"{len(unknown)} of {len(unknown) + len(deltas)} layers are not in this {type(net).__name__}"
-        rest = "; --partial takes the rest" if deltas else ""
+        rest = "; `partial` takes the rest" if deltas else ""
         raise InputError(f"{path}: {share}, such as {min(unknown)[:200]!r}{rest}")
     if not deltas:
         raise InputError(f"{path} changes nothing of this model's denoiser")
@@ -94,7 +94,7 @@ def _weights(path: Path, tensors: dict[str, Tensor], pipe: Pipeline) -> dict[str
     parameters = dict(net.named_parameters())
     deltas: dict[str, Delta] = {}
     if any(given.startswith("model.diffusion_model.") for given in tensors):
-        raise InputError(f"{path} is a whole checkpoint, a model of its own: use it as --model {path}@LAYOUT")
+        raise InputError(f"{path} is a whole checkpoint, a model of its own: use it as `model` {path}@LAYOUT")
     for given, tensor in tensors.items():
         weight = given.removeprefix(f"{key}.")
         if weight not in parameters:

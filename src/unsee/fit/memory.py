@@ -52,7 +52,7 @@ class Room(Portions):
     """
 
     def __init__(self, pipe: Pipeline, row: Call, checkpointing: bool | None = None, *, alone: bool = False):
-        advice = "take a smaller selection of weights or picture, --method lora, or a base model of fewer bits"
+        advice = "take a smaller selection of weights or picture, the method lora, or a base model of fewer bits"
         super().__init__(sys.maxsize, "rows of an update", advice, fixed=spread(pipe))
         self.pipe, self.row, self.checkpointing, self.alone = pipe, row, checkpointing, alone
         self.net = denoiser(pipe)[1]

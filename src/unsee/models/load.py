@@ -158,7 +158,7 @@ def channels_last(part: nn.Module) -> None:
 def _put_on(pipe: Any, lora: Path) -> None:
     """Add a LoRA to a pipeline's weights."""
     if not lora.is_file():
-        raise InputError(f"there is no LoRA {lora}; where the model's parts lie is said by --model")
+        raise InputError(f"there is no LoRA {lora}, which `model` names as MODEL+LORA")
     key, net = denoiser(pipe)
     folded = factors(lora, *read_tensors(lora))
     found = layers(lora, folded, key, net)

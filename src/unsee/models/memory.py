@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 log = logging.getLogger("unsee")
 
-SMALLER = "draw smaller ones, such as --call height=512 --call width=512, or take a model of fewer bits"
+SMALLER = "draw smaller ones, such as `call={'height': 512, 'width': 512}`, or take a model of fewer bits"
 """What to do where not even one picture fits."""
 
 
@@ -103,8 +103,8 @@ def advice(error: BaseException) -> str:
     """What to say to a user whose memory ran out anywhere, in one line."""
     what = " ".join(str(error).split())[:120]
     return (
-        f"out of memory ({what}): gradient checkpointing (--set checkpointing=true), fewer pictures at once (--batch), "
-        "or --method lora take less; --debug says where it was"
+        f"out of memory ({what}): gradient checkpointing (`checkpointing=True`), fewer pictures at once (`batch`), or "
+        "the method lora take less"
     )
 
 

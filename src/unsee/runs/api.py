@@ -88,7 +88,7 @@ def generate(
     batch: int = 32,
     watch: Watch = quiet,
 ) -> list[Image]:
-    """Pictures of prompts, n of each on the seeds seed, seed + 1, ..., the same, but for rounding, whatever is beside them.
+    """Pictures of prompts, n of each, on the seeds seed, seed + 1, ...; what is drawn beside one changes only rounding.
 
     steps           sampler steps; default by the model's card, or 50
     guidance_scale  of u + g (c - u), 1 is none; default by the model's card, or 7.5

@@ -89,10 +89,10 @@ def prepare(
     Raises InputError on anything that cannot work.
     """
     if n < 2:
-        raise InputError(f"-n is {n}: at least 2 pictures a row are needed")
+        raise InputError(f"`n` is {n}: at least 2 pictures a row are needed")
     chosen = [suites.find(one) if isinstance(one, str) else one for one in suite] + [*map(from_csv, tables)]
     if not chosen:
-        raise InputError(f"name what to measure with --suite or --csv; suites: {', '.join(suites.names())}")
+        raise InputError(f"name what to measure with `suite` or `tables`; suites: {', '.join(suites.names())}")
     called = [one.name for one in chosen]
     if double := next((name for name in called if called.count(name) > 1), None):
         raise InputError(f"two suites are called {double!r}; a CSV goes by its file's name")
@@ -112,7 +112,7 @@ def prepare(
     named = concepts_of(concepts) if concepts else ()
     wanted = named or tuple(dict.fromkeys(c for edit in loaded for c in edit.concepts))
     if guard and not wanted:
-        raise InputError("name what the guard is against: --concept WORD")
+        raise InputError("name what the guard is against: `concepts`")
     if not any(same(one.erase, other.erase) for one in named for edit in loaded for other in edit.concepts):
         loaded = [replace(edit, concepts=named or edit.concepts) for edit in loaded]
     loaded = [replace(edit, concepts=edit.concepts or named) for edit in loaded]

@@ -87,13 +87,13 @@ def export(
         raise unknown("format", to, FORMATS)
     form = FORMATS[to]
     if not form.low_rank and (rank is not None or energy is not None):
-        raise InputError(f"--rank and --energy belong to LoRA formats; {to} holds the edit in full")
+        raise InputError(f"`rank` and `energy` belong to LoRA formats; {to} holds the edit in full")
     if form.absolute and dtype not in (None, pipe.dtype):
         raise InputError(f"{to} holds the model's own weights: load it in {dtype} for that")
     if to != "pipeline" and path.suffix != ".safetensors":
-        raise InputError(f"--out {path} should end in .safetensors")
+        raise InputError(f"`path` {path} should end in .safetensors")
     if path.exists() and not force:
-        raise InputError(f"{path} exists already: give another --out, or --force to write over it")
+        raise InputError(f"{path} exists already: give another `path`, or `force` to write over it")
     if path.is_dir() and not (path / "model_index.json").is_file():
         raise InputError(f"{path} is a folder of something else; it is not written over")
     held, loss = edit, None

@@ -51,7 +51,7 @@ def claimed(
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise InputError(f"another run is writing into {folder}: wait for it, or give another --out") from error
+        raise InputError(f"another run is writing into {folder}: wait for it, or give another `folder`") from error
     except OSError as error:
         raise InputError(f"cannot write into {folder}: {error.strerror or error}") from error
     try:
@@ -59,8 +59,8 @@ def claimed(
         if begun and not force:
             what = "run that was interrupted" if begun[0].match(STATES) else "run"
             raise InputError(
-                f"{folder} holds a {what} already: --force starts over, --out writes elsewhere, and --resume goes on "
-                "with what was interrupted"
+                f"{folder} holds a {what} already: `force` starts over, another `folder` keeps it, and `resume` goes "
+                "on with what was interrupted"
             )
 
         def start_over() -> None:

@@ -49,7 +49,7 @@ def verify(
     if missing := claims.judges.keys() - judges.keys():
         kind = min(missing)
         raise InputError(
-            f"the claims were counted by a judge of {kind}, {claims.judges[kind]!r}: --judge {kind}=FOLDER"
+            f"the claims were counted by a judge of {kind}, {claims.judges[kind]!r}: `judges` names it, {kind}=FOLDER"
         )
     options: dict[str, Any] = {"n": claims.pictures, "seed": claims.seed, "kept": edit.card.kept, "words": words}
     every = questions(pipe, edit.card.concepts, judges, **options)
