@@ -129,7 +129,7 @@ def measure(part: str, toy: bool) -> None:
     with meter.work("load") as found:
         pipe = build(name, device, toy)
         if bits:
-            pipe.transformer = four_bits(pipe.transformer)
+            pipe.pipe.transformer = four_bits(pipe.pipe.transformer)
         net = denoiser(pipe)[1]
         found["weights"] = float(sum(weight.numel() * weight.itemsize for weight in net.parameters()))
     call = conditions(pipe, ["a church"], answered=False)

@@ -8,7 +8,6 @@ import pytest
 import torch
 from conftest import QUICK
 from PIL import Image
-from pydantic import ValidationError
 
 import unsee
 from unsee.denoising.activations import second_moments
@@ -265,13 +264,13 @@ def test_the_paper_preset_draws_from_the_edited_model(pipe: Any, monkeypatch: py
 
     calls: list[Any] = []
 
-    def spy(pipe: Any, prompts: Any, **options: Any) -> Any:
+    def spy(model: Any, prompts: Any, **options: Any) -> Any:
         calls.append((list(prompts), options["at"], {n: v.clone() for n, v in select(pipe.unet, "cross").items()}))
-        return record(pipe, prompts, **options)
+        return record(model, prompts, **options)
 
     monkeypatch.setattr(targets, "record", spy)
     preset = {**ESD.presets["paper"], "updates": 3, "record_steps": 5, "lr": 1e-3}
-    ESD(**preset)(pipe, unsee.Concept("church"))
+    Hybrid(**preset)(pipe, unsee.Concept("church"))
     assert [prompts for prompts, _, _ in calls] == [["church"]] * 3
     assert all(len(at) == 1 for _, at, _ in calls)
     name = next(iter(calls[0][2]))
@@ -324,7 +323,7 @@ def test_re_recorded_targets_are_the_frozen_models(pipe: Any, edit: unsee.Edit) 
     ],
 )
 def test_settings_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError):
+    with pytest.raises(InputError):
         Hybrid(**wrong)
 
 

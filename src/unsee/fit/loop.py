@@ -84,7 +84,9 @@ def trainable(weights: Mapping[str, nn.Parameter]) -> Iterator[dict[str, Tensor]
     Raises InputError for weights that are spread over processes.
     """
     if any(isinstance(weight, DTensor) for weight in weights.values()):
-        raise InputError("weights that are spread over processes (FSDP) are not trained themselves: use --method lora")
+        raise InputError(
+            "weights that are spread over processes (FSDP) are not trained themselves: use the method lora"
+        )
     originals = {name: weight.data for name, weight in weights.items()}
     before = [(weight, weight.requires_grad, weight.grad) for weight in weights.values()]
     with swapped(weights, {name: value.clone() for name, value in originals.items()}):

@@ -39,6 +39,7 @@ from unsee.concepts import Concept, concepts_of
 from unsee.denoising.record import Watch, conditions, quiet
 from unsee.denoising.rows import stack
 from unsee.edits.edit import Edit
+from unsee.errors import one_line
 from unsee.fit.loop import Learned, Lesson, Optimisation, fit, trainable
 from unsee.fit.memory import Room
 from unsee.fit.resume import Checkpoint
@@ -46,9 +47,11 @@ from unsee.methods.presets import Count, Guidance, NotNegative, Number, Positive
 from unsee.methods.targets import Erasing, Runs, card_of, check_rerecord, esd_target, sampled, training_rows
 from unsee.methods.two_denoisers import each_denoiser
 from unsee.models.denoisers import denoiser
+from unsee.models.model import Pipeline
 from unsee.models.weights import select, swapped
 
 
+@one_line
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class ESD:
     """Erase concepts as the ESD paper does; see the top of this file for the formula.
@@ -111,7 +114,7 @@ class ESD:
     @each_denoiser
     def __call__(
         self,
-        pipe: Any,
+        pipe: Pipeline,
         concepts: str | Concept | Sequence[str | Concept],
         *,
         seed: int = 0,

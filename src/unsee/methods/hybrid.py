@@ -44,6 +44,7 @@ from unsee.denoising.calls import Call
 from unsee.denoising.record import Watch, conditions, quiet
 from unsee.denoising.rows import stack
 from unsee.edits.edit import Edit
+from unsee.errors import one_line
 from unsee.fit.loop import Lesson, Optimisation, fit
 from unsee.fit.memory import Room
 from unsee.fit.monitor import Examiner
@@ -76,6 +77,7 @@ from unsee.methods.targets import (
 from unsee.methods.two_denoisers import each_denoiser
 from unsee.methods.uce import optimum
 from unsee.models.denoisers import denoiser
+from unsee.models.model import Pipeline
 from unsee.models.weights import entrance, reads_text
 
 RATES: dict[Start, float] = {"closed-form": 0.022, "base": 0.055}
@@ -88,11 +90,16 @@ SPAN = 8
 """Prompts whose text features adapters are made of, see methods/lora.py."""
 
 
+@one_line
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Hybrid(Settings):
     """Erase concepts by a closed form and a short fit; see the top of this file. Its settings are `Settings`.
 
     Calling it with a pipeline and one or more concepts returns an Edit and leaves the pipeline as it was.
+    Raises InputError on a setting that is unknown or out of range.
+
+        >>> edit = unsee.Hybrid(updates=4)(pipe, "church")
+        >>> with edit.applied(pipe): pictures = unsee.generate(pipe, "a church")
     """
 
     presets: ClassVar[dict[str, dict[str, Any]]] = PRESETS
@@ -104,7 +111,7 @@ class Hybrid(Settings):
     @each_denoiser
     def __call__(
         self,
-        pipe: Any,
+        pipe: Pipeline,
         concepts: str | Concept | Sequence[str | Concept],
         *,
         seed: int = 0,
@@ -130,7 +137,7 @@ class Recipe:
     target: Target
 
     def edit(
-        self, pipe: Any, concepts: tuple[Concept, ...], seed: int, watch: Watch, checkpoint: Checkpoint | None
+        self, pipe: Pipeline, concepts: tuple[Concept, ...], seed: int, watch: Watch, checkpoint: Checkpoint | None
     ) -> Edit:
         """The edit of the denoiser in focus."""
         (key, net), s = denoiser(pipe), self.settings.settled(denoiser(pipe)[1], concepts)
@@ -216,7 +223,7 @@ class Recipe:
 
 
 def preconditioners(
-    pipe: Any,
+    pipe: Pipeline,
     layers: Sequence[str],
     about: Sequence[str],
     moments: Mapping[str, Tensor],
