@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unsee.cli.terminal import Debug, Force, ForceBase, Trust, Variant, pairs, plain
+from unsee.cli.terminal import (
+    Debug,
+    Detectors,
+    Force,
+    ForceBase,
+    Judges,
+    Trust,
+    Variant,
+    given_detectors,
+    plain,
+)
 from unsee.cli.terminal import shell as _command
 from unsee.errors import InputError
 from unsee.progress import bars, starting
@@ -67,7 +77,6 @@ def export(
     pipe = load(name, dtype=loading, variant=variant, trust_remote_code=trust_remote_code)
     calling(pipe, **loaded.card.call)
     loaded = loaded.forced(pipe) if force_base else loaded
-    judges = judges_for(name, {})
     done = export(
         loaded,
         pipe,
@@ -76,7 +85,7 @@ def export(
         rank=rank,
         energy=energy,
         dtype=number,
-        judges=judges,
+        detectors=judges_for(name, {}),
         sampling=sampling_for(name, None, None),
         words=words_for(name),
         tolerance=TOLERANCE if tolerance is None else tolerance,
@@ -96,10 +105,11 @@ def export(
         if out_of := done.loss.out:
             print(f"left out: {len(out_of)} weights that {to} has no place for, such as {out_of[0]}", end="")
             print("" if ranks else f"; what is left holds {100 * done.loss.kept:.3f} % of the edit's squares; {far}")
-    for row in done.rows:
-        if row.before and row.after:
-            shares = f"{100 * row.before.value:.1f} % with the whole edit, {100 * row.after.value:.1f} % as exported"
-            print(plain(f"judge: {row.question.name}: {shares} (n = {row.after.n})"))
+    for one in done.rows:
+        if one.base and one.difference:
+            shares = f"{100 * one.base.value:.1f} % with the whole edit, {100 * one.score.value:.1f} % as exported"
+            more = "" if one.difference.differs else ", not distinguishable"
+            print(plain(f"{one.row}: {shares}{more} (n = {one.score.n})"))
     if to == "pipeline" and (gone := left_out(name)):
         print(f"left out: the model's {' and '.join(gone)}; whoever loads this adds one")
     for line in done.partly:
@@ -185,9 +195,8 @@ def verify(
     edit: EditFile,
     model: Model = None,
     variant: Variant = None,
-    judge: Annotated[
-        list[str] | None, typer.Option(metavar="KIND=FOLDER", help="A classifier: objects=, styles=.")
-    ] = None,
+    detector: Detectors = None,
+    judge: Judges = None,
     trust_remote_code: Trust = False,
     debug: Debug = False,
 ) -> None:
@@ -206,11 +215,11 @@ def verify(
     calling(pipe, **loaded.card.call)
     loaded.check(pipe)
     print(plain(f"{len(loaded.deltas)} weights: finite, of this model's shapes, made for {loaded.card.base_hash[:12]}"))
-    wanted = loaded.card.claims.judges if loaded.card.claims else {}
+    wanted = loaded.card.claims.detectors if loaded.card.claims else {}
     with bars() as watch:
         among = choices_for(name, loaded.card.concepts)
-        judges = judges_for(name, pairs(judge, "--judge"), kinds=wanted, choices=among)
-        found = verify(loaded, pipe, judges, words=words_for(name), watch=watch)
+        detectors = judges_for(name, given_detectors(detector, judge), kinds=wanted, choices=among)
+        found = verify(loaded, pipe, detectors, words=words_for(name), watch=watch)
     if not found:
         suite = "objects" if "objects" in model_card(name).get("judges", {}) else "pictures"
         more = ["--variant", variant] if variant else []

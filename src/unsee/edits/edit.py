@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -108,6 +109,16 @@ class Edit:
         return Edit(
             self.deltas, replace(self.card, base=model_name(pipe), base_hash=found, forced_from=origin, claims=None)
         )
+
+    def fingerprint(self) -> str:
+        """A hash of the differences, to the last bit; what the card says is no part of it."""
+        digest = hashlib.sha256()
+        for name, delta in sorted(self.deltas.items()):
+            for part in (delta.up, delta.down) if isinstance(delta, LowRank) else (delta,):
+                whole = part.detach().cpu().contiguous()
+                digest.update(f"{name} {whole.dtype} {tuple(whole.shape)}".encode())
+                digest.update(whole.flatten().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
 
     def base_in(self, pipe: Any) -> str:
         """The hash of those denoisers of a pipeline that the edit changes, as they are now."""

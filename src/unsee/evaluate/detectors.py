@@ -142,15 +142,15 @@ def of_parts(source: str, label: str, names: Sequence[str], count: Count) -> Det
     return Detector(source, (label,), 1.0, look, describe, None, count)
 
 
-Judge = Detector | Clip | Distance
+AnyDetector = Detector | Clip | Distance
 
 
-def names_of(judges: Mapping[str, Judge]) -> dict[str, str]:
-    """The label that each name stands for, of all judges: labels themselves, then their other names."""
-    found = {label: label for judge in judges.values() for label in judge.labels}
-    for judge in judges.values():
-        if isinstance(judge, Detector):
-            found = {**judge.others, **found}
+def names_of(detectors: Mapping[str, AnyDetector]) -> dict[str, str]:
+    """The label that each name stands for, of all detectors: labels themselves, then their other names."""
+    found = {label: label for detector in detectors.values() for label in detector.labels}
+    for detector in detectors.values():
+        if isinstance(detector, Detector):
+            found = {**detector.others, **found}
     return found
 
 
@@ -170,8 +170,8 @@ def _maps(net: Any, inputs: Any) -> list[Tensor]:
     return [state.flatten(2) if state.ndim == 4 else state.transpose(1, 2) for state in states]
 
 
-def load_detector(source: str | Path, kind: str = "objects", words: Sequence[str] = ()) -> Judge:
-    """A judge by folder, hub id or name, see the top of this file.
+def load_detector(source: str | Path, kind: str = "objects", words: Sequence[str] = ()) -> AnyDetector:
+    """A detector by folder, hub id or name, see the top of this file.
 
     kind   what it is to answer; a CLIP model is asked otherwise for "styles" than for things
     words  what a CLIP model that classifies can answer
@@ -196,7 +196,7 @@ def load_detector(source: str | Path, kind: str = "objects", words: Sequence[str
     return _load(str(source))
 
 
-@cache  # many evaluations of one process look with the same judge
+@cache  # many evaluations of one process look with the same detector
 def _load(source: str) -> Detector | Clip:
     with loading(source):
         return _read(source)
@@ -214,7 +214,7 @@ def _read(source: str) -> Detector | Clip:
         ).eval()
         processor = AutoImageProcessor.from_pretrained(source)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot load the judge {source}: {' '.join(str(error).split())[:300]}") from error
+        raise InputError(f"cannot load the detector {source}: {' '.join(str(error).split())[:300]}") from error
     names = [str(model.config.id2label[k]).split(",") for k in range(model.config.num_labels)]
     labels = tuple(first for first, *_ in names)
     others = {other.strip(): first for first, *rest in names for other in rest if other.strip() not in labels}

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,15 @@ from unsee.denoising.record import Watch, conditions, quiet
 from unsee.edits.card import Claims, settings_of
 from unsee.edits.edit import Edit
 from unsee.errors import InputError, invalid, unknown
-from unsee.evaluate.detectors import Judge, names_of
-from unsee.evaluate.questions import Row, answer, questions, remarks
-from unsee.evaluate.render import Sampling, render_pair
+from unsee.evaluate import suites
+from unsee.evaluate.cache import Cache
+from unsee.evaluate.context import BASE, EvalContext
+from unsee.evaluate.detectors import AnyDetector, names_of
+from unsee.evaluate.records import Evaluation
+from unsee.evaluate.remarks import remarks
+from unsee.evaluate.render import Sampling
+from unsee.evaluate.run import base
+from unsee.evaluate.suites.summary import NAME as SUMMARY
 from unsee.evaluate.words import known
 from unsee.fit.memory import expected
 from unsee.fit.resume import Checkpoint
@@ -35,16 +40,20 @@ from unsee.models.distributed import processes
 from unsee.models.load import left_out, load
 from unsee.models.sampling import calling
 from unsee.models.text import check_prompts
-from unsee.report.grid import before_after, paths
+from unsee.report.before_after import Line, lines
+from unsee.report.grid import contact
 from unsee.report.page import page
-from unsee.runs.config import RunConfig
+from unsee.runs.config import EvalConfig, RunConfig
+from unsee.runs.evaluate import Bench, measure, save_sheets, variant_of
 from unsee.runs.folder import EDIT, RECORD, STATE, STATES, _save, _write
 from unsee.runs.model import choices_for, judges_for, sampling_for, words_for
 from unsee.versions import code, versions
 
-SCHEMA = 1
+SCHEMA = 2
+NAME = "edit"
+"""Of the edit, beside the base."""
 PICTURES, UNCOUNTED = 48, 8
-"""Pictures for each row by default: where a judge counts them, and where they are only looked at, on a sheet."""
+"""Pictures for each row by default: where a detector counts them, and where they are only looked at, on a sheet."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +69,7 @@ class Plan:
     config: RunConfig
     pipe: Any
     method: Any
-    judges: dict[str, Judge]
+    detectors: dict[str, AnyDetector]
     trained: tuple[int, int]
     left_out: tuple[str, ...] = ()
     words: Mapping[str, Any] = field(default_factory=dict)
@@ -69,12 +78,17 @@ class Plan:
 
 @dataclass(frozen=True)
 class Report:
-    """What a run left: its edit, the rows of its result, the record in run.json, and where the files lie."""
+    """What a run left: its edit, what was measured of it, the record in run.json, and where the files lie."""
 
     edit: Edit
-    rows: list[Row]
+    evaluation: Evaluation
     record: dict[str, Any]
     folder: Path
+
+    @property
+    def rows(self) -> list[Line]:
+        """The rows of its result."""
+        return lines(self.evaluation.measured, NAME)
 
 
 def plan(config: RunConfig, preset: str | None = None) -> Plan:
@@ -100,8 +114,8 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
             trained += sum(weight.numel() for weight in method.weights(net).values())
             of += sum(weight.numel() for weight in net.parameters())
     sampling = sampling_for(config.model, config.steps, config.guidance_scale)
-    judges = judges_for(config.model, config.judges, choices=choices_for(config.model, config.concepts))
-    counted = any(judge.labels for judge in judges.values())
+    detectors = judges_for(config.model, config.detectors, choices=choices_for(config.model, config.concepts))
+    counted = any(detector.labels for detector in detectors.values())
     complete = config.model_copy(
         update={
             "settings": settings_of(method),
@@ -112,17 +126,16 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
         }
     )
     words = words_for(config.model)
-    judges = judges_for(config.model, config.judges, choices=choices_for(config.model, config.concepts))
-    check(config.concepts, known(words, names_of(judges)))
+    check(config.concepts, known(words, names_of(detectors)))
     return Plan(
         complete,
         pipe,
         method,
-        judges,
+        detectors,
         (trained, of),
         left_out(config.model, config.revision),
         words,
-        tuple(remarks(config.concepts, judges, words)),
+        tuple(remarks(config.concepts, detectors, words)),
     )
 
 
@@ -177,6 +190,7 @@ def _elsewhere(kind: str, name: str, method_class: Any, has: Callable[[Any], Col
 def erase(
     plan: Plan,
     folder: Path,
+    cache: Path,
     *,
     command: str = "",
     every: float = 60.0,
@@ -186,6 +200,7 @@ def erase(
 ) -> Report:
     """Carry a plan out and write edit.safetensors, before-after.png, index.html and run.json into `folder`.
 
+    cache  folder of pictures; what is there is not drawn again
     every  seconds between two states of a fit that are kept, in `folder`, until it is done
     batch  pictures that are drawn at once
 
@@ -193,7 +208,7 @@ def erase(
     that cannot be made is a line to `warn`. An interrupted run keeps what is finished: called again on its folder, this
     goes on where that stopped, to the same bits.
     """
-    config, pipe, judges = plan.config, plan.pipe, plan.judges
+    config, pipe = plan.config, plan.pipe
     seconds: dict[str, float] = {}
     start = {"schema": SCHEMA, "command": command, "config": config.model_dump(mode="json")}
     start["code"] = code(type(plan.method).__module__)
@@ -209,22 +224,9 @@ def erase(
                 for path in folder.glob(STATES):
                     path.unlink(missing_ok=True)
 
-    assert config.pictures is not None  # of a plan, which is complete
-    asked = questions(
-        pipe, config.concepts, judges, n=config.pictures, seed=config.seed, kept=edit.card.kept, words=plan.words
-    )
-    shots = list(dict.fromkeys(shot for question in asked for shot in question.shots))
-    sampling = sampling_for(config.model, config.steps, config.guidance_scale)
-    with _timed(seconds, "render"):
-        before, after = render_pair(pipe, edit.applied(pipe), shots, sampling, batch=batch, watch=watch)
-    with _timed(seconds, "score"):
-        rows = []
-        watch("score", 0, len(asked))
-        for question in asked:
-            rows.append(answer(question, before, after, judges))
-            watch("score", len(rows), len(asked))
-
-    edit = replace(edit, card=replace(edit.card, claims=claims(config, rows, judges, sampling)))
+    evaluation, outcome = measure(_bench(plan, edit, folder), Cache(cache), command=command, batch=batch, watch=watch)
+    seconds |= outcome.seconds
+    edit = replace(edit, card=replace(edit.card, claims=claims(evaluation)))
     _save(edit, folder / EDIT)
     record = {
         **start,
@@ -236,30 +238,49 @@ def erase(
         "parameters": {"trained": plan.trained[0], "of": plan.trained[1]},
         "seconds": {stage: round(value, 2) for stage, value in seconds.items()},
         "peak_memory_bytes": peak_memory(),
-        "judges": {kind: judge.source for kind, judge in judges.items()},
         "curve": edit.card.curve,
-        "rows": [asdict(row) for row in rows],
         "notes": list(plan.notes),
+        "evaluation": asdict(evaluation),
     }
     _write(folder / RECORD, lambda path: path.write_text(json.dumps(record, indent=1), encoding="utf-8"))
-    with attempted("before-after.png", warn):
-        drawn = before_after(rows, before, after)
-        files = paths(folder / "before-after.png", len(drawn))
-        for path, sheet in zip(files, drawn, strict=True):
-            _write(path, partial(sheet.save, format="PNG"))
-    with attempted("index.html", warn):
-        html = page(rows, record, before, after)
-        _write(folder / "index.html", lambda path: path.write_text(html, encoding="utf-8"))
-    return Report(edit, rows, record, folder)
+    if processes().is_main_process:
+        with attempted("before-after.png", warn):
+            models = {"before": outcome.galleries[BASE], "after": outcome.galleries[NAME]}
+            save_sheets(folder / "before-after.png", contact(outcome.asked, models))
+        with attempted("index.html", warn):
+            html = page(evaluation, outcome.asked, outcome.galleries, made=record)
+            _write(folder / "index.html", lambda path: path.write_text(html, encoding="utf-8"))
+    return Report(edit, evaluation, record, folder)
 
 
-def claims(config: RunConfig, rows: Sequence[Row], judges: Mapping[str, Any], sampling: Sampling) -> Claims | None:
-    """What a card says of rows that were measured. None if no judge counted anything."""
-    counted = {row.question.name: (row.before.value, row.after.value) for row in rows if row.before and row.after}
-    names = {kind: Path(judge.source).name for kind, judge in judges.items()}
-    assert config.pictures is not None
-    settings = (config.pictures, config.seed, sampling.steps, sampling.guidance_scale)
-    return Claims(*settings, names, counted) if counted else None
+def _bench(plan: Plan, edit: Edit, folder: Path) -> Bench:
+    """The evaluation of an edit that was just made: the suite "summary", beside the base."""
+    config = plan.config
+    assert config.pictures is not None  # of a plan, which is complete
+    assert config.steps is not None
+    assert config.guidance_scale is not None
+    same = ("model", "revision", "variant", "detectors", "pictures", "seed", "steps", "guidance_scale", "call")
+    asked = {name: getattr(config, name) for name in (*same, "trust_remote_code")}
+    context = EvalContext(
+        plan.pipe, plan.detectors, plan.words, config.concepts, config.pictures, config.seed, kept=edit.card.kept
+    )
+    return Bench(
+        EvalConfig(suites=(SUMMARY,), edits=(f"{NAME}={folder / EDIT}",), **asked),
+        context,
+        [suites.find(SUMMARY)],
+        [base(config.concepts), variant_of(NAME, edit)],
+        Sampling(config.steps, config.guidance_scale),
+        plan.left_out,
+    )
+
+
+def claims(evaluation: Evaluation) -> Claims | None:
+    """What a card says of an edit that was measured by the suite "summary". None if no detector counted anything."""
+    counted = {row.key: row.shares for row in lines(evaluation.measured, NAME) if row.shares}
+    names = {kind: Path(source).name for kind, source in evaluation.detectors.items()}
+    how = evaluation.sampling
+    settings = (evaluation.n, evaluation.seed, how["steps"], how["guidance_scale"])
+    return Claims(*settings, names, counted, SUMMARY) if counted else None
 
 
 def peak_memory() -> int | None:

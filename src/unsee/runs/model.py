@@ -9,7 +9,7 @@ from typing import Any
 from unsee.concepts import Concept
 from unsee.edits.edit import Edit
 from unsee.errors import InputError
-from unsee.evaluate.detectors import Judge, load_detector
+from unsee.evaluate.detectors import AnyDetector, load_detector
 from unsee.evaluate.render import Sampling
 from unsee.evaluate.words import choices, read_words
 from unsee.models.model_card import model_card
@@ -22,7 +22,7 @@ def judges_for(
     kinds: Collection[str] | None = None,
     *,
     choices: Callable[[str], Sequence[str]] = lambda kind: (),
-) -> dict[str, Judge]:
+) -> dict[str, AnyDetector]:
     """Judges by kind: those that a model's card names, and the given ones in their place or beside them.
 
     kinds    which to load; None is all
