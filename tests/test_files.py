@@ -373,7 +373,7 @@ def test_a_run_claims_and_its_claims_are_found_again(pipe: Any, edit: unsee.Edit
         assert claim.name == "church"
         assert claim.found[0] == claim.found[1]
         assert claim.held is held
-    with pytest.raises(InputError, match="--judge objects=FOLDER"):
+    with pytest.raises(InputError, match="--detector objects=FOLDER"):
         verify(claimed, pipe, {})
     wrong = dataclasses.replace(claims, rows={"a dragon": (0.0, 1.0)})
     with pytest.raises(InputError, match="a dragon"):

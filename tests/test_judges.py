@@ -99,7 +99,7 @@ def test_a_users_model_with_clip(
     folder, words = bare
     edit.save(tmp_path / "quick.safetensors")
     suites = [text for name in ("objects", "styles", "pictures", "fidelity") for text in ("--suite", name)]
-    judges = [text for kind in ("objects", "styles", "clip") for text in ("--judge", f"{kind}=clip:{clip_folder}")]
+    judges = [text for kind in ("objects", "styles", "clip") for text in ("--detector", f"{kind}=clip:{clip_folder}")]
     more = ["--edit", tmp_path / "quick.safetensors", "-n", 2, "--steps", 1, "--words", words, "--json"]
     code, out, err = run("evaluate", folder, *suites, *judges, *more)
     assert code == 0, err
@@ -130,9 +130,9 @@ def test_a_users_model_without_judges(run: Run, bare: tuple[Path, Path], edit: u
     ]
     code, out, err = run("evaluate", bare[0], *more, "--out", "out")
     assert code == 0, err
-    assert "not measured: no judge of objects" in out
-    assert "church: change by pixel" in out
-    assert "No judge says what the pictures show" in out
+    assert "not measured: no detector of objects" in out
+    assert "church: picture change" in out
+    assert "No detector says what the pictures show" in out
     assert "<img" in (tmp_path / "out/index.html").read_text()
 
 

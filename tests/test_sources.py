@@ -20,6 +20,7 @@ from unsee.models import sources
 from unsee.models.fingerprint import fingerprint
 from unsee.models.load import load
 from unsee.runs import evaluate as evaluation
+from unsee.runs.config import EvalConfig
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def test_a_run_keeps_to_its_variant(run: Run, folder: Path, pipe: Any) -> None:
     assert ", variant fp16" in out
     assert f"--model {folder} --variant fp16" in out
     assert err.count("Loading") == 0  # no bars in a file
-    found = evaluation.prepare("out", suite=["pictures"]).world.pipe
+    found = evaluation.prepare(EvalConfig(model="out", suites=("pictures",))).context.pipe
     assert fingerprint(found.unet) == fingerprint(pipe.unet)
     drawn = ["generate", "church", "--edit", "out/edit.safetensors", "--model", folder, "-n", 1, "--steps", 1]
     assert run(*drawn)[0] == 2  # another model's weights
