@@ -34,7 +34,7 @@ from unsee.evaluate.suites.summary import NAME as SUMMARY
 from unsee.evaluate.suites.summary import REST
 from unsee.io.atomic import write_whole
 from unsee.models.model_card import model_card
-from unsee.report.before_after import MISSING, Line
+from unsee.report.before_after import MISSING, Line, lines
 from unsee.report.grid import grid
 from unsee.report.tables import number
 from unsee.runs.config import build

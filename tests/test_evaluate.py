@@ -168,6 +168,37 @@ def test_json_is_what_is_written(run: Run, worded: Path, tmp_path: Path) -> None
     assert Evaluation.from_json(out) == Evaluation.from_json((tmp_path / "out" / "evaluation.json").read_bytes())
 
 
+def test_an_evaluation_repeats_from_its_record(run: Run, measured: Path, tmp_path: Path) -> None:
+    code, _, err = run("evaluate", "--config", measured / "evaluation.json", "--out", "again")
+    assert code == 0, err
+    first, second = (
+        Evaluation.from_json((folder / "evaluation.json").read_bytes()) for folder in (measured, tmp_path / "again")
+    )
+    assert first.measured == second.measured
+    assert first.answers == second.answers
+    assert first.config == second.config
+    assert {path.name for path in measured.iterdir()} == {path.name for path in (tmp_path / "again").iterdir()}
+
+
+def test_options_go_before_a_configuration_of_an_earlier_version(run: Run, worded: Path, tmp_path: Path) -> None:
+    detector = str(worded / "judges" / "objects")
+    values = {"model": str(worded), "suites": ["objects"], "concepts": "dog", "judges": {"objects": detector}}
+    (tmp_path / "some.yaml").write_text(yaml.safe_dump({**values, "pictures": 4}))
+    code, _, err = run("evaluate", "--config", "some.yaml", "-n", 2, "--suite", "paraphrase", "--out", "out")
+    assert code == 0, err
+    found = Evaluation.from_json((tmp_path / "out" / "evaluation.json").read_bytes())
+    assert (found.n, [suite.name for suite in found.suites]) == (2, ["paraphrase"])
+    assert found.config["detectors"] == {"objects": detector}
+    assert found.config["concepts"][0]["erase"] == "dog"
+
+
+def test_the_old_name_of_an_option_is_noted(run: Run, worded: Path) -> None:
+    given = ["--judge", f"objects={worded / 'judges' / 'objects'}"]
+    code, _, err = run("evaluate", worded, "--suite", "paraphrase", "--concept", "church", "-n", 2, *given)
+    assert code == 0, err
+    assert "note: --judge is now called --detector" in err
+
+
 def test_a_guard_that_never_acts_is_said_so(run: Run, worded: Path) -> None:
     words = ("--suite", "paraphrase", "--concept", "church", "-n", 2, "--guard", "sld-weak", "--guard", "sld-max")
     code, out, err = run("evaluate", worded, *words)
@@ -281,9 +312,13 @@ def test_a_page_of_numbers_escapes_what_it_shows(run: Run, tmp_path: Path) -> No
 
 BAD = {
     "guidance that is no number": (["--suite", "objects", "--guidance", "nan"], "guidance_scale: input should be"),
-    "guidance below zero": (["--suite", "objects", "--guidance", "-1"], "guidance_scale: input should be greater than or equal to 0"),
+    "guidance below zero": (
+        ["--suite", "objects", "--guidance", "-1"],
+        "guidance_scale: input should be greater than or equal to 0",
+    ),
     "a run of no model": (["--suite", "objects"], "does not say of which model it is"),
     "unknown suite": (["--suite", "objcts"], "unknown suite 'objcts': did you mean 'objects'"),
+    "a key that is none": (["--config", "key.yaml"], "unknown setting 'suite': did you mean"),
     "no suite": ([], "name what to measure with --suite or --csv; suites:"),
     "unknown guard": (["--suite", "objects", "--guard", "sld-mx"], "did you mean 'sld-max'"),
     "guard against nothing": (["--suite", "objects", "--guard", "sld-max"], "name what the guard is against"),
@@ -307,6 +342,7 @@ BAD = {
 def test_bad_input_is_one_line(run: Run, tmp_path: Path, name: str) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "empty.csv").touch()
+    (tmp_path / "key.yaml").write_text("suite: [objects]\n")
     words, expected = BAD[name]
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.json").write_text("{}")

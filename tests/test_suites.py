@@ -18,7 +18,7 @@ from torch import nn
 from unsee.concepts import Concept
 from unsee.errors import InputError
 from unsee.evaluate import suites
-from unsee.evaluate.cache import Cache
+from unsee.evaluate.cache import Cache, Memory
 from unsee.evaluate.context import EvalContext, Variant
 from unsee.evaluate.detectors import Detector
 from unsee.evaluate.records import Answer, Measured
@@ -28,6 +28,7 @@ from unsee.evaluate.suites import Suite
 from unsee.evaluate.suites import memorised as memorised_suite
 from unsee.evaluate.suites import neighbours as neighbours_suite
 from unsee.evaluate.suites import partial as partial_suite
+from unsee.evaluate.suites import summary as summary_suite
 from unsee.evaluate.suites.table import from_csv
 from unsee.models.weights import swapped
 from unsee.report.curves import curves
@@ -117,7 +118,11 @@ def detector(channel: int, labels: tuple[str, ...]) -> Detector:
 
 
 def world(words: Any = WORDS, concepts: tuple[str, ...] = ("church",), n: int = 4, **options: Any) -> EvalContext:
-    detectors = {"objects": detector(0, OBJECTS), "styles": detector(1, STYLES), "stamp": detector(2, ("clean", "stamp"))}
+    detectors = {
+        "objects": detector(0, OBJECTS),
+        "styles": detector(1, STYLES),
+        "stamp": detector(2, ("clean", "stamp")),
+    }
     return EvalContext(Pipe(), detectors, words, tuple(map(Concept, concepts)), n, 0, **options)
 
 
@@ -145,9 +150,52 @@ def test_objects(tmp_path: Path) -> None:
     # Four of four lost: 2 / 2^4 = 0.125, not yet a difference.
     assert erased.difference is not None
     assert (erased.difference.value, erased.difference.differs) == (-1, False)
-    assert Answer("objects", "class/church", "church", "edit", "an image of a church", 2, "church", "none of these") in outcome.answers
+    assert (
+        Answer("objects", "class/church", "church", "edit", "an image of a church", 2, "church", "none of these")
+        in outcome.answers
+    )
     assert len(outcome.answers) == 2 * (4 + 2)  # what stays has a quarter of the pictures, at least two
     assert not any(one.expect_removed for one in outcome.measured if one.variant == "base")
+
+
+def test_summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Church is gone and castle with it; of what was to be preserved, and of everything else, nothing changes."""
+    monkeypatch.setattr(summary_suite, "nearest", lambda pipe, words, labels: ["castle"])
+    where = world(n=6, kept=("dog",))
+    outcome = measure("summary", tmp_path, where, "church", "castle")
+    by = {one.key: one for one in outcome.measured if one.variant == "edit"}
+    shares = {key: (one.role, one.score.value, one.score.n) for key, one in by.items() if one.unit == "share"}
+    assert shares == {
+        "removed/church": ("removed", 0, 6),
+        "removed in styles/church": ("removed", 0, 6),
+        "neighbours/church": ("neighbour", 0, 6),
+        "preserved": ("kept", 1, 6),
+        "everything else": ("kept", 1, 6),
+        "styles": ("style", 1, 6),
+    }
+    assert all(one.base is not None and one.base.value == 1 for one in by.values() if one.unit == "share")
+    change = by["removed/church/change"]
+    assert (change.row, change.unit, change.role) == ("church: picture change", "grey levels", "removed")
+    assert not change.expect_removed  # it grows
+    assert change.score.value == pytest.approx(200 / 3)  # red goes from 0 to NOWHERE
+    assert by["everything else/change"].score.value == 0
+    church = by["removed/church"]
+    assert church.difference is not None
+    assert (church.difference.value, church.difference.differs) == (-1, True)  # six of six: 2 / 2^6 < 0.05
+    assert len(outcome.answers) == 2 * 6 * 6
+
+
+def test_what_one_edit_removes_another_keeps(tmp_path: Path) -> None:
+    where = world(concepts=("church", "dog"))
+    edits = [
+        Variant(word, "edit", word, (Concept(word),), lambda pipe, word=word: pipe.without(word))
+        for word in ("church", "dog")
+    ]
+    variants = [base(where.concepts), *edits]
+    outcome = run(where, [suites.find("summary")], variants, Sampling(1, 2.0), Memory())
+    roles = {(one.variant, one.key): one.role for one in outcome.measured if one.unit == "share"}
+    assert [roles[variant, "removed/church"] for variant in ("base", "church", "dog")] == ["removed", "removed", "kept"]
+    assert [roles[variant, "removed/dog"] for variant in ("base", "church", "dog")] == ["removed", "kept", "removed"]
 
 
 def test_styles(tmp_path: Path) -> None:
