@@ -10,7 +10,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "unsee"
 
 LAYERS = [
-    {"errors", "spelling", "versions"},
+    {"errors", "progress", "spelling", "versions"},
     {"io", "concepts"},
     {"models"},
     {"denoising"},
@@ -18,7 +18,6 @@ LAYERS = [
     {"methods", "guards", "evaluate", "export"},
     {"report"},
     {"runs"},
-    {"progress"},
     {"cli", "__main__"},
 ]
 """Lowest first. A module may import its own layer and lower ones; in the layer of methods, only its own part."""
