@@ -237,7 +237,7 @@ def _line(what: str, claimed: Sequence[float] | None, one: Measured, scale: floa
 
 def _ask(world: World) -> list[Question]:
     if world.clip() is None:
-        raise NotMeasured("no judge compares a picture with a text: --judge FOLDER names a CLIP model")
+        raise NotMeasured("no judge compares a picture with a text: `judge` names a CLIP model")
     asked = []
     for artist in ARTISTS:
         shots = tuple(Shot(WAYS[k % len(WAYS)].format(artist), world.seed + k) for k in range(world.n))
