@@ -15,6 +15,7 @@ FLAGS = {
     "energy": "--energy",
     "folder": "--out",
     "force": "--force",
+    "judge": "--judge",
     "judges": "--judge",
     "model": "--model",
     "n": "-n",

@@ -243,7 +243,7 @@ def _line(what: str, claimed: Sequence[float] | None, one: Measured, scale: floa
 
 def _ask(context: EvalContext) -> list[Question]:
     if context.clip() is None:
-        raise NotMeasured("no detector compares a picture with a text: --detector FOLDER names a CLIP model")
+        raise NotMeasured("no detector compares a picture with a text: `detector` names a CLIP model")
     asked = []
     for artist in ARTISTS:
         shots = tuple(Shot(WAYS[k % len(WAYS)].format(artist), context.seed + k) for k in range(context.n))
