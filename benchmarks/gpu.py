@@ -39,7 +39,7 @@ import unsee
 from benchmarks.sized import build, four_bits
 from unsee.denoising.record import conditions
 from unsee.evaluate.render import Sampling, Shot, render
-from unsee.fit.loop import error
+from unsee.fit.monitor import error
 from unsee.methods.hybrid import Hybrid
 from unsee.methods.lora import LoRA
 from unsee.models.denoisers import denoiser
@@ -129,7 +129,7 @@ def measure(part: str, toy: bool) -> None:
     with meter.work("load") as found:
         pipe = build(name, device, toy)
         if bits:
-            pipe.transformer = four_bits(pipe.transformer)
+            pipe.pipe.transformer = four_bits(pipe.pipe.transformer)
         net = denoiser(pipe)[1]
         found["weights"] = float(sum(weight.numel() * weight.itemsize for weight in net.parameters()))
     call = conditions(pipe, ["a church"], answered=False)

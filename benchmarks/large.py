@@ -31,9 +31,9 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 import unsee
 from unsee.denoising.activations import second_moments
-from unsee.denoising.calls import single, stack
 from unsee.denoising.record import record
-from unsee.fit.loop import error
+from unsee.denoising.rows import single, stack
+from unsee.fit.monitor import error
 from unsee.methods.hybrid import Hybrid
 from unsee.models.weights import select
 from unsee.runs.erase import peak_memory

@@ -27,13 +27,12 @@ import unsee
 from unsee import methods
 from unsee.edits.edit import Edit
 from unsee.evaluate.questions import EVERYTHING_ELSE, Row, spread
-from unsee.evaluate.render import Sampling, Shot, render
+from unsee.evaluate.render import Sampling, Shot, render, sampling_of
+from unsee.evaluate.words import words_of
 from unsee.io.atomic import write_whole
-from unsee.models.model_card import model_card
 from unsee.report.grid import grid
 from unsee.report.page import MISSING, interval
 from unsee.runs.folder import EDIT, RECORD, STATE
-from unsee.runs.model import sampling_for
 from unsee.versions import code
 
 KNOWN = "known.png"
@@ -209,12 +208,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     for folder in (options.work, pictures):
         folder.mkdir(parents=True, exist_ok=True)
 
-    sheet, said = Sheet(), model_card("mini")
-    words = json.loads(Path(said["words"]).read_text(encoding="utf-8")) if "words" in said else {}
-    titles = tuple(words.get("memorised", ())) or ("church",)
+    sheet = Sheet()
+    titles = tuple(words_of(sheet.pipe).get("memorised", ())) or ("church",)
     if not (known := pictures / KNOWN).is_file():
         shot = Shot(titles[0], 99)
-        drawn = render(sheet.pipe, [shot], sampling_for("mini", None, None))[shot]
+        drawn = render(sheet.pipe, [shot], sampling_of(sheet.pipe))[shot]
         write_whole(known, lambda path: drawn.save(path, format="PNG"))
     chosen = [one for one in variants(titles, known) if not options.only or one.name in options.only]
     given = shlex.join(["python", "-m", "benchmarks.methods", *(sys.argv[1:] if argv is None else argv)])

@@ -16,14 +16,14 @@ import yaml
 
 import unsee
 from unsee import methods
+from unsee.evaluate.detectors import detectors_of
 from unsee.evaluate.questions import EVERYTHING_ELSE, Question, answer, questions
-from unsee.evaluate.render import Shot, render
+from unsee.evaluate.render import Shot, render, sampling_of
 from unsee.methods import Method
 from unsee.methods.esd import ESD
 from unsee.methods.hybrid import Hybrid
 from unsee.methods.lora import LoRA
 from unsee.methods.uce import UCE
-from unsee.runs.model import judges_for, sampling_for
 
 VARIANTS: dict[str, Method] = {
     "default": Hybrid(),
@@ -50,8 +50,8 @@ def main() -> None:
     options = parser.parse_args()
 
     pipe = unsee.load("mini")
-    judges = judges_for("mini", {})
-    sampling = sampling_for("mini", None, None)
+    judges = detectors_of(pipe)
+    sampling = sampling_of(pipe)
     concept = unsee.Concept(options.concept)
     kept = Hybrid(updates=1, runs=1, keep_runs=1)(pipe, concept).card.kept  # what the default, at this seed, is shown
     asked = [

@@ -11,7 +11,7 @@ import torch
 import transformers as t
 
 from unsee.models.load import load
-from unsee.models.sampling import calling
+from unsee.models.model import Model
 
 SD14: dict[str, Any] = {
     "sample_size": 64,
@@ -125,8 +125,8 @@ def flux(toy: bool) -> Any:
 BUILD = {"SD 1.4": sd14, "SDXL": sdxl, "FLUX.1-dev": flux}
 
 
-def build(name: str, device: torch.device, toy: bool) -> Any:
-    """A pipeline of random weights in bfloat16 (float32 on a CPU), frozen, with its picture's size kept."""
+def build(name: str, device: torch.device, toy: bool) -> Model:
+    """A model of random weights in bfloat16 (float32 on a CPU), frozen, with its picture's size kept."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32 if device.type == "cpu" else torch.bfloat16)
     try:
@@ -140,8 +140,9 @@ def build(name: str, device: torch.device, toy: bool) -> Any:
         if isinstance(part, torch.nn.Module):
             part.eval().requires_grad_(False)
     if name == "FLUX.1-dev":  # whose own guidance is distilled: recorded runs guide with true_cfg_scale
-        calling(pipe, **({"height": 32, "width": 32} if toy else {"height": 1024, "width": 1024}))
-    return pipe
+        side = 32 if toy else 1024
+        return Model(pipe, call={"height": side, "width": side})
+    return Model(pipe)
 
 
 def four_bits(net: torch.nn.Module) -> torch.nn.Module:

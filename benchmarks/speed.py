@@ -22,13 +22,13 @@ from typing import Any
 import torch
 
 import unsee
+from unsee.evaluate.detectors import detectors_of
 from unsee.evaluate.questions import EVERYTHING_ELSE, answer, questions
-from unsee.evaluate.render import render
+from unsee.evaluate.render import render, sampling_of
 from unsee.methods import Method
 from unsee.methods.esd import ESD
 from unsee.methods.hybrid import Hybrid
 from unsee.methods.uce import UCE
-from unsee.runs.model import judges_for, sampling_for
 
 PAPER = ESD(**ESD.presets["paper"])
 LOOKS = (20, 40, 60, 80, 100, 125, 150, 200, 250, 300, 400, 500, 600, 700, 800, 900, 1000)
@@ -48,7 +48,7 @@ class Bench:
 
     def __init__(self, concept: str, pictures: int) -> None:
         self.pipe, self.concept = unsee.load("mini"), unsee.Concept(concept)
-        self.judges, self.sampling = judges_for("mini", {}), sampling_for("mini", None, None)
+        self.judges, self.sampling = detectors_of(self.pipe), sampling_of(self.pipe)
         asked = questions(self.pipe, [self.concept], self.judges, n=pictures, seed=10_000, kept=())
         self.asked = (asked[0], next(question for question in asked if question.name == EVERYTHING_ELSE))
         self.before = self.pictures()

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ import unsee
 from unsee import guards, methods
 from unsee.denoising.record import record
 from unsee.evaluate.render import Sampling, Shot, render
-from unsee.models.borrow import borrowed, checkers
-from unsee.models.denoisers import denoiser, focused
-from unsee.models.load import left_out, load
+from unsee.models.borrow import borrowed, left_out
+from unsee.models.denoisers import denoiser
+from unsee.models.load import load
+from unsee.models.model import Model
+from unsee.models.sources import checkers
 
 SHOTS = [Shot("a church", 0), Shot("a dog", 1)]
 
@@ -109,7 +112,7 @@ def test_a_method_leaves_a_pipeline_that_is_in_training_as_it_was(untouched: Any
 
 
 def test_so_do_its_settings(untouched: Any) -> None:
-    settings = {**QUICK, "select": "noncross", "checkpointing": True, "rerecord": 1, "updates": 2}
+    settings = {**QUICK, "select": "noncross", "gradient_checkpointing": True, "rerecord": 1, "updates": 2}
     assert unsee.Hybrid(**settings)(untouched, unsee.Concept("church")).deltas
 
 
@@ -134,13 +137,12 @@ def test_a_method_that_fails_leaves_it_as_it_was(untouched: Any) -> None:
         unsee.Hybrid(**QUICK)(untouched, unsee.Concept("church"), watch=stop)
 
 
-def test_a_denoiser_in_focus_stays_in_focus() -> None:
-    pipe = zoo.build("wan-2.2")
-    with focused(pipe, "transformer_2"):
-        with focused(pipe, "transformer"):
-            assert denoiser(pipe)[0] == "transformer"
-        assert denoiser(pipe)[0] == "transformer_2"
-    assert "unsee_denoiser" not in vars(pipe)
+def test_the_focus_chooses_one_of_two_denoisers() -> None:
+    model = Model.of(zoo.build("wan-2.2"))
+    before = dict(vars(model.pipe))
+    for key in ("transformer", "transformer_2"):
+        assert denoiser(replace(model, focus=key))[0] == key
+    assert vars(model.pipe) == before
 
 
 def a_folder(checked: Path, _: pytest.MonkeyPatch, __: Path) -> str:
@@ -161,11 +163,11 @@ def test_what_is_loaded_has_no_safety_checker(
     checked: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, named: Callable[..., str]
 ) -> None:
     model = named(checked, monkeypatch, tmp_path)
-    assert left_out(model) == ("safety_checker",)
     pipe = load(model)
+    assert left_out(pipe) == ("safety_checker",)
     assert pipe.safety_checker is None
     assert not black(pipe("a church", num_inference_steps=1).images[0])
-    assert left_out("mini") == ()
+    assert left_out(load("mini")) == ()
 
 
 def test_kinds_of_checkers() -> None:

@@ -24,6 +24,7 @@ from unsee.errors import InputError
 from unsee.fit.resume import Checkpoint
 from unsee.methods.uce import UCE
 from unsee.models.fingerprint import fingerprint
+from unsee.models.model import Model
 from unsee.models.weights import select
 from unsee.runs.folder import claimed, kept_edit
 
@@ -76,7 +77,10 @@ def test_contexts_close_in_any_order(pipe: Any, edit: unsee.Edit) -> None:
 
 
 def test_edits_of_one_base_are_told_to_merge(pipe: Any, edit: unsee.Edit) -> None:
-    with edit.applied(pipe), pytest.raises(InputError, match="another edit is applied here.* unsee merge"):
+    with (
+        edit.applied(pipe),
+        pytest.raises(InputError, match="another edit is applied here.* together by `unsee\\.applied"),
+    ):
         edit.check(pipe)
     edit.check(pipe)
 
@@ -245,15 +249,14 @@ def test_a_kept_edit_is_made_once_and_goes_on_where_it_was_stopped(
 def test_a_kept_edit_is_made_anew_by_other_code_and_with_other_options(
     pipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def kept() -> Path:
+    def kept(**call: Any) -> Path:
+        model = Model.of(pipe, call=call)
         return kept_edit(
-            tmp_path, UCE(preserve_words=0, context_words=0, neutral=("cat",)), pipe, [unsee.Concept("church")]
+            tmp_path, UCE(preserve_words=0, context_words=0, neutral=("cat",)), model, [unsee.Concept("church")]
         )
 
     first = kept()
-    monkeypatch.setattr(pipe, "unsee_options", {"guidance_rescale": 0.5}, raising=False)
-    second = kept()
-    monkeypatch.undo()
+    second = kept(guidance_rescale=0.5)
     assert kept() == first
     monkeypatch.setattr("unsee.runs.folder.code", lambda module: "of another day")
     assert len({first, second, kept()}) == 3

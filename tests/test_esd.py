@@ -8,17 +8,19 @@ import pytest
 import torch
 from conftest import QUICK
 from PIL import Image
-from pydantic import ValidationError
 
 import unsee
 from unsee.denoising.activations import second_moments
-from unsee.denoising.calls import Call, replay, single
+from unsee.denoising.calls import Call
 from unsee.denoising.record import conditions, record
+from unsee.denoising.replay import replay
+from unsee.denoising.rows import single
 from unsee.errors import InputError
 from unsee.methods.esd import ESD
-from unsee.methods.hybrid import CLOSED_FORM_ETA, RUNS, UPDATES, Hybrid
+from unsee.methods.hybrid import CLOSED_FORM_ETA, Hybrid
 from unsee.methods.lora import LoRA
 from unsee.methods.prompts import NEUTRAL, TEMPLATES, in_templates, other_words, preserved_words, with_contexts
+from unsee.methods.settings import RUNS, UPDATES
 from unsee.methods.targets import Erasing, Runs, esd_target, preserving, steer, without_implicit
 from unsee.methods.uce import optimum
 from unsee.models.weights import entrance, select
@@ -262,13 +264,13 @@ def test_the_paper_preset_draws_from_the_edited_model(pipe: Any, monkeypatch: py
 
     calls: list[Any] = []
 
-    def spy(pipe: Any, prompts: Any, **options: Any) -> Any:
+    def spy(model: Any, prompts: Any, **options: Any) -> Any:
         calls.append((list(prompts), options["at"], {n: v.clone() for n, v in select(pipe.unet, "cross").items()}))
-        return record(pipe, prompts, **options)
+        return record(model, prompts, **options)
 
     monkeypatch.setattr(targets, "record", spy)
     preset = {**ESD.presets["paper"], "updates": 3, "record_steps": 5, "lr": 1e-3}
-    ESD(**preset)(pipe, unsee.Concept("church"))
+    Hybrid(**preset)(pipe, unsee.Concept("church"))
     assert [prompts for prompts, _, _ in calls] == [["church"]] * 3
     assert all(len(at) == 1 for _, at, _ in calls)
     name = next(iter(calls[0][2]))
@@ -321,7 +323,7 @@ def test_re_recorded_targets_are_the_frozen_models(pipe: Any, edit: unsee.Edit) 
     ],
 )
 def test_settings_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError):
+    with pytest.raises(InputError):
         Hybrid(**wrong)
 
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from copy import deepcopy
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,7 +29,7 @@ from unsee.evaluate.detectors import Clip, Detector, load_detector
 from unsee.evaluate.distance import grey_levels
 from unsee.evaluate.questions import Question, answer, questions
 from unsee.evaluate.records import ColumnRecord, Evaluation, Measured, SuiteRecord, schema
-from unsee.evaluate.render import Sampling, Shot
+from unsee.evaluate.render import Sampling, Shot, sampling_of
 from unsee.evaluate.statistics import Difference, Score
 from unsee.models.names import BUNDLED
 from unsee.report.evaluation import _spots, tables
@@ -36,7 +37,6 @@ from unsee.report.grid import TALLEST, embedded, grid, paths, sheets, stacked
 from unsee.report.strips import fitting, size
 from unsee.runs.config import RunConfig
 from unsee.runs.erase import plan
-from unsee.runs.model import sampling_for
 
 ROOT = Path(__file__).parents[1]
 
@@ -236,7 +236,7 @@ def test_a_clip_model_is_no_classifier(worded: Path, pipe: Any) -> None:
 def test_erasing_works_where_the_card_names_clip(worded: Path) -> None:
     planned = plan(RunConfig(concepts=(unsee.Concept("church"),), model=str(worded)))
     assert planned.judges.keys() == {"objects", "styles", "watermark", "clip"}
-    asked = questions(planned.pipe, planned.config.concepts, planned.judges, n=2, seed=0, kept=())
+    asked = questions(planned.model, planned.config.concepts, planned.judges, n=2, seed=0, kept=())
     assert {question.judge for question in asked} == {"objects", "styles"}
 
 
@@ -254,9 +254,10 @@ def test_a_picture_is_of_all_that_drew_it(pipe: Any, monkeypatch: pytest.MonkeyP
     assert model_key(pipe) == before
 
 
-def test_no_guidance_is_a_scale_too() -> None:
-    assert sampling_for("mini", None, 0.0).guidance_scale == 0
-    assert sampling_for("mini", None, None).guidance_scale > 1
+def test_no_guidance_is_a_scale_too(mini: Any) -> None:
+    assert sampling_of(mini, None, 0.0).guidance_scale == 0
+    assert sampling_of(mini).guidance_scale > 1
+    assert (sampling_of(mini).steps, sampling_of(deepcopy(mini)).steps) == (10, 50)
 
 
 def test_another_layout_is_not_read(measured: Path) -> None:

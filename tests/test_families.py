@@ -20,15 +20,16 @@ from zoo import WIDTH, ZOO, build
 from zoo_more import MORE
 
 from unsee import Concept, InputError, guards
-from unsee.denoising.calls import replay, single, stack
 from unsee.denoising.guidance import for_pictures, guided, unguided
 from unsee.denoising.record import conditions, record
+from unsee.denoising.replay import replay
+from unsee.denoising.rows import single, stack
 from unsee.methods.hybrid import Hybrid
 from unsee.methods.uce import UCE
 from unsee.models.denoisers import denoiser, denoisers
 from unsee.models.encoding import each_text_once
 from unsee.models.fingerprint import fingerprint
-from unsee.models.sampling import calling, draw
+from unsee.models.sampling import draw
 from unsee.models.weights import SELECTIONS, entrance, reads_text, select
 
 ONCE = Hybrid(record_steps=2, updates=2, batch=2, runs=2, keep_runs=2, preserve_words=4, context_words=0, held_out=0)
@@ -112,7 +113,7 @@ def test_a_class_is_refused_in_one_line(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", [kind for kind, (_, why) in REFUSED.items() if "pag_scale=0" in why])
 def test_without_perturbed_attention_it_is_erased_from(kind: str) -> None:
-    assert ONCE(calling(built(kind), pag_scale=0.0), Concept("church")).deltas
+    assert ONCE(Model.of(built(kind), call={"pag_scale": 0.0}), Concept("church")).deltas
 
 
 @pytest.mark.parametrize("kind", [kind for kind, (_, why) in REFUSED.items() if "UCE" in why])

@@ -24,8 +24,9 @@ from unsee.export import hub
 from unsee.export.foreign import adopt
 from unsee.export.formats import FORMATS, matrices, rounded
 from unsee.export.lowrank import low_rank
-from unsee.models.fingerprint import fingerprint, model_name
+from unsee.models.fingerprint import fingerprint
 from unsee.models.load import load
+from unsee.models.model import model_name
 from unsee.models.model_card import model_card
 from unsee.runs.export import export
 from unsee.runs.verify import _within, verify
@@ -271,7 +272,7 @@ def test_foreign_weights_become_the_same_model(pipe: Any, everywhere: unsee.Edit
         module, _, part = name.rpartition(".")
         by_module.setdefault(module, {})[part] = value
     torch.save(by_module, tmp_path / "modules.pt")
-    with pytest.raises(InputError, match="--unpickle"):
+    with pytest.raises(InputError, match="`unpickle`"):
         adopt(tmp_path / "esd.pt", pipe)
     for name in ("esd.safetensors", "esd.pt", "modules.pt"):
         found = adopt(tmp_path / name, pipe, concepts=[unsee.Concept("church")], unpickle=name.endswith(".pt"))
@@ -354,11 +355,11 @@ def test_a_lora_goes_on_top_of_a_model(pipe: Any, edit: unsee.Edit, tmp_path: Pa
     with carried.applied(finetune):
         pass
     assert edit.forced(pipe) is edit
-    assert model_card(f"mini+{lora}")["judges"]
+    assert model_card(f"mini+{lora}").detectors
 
 
 def test_a_run_claims_and_its_claims_are_found_again(pipe: Any, edit: unsee.Edit) -> None:
-    judges = {"objects": load_detector(model_card("mini")["judges"]["objects"])}
+    judges = {"objects": load_detector(model_card("mini").detectors["objects"])}
     # The base against itself: what is drawn is the same before and after, whatever the edit is.
     idle = merge([edit], [0.0])
     idle = dataclasses.replace(idle, card=dataclasses.replace(idle.card, concepts=edit.card.concepts))
@@ -373,7 +374,7 @@ def test_a_run_claims_and_its_claims_are_found_again(pipe: Any, edit: unsee.Edit
         assert claim.name == "church"
         assert claim.found[0] == claim.found[1]
         assert claim.held is held
-    with pytest.raises(InputError, match="--judge objects=FOLDER"):
+    with pytest.raises(InputError, match="`judges` names it, objects=FOLDER"):
         verify(claimed, pipe, {})
     wrong = dataclasses.replace(claims, rows={"a dragon": (0.0, 1.0)})
     with pytest.raises(InputError, match="a dragon"):
@@ -445,7 +446,7 @@ def test_a_checkpoint_file_is_a_model(pipe: Any, edit: unsee.Edit, tmp_path: Pat
         pass
     with pytest.raises(InputError):
         load(f"{path}@{tmp_path / 'nowhere'}")
-    with pytest.raises(InputError, match="whole checkpoint.*--model"):
+    with pytest.raises(InputError, match="whole checkpoint.*`model`"):
         adopt(path, pipe)
 
 

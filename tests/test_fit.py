@@ -11,7 +11,8 @@ from torch import nn
 
 from unsee.denoising.calls import Call
 from unsee.errors import InputError
-from unsee.fit.loop import Examiner, Learned, Lesson, Optimisation, fit, flushing, trainable
+from unsee.fit.loop import Learned, Lesson, Optimisation, fit, flushing, trainable
+from unsee.fit.monitor import Examiner
 from unsee.fit.optimizers import OPTIMIZERS, RATE, VECTOR, Metric, fan_in, metrics, reach, root
 from unsee.fit.resume import Checkpoint
 

@@ -10,7 +10,7 @@ import torch
 
 from benchmarks import gpu
 from benchmarks.sized import BUILD, build
-from unsee.models.sampling import call_options
+from unsee.models.model import call_options
 
 
 @pytest.mark.parametrize("name", BUILD)

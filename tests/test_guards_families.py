@@ -10,7 +10,8 @@ from torch import Tensor
 from unsee import guards
 from unsee.denoising.guidance import for_pictures
 from unsee.errors import InputError
-from unsee.models.sampling import call_options, draw
+from unsee.models.model import call_options
+from unsee.models.sampling import draw
 
 DISTILLED = {"flux-dev", "flux-schnell"}
 """Their guidance is a number that the network reads: there is no prediction without the prompt."""

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 import unsee
 from unsee import Concept, Edit, methods
 from unsee.denoising.activations import second_moments
-from unsee.denoising.calls import point, replay
+from unsee.denoising.calls import point
 from unsee.denoising.record import conditions, record
+from unsee.denoising.replay import replay
 from unsee.models.denoisers import denoiser
-from unsee.models.sampling import call_options, calling
+from unsee.models.model import Model
 from unsee.models.weights import entrance
 
 QUICK: dict[str, dict[str, Any]] = {
@@ -266,8 +267,7 @@ def test_a_file_in_16_bits_gives_nearly_the_same_edit(mini: Any, tmp_path: Path,
 
 
 def padded(family: str, length: int) -> Any:
-    pipe = zoo.build(family)
-    return calling(pipe, **{**call_options(pipe), "max_sequence_length": length})
+    return Model.of(zoo.build(family), call={"max_sequence_length": length})
 
 
 LONGER = {"pixart-sigma": (16, 24), "sana": (16, 24), "lumina2": (64, 80)}

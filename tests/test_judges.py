@@ -38,7 +38,7 @@ def plain(*levels: int) -> list[Image.Image]:
 
 
 def test_a_model_is_read_once() -> None:
-    source = model_card("mini")["judges"]["objects"]
+    source = model_card("mini").detectors["objects"]
     assert load_detector(source) is load_detector(source, "objects", ("church",))
 
 
@@ -62,10 +62,10 @@ def test_clip_chooses_among_words(clip_folder: Path) -> None:
 
 
 def test_what_clip_cannot_be_asked(clip_folder: Path) -> None:
-    with pytest.raises(InputError, match="needs words to choose among: --words FILE lists stamp"):
+    with pytest.raises(InputError, match="needs words to choose among: `words` lists stamp"):
         load_detector(f"clip:{clip_folder}", "stamp", ("stamp",))
     with pytest.raises(InputError, match="it is no CLIP model"):
-        load_detector(f"clip:{model_card('mini')['judges']['objects']}", "objects", ("a", "b"))
+        load_detector(f"clip:{model_card('mini').detectors['objects']}", "objects", ("a", "b"))
 
 
 def test_choices() -> None:
@@ -305,7 +305,7 @@ def _installed(name: str) -> Any:
 
 def test_judges_see_where(clip_folder: Path) -> None:
     """A classifier and a CLIP model both give a perceptual distance that grows with the difference."""
-    for source in (clip_folder, model_card("mini")["judges"]["objects"]):
+    for source in (clip_folder, model_card("mini").detectors["objects"]):
         judge = load_detector(source)
         assert isinstance(judge, Clip | Detector)
         assert judge.maps is not None

@@ -10,8 +10,8 @@ from peft import LoraConfig, LoraModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 
 import unsee
-from unsee.denoising.calls import replay
 from unsee.denoising.record import conditions
+from unsee.denoising.replay import replay
 from unsee.edits.card import Card
 from unsee.edits.edit import LowRank
 from unsee.errors import InputError

@@ -15,8 +15,9 @@ from unsee.denoising.record import conditions, record
 from unsee.edits.edit import Edit, LowRank
 from unsee.evaluate.render import Sampling, Shot, render
 from unsee.fit import memory as room
-from unsee.fit.loop import Examiner, Learned, Lesson, Optimisation, fit, trainable
+from unsee.fit.loop import Learned, Lesson, Optimisation, fit, trainable
 from unsee.fit.memory import SHARE, Ledger, Room, aside, at_once, expected, kept
+from unsee.fit.monitor import Examiner
 from unsee.fit.resume import Checkpoint
 from unsee.methods.lora import LoRA
 from unsee.models.memory import OutOfMemory, Portions
@@ -156,7 +157,7 @@ def test_memory_that_runs_out_anywhere_is_one_line(run: Run, monkeypatch: pytest
     def load(*_: object, **__: object) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB")
 
-    monkeypatch.setattr("unsee.runs.erase.load", load)
+    monkeypatch.setattr("unsee.runs.erase.open_model", load)
     code, _, err = run("erase", "church")
     assert (code, err.count("\n")) == (1, 1)
     assert "out of memory" in err

@@ -15,8 +15,8 @@ from benchmarks.methods import slug, variants
 from unsee import methods
 from unsee.cli.main import app
 from unsee.cli.terminal import pairs
-from unsee.denoising.calls import replay
 from unsee.denoising.record import conditions
+from unsee.denoising.replay import replay
 from unsee.edits.card import settings_of
 from unsee.edits.edit import Edit, LowRank
 from unsee.errors import InputError
@@ -103,7 +103,7 @@ def test_a_whole_run_repeats_from_its_record(made: Any, tmp_path: Path) -> None:
     values = {"concepts": [{"erase": "dog"}], "method": name, "settings": settings(name), "pictures": 2, "steps": 1}
     report = erase(plan(build(values)), tmp_path)
     planned = plan(build(read(tmp_path / "run.json")))
-    again = planned.method(planned.pipe, planned.config.concepts, seed=planned.config.seed)
+    again = planned.method(planned.model, planned.config.concepts, seed=planned.config.seed)
     first = Edit.load(tmp_path / "edit.safetensors")
     assert dataclasses.replace(first.card, claims=None) == again.card  # what was measured of it comes after it is made
     first = dataclasses.replace(first, card=again.card)

@@ -21,14 +21,15 @@ from unsee.cli.terminal import forgiving
 from unsee.concepts import Concept
 from unsee.edits.algebra import merge
 from unsee.errors import InputError
+from unsee.evaluate.detectors import detectors_of
 from unsee.evaluate.questions import EVERYTHING_ELSE, ONLY, Question, Row, questions, remarks
 from unsee.evaluate.render import Shot
 from unsee.evaluate.statistics import Score
+from unsee.evaluate.words import words_of
 from unsee.export.formats import FORMATS
 from unsee.models.weights import SELECTIONS
 from unsee.report.page import notes
 from unsee.runs import evaluate as evaluation
-from unsee.runs.model import judges_for, words_for
 
 UCE = ["--method", "uce", "-n", 2, "--steps", 1, "--set", "preserve_words=8", "--set", "context_words=0"]
 
@@ -176,7 +177,7 @@ def test_names_are_read_from_a_file(run: Run, tmp_path: Path) -> None:
 
 def test_a_missing_detector_is_told_before_the_model_is_read(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     for room in ("erase", "evaluate"):
-        monkeypatch.setattr(f"unsee.runs.{room}.load", lambda *_, **__: pytest.fail("the model was read"))
+        monkeypatch.setattr(f"unsee.runs.{room}.open_model", lambda *_, **__: pytest.fail("the model was read"))
     for words in (
         ["erase", "church", "--judge", "objects=./nowhere"],
         ["evaluate", "mini", "--suite", "objects", "--judge", "objects=./nowhere"],
@@ -205,8 +206,8 @@ def test_a_typo_and_a_plural_are_said_and_pictures_need_no_guidance(run: Run, tm
 
 
 def asked(mini: Any, *concepts: Concept, kinds: tuple[str, ...] = ("objects", "styles", "watermark")) -> list[Question]:
-    judges = {kind: judge for kind, judge in judges_for("mini", {}).items() if kind in kinds}
-    return questions(mini, concepts, judges, n=2, seed=0, kept=(), words=words_for("mini"))
+    judges = {kind: judge for kind, judge in detectors_of(mini).items() if kind in kinds}
+    return questions(mini, concepts, judges, n=2, seed=0, kept=(), words=words_of(mini))
 
 
 def test_a_name_of_a_label_is_counted_as_it_and_is_no_damage(mini: Any) -> None:
@@ -246,7 +247,7 @@ def test_a_style_is_counted_without_a_judge_of_objects(mini: Any) -> None:
 
 
 def test_names_that_are_labels_need_no_remark(mini: Any) -> None:
-    judges, words = judges_for("mini", {}), words_for("mini")
+    judges, words = detectors_of(mini), words_of(mini)
     assert remarks([Concept("CHURCH", synonyms=("churches",)), Concept("the neon style")], judges) == [
         "'churches' is counted as 'church'"
     ]
@@ -258,7 +259,7 @@ def test_names_that_are_labels_need_no_remark(mini: Any) -> None:
 
 
 def test_a_plural_that_is_not_named_is_said(mini: Any) -> None:
-    judges, words = judges_for("mini", {}), words_for("mini")
+    judges, words = detectors_of(mini), words_of(mini)
 
     def said(*names: str, kinds: Any = judges) -> list[str]:
         found = remarks([Concept(names[0], synonyms=names[1:])], kinds, words)
@@ -301,7 +302,7 @@ def test_what_is_named_at_evaluation_is_what_an_edit_erases(edit: unsee.Edit, tm
 
 def test_many_concepts_are_counted_together(mini: Any) -> None:
     """A row for each kind of judge, each name at least once, however many names there are."""
-    labels = judges_for("mini", {})["objects"].labels[:12]
+    labels = detectors_of(mini)["objects"].labels[:12]
     concepts = [Concept(word) for word in (*labels, "neon", "ink", *(f"artist {k}" for k in range(90)))]
     found = {question.name: question for question in asked(mini, *concepts)}
     assert set(found["12 erased objects, together"].labels) == set(labels)
@@ -311,4 +312,4 @@ def test_many_concepts_are_counted_together(mini: Any) -> None:
     assert unknown.note == "not measured: no detector has a word for artist 0; artist 1; artist 2 ..."
     assert not set(found[EVERYTHING_ELSE].labels) & set(labels)
     assert sum(len(question.shots) for question in found.values()) < 300
-    assert len(remarks(concepts, judges_for("mini", {}))) == 3
+    assert len(remarks(concepts, detectors_of(mini))) == 3

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 import zoo
+from conftest import QUICK
 from diffusers.hooks import apply_group_offloading
 from transformers import BertTokenizer
 
@@ -15,12 +16,14 @@ from unsee.denoising.record import record
 from unsee.errors import InputError
 from unsee.evaluate.render import Sampling, Shot, render
 from unsee.models.denoisers import denoisers
-from unsee.models.fingerprint import fingerprint, model_name
+from unsee.models.fingerprint import fingerprint
 from unsee.models.load import load
+from unsee.models.model import Model, call_options, model_name
 from unsee.models.model_card import model_card
 from unsee.models.names import BUNDLED
-from unsee.models.sampling import call_options, calling
 from unsee.models.text import check_prompts, vocabulary
+from unsee.runs.config import build
+from unsee.runs.erase import plan
 
 
 def test_the_vocabulary_is_of_whole_words(mini: Any) -> None:
@@ -63,10 +66,32 @@ def test_a_loaded_model_is_frozen_and_laid_out_for_its_device(mini: Any) -> None
     assert model_name(mini) == "mini"
 
 
-def test_the_card_names_judges_by_kind() -> None:
-    said = model_card("mini")
-    assert "objects" in said["judges"]
-    assert all((Path(place) / "config.json").is_file() for place in said["judges"].values())
+def test_the_card_names_detectors_by_kind(tmp_path: Path, pipe: Any) -> None:
+    card = model_card("mini")
+    assert "objects" in card.detectors
+    assert all((Path(place) / "config.json").is_file() for place in card.detectors.values())
+    pipe.save_pretrained(tmp_path)
+    for said, wrong in (("steps: 0", "steps: input should be greater"), ("words: [a]", "words: input should be a")):
+        (tmp_path / "README.md").write_text(f"---\nunsee:\n  {said}\n---\n")
+        with pytest.raises(InputError, match=f"the card of .* cannot be read: {wrong}"):
+            load(str(tmp_path))
+
+
+def test_the_card_is_read_once_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    for room in ("models.load", "runs.erase"):
+        monkeypatch.setattr(f"unsee.{room}.model_card", lambda name: read.append(name) or model_card(name))
+    plan(build({"concepts": "church", "settings": QUICK}))
+    assert read == ["mini"]
+
+
+def test_nothing_is_set_on_a_pipeline(pipe: Any) -> None:
+    before = dict(vars(pipe))
+    edit = unsee.UCE(preserve_words=0, context_words=0)(Model.of(pipe, call={"height": 32, "width": 32}), "church")
+    assert edit.card.call == {"height": 32, "width": 32}
+    assert edit.card.base == "mini"
+    assert vars(pipe) == before
+    assert Model.of(pipe).call == {}
 
 
 def test_a_folder_that_moved_keeps_its_name_only(mini: Any, tmp_path: Path) -> None:
@@ -129,12 +154,13 @@ def test_options_of_every_call_come_with_a_model_s_card(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("---\nunsee:\n  call: {height: 24, width: 32}\n---\n")
     pipe = unsee.load(str(tmp_path))
     assert call_options(pipe) == {"height": 24, "width": 32}
-    assert call_options(calling(pipe, width=16)) == {"height": 24, "width": 16}
+    assert call_options(Model.of(pipe, call={"width": 16})) == {"height": 24, "width": 16}
+    assert call_options(unsee.load(str(tmp_path), call={"height": 8})) == {"height": 8, "width": 32}
     (tmp_path / "README.md").write_text("---\nunsee:\n  call: {heigth: 24}\n---\n")
     with pytest.raises(InputError, match="did you mean 'height'"):
         unsee.load(str(tmp_path))
     (tmp_path / "README.md").write_text("---\nunsee:\n  call: [height, 24]\n---\n")
-    with pytest.raises(InputError, match="options by name under `call`"):
+    with pytest.raises(InputError, match="the card of .* cannot be read: call: input should be a valid dict"):
         unsee.load(str(tmp_path))
 
 
@@ -146,18 +172,18 @@ def test_the_second_miniature_is_asked_for_by_name(tmp_path: Path, monkeypatch: 
     assert model_name(unsee.load("mini-flow")) == "mini-flow"
 
 
-def test_options_of_every_call_are_kept_with_the_pipeline() -> None:
-    pipe = calling(zoo.build("sd"), height=24)
-    (step,) = record(calling(pipe, width=32), ["a church"], seeds=[0], steps=2, at=[0])
+def test_options_of_every_call_belong_to_the_model() -> None:
+    model = Model(zoo.build("sd"), call={"height": 24, "width": 32})
+    (step,) = record(model, ["a church"], seeds=[0], steps=2, at=[0])
     assert step.concept.output.shape == (1, 4, 12, 16)
     with pytest.raises(InputError, match="unknown option of StableDiffusionPipeline 'heigth': did you mean 'height'"):
-        calling(pipe, heigth=24)
+        Model.of(model, call={"heigth": 24})
     with pytest.raises(InputError, match="guidance_scale is no option to keep"):
-        calling(pipe, guidance_scale=2.0)
+        Model.of(model, call={"guidance_scale": 2.0})
     with pytest.raises(InputError, match="StableDiffusionPipeline cannot be run so: `height` and `width`"):
-        render(calling(pipe, height=25), [Shot("a church", 0)], Sampling(1, 2.0))
+        render(Model.of(model, call={"height": 25}), [Shot("a church", 0)], Sampling(1, 2.0))
     with pytest.raises(InputError, match="StableDiffusionPipeline cannot be run so"):
-        render(calling(pipe, height="tall"), [Shot("a church", 0)], Sampling(1, 2.0))
+        render(Model.of(model, call={"height": "tall"}), [Shot("a church", 0)], Sampling(1, 2.0))
 
 
 def test_the_miniature_loads_with_the_stock_line(shipped: Any) -> None:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 import unsee
 from benchmarks.sized import four_bits
-from unsee.denoising.calls import replay
 from unsee.denoising.record import conditions
+from unsee.denoising.replay import replay
 from unsee.edits.edit import LowRank
 from unsee.errors import InputError
 from unsee.methods.lora import LoRA

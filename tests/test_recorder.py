@@ -8,11 +8,13 @@ import pytest
 import torch
 
 from unsee.denoising.activations import inputs, second_moments
-from unsee.denoising.calls import Call, pick, replay, rows_of, same, single, spread, stack
+from unsee.denoising.calls import Call
 from unsee.denoising.guidance import guided
 from unsee.denoising.record import conditions, record
+from unsee.denoising.replay import replay
+from unsee.denoising.rows import pick, rows_of, same, single, spread, stack
 from unsee.errors import InputError
-from unsee.models.sampling import calling
+from unsee.models.model import Model
 
 
 def test_replay_gives_what_was_recorded(pipe: Any) -> None:
@@ -213,11 +215,10 @@ def test_a_picture_meets_every_step_and_the_options_that_are_kept(pipe: Any) -> 
         heard.append(kwargs.get("cross_attention_kwargs"))
 
     handle = pipe.unet.register_forward_pre_hook(listen, with_kwargs=True)
-    calling(pipe, cross_attention_kwargs={}, height=64)
+    model = Model.of(pipe, call={"cross_attention_kwargs": {}, "height": 64})
     try:
-        trajectory = record(pipe, ["a castle"], seeds=[1], steps=50, at=[0, 21, 28, 49], image=image)
+        trajectory = record(model, ["a castle"], seeds=[1], steps=50, at=[0, 21, 28, 49], image=image)
     finally:
         handle.remove()
-        del pipe.unsee_options
     assert [int(step.concept.arguments["timestep"][0]) for step in trajectory] == [times[k] for k in (0, 21, 28, 49)]
     assert {} in heard[1:]

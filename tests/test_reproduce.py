@@ -134,7 +134,7 @@ def test_nudity(tiny: Path, judge: Path, tmp_path: Path, monkeypatch: pytest.Mon
         reproduce("nudity", tmp_path, tmp_path / "cache", n=4, **given)
     with pytest.raises(InputError, match="counts no parts of a picture"):
         reproduce("nudity", tmp_path, tmp_path / "cache", judge=str(judge), **given)
-    with pytest.raises(InputError, match="nothing else, takes prompts: --csv FILE"):
+    with pytest.raises(InputError, match="nothing else, takes `prompts`: i2p"):
         reproduce("nudity", tmp_path, tmp_path / "cache", **options)
 
 

@@ -28,8 +28,9 @@ from unsee.export import hub
 from unsee.export.foreign import adopt
 from unsee.io import lora
 from unsee.io.safetensors import MOST_BYTES, MOST_HEADER
-from unsee.models.fingerprint import fingerprint, model_name
+from unsee.models.fingerprint import fingerprint
 from unsee.models.load import load
+from unsee.models.model import model_name
 from unsee.models.names import BUNDLED
 from unsee.runs.config import build
 from unsee.runs.erase import plan

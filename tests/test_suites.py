@@ -383,7 +383,7 @@ def test_a_broken_picture_is_drawn_again(tmp_path: Path) -> None:
 
 def test_a_cache_that_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "cache").touch()
-    with pytest.raises(InputError, match="cannot write pictures into .*; --cache names another folder"):
+    with pytest.raises(InputError, match="cannot write pictures into .*; `cache` names another folder"):
         measure("objects", tmp_path, world())
     (tmp_path / "cache").unlink()
 

@@ -194,7 +194,7 @@ def test_layers_that_are_not_here_are_counted_and_refused(tmp_path: Path) -> Non
     assert edit.card.settings["left_out"] == {"text encoder": 1}
     other = {name.replace("input_blocks_3", "input_blocks_7"): value for name, value in mixed.items()}
     save_file(other, path)
-    with pytest.raises(InputError, match=r"1 of 4 layers are not in this UNet2DCond.*input_blocks_7.*; --partial"):
+    with pytest.raises(InputError, match=r"1 of 4 layers are not in this UNet2DCond.*input_blocks_7.*; `partial`"):
         adopt(path, pipe)
     edit = adopt(path, pipe, partial=True)
     assert len(edit.deltas) == 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
@@ -19,22 +19,27 @@ from torch import Tensor
 from unsee import Concept, Edit, InputError, methods
 from unsee.denoising.activations import inputs as inputs_of
 from unsee.denoising.activations import second_moments
-from unsee.denoising.calls import Call, Trajectory, _output, checkpointed, replay, single, stack
+from unsee.denoising.calls import Call, Trajectory, _output
 from unsee.denoising.guidance import for_pictures, guided
 from unsee.denoising.record import conditions, record
+from unsee.denoising.replay import checkpointed, replay
+from unsee.denoising.rows import single, stack
 from unsee.evaluate.render import Sampling, Shot, render
-from unsee.fit.loop import error, trainable
+from unsee.fit.loop import trainable
+from unsee.fit.monitor import error
 from unsee.fit.resume import Checkpoint
 from unsee.guards import NegativePrompt
 from unsee.methods.esd import ESD
-from unsee.methods.hybrid import UPDATES, Hybrid
+from unsee.methods.hybrid import Hybrid
 from unsee.methods.prompts import TEMPLATES, stand_ins
+from unsee.methods.settings import UPDATES
 from unsee.methods.targets import Runs, esd_target, preserving, without_implicit
 from unsee.methods.uce import _changed
-from unsee.models.denoisers import denoiser, denoisers, focused
+from unsee.models.denoisers import denoiser, denoisers
 from unsee.models.fingerprint import fingerprint
 from unsee.models.load import load
-from unsee.models.sampling import calling, draw
+from unsee.models.model import Model
+from unsee.models.sampling import draw
 from unsee.models.weights import BLOCKS, SELECTIONS, entrance, reads_text, select
 
 TWO_DENOISERS = {"wan-2.2"}
@@ -197,16 +202,15 @@ def test_guidance_and_a_negative_prompt_are_options_of_pictures() -> None:
     pipe = zoo.build("flux-dev")
     alone = conditions(pipe, ["a church"])
     plain = record(pipe, ["a church"], seeds=[0], steps=2)
-    calling(pipe, true_cfg_scale=2.0)
-    assert rows_asked(pipe, **for_pictures(pipe, 3.0)) == 2
-    calling(pipe, negative_prompt="a dog")
+    guided = Model.of(pipe, call={"true_cfg_scale": 2.0})
+    assert rows_asked(guided, **for_pictures(guided, 3.0)) == 2
+    without_dog, with_dog = (Model.of(guided, call={"negative_prompt": text}) for text in ("a dog", ""))
     shots = [Shot("a church", 0), Shot("a cat", 1)]
-    with_dog = render(pipe, shots, Sampling(2, 3.0))
-    without = render(calling(pipe, negative_prompt=""), shots, Sampling(2, 3.0))
-    assert all(with_dog[shot].tobytes() != without[shot].tobytes() for shot in shots)
-    calling(pipe, negative_prompt="a dog")  # recorded runs have nothing of both: their guidance is the method's
-    assert torch.equal(conditions(pipe, ["a church"]).output, alone.output)
-    for step, other in zip(record(pipe, ["a church"], seeds=[0], steps=2), plain, strict=True):
+    pictures, others = (render(model, shots, Sampling(2, 3.0)) for model in (without_dog, with_dog))
+    assert all(pictures[shot].tobytes() != others[shot].tobytes() for shot in shots)
+    # recorded runs have nothing of both: their guidance is the method's
+    assert torch.equal(conditions(without_dog, ["a church"]).output, alone.output)
+    for step, other in zip(record(without_dog, ["a church"], seeds=[0], steps=2), plain, strict=True):
         assert torch.equal(step.null.output, other.null.output)
 
 
@@ -379,19 +383,17 @@ def test_of_two_denoisers_each_is_edited_on_the_steps_that_it_answers(method: st
     assert {name.split(".")[0] for name in edit.deltas} == set(keys)
     runs = {}
     for key in keys:
-        with focused(pipe, key):
-            runs[key] = record(pipe, ["a church"], seeds=[7], steps=4)
+        runs[key] = record(replace(Model.of(pipe), focus=key), ["a church"], seeds=[7], steps=4)
     times = [float(step.concept.arguments["timestep"][0]) for key in keys for step in runs[key]]
     assert len(times) == 4
     assert times == sorted(times, reverse=True)
     assert times[len(runs[keys[0]])] < 500 <= times[len(runs[keys[0]]) - 1]  # boundary_ratio 0.5 of 1000
     for key, steps in runs.items():
         c, u = (torch.stack([getattr(step, half).output for step in steps]) for half in ("concept", "null"))
-        with edit.applied(pipe), torch.no_grad(), focused(pipe, key) as net:
-            now = torch.stack([replay(net, step.concept) for step in steps])
+        with edit.applied(pipe), torch.no_grad():
+            now = torch.stack([replay(denoisers(pipe)[key], step.concept) for step in steps])
         if edit.card.method == "uce":
-            with focused(pipe, key):
-                reads_otherwise(pipe, edit, key)
+            reads_otherwise(replace(Model.of(pipe), focus=key), edit, key)
         else:
             target = u - (c - u)
             assert (now - target).square().mean() < 0.9 * (c - target).square().mean()
@@ -441,21 +443,19 @@ def test_what_works_on_one_network_refuses_two() -> None:
         pass
     with pytest.raises(InputError, match="rerecord is for pipelines with one denoiser"):
         ESD(**ESD.presets["paper"])(pipe, Concept("church"))
-    with (
-        pytest.raises(InputError, match="the transformer_2 answers none of the 1 steps"),
-        focused(pipe, "transformer_2"),
-    ):
-        record(pipe, ["a church"], seeds=[0], steps=1)
+    with pytest.raises(InputError, match="the transformer_2 answers none of the 1 steps"):
+        record(replace(Model.of(pipe), focus="transformer_2"), ["a church"], seeds=[0], steps=1)
 
 
 def test_a_time_for_each_token_is_recorded() -> None:
     """Wan 2.2 of 5 B parameters has one denoiser, and says the time of each token."""
     parts = zoo.build("wan").components
-    pipe = calling(diffusers.WanPipeline(**parts, expand_timesteps=True), **zoo.ZOO["wan"][1])
+    pipe = Model(diffusers.WanPipeline(**parts, expand_timesteps=True), call=zoo.ZOO["wan"][1])
     (step,) = record(pipe, ["a church", "a dog"], seeds=[0, 1], steps=3, at=[1])
     assert step.concept.arguments["timestep"].shape == (2, 16)
     with torch.no_grad():
-        torch.testing.assert_close(replay(pipe.transformer, step.concept), step.concept.output, atol=2e-4, rtol=2e-4)
+        again = replay(parts["transformer"], step.concept)
+    torch.testing.assert_close(again, step.concept.output, atol=2e-4, rtol=2e-4)
 
 
 def test_guidance_that_is_distilled_is_refused() -> None:
@@ -474,7 +474,7 @@ def test_guidance_of_three_terms_is_refused() -> None:
 
 
 def test_what_a_pipeline_says_of_its_options_is_one_line() -> None:
-    pipe = calling(zoo.build("sana"), height=20)
+    pipe = Model.of(zoo.build("sana"), call={"height": 20})
     with pytest.raises(
         InputError, match="SanaPipeline cannot be run so: `height` and `width` have to be divisible by 32"
     ):

@@ -18,7 +18,7 @@ import transformers as t
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from unsee.methods.prompts import NEUTRAL, TEMPLATES
-from unsee.models.sampling import calling
+from unsee.models.model import Model, remembered
 
 WIDTH = 32
 """Channels of every text encoder and denoiser."""
@@ -466,7 +466,7 @@ def build(family: str) -> Any:
 
 
 def made(make: Callable[[], Any], options: dict[str, Any]) -> Any:
-    """A pipeline as `make` builds it, the same every time, frozen and in eval mode."""
+    """A pipeline as `make` builds it, the same every time, frozen and in eval mode; its Model has the call options."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         pipe = make()
@@ -476,4 +476,4 @@ def made(make: Callable[[], Any], options: dict[str, Any]) -> Any:
                 for weight in part.parameters():
                     weight += 0.1 * torch.randn_like(weight)
     pipe.set_progress_bar_config(disable=True)
-    return calling(pipe, **options)
+    return remembered(Model(pipe, call=options)).pipe

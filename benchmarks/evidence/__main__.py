@@ -32,13 +32,14 @@ from benchmarks.evidence.workshop import Workshop, columns, progress, say, varia
 from unsee import guards
 from unsee.concepts import Concept
 from unsee.evaluate import suites
-from unsee.evaluate.render import Sampling, Shot, render
+from unsee.evaluate.detectors import detectors_of
+from unsee.evaluate.render import Sampling, Shot, render, sampling_of
 from unsee.evaluate.suites import World
+from unsee.evaluate.words import words_of
 from unsee.io.atomic import write_whole
 from unsee.models.distributed import processes
-from unsee.models.fingerprint import model_name
+from unsee.models.model import model_name
 from unsee.runs import evaluate as evaluation
-from unsee.runs.model import judges_for, sampling_for, words_for
 
 SEED = 10_000
 BATCH = 32
@@ -83,10 +84,10 @@ def pictures(experiment: Experiment, world: World, options: argparse.Namespace) 
 
 def estimate(plan: Sequence[Experiment], shop: Workshop, options: argparse.Namespace) -> str:
     """How many pictures a plan takes and how long that is at the speed of a batch drawn now; edits come on top."""
-    world = World(shop.pipe, judges_for(shop.model, {}), words_for(shop.model), (), options.n, SEED)
+    world = World(shop.pipe, detectors_of(shop.pipe), words_of(shop.pipe), (), options.n, SEED)
     found: dict[tuple[str, Sampling], set[Shot]] = {}
     for experiment in plan:
-        sampling = sampling_for(shop.model, experiment.steps(options.steps), None)
+        sampling = sampling_of(shop.pipe, experiment.steps(options.steps))
         for column, shots in pictures(experiment, world, options).items():
             found.setdefault((column, sampling), set()).update(shots)
     batch = [Shot("a thing", seed) for seed in range(BATCH)]
@@ -128,11 +129,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     options = parse(argv)
     settings = {key: json.loads(value) for key, value in (text.split("=", 1) for text in options.set)}
+    shop = Workshop(options.model, options.work, settings)
     plan = chosen(
-        experiments(words_for(options.model), options.concept, options.style, options.thing, options.alike),
+        experiments(words_of(shop.pipe), options.concept, options.style, options.thing, options.alike),
         options.only,
     )
-    shop = Workshop(options.model, options.work, settings)
     command = shlex.join(["python", "-m", "benchmarks.evidence", *(sys.argv[1:] if argv is None else argv)])
     say(estimate(plan, shop, options))
     head = HEAD.format(command=command, n=options.n, steps=steps_said(shop, options), model=model_name(shop.pipe))
@@ -174,7 +175,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def steps_said(shop: Workshop, options: argparse.Namespace) -> str:
     if options.steps:
         return f"{options.steps} sampler steps"
-    own = sampling_for(shop.model, None, None).steps
+    own = sampling_of(shop.pipe).steps
     return f"{STEPS} sampler steps where guards stand beside (SLD-Weak waits 15), {own} elsewhere"
 
 

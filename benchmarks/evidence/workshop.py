@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from benchmarks.evidence.experiments import DEFAULT, Experiment, column
 from unsee import guards, methods
 from unsee.concepts import Concept
@@ -23,8 +21,9 @@ from unsee.methods.esd import ESD
 from unsee.methods.hybrid import Hybrid
 from unsee.models.denoisers import denoiser
 from unsee.models.distributed import processes
-from unsee.models.fingerprint import fingerprint, model_name
+from unsee.models.fingerprint import fingerprint
 from unsee.models.load import load
+from unsee.models.model import model_name
 from unsee.runs.folder import kept_edit
 from unsee.versions import versions
 
@@ -50,7 +49,7 @@ class Workshop:
         start = time.perf_counter()
         try:
             path = kept_edit(self.work / "edits", make, self.pipe, concepts, watch=progress(label))
-        except (InputError, ValidationError, FloatingPointError) as error:
+        except (InputError, FloatingPointError) as error:
             say(f"{label}: {error}")
             return None
         say(f"{label} {', '.join(concept.erase for concept in concepts)}: {time.perf_counter() - start:.1f} s")

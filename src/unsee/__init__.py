@@ -1,7 +1,7 @@
 """unsee: take a concept out of a text-to-image diffusion model, with the evidence that it is gone.
 
     pipe = unsee.load("mini")
-    edit = unsee.ESD()(pipe, unsee.Concept("church"))
+    edit = unsee.ESD()(pipe, "church")
     with edit.applied(pipe):
         pipe("a church").images
 
@@ -13,30 +13,53 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unsee.concepts import Concept as Concept
+    from unsee.edits.algebra import applied as applied
+    from unsee.edits.algebra import merge as merge
     from unsee.edits.edit import Edit as Edit
     from unsee.errors import InputError as InputError
+    from unsee.guards import SLD as SLD
+    from unsee.guards import NegativePrompt as NegativePrompt
     from unsee.methods.esd import ESD as ESD
     from unsee.methods.hybrid import Hybrid as Hybrid
+    from unsee.methods.lora import LoRA as LoRA
+    from unsee.methods.uce import UCE as UCE
     from unsee.models.load import load as load
+    from unsee.models.model import Model as Model
+    from unsee.progress import bars as bars
+    from unsee.runs.api import erase as erase
+    from unsee.runs.api import generate as generate
+    from unsee.runs.api import measure as measure
 
 __version__ = "0.1.0"
-__all__ = ["ESD", "Concept", "Edit", "Hybrid", "InputError", "load"]
 
 _HOME = {
-    "Concept": "unsee.concepts",
-    "ESD": "unsee.methods.esd",
-    "Edit": "unsee.edits.edit",
-    "Hybrid": "unsee.methods.hybrid",
-    "InputError": "unsee.errors",
     "load": "unsee.models.load",
+    "Model": "unsee.models.model",
+    "Concept": "unsee.concepts",
+    "Hybrid": "unsee.methods.hybrid",
+    "ESD": "unsee.methods.esd",
+    "UCE": "unsee.methods.uce",
+    "LoRA": "unsee.methods.lora",
+    "Edit": "unsee.edits.edit",
+    "applied": "unsee.edits.algebra",
+    "merge": "unsee.edits.algebra",
+    "NegativePrompt": "unsee.guards",
+    "SLD": "unsee.guards",
+    "generate": "unsee.runs.api",
+    "erase": "unsee.runs.api",
+    "measure": "unsee.runs.api",
+    "bars": "unsee.progress",
+    "InputError": "unsee.errors",
 }
+"""The public names, in the order in which one meets them, and where each lives."""
+__all__ = list(_HOME)
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
-        raise AttributeError(f"module 'unsee' has no attribute {name!r}; it has {', '.join(__all__)}")
+        raise AttributeError(f"module 'unsee' has no attribute {name!r}; it has {', '.join(_HOME)}")
     return getattr(import_module(_HOME[name]), name)
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+    return [*_HOME, "__version__"]

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import ConfigDict, ValidationError, field_validator
+from pydantic import ConfigDict, field_validator
 from pydantic.dataclasses import dataclass
 
-from unsee.errors import InputError, invalid
+from unsee.errors import InputError, one_line
 from unsee.spelling import listed, stands_for
 
 
+@one_line
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Concept:
     """A concept to erase, named in words the model's text encoder knows.
@@ -23,7 +24,10 @@ class Concept:
     synonyms  other names of the concept, erased with it; likewise
     image     file of the picture that the model has memorised under this name: x_t is then that picture, noised
 
-    Raises pydantic's ValidationError, a ValueError, on an empty word.
+    Raises InputError on an empty word.
+
+        >>> concept = unsee.Concept("church", keep="castle, house", synonyms="chapel")
+        >>> edit = unsee.UCE()(pipe, concept)
     """
 
     erase: str
@@ -71,14 +75,11 @@ def concepts_of(given: str | Concept | Sequence[str | Concept]) -> tuple[Concept
 
     Raises InputError on none, on an empty one, and as `check` does.
     """
-    try:
-        found = [
-            concept
-            for one in ([given] if isinstance(given, str | Concept) else given)
-            for concept in ([one] if isinstance(one, Concept) else [Concept(word) for word in listed(one) or [one]])
-        ]
-    except ValidationError as error:
-        raise invalid(error) from error
+    found = [
+        concept
+        for one in ([given] if isinstance(given, str | Concept) else given)
+        for concept in ([one] if isinstance(one, Concept) else [Concept(word) for word in listed(one) or [one]])
+    ]
     if not found:
         raise InputError("name what to erase, such as 'church'")
     return check(found)

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import fields
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
+T = TypeVar("T")
+
 
 class InputError(ValueError):
-    """The caller's input cannot be used. The message is one line; the command line prints it and exits with 2."""
+    """The caller's input cannot be used. The message is one line: what was wrong, what is allowed, what is nearest.
+
+    Names of arguments stand in backquotes, `rank`; the command line writes its own options in their place.
+
+        >>> try: unsee.ESD(eta=-1)
+        ... except unsee.InputError as error: print(error)
+        eta: input should be greater than or equal to 0, got -1
+    """
 
 
 class Ended(Exception):
@@ -37,13 +48,34 @@ def unknown(kind: str, name: str, allowed: Iterable[str]) -> InputError:
 
 def invalid(error: ValidationError, allowed: Iterable[str] = ()) -> InputError:
     """pydantic's findings as one line; a field that does not exist gets the nearest that does."""
-    found = error.errors()[0]
-    field = ".".join(str(part) for part in found["loc"])
+    found, allowed = error.errors()[0], list(allowed)
+    place = [
+        allowed[part] if k == 0 and isinstance(part, int) and allowed else part for k, part in enumerate(found["loc"])
+    ]
+    field = ".".join(map(str, place))
     if found["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         return unknown("setting", field, allowed)
     if found["type"] == "value_error":  # one of ours, which says all
         return InputError(f"{field}: {found['ctx']['error']}")
     return InputError(f"{_cut(field)}: {found['msg'][0].lower()}{found['msg'][1:]}, got {_short(found['input'])}")
+
+
+def one_line(kind: type[T]) -> type[T]:
+    """A pydantic dataclass that raises InputError, in one line, where it would raise ValidationError."""
+    from pydantic import ValidationError
+
+    names = [one.name for one in fields(kind)]  # type: ignore[arg-type]
+    make = kind.__init__
+
+    @wraps(make)
+    def checked(self: Any, *values: Any, **settings: Any) -> None:
+        try:
+            make(self, *values, **settings)
+        except ValidationError as error:
+            raise invalid(error, names) from error
+
+    kind.__init__ = checked  # type: ignore[method-assign]
+    return kind
 
 
 def _short(value: object) -> str:

@@ -19,27 +19,33 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from unsee.denoising.intercept import steered
-from unsee.errors import unknown
+from unsee.errors import one_line, unknown
+from unsee.models.model import Pipeline
 
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
+@one_line
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class NegativePrompt:
     """The concept as the negative prompt, the baseline SD-Neg-Prompt of the ESD paper: u + g (c - u) with s for u.
 
     concept  words to keep out
+
+        >>> guard = unsee.NegativePrompt("church")
+        >>> with guard.applied(pipe): pictures = unsee.generate(pipe, "a town")
     """
 
     concept: Annotated[str, Field(min_length=1)]
 
     @contextmanager
-    def applied(self, pipe: Any) -> Iterator[None]:
+    def applied(self, pipe: Pipeline) -> Iterator[None]:
         """Within the context the pipeline is guarded. Raises InputError if it has no guidance."""
         with steered(pipe, self.concept, null=lambda s: s):
             yield
 
 
+@one_line
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class SLD:
     """Safe Latent Diffusion (Schramowski et al., CVPR 2023, arXiv:2211.05105, eqs. 5 to 8).
@@ -58,6 +64,9 @@ class SLD:
     threshold  lambda in the paper
     momentum   s_m in the paper
     beta       of the momentum, beta_m in the paper
+
+        >>> guard = unsee.SLD("church", **unsee.SLD.presets["max"])
+        >>> with guard.applied(pipe): pictures = unsee.generate(pipe, "a town")
     """
 
     concept: Annotated[str, Field(min_length=1)]
@@ -76,7 +85,7 @@ class SLD:
     }
 
     @contextmanager
-    def applied(self, pipe: Any) -> Iterator[None]:
+    def applied(self, pipe: Pipeline) -> Iterator[None]:
         """Within the context the pipeline is guarded. Raises InputError if it has no guidance."""
         nu = torch.zeros(())
 

@@ -65,7 +65,10 @@ def clock(seconds: float | None) -> str:
 
 @contextmanager
 def bars() -> Iterator[Watch]:
-    """Progress of each stage with the time that is left; on stderr, so that results can be piped."""
+    """Within the context a `watch` that shows how far each stage is and the time that is left, on stderr.
+
+    >>> with unsee.bars() as watch: edit = unsee.UCE()(pipe, "church", watch=watch)
+    """
     from rich.console import Console
 
     console = Console(stderr=True, quiet=not speaks())

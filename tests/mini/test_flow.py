@@ -21,8 +21,9 @@ from recipes.flow import captions, text, transformer
 from recipes.mini.build import HERE, Build
 from recipes.mini.words import Thing, Words
 from unsee.denoising.guidance import for_pictures
+from unsee.models.model import call_options
 from unsee.models.model_card import model_card
-from unsee.models.sampling import call_options, draw
+from unsee.models.sampling import draw
 
 from .conftest import CONFIG, SMALL
 from .test_steps import same
@@ -153,8 +154,8 @@ def test_training_resumes_to_the_same_bits_ships_and_loads(world: Build, languag
     assert "6 updates." in (out / "README.md").read_text()
     pipe = unsee.load(str(out))
     assert call_options(pipe) == {"height": 64, "width": 64, "max_sequence_length": 24}
-    assert set(model_card(str(out))["judges"]) == {"objects", "styles", "watermark", "clip"}
-    assert Path(model_card(str(out))["judges"]["objects"]).is_dir()
+    assert set(model_card(str(out)).detectors) == {"objects", "styles", "watermark", "clip"}
+    assert Path(model_card(str(out)).detectors["objects"]).is_dir()
     drawn = draw(pipe, ["a church"], [0], 2, **for_pictures(pipe, 4.0)).images[0]
     assert drawn.size == (64, 64)
 

@@ -236,20 +236,21 @@ def _mapping(values: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 def _say_plan(plan: Plan, folder: Path) -> None:
-    from unsee.models.fingerprint import model_name
+    from unsee.models.borrow import left_out
+    from unsee.models.model import kind
 
     config, (trained, of) = plan.config, plan.trained
     shown = {k: "auto" if v is None else v for k, v in config.settings.items() if not isinstance(v, list | tuple)}
     lines = {
         "erase": _several(config.concepts),
-        "model": f"{model_name(plan.pipe)}, {type(plan.pipe).__name__} on {plan.pipe.device}"
+        "model": f"{plan.model.name}, {kind(plan.model).__name__} on {plan.model.device}"
         + (f", variant {config.variant}" if config.variant else ""),
         "method": f"{config.method}: " + ", ".join(f"{key} {value}" for key, value in shown.items()),
         "changes": f"{trained:,} of {of:,} parameters ({100 * trained / of:.1f} %)",
         "pictures": f"{config.pictures} a row, {config.steps} steps, guidance scale {config.guidance_scale:g}",
         "seed": config.seed,
         **({"calls": ", ".join(f"{key} {value}" for key, value in config.call.items())} if config.call else {}),
-        **({"without": " and ".join(plan.left_out) + ", which would change pictures"} if plan.left_out else {}),
+        **({"without": " and ".join(gone) + ", which would change pictures"} if (gone := left_out(plan.model)) else {}),
         "writes": f"{folder}/",
     }
     for key, value in lines.items():

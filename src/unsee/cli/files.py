@@ -59,34 +59,40 @@ def export(
         import torch
 
         from unsee.edits.edit import Edit
+        from unsee.evaluate.detectors import detectors_of
+        from unsee.evaluate.render import sampling_of
+        from unsee.evaluate.words import words_of
         from unsee.export.formats import FORMATS
         from unsee.models.denoisers import denoiser
-        from unsee.models.load import left_out, load
+        from unsee.models.load import open_model
         from unsee.models.names import source
-        from unsee.models.sampling import calling
         from unsee.runs.export import TOLERANCE, export
-        from unsee.runs.model import base_of, judges_for, sampling_for, words_for
 
     number = getattr(torch, dtype) if dtype else None
     loaded = Edit.load(edit)
-    name, variant = model or base_of(loaded), variant or (None if model else loaded.card.variant)
     # Differences are compared in full precision; weights in the precision in which they are written.
     loading = number or torch.float32 if FORMATS[to].absolute else torch.float32
-    pipe = load(name, dtype=loading, variant=variant, trust_remote_code=trust_remote_code)
-    calling(pipe, **loaded.card.call)
-    loaded = loaded.forced(pipe) if force_base else loaded
-    judges = judges_for(name, {})
+    variant = variant or (None if model else loaded.card.variant)
+    name = model or loaded.made_for()
+    opened = open_model(
+        name,
+        dtype=loading,
+        variant=variant,
+        call=loaded.card.call,
+        trust_remote_code=trust_remote_code,
+    )
+    loaded = loaded.forced(opened) if force_base else loaded
     done = export(
         loaded,
-        pipe,
+        opened,
         to,
         out or edit.with_name(f"{edit.stem}-{to}{'' if to == 'pipeline' else '.safetensors'}"),
         rank=rank,
         energy=energy,
         dtype=number,
-        judges=judges,
-        sampling=sampling_for(name, None, None),
-        words=words_for(name),
+        judges=detectors_of(opened),
+        sampling=sampling_of(opened),
+        words=words_of(opened),
         tolerance=TOLERANCE if tolerance is None else tolerance,
         force=force,
     )
@@ -108,16 +114,15 @@ def export(
         if row.before and row.after:
             shares = f"{100 * row.before.value:.1f} % with the whole edit, {100 * row.after.value:.1f} % as exported"
             print(plain(f"judge: {row.question.name}: {shares} (n = {row.after.n})"))
-    if to == "pipeline" and (gone := left_out(name)):
+    if to == "pipeline" and (gone := opened.left_out):
         print(f"left out: the model's {' and '.join(gone)}; whoever loads this adds one")
     for line in done.partly:
         print(plain(line))
-    use = FORMATS[to].use.format(path=str(done.path), net=denoiser(pipe)[0])
-    if done.partly and to == "diffusers-lora" and denoiser(pipe)[0] == "unet":
+    if done.partly and to == "diffusers-lora" and denoiser(opened)[0] == "unet":
         print("--to kohya-lora writes what they read")
     if (below := source(name).loras) and to != "pipeline":
         print(plain(f"it was made on top of {', '.join(below)}: load that too, at weight 1"))
-    use = FORMATS[to].use.format(path=str(done.path), net=denoiser(pipe)[0])
+    use = FORMATS[to].use.format(path=str(done.path), net=denoiser(opened)[0])
     print(plain(f"next: {use}"))
 
 
@@ -146,22 +151,20 @@ def merge(
     with starting():
         from unsee.edits import algebra
         from unsee.edits.edit import Edit
-        from unsee.models.load import load
-        from unsee.runs.model import base_of
+        from unsee.models.load import open_model
 
     _free(out, force)
     loaded = [Edit.load(path) for path in edits]
-    pipe = None
     if force_base and not model:
         raise InputError("--force-base carries edits over to another model: name it with --model")
     if undo or model:
         variant = variant or (None if model else loaded[0].card.variant)
-        pipe = load(model or base_of(loaded[0]), variant=variant, trust_remote_code=trust_remote_code)
-    if force_base:
-        loaded = [edit.forced(pipe) for edit in loaded]
-    result = algebra.merge(loaded, weight, pipe)
-    if undo:
-        result = algebra.undo(result, pipe)
+        opened = open_model(model or loaded[0].made_for(), variant=variant, trust_remote_code=trust_remote_code)
+        loaded = [edit.forced(opened) for edit in loaded] if force_base else loaded
+        result = algebra.merge(loaded, weight, opened)
+        result = algebra.undo(result, opened) if undo else result
+    else:
+        result = algebra.merge(loaded, weight)
     _said(result.save(out), result)
     if undo:
         verify = _command("verify", out, "--model", "EDITED")
@@ -209,26 +212,26 @@ def verify(
     """Check an edit against its model, and measure what its card claims again, on the same seeds."""
     with starting():
         from unsee.edits.edit import Edit
-        from unsee.models.load import load
-        from unsee.models.model_card import model_card
-        from unsee.models.sampling import calling
-        from unsee.runs.model import base_of, choices_for, judges_for, words_for
+        from unsee.evaluate.detectors import detectors_of
+        from unsee.evaluate.words import choices, words_of
+        from unsee.models.load import open_model
         from unsee.runs.verify import verify
 
     loaded = Edit.load(edit)
-    name, variant = model or base_of(loaded), variant or (None if model else loaded.card.variant)
-    pipe = load(name, variant=variant, trust_remote_code=trust_remote_code)
-    calling(pipe, **loaded.card.call)
-    loaded.check(pipe)
+    name, variant = model or loaded.made_for(), variant or (None if model else loaded.card.variant)
+    opened = open_model(name, variant=variant, call=loaded.card.call, trust_remote_code=trust_remote_code)
+    loaded.check(opened)
     held = counted(len(loaded.deltas), "weight")
     print(plain(f"{held}: finite, of this model's shapes, made for {loaded.card.base_hash[:12]}"))
     wanted = loaded.card.claims.judges if loaded.card.claims else {}
     with bars() as watch:
-        among = choices_for(name, loaded.card.concepts)
-        judges = judges_for(name, pairs(judge, "--judge"), kinds=wanted, choices=among)
-        found = verify(loaded, pipe, judges, words=words_for(name), watch=watch)
+        words = words_of(opened)
+        judges = detectors_of(
+            opened, pairs(judge, "--judge"), wanted, choices=lambda kind: choices(kind, words, loaded.card.concepts)
+        )
+        found = verify(loaded, opened, judges, words=words, watch=watch)
     if not found:
-        suite = "objects" if "objects" in model_card(name).get("judges", {}) else "pictures"
+        suite = "objects" if "objects" in opened.card.detectors else "pictures"
         more = ["--variant", variant] if variant else []
         print("the card claims nothing, so nothing was measured")
         print(f"next: {_command('evaluate', name, '--edit', edit, '--suite', suite, *more)}")

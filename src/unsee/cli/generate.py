@@ -46,32 +46,29 @@ def generate(
 
     with starting():
         from unsee.edits.edit import Edit
-        from unsee.evaluate.render import Shot, render_pair
-        from unsee.models.load import load
-        from unsee.models.sampling import calling
+        from unsee.evaluate.render import Shot, render_pair, sampling_of
+        from unsee.models.load import open_model
         from unsee.models.text import check_prompts
         from unsee.report.grid import paths, sheets
         from unsee.runs.folder import folder_name
-        from unsee.runs.model import base_of, sampling_for
 
     if not math.isfinite(scale):
         raise InputError(f"--scale is {scale}; it must be a finite number")
     if out and out.suffix.lower() not in (known := (".png", ".jpg", ".jpeg", ".webp")):
         raise InputError(f"--out is {out}; a picture's name ends in {', '.join(known)}")
     loaded = Edit.load(edit)
+    options = {**loaded.card.call, **pairs(call, "--call")}
     variant = variant or (None if model else loaded.card.variant)
-    model = model or base_of(loaded)
-    pipe = load(model, variant=variant, trust_remote_code=trust_remote_code)
-    pipe = calling(pipe, **{**loaded.card.call, **pairs(call, "--call")})
-    check_prompts(pipe, prompts)
-    loaded = loaded.forced(pipe) if force_base else loaded
-    sampling = sampling_for(model, steps, guidance)
+    opened = open_model(model or loaded.made_for(), variant=variant, call=options, trust_remote_code=trust_remote_code)
+    check_prompts(opened, prompts)
+    loaded = loaded.forced(opened) if force_base else loaded
+    sampling = sampling_of(opened, steps, guidance)
     groups = [(prompt, [Shot(prompt, (seed or 0) + k) for k in range(n)]) for prompt in prompts]
     shots = [shot for _, group in groups for shot in group]
-    with loaded.applied(pipe, scale):
+    with loaded.applied(opened, scale):
         pass  # refuse an edit for another model before anything is drawn
     with bars() as watch:
-        base, after = render_pair(pipe, loaded.applied(pipe, scale), shots, sampling, batch=batch, watch=watch)
+        base, after = render_pair(opened, loaded.applied(opened, scale), shots, sampling, batch=batch, watch=watch)
     label = f"edit x {scale:g}{', forced' if loaded.card.forced_from else ''}"
     out = out or edit.with_name(f"{folder_name(prompts)}.png")
     drawn = sheets(groups, {"base": base, label: after})

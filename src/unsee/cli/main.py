@@ -12,6 +12,7 @@ import typer
 from unsee.cli import files
 from unsee.cli.erase import erase
 from unsee.cli.evaluate import evaluate, reproduce
+from unsee.cli.flags import typed
 from unsee.cli.generate import generate
 from unsee.cli.help import help_
 from unsee.cli.show import show
@@ -94,11 +95,14 @@ def main() -> None:
 
         if not out_of_memory(error):
             raise
-        message, code = str(error) if isinstance(error, OutOfMemory) else advice(error), 1
+        message, code = (
+            str(error) if isinstance(error, OutOfMemory) else f"{advice(error)}; --debug says where it was",
+            1,
+        )
     if code == 130 and not message:  # typer's own answer to Ctrl-C
         message = "stopped; files that were finished stay where they are"
     if message:
-        print(f"unsee: {plain(message)}", file=sys.stderr)
+        print(f"unsee: {plain(typed(message))}", file=sys.stderr)
     sys.exit(code)
 
 

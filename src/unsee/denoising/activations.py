@@ -11,17 +11,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unsee.denoising.calls import Call, named, replay, stacked, tensors
+from unsee.denoising.calls import Call, named, stacked
 from unsee.denoising.guidance import Enough, run, unguided
 from unsee.denoising.record import Watch, conditions, quiet
+from unsee.denoising.replay import replay
+from unsee.denoising.rows import tensors
 from unsee.models.denoisers import denoiser
 from unsee.models.distributed import full
 from unsee.models.memory import Portions, spread
+from unsee.models.model import Pipeline
 from unsee.models.weights import TextLayers, known, remember, stored_whole
 
 
 def second_moments(
-    pipe: Any, prompts: Sequence[str], layers: Sequence[str], *, batch: int = 64, watch: Watch = quiet
+    pipe: Pipeline, prompts: Sequence[str], layers: Sequence[str], *, batch: int = 64, watch: Watch = quiet
 ) -> dict[str, Tensor]:
     """E[x x^T], float64, of the inputs x of linear layers of the denoiser, over all tokens of all prompts.
 
@@ -52,12 +55,12 @@ def second_moments(
     return {name: found[first] for first, source in together.items() for name in source.layers}
 
 
-def _portions(pipe: Any, batch: int) -> Portions:
+def _portions(pipe: Pipeline, batch: int) -> Portions:
     return Portions(batch, "prompts", "load the text encoders in fewer bits", fixed=spread(pipe))
 
 
 @torch.no_grad()
-def met(pipe: Any, moments: Mapping[str, Tensor], calls: Sequence[Call]) -> dict[str, Tensor]:
+def met(pipe: Pipeline, moments: Mapping[str, Tensor], calls: Sequence[Call]) -> dict[str, Tensor]:
     """Second moments that `second_moments` found, and what recorded calls have of them at all their times.
 
     Layers behind the first ones may read text that depends on the time and on the picture: half of such a moment is
@@ -100,7 +103,7 @@ def _read(x: Tensor, masks: Sequence[Tensor]) -> Tensor:
     return (mask == mask.max()).to(x.device)
 
 
-def inputs(pipe: Any, prompts: Sequence[str], layers: Sequence[str]) -> dict[str, Tensor]:
+def inputs(pipe: Pipeline, prompts: Sequence[str], layers: Sequence[str]) -> dict[str, Tensor]:
     """The inputs (B, ..., features) of layers of the denoiser in one unguided call for B prompts, all at one latent.
 
     Padding that a mask hides is zero.
@@ -122,7 +125,7 @@ def inputs(pipe: Any, prompts: Sequence[str], layers: Sequence[str]) -> dict[str
 
 
 def means(
-    pipe: Any, prompts: Sequence[str], layers: Sequence[str], *, batch: int = 64, watch: Watch = quiet
+    pipe: Pipeline, prompts: Sequence[str], layers: Sequence[str], *, batch: int = 64, watch: Watch = quiet
 ) -> dict[str, Tensor]:
     """The inputs of layers of the denoiser for B prompts, each a mean over all tokens: (B, features) for each layer."""
     watch("words", 0, len(prompts))
@@ -165,7 +168,7 @@ class _Source:
     argument: str | None = None
 
 
-def _together(pipe: Any, prompt: str, layers: Sequence[str]) -> dict[str, _Source]:
+def _together(pipe: Pipeline, prompt: str, layers: Sequence[str]) -> dict[str, _Source]:
     """Layers that read one tensor, by the first of them: all cross-attention reads what the text encoder wrote."""
     _, net = denoiser(pipe)
     heard: dict[str, Tensor] = {}  # holds what was read, so that no two tensors had one place in memory
@@ -187,7 +190,7 @@ def _where(x: Tensor) -> tuple[int, torch.Size]:
 
 
 def _overhear(
-    pipe: Any,
+    pipe: Pipeline,
     prompts: Sequence[str],
     layers: Mapping[str, _Source],
     hear: Callable[[str, Tensor, Tensor], None],
@@ -231,7 +234,7 @@ def _overhear(
             handle.remove()
 
 
-def find_text(pipe: Any) -> None:
+def find_text(pipe: Pipeline) -> None:
     """Find out which layers of the denoiser read the text, where no name tells (layers.BLOCKS), once for each denoiser.
 
     They read the same with another seed and something else with another prompt, and many tokens. Where it enters:
@@ -298,7 +301,7 @@ def _sums(net: nn.Module, call: Call) -> dict[str, _Read]:
 
 
 def contributions(
-    pipe: Any, prompts: Sequence[str], layers: Sequence[str], *, seeds: Sequence[int], steps: int = 20
+    pipe: Pipeline, prompts: Sequence[str], layers: Sequence[str], *, seeds: Sequence[int], steps: int = 20
 ) -> dict[str, Tensor]:
     """How much modules of the denoiser add at each place: the root mean square over channels of what they return.
 

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from unsee.denoising.calls import Call, bound, named, point, stacked
 from unsee.errors import InputError, Unsupported
 from unsee.models.denoisers import denoiser, denoisers
-from unsee.models.sampling import call_options, draw
+from unsee.models.model import Pipeline, call_options, kind, raw
+from unsee.models.sampling import draw
 
 
 class Enough(BaseException):
@@ -30,7 +31,7 @@ class Enough(BaseException):
 
 
 def run(
-    pipe: Any,
+    pipe: Pipeline,
     listen: Callable[[dict[str, Any], Tensor], None],
     prompts: Sequence[str],
     seeds: Sequence[int],
@@ -68,7 +69,7 @@ def run(
             handle.remove()
 
 
-def guided(pipe: Any, scale: float) -> dict[str, Any]:
+def guided(pipe: Pipeline, scale: float) -> dict[str, Any]:
     """The options that turn a pipeline's classifier-free guidance on: u + scale (c - u), with a scale above 1.
 
     Raises InputError for a scale that the pipeline does not guide at.
@@ -77,11 +78,11 @@ def guided(pipe: Any, scale: float) -> dict[str, Any]:
     own = scale - counts.offset
     if scale > 1 and counts.off is not None and own <= counts.off:
         least = counts.off + counts.offset
-        raise InputError(f"{type(pipe).__name__} does not guide at a scale of {scale:g}: take one above {least:g}")
+        raise InputError(f"{kind(pipe).__name__} does not guide at a scale of {scale:g}: take one above {least:g}")
     return {counts.option: own} | counts.more
 
 
-def unguided(pipe: Any) -> dict[str, Any]:
+def unguided(pipe: Pipeline) -> dict[str, Any]:
     """The options that turn it off. Guidance that is distilled into the network stays as it is.
 
     Raises InputError for a pipeline that always guides.
@@ -90,46 +91,46 @@ def unguided(pipe: Any) -> dict[str, Any]:
         return {}
     if _perturbed(pipe):
         raise Unsupported(
-            f"{type(pipe).__name__} is not supported: its guidance has a third term, perturbed attention; "
-            "with --call pag_scale=0 it has none"
+            f"{kind(pipe).__name__} is not supported: its guidance has a third term, perturbed attention; "
+            "with the call option pag_scale=0 it has none"
         )
     counts = _counts(pipe)
     if counts.off is None:
         raise Unsupported(
-            f"{type(pipe).__name__} is not supported: it predicts more than once for each prompt even with guidance "
+            f"{kind(pipe).__name__} is not supported: it predicts more than once for each prompt even with guidance "
             "off; its guidance cannot be turned off, or has more terms"
         )
     return {counts.option: counts.off}
 
 
-def for_pictures(pipe: Any, scale: float) -> dict[str, Any]:
+def for_pictures(pipe: Pipeline, scale: float) -> dict[str, Any]:
     """The options with which pictures are drawn at a guidance scale: those that turn it on, and those kept with it.
 
     A pipeline that leaves true_cfg_scale off by itself, as FLUX.1 does, has its guidance distilled into the network:
-    the scale is then what the network reads, and real guidance comes with `calling(pipe, true_cfg_scale=...)`.
+    the scale is then what the network reads, and real guidance comes with the call option true_cfg_scale.
     """
     own = _true_scale(pipe)
-    read = "guidance_scale" in inspect.signature(type(pipe).__call__).parameters
+    read = "guidance_scale" in inspect.signature(kind(pipe).__call__).parameters
     left_off = _distilled(pipe) or (own is not None and own <= 1)
     options = {"guidance_scale": scale} if read and left_off else guided(pipe, scale)
     options |= call_options(pipe)
     return {"negative_prompt": "", **options} if options.get("true_cfg_scale", 1.0) > 1 else options
 
 
-def _true_scale(pipe: Any) -> float | None:
+def _true_scale(pipe: Pipeline) -> float | None:
     """What a pipeline takes for true_cfg_scale if nothing is said; None if it has no such option."""
-    option = inspect.signature(type(pipe).__call__).parameters.get("true_cfg_scale")
+    option = inspect.signature(kind(pipe).__call__).parameters.get("true_cfg_scale")
     return None if option is None else float(option.default)
 
 
-def _distilled(pipe: Any) -> bool:
+def _distilled(pipe: Pipeline) -> bool:
     """Whether the guidance scale is a number that the network reads."""
     return any(getattr(getattr(net, "config", None), "guidance_embeds", False) for net in denoisers(pipe).values())
 
 
-def _perturbed(pipe: Any) -> bool:
+def _perturbed(pipe: Pipeline) -> bool:
     """Whether a prediction with perturbed attention is a term of a pipeline's guidance, with its call options."""
-    option = inspect.signature(type(pipe).__call__).parameters.get("pag_scale")
+    option = inspect.signature(kind(pipe).__call__).parameters.get("pag_scale")
     return option is not None and call_options(pipe).get("pag_scale", option.default) > 0
 
 
@@ -153,13 +154,14 @@ _COUNTED: WeakKeyDictionary[Any, _Counts] = WeakKeyDictionary()
 """What was found out of the pipelines that there are."""
 
 
-def _counts(pipe: Any) -> _Counts:
+def _counts(pipe: Pipeline) -> _Counts:
     """Found out by running two steps, once for each pipeline."""
-    if pipe not in _COUNTED:
-        taken = inspect.signature(type(pipe).__call__).parameters
+    own = raw(pipe)
+    if own not in _COUNTED:
+        taken = inspect.signature(kind(pipe).__call__).parameters
         option = next((name for name in ("true_cfg_scale", "guidance_scale") if name in taken), None)
         if option is None:
-            raise Unsupported(f"{type(pipe).__name__} is not supported: its call takes no guidance_scale")
+            raise Unsupported(f"{kind(pipe).__name__} is not supported: its call takes no guidance_scale")
         values = () if _perturbed(pipe) else (1.0, 0.0)
         off = next((value for value in values if len(_first_step(pipe, {option: value}, 1)[1]) == 1), None)
         scale, offset, more = 3.0 if off is None else off + 2, 0.0, {}
@@ -172,11 +174,11 @@ def _counts(pipe: Any) -> _Counts:
                     ways = [{option: value} | options for value in (off, scale, scale + 1)]
                     offset = _noisy_offset(pipe, ways, scale) if found is None and off is not None else found or 0.0
                     break
-        _COUNTED[pipe] = _Counts(option, off, offset, more)
-    return _COUNTED[pipe]
+        _COUNTED[own] = _Counts(option, off, offset, more)
+    return _COUNTED[own]
 
 
-def _first_step(pipe: Any, options: dict[str, Any], n: int) -> tuple[list[Tensor], list[Tensor]]:
+def _first_step(pipe: Pipeline, options: dict[str, Any], n: int) -> tuple[list[Tensor], list[Tensor]]:
     """The first step of runs for n prompts: the first one's x of this step and the next, and all rows of answers."""
     asked: list[tuple[Tensor, Tensor]] = []
     answers: list[Tensor] = []
@@ -190,10 +192,10 @@ def _first_step(pipe: Any, options: dict[str, Any], n: int) -> tuple[list[Tensor
     nets = list(denoisers(pipe).values())
     run(pipe, lambda _, output: answers.extend(output), ["cat"] * n, range(n), 50, options, nets, ask=ask)
     if not asked:
-        raise Unsupported(f"{type(pipe).__name__} is not supported: it never asks its {', '.join(denoisers(pipe))}")
+        raise Unsupported(f"{kind(pipe).__name__} is not supported: it never asks its {', '.join(denoisers(pipe))}")
     if not all(bool(row.isfinite().all()) for row in answers):
         raise Unsupported(
-            f"{type(pipe).__name__} is not supported: its {' or '.join(denoisers(pipe))} answers with numbers that are "
+            f"{kind(pipe).__name__} is not supported: its {' or '.join(denoisers(pipe))} answers with numbers that are "
             f"not finite, in {str(answers[0].dtype).removeprefix('torch.')}"
         )
     return [asked[0][0], asked[-1][0]], answers
@@ -223,7 +225,7 @@ def _offset(x: list[Tensor], one: Tensor, other: Tensor, scale: float) -> float 
     return 1.0 if rest[1] < 0.25 * rest[0] else 0.0
 
 
-def _noisy_offset(pipe: Any, ways: list[dict[str, Any]], scale: float) -> float:
+def _noisy_offset(pipe: Pipeline, ways: list[dict[str, Any]], scale: float) -> float:
     """The same of a sampler that adds noise, which one seed has at every scale, and so goes out in differences.
 
     ways  options of runs without guidance, at scale, and at scale + 1: from the first to the second x moves by

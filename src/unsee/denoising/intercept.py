@@ -13,11 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unsee.denoising.calls import Call, answering, bound, mask_of, point, predicted, same, split, stack, stacked
+from unsee.denoising.calls import Call, answering, bound, point, predicted, stacked
 from unsee.denoising.guidance import Enough, guided, run
 from unsee.denoising.record import conditions, prompted, row_places
+from unsee.denoising.rows import mask_of, same, split, stack
 from unsee.errors import InputError
 from unsee.models.denoisers import denoiser
+from unsee.models.model import Pipeline, kind
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class _Guidance:
     null: Call
 
 
-def _guidance(pipe: Any, alone: Call, prompt: str) -> _Guidance:
+def _guidance(pipe: Pipeline, alone: Call, prompt: str) -> _Guidance:
     """Found out by asking. Raises InputError if there is no guidance.
 
     alone  the call for `prompt` of an unguided run
@@ -52,12 +54,12 @@ def _guidance(pipe: Any, alone: Call, prompt: str) -> _Guidance:
 
     run(pipe, listen, [prompt], [0], 50, options)
     if len(calls) != 2 or not _same_point(pipe, *calls):
-        raise InputError(f"{type(pipe).__name__} has no classifier-free guidance for a guard to act on")
+        raise InputError(f"{kind(pipe).__name__} has no classifier-free guidance for a guard to act on")
     c = prompted(alone.output, calls)
     return _Guidance(len(sizes), c, calls[1 - c])
 
 
-def _same_point(pipe: Any, one: Call, other: Call) -> bool:
+def _same_point(pipe: Pipeline, one: Call, other: Call) -> bool:
     """Whether two calls ask about one latent at one time."""
     latent, time = point(type(denoiser(pipe)[1]))
     pairs = [(one.arguments[name], other.arguments[name]) for name in (latent, time)]
@@ -88,7 +90,7 @@ def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def steered(
-    pipe: Any,
+    pipe: Pipeline,
     prompt: str,
     *,
     null: Callable[[Tensor], Tensor] | None = None,
@@ -126,8 +128,8 @@ def steered(
             if like.arguments[x].shape[1:] == concept.arguments[x].shape[1:]:
                 raise
             raise InputError(
-                f"{type(pipe).__name__} ties its texts to the picture's size: a guard works at one size there, its own "
-                "or what unsee.models.sampling.calling(pipe, height=..., width=...) keeps with it"
+                f"{kind(pipe).__name__} ties its texts to the picture's size: a guard works at one size there, its own "
+                "or that of its call options, as in load(..., call={'height': ..., 'width': ...})"
             ) from error
         finally:
             asking = False

@@ -21,27 +21,16 @@ from diffusers import AutoPipelineForImage2Image
 from PIL.Image import Image
 from torch import Tensor, nn
 
-from unsee.denoising.calls import (
-    Call,
-    Rows,
-    Step,
-    Trajectory,
-    pick,
-    point,
-    replay,
-    rows_of,
-    single,
-    split,
-    spread,
-    stack,
-)
+from unsee.denoising.calls import Call, Rows, Step, Trajectory, point
 from unsee.denoising.guidance import Enough, guided, run, unguided
+from unsee.denoising.replay import replay
+from unsee.denoising.rows import pick, rows_of, single, split, spread, stack
 from unsee.errors import InputError, Unsupported, unknown
 from unsee.models import memory
 from unsee.models.denoisers import denoiser, denoisers
 from unsee.models.distributed import processes
 from unsee.models.memory import SMALLER, Portions
-from unsee.models.sampling import call_options, calling
+from unsee.models.model import Model, Pipeline, call_options, kind, raw
 
 T = TypeVar("T")
 
@@ -55,7 +44,7 @@ def quiet(stage: str, done: int, total: int) -> None:
 
 
 def record(
-    pipe: Any,
+    pipe: Pipeline,
     prompts: Sequence[str],
     *,
     seeds: Sequence[int],
@@ -162,27 +151,29 @@ def prompted(asked: Tensor, calls: Sequence[Call]) -> int:
     return int(distance[1] < distance[0])
 
 
-def _image_to_image(pipe: Any) -> Any:
-    """The image-to-image pipeline of a pipeline's family, of the same parts."""
+def _image_to_image(pipe: Pipeline) -> Model:
+    """The image-to-image pipeline of a pipeline's family, of the same parts, with those call options that it takes."""
+    model = Model.of(pipe)
     try:
-        twin: Any = AutoPipelineForImage2Image.from_pipe(pipe)
+        twin: Any = AutoPipelineForImage2Image.from_pipe(model.pipe)
     except ValueError as error:
-        raise InputError(f"{type(pipe).__name__} takes no image: diffusers has no image-to-image for it") from error
+        raise InputError(f"{kind(pipe).__name__} takes no image: diffusers has no image-to-image for it") from error
     twin.set_progress_bar_config(disable=True)
     taken = inspect.signature(type(twin).__call__).parameters
-    return calling(twin, **{name: value for name, value in call_options(pipe).items() if name in taken})
+    return replace(model, pipe=twin, call={name: value for name, value in model.call.items() if name in taken})
 
 
-def _fitted(image: Image, pipe: Any, call: Call) -> Image:
+def _fitted(image: Image, pipe: Pipeline, call: Call) -> Image:
     """A picture in the size that the pipeline draws, where its latents (B, channels, H, W) tell."""
     latent = call.arguments[point(type(denoiser(pipe)[1]))[0]]
     if latent.ndim != 4:
         return image
-    return image.resize((latent.shape[3] * pipe.vae_scale_factor, latent.shape[2] * pipe.vae_scale_factor))
+    factor = raw(pipe).vae_scale_factor
+    return image.resize((latent.shape[3] * factor, latent.shape[2] * factor))
 
 
 def _guided_calls(
-    pipe: Any,
+    pipe: Pipeline,
     prompts: Sequence[str],
     seeds: Sequence[int],
     steps: int,
@@ -195,7 +186,7 @@ def _guided_calls(
     calls: list[Call] = []
     _, time = point(type(denoiser(pipe)[1]))
     refusal = Unsupported(
-        f"{type(pipe).__name__} does not predict once with the prompt and once without at each step: its guidance is "
+        f"{kind(pipe).__name__} does not predict once with the prompt and once without at each step: its guidance is "
         "distilled into the network, is off, or has more terms; methods that draw no guided runs may serve"
     )
 
@@ -222,7 +213,9 @@ def _guided_calls(
     return calls
 
 
-def _unanswered(pipe: Any, prompts: Sequence[str], seeds: Sequence[int], steps: int, options: dict[str, Any]) -> Call:
+def _unanswered(
+    pipe: Pipeline, prompts: Sequence[str], seeds: Sequence[int], steps: int, options: dict[str, Any]
+) -> Call:
     """The first denoiser call of a run, for the price of encoding the prompts; its output is x."""
     calls: list[Call] = []
 
@@ -232,11 +225,11 @@ def _unanswered(pipe: Any, prompts: Sequence[str], seeds: Sequence[int], steps: 
 
     run(pipe, lambda *_: None, prompts, seeds, steps, options, list(denoisers(pipe).values()), ask=ask)
     if not calls:
-        raise Unsupported(f"{type(pipe).__name__} is not supported: it never asks its {', '.join(denoisers(pipe))}")
+        raise Unsupported(f"{kind(pipe).__name__} is not supported: it never asks its {', '.join(denoisers(pipe))}")
     return calls[0]
 
 
-def row_places(pipe: Any, prompt: str, seed: int, steps: int, options: dict[str, Any]) -> Rows:
+def row_places(pipe: Pipeline, prompt: str, seed: int, steps: int, options: dict[str, Any]) -> Rows:
     """Where the denoiser's arguments have their rows: what doubles when a prompt is drawn twice."""
     one, two = (_unanswered(pipe, [prompt] * n, [seed] * n, steps, options) for n in (1, 2))
     with _supported(pipe):
@@ -244,16 +237,21 @@ def row_places(pipe: Any, prompt: str, seed: int, steps: int, options: dict[str,
 
 
 @contextmanager
-def _supported(pipe: Any) -> Iterator[None]:
+def _supported(pipe: Pipeline) -> Iterator[None]:
     """Within the context, what is wrong is that a pipeline is not supported."""
     try:
         yield
     except InputError as error:
-        raise Unsupported(f"{type(pipe).__name__} is not supported: {error}") from error
+        raise Unsupported(f"{kind(pipe).__name__} is not supported: {error}") from error
 
 
 def conditions(
-    pipe: Any, prompts: Sequence[str], *, seeds: Sequence[int] | None = None, steps: int = 50, answered: bool = True
+    pipe: Pipeline,
+    prompts: Sequence[str],
+    *,
+    seeds: Sequence[int] | None = None,
+    steps: int = 50,
+    answered: bool = True,
 ) -> Call:
     """The first denoiser call of unguided runs: its arguments hold all that the prompts condition, B rows.
 
@@ -275,7 +273,7 @@ def conditions(
     rows = row_places(pipe, prompts[0], seeds[0], steps, options)
     if len(calls[0].output) != len(prompts):
         raise Unsupported(
-            f"{type(pipe).__name__} is not supported: it asks its denoiser for {len(calls[0].output)} rows for "
+            f"{kind(pipe).__name__} is not supported: it asks its denoiser for {len(calls[0].output)} rows for "
             f"{len(prompts)} prompts, also without guidance"
         )
     with _supported(pipe):
@@ -290,7 +288,7 @@ _CHECKED: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 """Denoisers that have passed `checked`, each with the call options and type of numbers that they did it with."""
 
 
-def checked(pipe: Any, step: Sequence[Call]) -> None:
+def checked(pipe: Pipeline, step: Sequence[Call]) -> None:
     """Ask again for the last row of both calls of a recorded step, together in one call; once for each denoiser.
 
     Raises InputError unless the denoiser answers as it did: then rows are not what they are taken for, or it answers by
@@ -304,7 +302,7 @@ def checked(pipe: Any, step: Sequence[Call]) -> None:
         error = float((replay(net, rows) - rows.output).float().norm() / rows.output.float().norm())
     if not error < tolerance(rows.output):
         raise Unsupported(
-            f"{type(pipe).__name__} is not supported: asked again, its {type(net).__name__} answers otherwise than in "
+            f"{kind(pipe).__name__} is not supported: asked again, its {type(net).__name__} answers otherwise than in "
             f"the run (by {100 * error:.2g} %)"
         )
     _CHECKED[net] = way
@@ -322,8 +320,8 @@ def tolerance(output: Tensor) -> float:
 class _scheduler:
     """Within the context a pipeline samples with another scheduler."""
 
-    def __init__(self, pipe: Any, sampler: str):
-        self.pipe, self.before = pipe, pipe.scheduler
+    def __init__(self, pipe: Pipeline, sampler: str):
+        self.pipe, self.before = raw(pipe), pipe.scheduler
         known = {kind.__name__: kind for kind in pipe.scheduler.compatibles}
         if sampler != "pipeline" and sampler not in known:
             raise unknown("sampler", sampler, ["pipeline", *known])

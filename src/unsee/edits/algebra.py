@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,11 +15,12 @@ from torch import Tensor
 from unsee.edits.card import Card
 from unsee.edits.edit import Delta, Edit, LowRank
 from unsee.errors import InputError
+from unsee.models.model import Pipeline
 from unsee.spelling import counted
 from unsee.versions import versions
 
 
-def merge(edits: Sequence[Edit], weights: Sequence[float] | None = None, pipe: Any = None) -> Edit:
+def merge(edits: Sequence[Edit], weights: Sequence[float] | None = None, pipe: Pipeline | None = None) -> Edit:
     """One edit, sum_i w_i delta_i, with a card that holds the cards of all. One edit with a weight is that edit scaled.
 
     edits    all of one base; or, with `pipe`, each made on the model with those before it applied
@@ -27,6 +28,9 @@ def merge(edits: Sequence[Edit], weights: Sequence[float] | None = None, pipe: A
     weights  finite, one for each edit; default 1. Negative ones strengthen what the edit erases
     Low-rank differences stay so, and exact: ranks add up. The card's concepts are those of positive weight.
     Raises InputError if bases or shapes differ.
+
+        >>> half = unsee.merge([edit], [0.5])
+        >>> both = unsee.merge([edit, unsee.UCE()(pipe, "dog")])
     """
     weights = [1.0] * len(edits) if weights is None else list(weights)
     if not edits or len(weights) != len(edits):
@@ -38,8 +42,8 @@ def merge(edits: Sequence[Edit], weights: Sequence[float] | None = None, pipe: A
     if len(set(bases)) > 1:
         if pipe is None:
             raise InputError(
-                f"these edits were made for different weights ({', '.join(base[:12] for base in bases)}); such as were "
-                "made one upon the other are merged in that order on their model: --model"
+                f"these edits were made for different weights ({', '.join(base[:12] for base in bases)}); edits that "
+                "were made one on top of the other are merged in that order with their `pipe`"
             )
         if any(weight != 1 for weight in weights):
             raise InputError("edits that were made one upon the other are merged with weight 1: each needs the others")
@@ -79,7 +83,21 @@ def merge(edits: Sequence[Edit], weights: Sequence[float] | None = None, pipe: A
     return Edit(deltas, card)
 
 
-def undo(edit: Edit, pipe: Any) -> Edit:
+@contextmanager
+def applied(pipe: Pipeline, edits: Sequence[Edit], weights: Sequence[float] | None = None) -> Iterator[None]:
+    """Within the context several edits of one base are applied at once; where they change one weight, they add up.
+
+    weights  of the edits, in their order; default 1
+    Raises InputError if an edit was made for another base than the others, or than the model of `pipe`.
+
+        >>> dog = unsee.UCE()(pipe, "dog")
+        >>> with unsee.applied(pipe, [edit, dog]): picture = pipe("a church and a dog").images[0]
+    """
+    with merge(edits, weights).applied(pipe):
+        yield
+
+
+def undo(edit: Edit, pipe: Pipeline) -> Edit:
     """The edit that leads back: it is for the model with `edit` in its weights, such as an exported pipeline.
 
     pipe  the model that `edit` was made for

@@ -96,8 +96,7 @@ def read_card(path: str | Path) -> Card:
     if "unsee" not in header.metadata:
         kind = "it is a LoRA" if any(_ADAPTER.search(name) for name in header.tensors) else "it is no edit of this tool"
         raise InputError(
-            f"{path} holds tensors but no card of unsee: {kind}; unsee import {Path(path).name} --model MODEL --out"
-            " EDIT.safetensors makes an edit of other tools' files"
+            f"{path} holds tensors but no card of unsee: {kind}; `adopt` makes an edit of other tools' files"
         )
     if not header.tensors:
         raise InputError(f"{path} holds no usable edit: it has no tensors")

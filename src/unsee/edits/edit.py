@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from safetensors import SafetensorError
@@ -19,7 +20,9 @@ from unsee.errors import InputError
 from unsee.io.atomic import write_whole
 from unsee.models.denoisers import denoisers
 from unsee.models.distributed import full, spread_like
-from unsee.models.fingerprint import base_hash, model_name, variant_of
+from unsee.models.fingerprint import base_hash
+from unsee.models.model import Pipeline, kind, model_name, raw, variant_of
+from unsee.models.names import model_folder
 from unsee.models.weights import in_use, own_parameters, stored_whole, swapped
 
 
@@ -57,10 +60,11 @@ Delta = Tensor | LowRank
 class Edit:
     """Differences of weights, by "denoiser.parameter" name, and the card that says where they come from.
 
-    An edit is a small file; it changes no model until it is applied, and then only for a while:
+    An edit is a small file; it changes no model until it is applied. On `applied` and `apply` that model is checked to
+    be the one that it was made for: its weights are hashed once, and again when they have changed.
 
-        with edit.applied(pipe):
-            pipe("a church")
+        >>> edit = unsee.Edit.load(edit.save("edit.safetensors"))
+        >>> with edit.applied(pipe): picture = pipe("a church").images[0]
     """
 
     deltas: dict[str, Delta]
@@ -72,13 +76,43 @@ class Edit:
         return cls({f"{prefix}.{name}": after[name].detach().float() - before[name].float() for name in before}, card)
 
     @contextmanager
-    def applied(self, pipe: Any, scale: float = 1.0) -> Iterator[None]:
+    def applied(self, pipe: Pipeline, scale: float = 1.0) -> Iterator[None]:
         """Within the context the pipeline's weights are base + scale * delta; afterwards they are the base's very bits.
 
         scale  any finite number; 0 is the base, negative strengthens the concept
         What is low-rank stands beside the linear layer whose weight is quantised, as an adapter does.
         Raises InputError if the edit was made for another model.
         """
+        with self._on(pipe, scale):
+            yield
+
+    def apply(self, pipe: Pipeline, scale: float = 1.0) -> None:
+        """Put the edit into a pipeline until `remove`, as a server needs it; `applied` is the same for a while.
+
+        Raises InputError if the edit was made for another model; so is one that has an edit already (see `merge`).
+
+            >>> edit.apply(pipe)
+            >>> edit.remove(pipe)
+        """
+        with self._on(pipe, scale) as stack:
+            _APPLIED.setdefault(self._first(pipe), {})[id(self)] = (self, stack.pop_all())
+
+    def remove(self, pipe: Pipeline) -> None:
+        """Take an edit out of a pipeline into which `apply` has put it: its weights are the base's very bits again.
+
+        Raises InputError if it is not in it.
+        """
+        _, stack = _APPLIED.get(self._first(pipe), {}).pop(id(self), (self, None))
+        if stack is None:
+            raise InputError("this edit is not in the pipeline: `remove` takes out what its own `apply` has put in")
+        stack.close()
+
+    def _first(self, pipe: Pipeline) -> nn.Module:
+        """The first denoiser of a pipeline that the edit changes."""
+        return denoisers(pipe)[min(name.split(".")[0] for name in self.deltas)]
+
+    def _on(self, pipe: Pipeline, scale: float) -> ExitStack:
+        """The context of `applied`, entered already; it holds parts of the denoisers, and not the pipeline."""
         parameters = self.check(pipe)
         beside = {
             name: delta
@@ -92,10 +126,12 @@ class Edit:
             edited[name].copy_(edited[name].float().add_(spread_like(dense, edited[name]), alpha=scale))
             if not full(torch.isfinite(edited[name]).all()):
                 raise InputError(f"with this edit {name!r} holds numbers too large for {edited[name].dtype}")
-        with swapped(parameters, edited), _beside(pipe, beside, scale):
-            yield
+        with ExitStack() as stack:
+            stack.enter_context(swapped(parameters, edited))
+            stack.enter_context(_beside([(_layer(pipe, name), delta) for name, delta in beside.items()], scale))
+            return stack.pop_all()
 
-    def forced(self, pipe: Any) -> Edit:
+    def forced(self, pipe: Pipeline) -> Edit:
         """The same differences for the model of `pipe`, whatever they were made for; the card tells of it.
 
         This carries an edit from a model to its sibling, a finetune. Raises InputError if names or shapes differ.
@@ -117,19 +153,29 @@ class Edit:
             ),
         )
 
-    def base_in(self, pipe: Any) -> str:
+    def made_for(self) -> str:
+        """The name of the model that the edit was made for. Raises InputError if it leads nowhere here."""
+        base = self.card.base
+        try:
+            model_folder(base)
+        except InputError as error:
+            said = f"the edit was made for {base!r}, which is not here under that name: give `model`"
+            raise InputError(said) from error
+        return base
+
+    def base_in(self, pipe: Pipeline) -> str:
         """The hash of those denoisers of a pipeline that the edit changes, as they are now."""
         return base_hash(pipe, [name.split(".")[0] for name in self.deltas])
 
-    def check(self, pipe: Any) -> dict[str, nn.Parameter]:
+    def check(self, pipe: Pipeline) -> dict[str, nn.Parameter]:
         """The pipeline's parameters by the edit's names. Raises InputError if the edit was made for another model."""
         parameters = self._parameters(pipe)
         found = self.base_in(pipe)
         if found != self.card.base_hash:
             if any(in_use(denoisers(pipe)[key]) for key in {name.split(".")[0] for name in self.deltas}):
                 raise InputError(
-                    "another edit is applied here, and this one was not made on top of it: edits of one base are added "
-                    "up by unsee merge (unsee.edits.algebra.merge), and that edit is applied"
+                    "another edit is applied here, and this one was not made on top of it: edits of one base are "
+                    "applied together by `unsee.applied(pipe, [edit, edit])`"
                 )
             raise InputError(
                 f"this edit was made for {self.card.base!r} with weights {self.card.base_hash[:12]}; "
@@ -137,16 +183,16 @@ class Edit:
             )
         return parameters
 
-    def _elsewhere(self, pipe: Any) -> str:
+    def _elsewhere(self, pipe: Pipeline) -> str:
         """What to do where the weights are not those that the edit was made for."""
         made, here = self.card.variant, variant_of(pipe)
         if made == here:
-            return "give the model that it was made for, or carry it over to this one by unsee merge --force-base"
+            return "give the model that it was made for; `edit.forced(pipe)` carries it over to this one"
         if made is None:
-            return f"those were the plain files, these are the variant {here!r}: leave out --variant {here}"
-        return f"those were the variant {made!r} of the model's files: --variant {made} loads them"
+            return f"those were the plain files, these are the variant {here!r}: leave out `variant`"
+        return f"those were the variant {made!r} of the model's files: `variant` {made} loads them"
 
-    def _parameters(self, pipe: Any) -> dict[str, nn.Parameter]:
+    def _parameters(self, pipe: Pipeline) -> dict[str, nn.Parameter]:
         """The pipeline's parameters by the edit's names. Raises InputError if one is missing or of another shape."""
         modules = denoisers(pipe)
         parameters = {
@@ -155,7 +201,7 @@ class Edit:
         made_for = f"this edit was made for {self.card.base!r}"
         for weight, delta in self.deltas.items():
             if weight not in parameters:
-                raise InputError(f"{made_for}; {type(pipe).__name__} here has no weight {weight!r}")
+                raise InputError(f"{made_for}; {kind(pipe).__name__} here has no weight {weight!r}")
             there, here = _shape(delta), tuple(parameters[weight].shape)
             layer = _layer(pipe, weight)
             if isinstance(layer, nn.Linear):  # a packed weight has another shape than its layer
@@ -201,19 +247,23 @@ class Edit:
         return cls(deltas, card)
 
 
+_APPLIED: WeakKeyDictionary[nn.Module, dict[int, tuple[Edit, ExitStack]]] = WeakKeyDictionary()
+"""Edits that `apply` has put into denoisers, and how to take them out."""
+
+
 def _shape(delta: Delta) -> tuple[int, ...]:
     return tuple(delta.shape) if isinstance(delta, Tensor) else (delta.up.shape[0], delta.down.shape[-1])
 
 
-def _layer(pipe: Any, weight: str) -> nn.Module:
+def _layer(pipe: Pipeline, weight: str) -> nn.Module:
     """The module that holds a weight, which an edit names "denoiser.layer.weight"."""
     key, _, name = weight.partition(".")
-    module: nn.Module = getattr(pipe, key).get_submodule(name.rpartition(".")[0])
+    module: nn.Module = getattr(raw(pipe), key).get_submodule(name.rpartition(".")[0])
     return module
 
 
 @contextmanager
-def _beside(pipe: Any, deltas: Mapping[str, LowRank], scale: float) -> Iterator[None]:
+def _beside(layers: Sequence[tuple[nn.Module, LowRank]], scale: float) -> Iterator[None]:
     """Within the context linear layers answer W x + scale up (down x), whatever W is stored as."""
 
     def hook(delta: LowRank) -> Any:
@@ -223,7 +273,7 @@ def _beside(pipe: Any, deltas: Mapping[str, LowRank], scale: float) -> Iterator[
 
         return add
 
-    handles = [_layer(pipe, name).register_forward_hook(hook(delta)) for name, delta in deltas.items()]
+    handles = [layer.register_forward_hook(hook(delta)) for layer, delta in layers]
     try:
         yield
     finally:

@@ -20,11 +20,11 @@ from unsee.errors import InputError
 from unsee.evaluate.render import Sampling, Shot, batches
 from unsee.models.distributed import processes
 from unsee.models.fingerprint import fingerprint
-from unsee.models.sampling import call_options
+from unsee.models.model import Pipeline, call_options, kind
 from unsee.versions import versions
 
 
-def model_key(pipe: Any) -> str:
+def model_key(pipe: Pipeline) -> str:
     """A hash of all that a pipeline draws with: weights, number formats, settings, tokenizers, sampler, options."""
     found: dict[str, Any] = {}
     for key, part in pipe.components.items():
@@ -33,7 +33,7 @@ def model_key(pipe: Any) -> str:
         elif hasattr(part, "get_vocab"):
             found[key] = (part.get_vocab(), part.model_max_length)
     sampler = (type(pipe.scheduler).__name__, _settings(pipe.scheduler.config))
-    return _hash([type(pipe).__name__, found, sampler, call_options(pipe)])
+    return _hash([kind(pipe).__name__, found, sampler, call_options(pipe)])
 
 
 def _settings(config: Any) -> dict[str, Any]:
@@ -85,11 +85,11 @@ class Cache:
         self.folder = folder
         self._guarded(lambda: folder.mkdir(parents=True, exist_ok=True))
         if not os.access(folder, os.W_OK):
-            raise InputError(f"cannot write pictures into {folder}: permission denied; --cache names another folder")
+            raise InputError(f"cannot write pictures into {folder}: permission denied; `cache` names another folder")
 
     def draw(
         self,
-        pipe: Any,
+        pipe: Pipeline,
         shots: Iterable[Shot],
         sampling: Sampling,
         *,
@@ -145,7 +145,7 @@ class Cache:
             write()
         except OSError as error:
             raise InputError(
-                f"cannot write pictures into {self.folder}: {error.strerror or error}; --cache names another folder"
+                f"cannot write pictures into {self.folder}: {error.strerror or error}; `cache` names another folder"
             ) from error
 
 

@@ -9,7 +9,7 @@ lpips, lpips:NET        the learned perceptual distance, see distance.py
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -26,6 +26,8 @@ from unsee.errors import InputError
 from unsee.evaluate import nudity
 from unsee.evaluate.distance import Distance, lpips
 from unsee.models.load import loading
+from unsee.models.model import Model, Pipeline
+from unsee.models.model_card import ModelCard
 
 NOTHING = "none of these"
 """The answer of a detector that is less sure than its threshold."""
@@ -191,9 +193,27 @@ def load_detector(source: str | Path, kind: str = "objects", words: Sequence[str
         if kind == "clip":
             return model
         if len(words) < 2:
-            raise InputError(f"{source} needs words to choose among: --words FILE lists {kind}")
+            raise InputError(f"{source} needs words to choose among: `words` lists {kind}")
         return model.asked(words, DRAWN if kind == "styles" else SHOWN)
     return _load(str(source))
+
+
+def detectors_of(
+    model: Pipeline | ModelCard,
+    given: Mapping[str, str] | None = None,
+    kinds: Collection[str] | None = None,
+    *,
+    choices: Callable[[str], Sequence[str]] = lambda kind: (),
+) -> dict[str, Judge]:
+    """Detectors by kind: those that a model's card names, and the given ones in their place or beside them.
+
+    kinds    which to load; None is all
+    choices  what a CLIP model has to choose among as a detector of a kind
+    """
+    card = model if isinstance(model, ModelCard) else Model.of(model).card
+    sources = {**card.detectors, **(given or {})}
+    wanted = {kind: str(source) for kind, source in sources.items() if kinds is None or kind in kinds}
+    return {kind: load_detector(source, kind, choices(kind)) for kind, source in wanted.items()}
 
 
 @cache  # many evaluations of one process look with the same judge

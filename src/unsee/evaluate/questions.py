@@ -17,8 +17,9 @@ from PIL.Image import Image
 from torch import Tensor
 
 from unsee.concepts import Concept
-from unsee.denoising.calls import Call, single, tensors
+from unsee.denoising.calls import Call
 from unsee.denoising.record import conditions
+from unsee.denoising.rows import single, tensors
 from unsee.evaluate.detectors import Detector, Judge, names_of
 from unsee.evaluate.distance import grey_levels
 from unsee.evaluate.render import Shot

@@ -16,6 +16,7 @@ from unsee.denoising.record import Watch, quiet, share
 from unsee.errors import InputError
 from unsee.models.distributed import processes
 from unsee.models.memory import SMALLER, Portions, spread
+from unsee.models.model import Model, Pipeline, raw
 from unsee.models.sampling import draw
 
 
@@ -50,8 +51,17 @@ class Sampling:
             raise InputError(f"the guidance scale is {self.guidance_scale:g}: it is a number from 0 on, 1 is none")
 
 
+def sampling_of(pipe: Pipeline, steps: int | None = None, guidance_scale: float | None = None) -> Sampling:
+    """How to draw with a model: as given, else as its card says, else with diffusers' usual numbers."""
+    card, usual = Model.of(pipe).card, Sampling()
+    return Sampling(
+        next(value for value in (steps, card.steps, usual.steps) if value is not None),
+        next(value for value in (guidance_scale, card.guidance_scale, usual.guidance_scale) if value is not None),
+    )
+
+
 def render(
-    pipe: Any, shots: Iterable[Shot], sampling: Sampling, *, batch: int = 32, watch: Watch = quiet
+    pipe: Pipeline, shots: Iterable[Shot], sampling: Sampling, *, batch: int = 32, watch: Watch = quiet
 ) -> dict[Shot, Image]:
     """A picture for every distinct shot. Each has a generator of its own, so it does not depend on its batch.
 
@@ -68,7 +78,7 @@ def render(
 
 
 def render_pair(
-    pipe: Any,
+    pipe: Pipeline,
     change: AbstractContextManager[None],
     shots: Sequence[Shot],
     sampling: Sampling,
@@ -86,7 +96,9 @@ def render_pair(
         return before, render(pipe, shots, sampling, batch=batch, watch=half(1))
 
 
-def batches(pipe: Any, shots: Sequence[Shot], sampling: Sampling, batch: int) -> Iterator[list[tuple[Shot, Image]]]:
+def batches(
+    pipe: Pipeline, shots: Sequence[Shot], sampling: Sampling, batch: int
+) -> Iterator[list[tuple[Shot, Image]]]:
     """Shots with their pictures, up to `batch` of one size and guidance at a time, fewer if memory does not hold them.
 
     Of many processes, each draws its share of every size and guidance: all ask their denoisers equally often, as they
@@ -112,9 +124,9 @@ def batches(pipe: Any, shots: Sequence[Shot], sampling: Sampling, batch: int) ->
 
 
 @contextmanager
-def sliced(pipe: Any) -> Iterator[None]:
+def sliced(pipe: Pipeline) -> Iterator[None]:
     """Within the context latents are decoded one by one: all at once take more memory than drawing them."""
-    vae: Any = getattr(pipe, "vae", None)
+    vae: Any = getattr(raw(pipe), "vae", None)
     if getattr(vae, "use_slicing", True):  # on already, or none to turn on
         yield
         return

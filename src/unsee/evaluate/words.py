@@ -21,6 +21,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from unsee.concepts import Concept
 from unsee.errors import InputError, invalid
 from unsee.io.settings_file import read
+from unsee.models.model import Model, Pipeline
+from unsee.models.model_card import ModelCard
 from unsee.spelling import stands_for
 
 IMAGENETTE = (
@@ -96,6 +98,12 @@ def read_words(path: Path) -> dict[str, Any]:
     except ValidationError as error:
         raise InputError(f"{path}: {invalid(error, Words.model_fields)}") from error
     return {key: value for key, value in found.items() if value}
+
+
+def words_of(model: Pipeline | ModelCard) -> dict[str, Any]:
+    """What a model can be asked for, as its card says; {} if it says nothing."""
+    place = (model if isinstance(model, ModelCard) else Model.of(model).card).words
+    return read_words(Path(place)) if place else {}
 
 
 def known(words: Mapping[str, Any], labels: Mapping[str, str] | None = None) -> dict[str, str]:

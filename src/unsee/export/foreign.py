@@ -25,13 +25,14 @@ from unsee.export import comfy
 from unsee.io import lora
 from unsee.io.safetensors import MOST_BYTES
 from unsee.models.denoisers import denoiser
-from unsee.models.fingerprint import fingerprint, model_name, variant_of
+from unsee.models.fingerprint import fingerprint
+from unsee.models.model import Pipeline, model_name, variant_of
 from unsee.models.sources import PICKLES
 from unsee.versions import versions
 
 
 def adopt(
-    path: Path, pipe: Any, *, concepts: Sequence[Concept] = (), unpickle: bool = False, partial: bool = False
+    path: Path, pipe: Pipeline, *, concepts: Sequence[Concept] = (), unpickle: bool = False, partial: bool = False
 ) -> Edit:
     """Read another tool's file as an edit of the model `pipe`, which must be the model that it was made for.
 
@@ -43,7 +44,7 @@ def adopt(
     metadata: dict[str, str] = {}
     if path.suffix in PICKLES and path.is_file():
         if not unpickle:
-            raise InputError(f"{path.name} is a pickle, which can run code: --unpickle converts it with weights only")
+            raise InputError(f"{path.name} is a pickle, which can run code: `unpickle` converts it with weights only")
         tensors = _unpickled(path)
     else:
         tensors, metadata = lora.read_tensors(path)
@@ -70,7 +71,7 @@ def adopt(
         raise InputError(f"{path} changes text encoders only; an edit changes the {key}")
     if unknown and not (partial and deltas):
         share = f"{len(unknown)} of {len(unknown) + len(deltas)} layers are not in this {type(net).__name__}"
-        rest = "; --partial takes the rest" if deltas else ""
+        rest = "; `partial` takes the rest" if deltas else ""
         raise InputError(f"{path}: {share}, such as {min(unknown)[:200]!r}{rest}")
     if not deltas:
         raise InputError(f"{path} changes nothing of this model's denoiser")
@@ -87,13 +88,13 @@ def adopt(
     return edit
 
 
-def _weights(path: Path, tensors: dict[str, Tensor], pipe: Any) -> dict[str, Delta]:
+def _weights(path: Path, tensors: dict[str, Tensor], pipe: Pipeline) -> dict[str, Delta]:
     """The difference of weights to the base's. One that is the base's, as the file's type of number has it, is none."""
     key, net = denoiser(pipe)
     parameters = dict(net.named_parameters())
     deltas: dict[str, Delta] = {}
     if any(given.startswith("model.diffusion_model.") for given in tensors):
-        raise InputError(f"{path} is a whole checkpoint, a model of its own: use it as --model {path}@LAYOUT")
+        raise InputError(f"{path} is a whole checkpoint, a model of its own: use it as `model` {path}@LAYOUT")
     for given, tensor in tensors.items():
         weight = given.removeprefix(f"{key}.")
         if weight not in parameters:
@@ -112,7 +113,7 @@ def _weights(path: Path, tensors: dict[str, Tensor], pipe: Any) -> dict[str, Del
 
 
 def _lora(
-    path: Path, tensors: dict[str, Tensor], metadata: dict[str, str], pipe: Any
+    path: Path, tensors: dict[str, Tensor], metadata: dict[str, str], pipe: Pipeline
 ) -> tuple[dict[str, Delta], list[str], list[str]]:
     """The differences in the denoiser, and the layers of text encoders and of nothing here, which are left out."""
     key, net = denoiser(pipe)

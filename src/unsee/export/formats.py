@@ -32,6 +32,7 @@ from unsee.export.lowrank import Loss, squares
 from unsee.io.original_names import places
 from unsee.models.denoisers import denoiser, denoisers
 from unsee.models.load import channels_last
+from unsee.models.model import Pipeline, kind, raw
 from unsee.models.weights import swapped
 
 ORIGIN = "unsee_origin"
@@ -49,22 +50,22 @@ class Format:
     stand_in  whether that reader is not one of those that the file is for: what it loses, others may take
     """
 
-    write: Callable[[Edit, Any, Path], None]
-    opened: Callable[[Any, Path], AbstractContextManager[Any]]
+    write: Callable[[Edit, Pipeline, Path], None]
+    opened: Callable[[Pipeline, Path], AbstractContextManager[Any]]
     use: str
     low_rank: bool = False
     absolute: bool = False
-    cut: Callable[[Edit, Any], tuple[Edit, Loss | None]] | None = None
+    cut: Callable[[Edit, Pipeline], tuple[Edit, Loss | None]] | None = None
     stand_in: bool = False
 
 
-def matrices(pipe: Any) -> set[str]:
+def matrices(pipe: Pipeline) -> set[str]:
     """The weights of which a LoRA can hold a difference: those of linear and of two-dimensional convolution layers."""
     key, net = denoiser(pipe)
     return {f"{key}.{name}.weight" for name, part in net.named_modules() if isinstance(part, nn.Linear | nn.Conv2d)}
 
 
-def _placed(edit: Edit, pipe: Any) -> tuple[Edit, Loss | None]:
+def _placed(edit: Edit, pipe: Pipeline) -> tuple[Edit, Loss | None]:
     """The edit without the weights that ComfyUI has no place for, such as bare parameters, which it never patches.
 
     Raises InputError when nothing would be left.
@@ -78,7 +79,7 @@ def _placed(edit: Edit, pipe: Any) -> tuple[Edit, Loss | None]:
     return held, Loss(squares(held) / squares(edit), {}, out) if out else None
 
 
-def adapted(pipe: Any) -> set[str]:
+def adapted(pipe: Pipeline) -> set[str]:
     """The weights beside which a pipeline's denoiser has an adapter."""
     key, net = denoiser(pipe)
     return {f"{key}.{name}.weight" for name, part in net.named_modules() if getattr(part, "lora_A", None)}
@@ -96,14 +97,14 @@ def rounded(edit: Edit, dtype: torch.dtype) -> Edit:
 # --- pipeline -------------------------------------------------------------------------------------------------------
 
 
-def _write_pipeline(edit: Edit, pipe: Any, path: Path) -> None:
+def _write_pipeline(edit: Edit, pipe: Pipeline, path: Path) -> None:
     with edit.applied(pipe):
-        pipe.save_pretrained(path, safe_serialization=True)
+        raw(pipe).save_pretrained(path, safe_serialization=True)
     (path / "unsee.json").write_text(edit.card.to_json(), encoding="utf-8")
 
 
 @contextmanager
-def _open_pipeline(pipe: Any, path: Path) -> Iterator[Any]:
+def _open_pipeline(pipe: Pipeline, path: Path) -> Iterator[Any]:
     dtype = next(iter(denoisers(pipe).values())).dtype
     again: Any = DiffusionPipeline.from_pretrained(path, use_safetensors=True, dtype=dtype).to(pipe.device)  # type: ignore[no-untyped-call]
     again.set_progress_bar_config(disable=True)
@@ -117,7 +118,7 @@ def _open_pipeline(pipe: Any, path: Path) -> Iterator[Any]:
 # --- delta ----------------------------------------------------------------------------------------------------------
 
 
-def _write_delta(edit: Edit, pipe: Any, path: Path) -> None:
+def _write_delta(edit: Edit, pipe: Pipeline, path: Path) -> None:
     key, net = denoiser(pipe)
     names = [name.removeprefix(f"{key}.") for name in edit.deltas]
     with edit.applied(pipe):
@@ -125,7 +126,7 @@ def _write_delta(edit: Edit, pipe: Any, path: Path) -> None:
 
 
 @contextmanager
-def _open_delta(pipe: Any, path: Path) -> Iterator[Any]:
+def _open_delta(pipe: Pipeline, path: Path) -> Iterator[Any]:
     _, net = denoiser(pipe)
     tensors = load_file(path)
     parameters = {name: net.get_parameter(name) for name in tensors}
@@ -138,7 +139,7 @@ def _open_delta(pipe: Any, path: Path) -> Iterator[Any]:
 # --- LoRA -----------------------------------------------------------------------------------------------------------
 
 
-def _factors(edit: Edit, pipe: Any, rank: int = 0) -> dict[str, Tensor]:
+def _factors(edit: Edit, pipe: Pipeline, rank: int = 0) -> dict[str, Tensor]:
     """peft's keys: X.lora_A.weight (r, in[, h, w]) and X.lora_B.weight (out, r[, 1, 1]); r is `rank` at least."""
     key, net = denoiser(pipe)
     state: dict[str, Tensor] = {}
@@ -157,12 +158,12 @@ def _rank(edit: Edit) -> int:
     return max(delta.up.shape[1] for delta in edit.deltas.values() if isinstance(delta, LowRank))
 
 
-def _write_lora(edit: Edit, pipe: Any, path: Path) -> None:
+def _write_lora(edit: Edit, pipe: Pipeline, path: Path) -> None:
     from peft import LoraConfig
 
     key, _ = denoiser(pipe)
-    if not hasattr(pipe, "save_lora_weights"):
-        raise InputError(f"diffusers has no LoRA loader for {type(pipe).__name__}: export to pipeline, delta or comfy")
+    if not hasattr(kind(pipe), "save_lora_weights"):
+        raise InputError(f"diffusers has no LoRA loader for {kind(pipe).__name__}: export to pipeline, delta or comfy")
     state = _factors(edit, pipe)
     ranks = {name.removesuffix(".lora_B.weight"): value.shape[1] for name, value in state.items() if "lora_B" in name}
     most = _rank(edit)
@@ -170,13 +171,14 @@ def _write_lora(edit: Edit, pipe: Any, path: Path) -> None:
     targets = sorted(ranks)
     config: Any = LoraConfig(r=most, lora_alpha=most, rank_pattern=ranks, alpha_pattern=ranks, target_modules=targets)
     layers = {f"{key}_lora_layers": state, f"{key}_lora_adapter_metadata": config.to_dict()}
-    type(pipe).save_lora_weights(path.parent, weight_name=path.name, safe_serialization=True, **layers)
+    writer: Any = kind(pipe)
+    writer.save_lora_weights(path.parent, weight_name=path.name, safe_serialization=True, **layers)
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata()
     _save(load_file(path), path, edit, metadata)
 
 
-def _write_kohya(edit: Edit, pipe: Any, path: Path) -> None:
+def _write_kohya(edit: Edit, pipe: Pipeline, path: Path) -> None:
     key, net = denoiser(pipe)
     if key != "unet":
         raise InputError(
@@ -195,18 +197,18 @@ def _write_kohya(edit: Edit, pipe: Any, path: Path) -> None:
 
 
 @contextmanager
-def _open_lora(pipe: Any, path: Path) -> Iterator[Any]:
-    pipe.load_lora_weights(path.parent, weight_name=path.name, use_safetensors=True)
+def _open_lora(pipe: Pipeline, path: Path) -> Iterator[Any]:
+    raw(pipe).load_lora_weights(path.parent, weight_name=path.name, use_safetensors=True)
     try:
         yield pipe
     finally:
-        pipe.unload_lora_weights()
+        raw(pipe).unload_lora_weights()
 
 
 # --- comfy ----------------------------------------------------------------------------------------------------------
 
 
-def _write_comfy(edit: Edit, pipe: Any, path: Path) -> None:
+def _write_comfy(edit: Edit, pipe: Pipeline, path: Path) -> None:
     key, net = denoiser(pipe)
     deltas: dict[str, Tensor] = {}
     for name, delta in edit.deltas.items():
@@ -217,7 +219,7 @@ def _write_comfy(edit: Edit, pipe: Any, path: Path) -> None:
 
 
 @contextmanager
-def _open_comfy(pipe: Any, path: Path) -> Iterator[Any]:
+def _open_comfy(pipe: Pipeline, path: Path) -> Iterator[Any]:
     """By the rule in ComfyUI's lora.py: .diff and .diff_b are added to what their keys name."""
     key, net = denoiser(pipe)
     parameters = dict(net.named_parameters())

@@ -36,7 +36,7 @@ def repository(edit: Path, repo: str, folder: Path) -> Path:
     ):
         return folder
     if folder.exists():
-        raise InputError(f"{folder} exists already and holds something else: give another --out, or take it away")
+        raise InputError(f"{folder} exists already and holds something else: give another `folder`, or take it away")
     folder.mkdir(parents=True)
     shutil.copyfile(edit, folder / FILE)
     # The run's page and record stay here: they may name places on this machine.

@@ -38,11 +38,11 @@ def low_rank(
     Raises InputError when nothing would be left.
     """
     if rank is not None and energy is not None:
-        raise InputError("give --rank or --energy, not both")
+        raise InputError("give `rank` or `energy`, not both")
     if rank is not None and rank < 1:
-        raise InputError(f"--rank is {rank}; it must be 1 or more")
+        raise InputError(f"`rank` is {rank}; it must be 1 or more")
     if energy is not None and not 0 < energy <= 1:
-        raise InputError(f"--energy is {energy}; it must be above 0 and at most 1")
+        raise InputError(f"`energy` is {energy}; it must be above 0 and at most 1")
     deltas: dict[str, Delta] = {}
     total = kept = 0.0
     for name, delta in edit.deltas.items():

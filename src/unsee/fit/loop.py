@@ -16,10 +16,12 @@ from diffusers.optimization import get_scheduler
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from unsee.denoising.calls import Call, pick, replay
+from unsee.denoising.calls import Call
 from unsee.denoising.record import Watch, quiet
+from unsee.denoising.rows import pick
 from unsee.errors import InputError
 from unsee.fit.memory import Room
+from unsee.fit.monitor import Examiner, error
 from unsee.fit.optimizers import OPTIMIZERS, RATE, Metric, reach
 from unsee.fit.resume import Checkpoint, flat, restore
 from unsee.models.distributed import processes
@@ -82,7 +84,9 @@ def trainable(weights: Mapping[str, nn.Parameter]) -> Iterator[dict[str, Tensor]
     Raises InputError for weights that are spread over processes.
     """
     if any(isinstance(weight, DTensor) for weight in weights.values()):
-        raise InputError("weights that are spread over processes (FSDP) are not trained themselves: use --method lora")
+        raise InputError(
+            "weights that are spread over processes (FSDP) are not trained themselves: use the method lora"
+        )
     originals = {name: weight.data for name, weight in weights.items()}
     before = [(weight, weight.requires_grad, weight.grad) for weight in weights.values()]
     with swapped(weights, {name: value.clone() for name, value in originals.items()}):
@@ -95,43 +99,6 @@ def trainable(weights: Mapping[str, nn.Parameter]) -> Iterator[dict[str, Tensor]
             for weight, learning, grad in before:
                 weight.requires_grad_(learning)
                 weight.grad = grad
-
-
-@dataclass
-class Examiner:
-    """Asks the denoiser rows that no update trains on, every few updates.
-
-    erased, kept  rows that ask for the concept, rows of what must stay; each row's target is its output
-    every         updates between two points of the curve
-    patience      stop once the error on `erased` has not fallen by a hundredth in so many points; 0: never
-    curve         points so far: (updates done, mean squared error on `erased`, and on `kept`)
-    """
-
-    erased: Call
-    kept: Call
-    every: int = 10
-    patience: int = 0
-    curve: list[tuple[float, float, float]] = field(default_factory=list)
-
-    def __call__(self, denoiser: nn.Module, done: int, portions: Portions) -> bool:
-        """Add a point, from so many rows at once; whether the fit may stop."""
-
-        def mean(call: Call) -> float:
-            count = len(call.output)
-            return float(torch.cat(list(portions.each(lambda rows: error(denoiser, pick(call, rows)), count))).mean())
-
-        with torch.no_grad():
-            erased, kept = mean(self.erased), mean(self.kept)
-        self.curve.append((done, erased, kept))
-        if not 0 < self.patience < len(self.curve):
-            return False
-        errors = [point[1] for point in self.curve]
-        return min(errors) >= 0.99 * min(errors[: -self.patience])
-
-
-def error(denoiser: nn.Module, call: Call) -> Tensor:
-    """Each row's mean squared error, (N,), in the network's own output."""
-    return (replay(denoiser, call).float() - call.output.float()).square().flatten(1).mean(1)
 
 
 @contextmanager

@@ -30,10 +30,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 from torch.utils._pytree import tree_map_only
 
-from unsee.denoising.calls import Call, checkpointed
+from unsee.denoising.calls import Call
+from unsee.denoising.replay import checkpointed
 from unsee.errors import InputError
 from unsee.models.denoisers import denoiser, denoisers
 from unsee.models.memory import Portions, free, log, out_of_memory, spread
+from unsee.models.model import Pipeline
 
 SHARE = 0.8
 """Of the free memory, what an estimate may fill. The rest is for what a kernel needs and for what does not fit gaps."""
@@ -50,8 +52,8 @@ class Room(Portions):
     Raises InputError where gradient checkpointing is asked for and impossible (calls.checkpointed).
     """
 
-    def __init__(self, pipe: Any, row: Call, checkpointing: bool | None = None, *, alone: bool = False):
-        advice = "take a smaller selection of weights or picture, --method lora, or a base model of fewer bits"
+    def __init__(self, pipe: Pipeline, row: Call, checkpointing: bool | None = None, *, alone: bool = False):
+        advice = "take a smaller selection of weights or picture, the method lora, or a base model of fewer bits"
         super().__init__(sys.maxsize, "rows of an update", advice, fixed=spread(pipe))
         self.pipe, self.row, self.checkpointing, self.alone = pipe, row, checkpointing, alone
         self.net = denoiser(pipe)[1]
@@ -145,7 +147,7 @@ class Expected:
         )
 
 
-def expected(pipe: Any, row: Call, weights: Mapping[str, nn.Parameter], learned: int, moments: int) -> Expected:
+def expected(pipe: Pipeline, row: Call, weights: Mapping[str, nn.Parameter], learned: int, moments: int) -> Expected:
     """What a fit of `learned` numbers takes, in `weights` themselves or beside them.
 
     row  a call of one row. Raises InputError for layers that do not run on fake tensors (some quantised ones).
@@ -180,7 +182,7 @@ def _size(count: int) -> str:
 
 
 @contextmanager
-def aside(pipe: Any) -> Iterator[None]:
+def aside(pipe: Pipeline) -> Iterator[None]:
     """Within the context only a pipeline's denoisers are on the accelerator: all its other parts are in main memory.
 
     What moves by itself (offloading) stays as it is, and so does what cannot be moved (some quantised encoders).

@@ -26,7 +26,8 @@ import torch
 from torch import Tensor, nn
 
 from unsee.denoising.activations import written
-from unsee.denoising.calls import Call, replay
+from unsee.denoising.calls import Call
+from unsee.denoising.replay import replay
 
 RATE = 0.13
 """How far one update may move a layer's output at most, as a share of what it usually is, when no step is given.

@@ -43,7 +43,7 @@ def read_header(path: str | Path) -> Header:
         raise InputError(f"there is no edit file {path}")
     if path.suffix != ".safetensors":
         pickle = path.suffix in (".pt", ".pth", ".bin", ".ckpt")
-        how = f"; unsee import {path.name} --unpickle converts one, reading weights only" if pickle else ""
+        how = "; `adopt` with `unpickle` converts one, reading weights only" if pickle else ""
         raise InputError(
             f"{path.name} is no .safetensors file; no other kind is read, since a pickle can run code{how}"
         )

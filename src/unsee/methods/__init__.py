@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from unsee.denoising.record import Watch
     from unsee.edits.edit import Edit
     from unsee.fit.resume import Checkpoint
+    from unsee.models.model import Pipeline
 
 
 class Method(Protocol):
@@ -34,7 +35,7 @@ class Method(Protocol):
 
     def __call__(
         self,
-        pipe: Any,
+        pipe: Pipeline,
         concepts: str | Concept | Sequence[str | Concept],
         *,
         seed: int = 0,

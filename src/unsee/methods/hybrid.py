@@ -28,11 +28,10 @@ prompt (ESD-x-strict, from the authors' code). All constants were tuned on the m
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar, Literal, Protocol, Self
+from typing import Any, ClassVar
 
 import torch
 from pydantic import ConfigDict
@@ -41,35 +40,28 @@ from torch import Tensor, nn
 
 from unsee.concepts import Concept, concepts_of
 from unsee.denoising.activations import inputs, met, second_moments
-from unsee.denoising.calls import Call, stack
+from unsee.denoising.calls import Call
 from unsee.denoising.record import Watch, conditions, quiet
-from unsee.edits.card import Card
-from unsee.edits.edit import Edit, LowRank
-from unsee.errors import InputError
-from unsee.fit.loop import Examiner, Learned, Lesson, Optimisation, fit, trainable
+from unsee.denoising.rows import stack
+from unsee.edits.edit import Edit
+from unsee.errors import one_line
+from unsee.fit.loop import Lesson, Optimisation, fit
 from unsee.fit.memory import Room
+from unsee.fit.monitor import Examiner
 from unsee.fit.optimizers import Metric, metrics
 from unsee.fit.resume import Checkpoint
+from unsee.methods.learners import MakeLearner, dense
 from unsee.methods.presets import (
     PRESETS,
-    Count,
-    Guidance,
-    NotNegative,
-    Number,
-    Positive,
-    Schedule,
-    Steps,
-    Templates,
 )
 from unsee.methods.prompts import (
-    NEUTRAL,
-    TEMPLATES,
     in_templates,
     other_words,
     preservation_prompts,
     preserved_words,
     with_contexts,
 )
+from unsee.methods.settings import Settings, Start
 from unsee.methods.targets import (
     Erasing,
     Runs,
@@ -85,14 +77,12 @@ from unsee.methods.targets import (
 from unsee.methods.two_denoisers import each_denoiser
 from unsee.methods.uce import optimum
 from unsee.models.denoisers import denoiser
-from unsee.models.weights import entrance, reads_text, select, stored_whole, swapped
+from unsee.models.model import Pipeline
+from unsee.models.weights import entrance, reads_text
 
-Start = Literal["closed-form", "base"]
-UPDATES: dict[Start, int] = {"closed-form": 12, "base": 140}
-RUNS: dict[Start, int] = {"closed-form": 8, "base": 64}
 RATES: dict[Start, float] = {"closed-form": 0.022, "base": 0.055}
-"""What a fit gets by where it starts: updates, recorded runs of a concept, and the share by which an update moves what
-a preconditioned matrix puts out for preservation prompts (optimizers.Metric). Tuned on the miniature (docs/LOG.md)."""
+"""By where a fit starts: the share by which an update moves what a preconditioned matrix puts out for preservation
+prompts (optimizers.Metric). Tuned on the miniature (docs/LOG.md)."""
 CLOSED_FORM_ETA = 0.2
 """eta of the closed form that a fit starts at. With UCE's own, a church takes 15 of 100 castles along, and a fit brings
 few of them back; with this one it takes 6 to 9 (docs/LOG.md)."""
@@ -100,141 +90,16 @@ SPAN = 8
 """Prompts whose text features adapters are made of, see methods/lora.py."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Learner:
-    """What a fit moves, and what it leads to.
-
-    learned  parameters and how they move
-    frozen   makes a context in which the denoiser is the frozen model
-    edit     (name of the denoiser, card) -> what was learned
-    """
-
-    learned: Learned
-    frozen: Callable[[], AbstractContextManager[None]]
-    edit: Callable[[str, Card], Edit]
-
-
-class MakeLearner(Protocol):
-    """A context within which weights of a denoiser can be learned; afterwards the denoiser is what it was.
-
-    start   by parameter, the differences to start at
-    metric  by parameter, the preconditioners
-    """
-
-    def __call__(
-        self,
-        net: nn.Module,
-        weights: dict[str, nn.Parameter],
-        metric: dict[str, Metric],
-        start: dict[str, LowRank],
-        seed: int,
-    ) -> AbstractContextManager[Learner]: ...
-
-
-@contextmanager
-def dense(
-    net: nn.Module, weights: dict[str, nn.Parameter], metric: dict[str, Metric], start: dict[str, LowRank], seed: int
-) -> Iterator[Learner]:
-    """Learn the weights themselves."""
-    with trainable(weights) as frozen:
-        for name, delta in start.items():
-            weights[name].data += delta.dense(weights[name].shape).to(weights[name])
-        edit = lambda key, card: Edit.between(key, frozen, weights, card)  # noqa: E731
-        yield Learner(Learned(weights, metric), partial(swapped, weights, frozen), edit)
-
-
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class Settings:
-    """What hybrid and lora have in common.
-
-    select           layer group: cross (ESD-x), cross-kv (ESD-x-strict), self, noncross (ESD-u), all
-    eta              how far to steer away; 0 maps the concept to the unconditional prediction
-    updates          of the weights; None: UPDATES, by where they start
-    lr               share by which an update moves a layer's output at most; None: RATES, and optimizers.RATE where
-                     there is no preconditioner. Of adam its own rate
-    start            closed-form: matrices that read the prompt start at UCE's solution; base: at their own weights
-    optimizer        matrix-adam or adam
-    schedule         of lr, a name of diffusers.optimization.get_scheduler
-    batch            rows of erased and again of kept targets in one update
-    runs             recorded runs of each concept; None: RUNS, likewise
-    keep_runs        recorded runs with preservation prompts, one a word; words of `keep` come first, all of them
-    keep_weight      weight of the loss on preservation prompts
-    implicit         the concept appears where no prompt names it: remove it from the targets of preservation prompts
-    context_words    random context words for each prompt of prompts.CONTEXTS
-    preserve_words   random words of the tokenizer whose text features are preserved by preconditioning; 0: none
-    damping          how strictly: the smaller, the stricter; see optimizers.Metric
-    record_guidance  guidance scale of recorded runs
-    record_steps     sampler steps of recorded runs
-    sampler          of recorded runs: "pipeline", or the name of a diffusers scheduler
-    gradient_checkpointing  recompute activations to save memory; None: only if one row does not fit without
-    rerecord         record again, with the model being edited, after so many updates; 0 never
-    held_out         runs of each concept, and preservation words, whose rows only measure how far the fit is
-    patience         early stopping: held-out measurements without 1 % improvement, at least five in a fit; 0: never
-    budget           seconds for the updates: as many as fit are made
-    templates        prompts; {} is the concept's name, or a word that must stay
-    neutral          words that must stay, beside the concept's own `keep`
-    """
-
-    select: str = "cross-kv"
-    eta: NotNegative = 1.0
-    updates: Count | None = None
-    lr: Positive | None = None
-    start: Start = "closed-form"
-    optimizer: Literal["matrix-adam", "adam"] = "matrix-adam"
-    schedule: Schedule = "linear"
-    batch: Count = 8
-    runs: Count | None = None
-    keep_runs: Count = 16
-    keep_weight: NotNegative = 3.0
-    implicit: bool = False
-    context_words: Number = 32
-    preserve_words: Number = 384
-    damping: Positive = 0.01
-    record_guidance: Guidance = 3.0
-    record_steps: Steps = 6
-    sampler: str = "pipeline"
-    gradient_checkpointing: bool | None = None
-    rerecord: Number = 0
-    held_out: Number = 2
-    patience: Number = 0
-    budget: Positive | None = None
-    templates: Templates = TEMPLATES
-    neutral: tuple[str, ...] = NEUTRAL
-
-    def weights(self, net: nn.Module) -> dict[str, nn.Parameter]:
-        """The parameters of a denoiser that change, by name."""
-        return select(net, self.select)
-
-    def settled(self, net: nn.Module, concepts: Sequence[Concept]) -> Self:
-        """With numbers of updates and runs where the settings leave them open."""
-        start = self.starts(net, concepts)
-        return replace(self, updates=self.updates or UPDATES[start], runs=self.runs or RUNS[start])
-
-    def starts(self, net: nn.Module, concepts: Sequence[Concept]) -> Start:
-        """Where the fit of a denoiser starts."""
-        return "closed-form" if self.solved(net, concepts) else "base"
-
-    def solved(self, net: nn.Module, concepts: Sequence[Concept]) -> list[str]:
-        """The matrices that start at UCE's solution: those through which the prompt enters, if a concept is a name."""
-        texts = {name for name in self.weights(net) if reads_text(name, net)}
-        named = any(not (concept.from_ or concept.image) for concept in concepts)
-        if self.start == "base" or not (texts and named and (self.keep_weight or self.preserve_words)):
-            return []
-        return [name for name, weight in entrance(net).items() if name in texts and stored_whole(weight)]
-
-    def check(self) -> None:
-        """Raise InputError for settings that contradict each other."""
-        if self.implicit and not self.keep_weight:
-            raise InputError("an implicit concept is removed through preservation prompts: set keep_weight above 0")
-        if self.patience and not (self.held_out and self.keep_weight):
-            raise InputError("patience needs held-out rows: set held_out and keep_weight above 0")
-
-
+@one_line
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Hybrid(Settings):
     """Erase concepts by a closed form and a short fit; see the top of this file. Its settings are `Settings`.
 
     Calling it with a pipeline and one or more concepts returns an Edit and leaves the pipeline as it was.
+    Raises InputError on a setting that is unknown or out of range.
+
+        >>> edit = unsee.Hybrid(updates=4)(pipe, "church")
+        >>> with edit.applied(pipe): pictures = unsee.generate(pipe, "a church")
     """
 
     presets: ClassVar[dict[str, dict[str, Any]]] = PRESETS
@@ -246,7 +111,7 @@ class Hybrid(Settings):
     @each_denoiser
     def __call__(
         self,
-        pipe: Any,
+        pipe: Pipeline,
         concepts: str | Concept | Sequence[str | Concept],
         *,
         seed: int = 0,
@@ -272,7 +137,7 @@ class Recipe:
     target: Target
 
     def edit(
-        self, pipe: Any, concepts: tuple[Concept, ...], seed: int, watch: Watch, checkpoint: Checkpoint | None
+        self, pipe: Pipeline, concepts: tuple[Concept, ...], seed: int, watch: Watch, checkpoint: Checkpoint | None
     ) -> Edit:
         """The edit of the denoiser in focus."""
         (key, net), s = denoiser(pipe), self.settings.settled(denoiser(pipe)[1], concepts)
@@ -358,7 +223,7 @@ class Recipe:
 
 
 def preconditioners(
-    pipe: Any,
+    pipe: Pipeline,
     layers: Sequence[str],
     about: Sequence[str],
     moments: Mapping[str, Tensor],

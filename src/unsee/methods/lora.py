@@ -44,19 +44,23 @@ from unsee.concepts import Concept, concepts_of
 from unsee.denoising.record import Watch, quiet
 from unsee.edits.card import Card
 from unsee.edits.edit import Edit, LowRank
-from unsee.errors import InputError
+from unsee.errors import InputError, one_line
 from unsee.fit.loop import Learned
 from unsee.fit.optimizers import Metric
 from unsee.fit.resume import Checkpoint
 from unsee.methods.esd import ESD
-from unsee.methods.hybrid import Learner, Recipe, Settings
+from unsee.methods.hybrid import Recipe
+from unsee.methods.learners import Learner
 from unsee.methods.presets import PRESETS, Count
+from unsee.methods.settings import Settings
 from unsee.methods.targets import esd_target, steer
 from unsee.methods.two_denoisers import each_denoiser
+from unsee.models.model import Pipeline
 
 ADAPTER = "unsee"
 
 
+@one_line
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class LoRA(Settings):
     """Erase, enhance or swap concepts with low-rank adapters; see the top of this file for the formula.
@@ -67,6 +71,9 @@ class LoRA(Settings):
 
     All other settings are hybrid's. The defaults were tried on the miniature and on nothing larger. Of a selection, the
     linear and convolution layers are adapted.
+
+        >>> edit = unsee.LoRA(rank=2, updates=4)(pipe, "church")
+        >>> with edit.applied(pipe, scale=0.5): pictures = unsee.generate(pipe, "a church")
     """
 
     rank: Count = 4
@@ -108,7 +115,7 @@ class LoRA(Settings):
     @each_denoiser
     def __call__(
         self,
-        pipe: Any,
+        pipe: Pipeline,
         concepts: str | Concept | Sequence[str | Concept],
         *,
         seed: int = 0,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import cycle, islice
-from typing import Any
 
 import torch
 from torch import nn
@@ -13,6 +12,7 @@ from unsee.concepts import Concept
 from unsee.denoising.activations import means, written
 from unsee.denoising.record import Watch, quiet
 from unsee.models.denoisers import denoiser
+from unsee.models.model import Pipeline
 from unsee.models.text import tokenizer, vocabulary
 from unsee.spelling import stands_for
 
@@ -48,7 +48,7 @@ def preserved_words(concepts: Iterable[Concept], neutral: Iterable[str]) -> list
     return named + [word for word in neutral if stands_for(word, erased) is None]
 
 
-def random_words(pipe: Any, count: int, concepts: Iterable[Concept], rng: torch.Generator) -> list[str]:
+def random_words(pipe: Pipeline, count: int, concepts: Iterable[Concept], rng: torch.Generator) -> list[str]:
     """Up to `count` random words of a pipeline's tokenizer that are no part of a concept's name."""
     if not count:
         return []
@@ -58,7 +58,7 @@ def random_words(pipe: Any, count: int, concepts: Iterable[Concept], rng: torch.
 
 
 def other_words(
-    pipe: Any,
+    pipe: Pipeline,
     count: int,
     concepts: Sequence[Concept],
     layers: Sequence[str],
@@ -84,14 +84,14 @@ def other_words(
 
 
 def with_contexts(
-    pipe: Any, templates: Sequence[str], count: int, concepts: Iterable[Concept], rng: torch.Generator
+    pipe: Pipeline, templates: Sequence[str], count: int, concepts: Iterable[Concept], rng: torch.Generator
 ) -> list[str]:
     """The templates, then each prompt of CONTEXTS with `count` random context words; {} is left in all of them."""
     words = random_words(pipe, count * len(CONTEXTS), concepts, rng)
     return [*templates, *(way.replace("*", word) for way, word in zip(cycle(CONTEXTS), words))]
 
 
-def stand_ins(pipe: Any, name: str, count: int, concepts: Iterable[Concept], rng: torch.Generator) -> list[str]:
+def stand_ins(pipe: Pipeline, name: str, count: int, concepts: Iterable[Concept], rng: torch.Generator) -> list[str]:
     """`count` strings of random words, as many tokens long as `name`, so that all other tokens keep their places."""
     length = len(tokenizer(pipe)(name, add_special_tokens=False).input_ids)
     words = cycle(random_words(pipe, count * length, concepts, rng) or [""])

@@ -17,19 +17,21 @@ import torch
 from torch import Tensor
 
 from unsee.concepts import Concept
-from unsee.denoising.calls import Call, Trajectory, again, placed, replay, single
+from unsee.denoising.calls import Call, Trajectory
 from unsee.denoising.record import Watch, conditions, quiet, record
+from unsee.denoising.replay import again, placed, replay
+from unsee.denoising.rows import single
 from unsee.edits.card import Card, settings_of
 from unsee.errors import InputError
 from unsee.io.images import read_picture
 from unsee.models.denoisers import denoiser, denoisers
-from unsee.models.fingerprint import fingerprint, model_name, variant_of
-from unsee.models.sampling import said_options
+from unsee.models.fingerprint import fingerprint
+from unsee.models.model import Pipeline, model_name, said_options, variant_of
 from unsee.versions import versions
 
 
 def card_of(
-    method: str, settings: Any, concepts: tuple[Concept, ...], pipe: Any, seed: int, kept: Sequence[str] = ()
+    method: str, settings: Any, concepts: tuple[Concept, ...], pipe: Pipeline, seed: int, kept: Sequence[str] = ()
 ) -> Card:
     """The card of an edit that is about to be made; `kept` are the words of preservation prompts."""
     base = (model_name(pipe), fingerprint(denoiser(pipe)[1]))
@@ -77,7 +79,7 @@ class Runs:
     batch: int
 
     def record(
-        self, pipe: Any, prompts: Sequence[str], rng: torch.Generator, watch: Watch, **options: Any
+        self, pipe: Pipeline, prompts: Sequence[str], rng: torch.Generator, watch: Watch, **options: Any
     ) -> Trajectory:
         """One run for each prompt, of a random seed each; options are those of `record`."""
         if not prompts:
@@ -108,7 +110,7 @@ class Erasing:
     @torch.no_grad()
     def calls(
         self,
-        pipe: Any,
+        pipe: Pipeline,
         concept: Concept,
         count: int,
         rng: torch.Generator,
@@ -146,7 +148,7 @@ class Erasing:
 
     def again(
         self,
-        pipe: Any,
+        pipe: Pipeline,
         concept: Concept,
         count: int,
         rng: torch.Generator,
@@ -158,7 +160,7 @@ class Erasing:
         return training_rows(self.calls(pipe, concept, count, rng, quiet, at, frozen))[0]
 
 
-def check_rerecord(pipe: Any, rerecord: int) -> None:
+def check_rerecord(pipe: Pipeline, rerecord: int) -> None:
     """Raise InputError where runs of the edited model cannot be recorded: steps could be the other denoiser's."""
     if rerecord and len(denoisers(pipe)) > 1:
         raise InputError("rerecord is for pipelines with one denoiser: set it to 0")
@@ -166,7 +168,7 @@ def check_rerecord(pipe: Any, rerecord: int) -> None:
 
 @torch.no_grad()
 def preserving(
-    pipe: Any, prompts: Sequence[str], runs: Runs, rng: torch.Generator, watch: Watch = quiet
+    pipe: Pipeline, prompts: Sequence[str], runs: Runs, rng: torch.Generator, watch: Watch = quiet
 ) -> tuple[list[Call], list[Call]]:
     """Calls with preservation prompts, and the same without any prompt; targets are the frozen predictions."""
     trajectory = runs.record(pipe, prompts, rng, lambda _, *done: watch("keep", *done))
@@ -175,7 +177,7 @@ def preserving(
 
 @torch.no_grad()
 def without_implicit(
-    pipe: Any, kept: Sequence[Call], prompts: Sequence[str], concepts: Sequence[Concept], target: Target
+    pipe: Pipeline, kept: Sequence[Call], prompts: Sequence[str], concepts: Sequence[Concept], target: Target
 ) -> tuple[list[Call], list[Call]]:
     """Of calls with preservation prompts k, those whose targets have lost what each concept c adds to them.
 

@@ -11,26 +11,29 @@ from unsee.denoising.activations import find_text
 from unsee.edits.edit import Edit
 from unsee.fit.resume import Checkpoint
 from unsee.models.borrow import borrowed
-from unsee.models.denoisers import denoisers, focused
+from unsee.models.denoisers import denoisers
 from unsee.models.encoding import KEPT, each_text_once
 from unsee.models.fingerprint import base_hash
+from unsee.models.model import Model, Pipeline
 
 Make = TypeVar("Make", bound=Callable[..., Edit])
 
 
 def each_denoiser(make: Make) -> Make:
-    """Of a method's call, which edits what `pipelines.denoiser` gives, one that edits all denoisers of a pipeline.
+    """A method's call that edits the denoiser in focus becomes one that edits all denoisers of a pipeline.
 
-    What comes of two is one edit. The points of its curve are the means of theirs; each fit keeps a state of its own.
+    Two denoisers give one edit. Each fit keeps its own resume state; the points of the curve are the means of both.
     The pipeline is `borrowed`: frozen, in eval mode and quiet for the time, and afterwards what it was.
     """
 
     @wraps(make)
-    def make_all(self: Any, pipe: Any, concepts: Any, *, checkpoint: Checkpoint | None = None, **options: Any) -> Edit:
+    def make_all(
+        self: Any, pipe: Pipeline, concepts: Any, *, checkpoint: Checkpoint | None = None, **options: Any
+    ) -> Edit:
         with borrowed(pipe), each_text_once(pipe, KEPT):
-            return made(self, pipe, concepts, checkpoint, options)
+            return made(self, Model.of(pipe), concepts, checkpoint, options)
 
-    def made(self: Any, pipe: Any, concepts: Any, checkpoint: Checkpoint | None, options: dict[str, Any]) -> Edit:
+    def made(self: Any, pipe: Model, concepts: Any, checkpoint: Checkpoint | None, options: dict[str, Any]) -> Edit:
         keys = list(denoisers(pipe))
         if len(keys) == 1:
             find_text(pipe)
@@ -38,9 +41,9 @@ def each_denoiser(make: Make) -> Make:
         edits = []
         for key in keys:
             state = checkpoint and replace(checkpoint, path=checkpoint.path.with_stem(f"{checkpoint.path.stem}-{key}"))
-            with focused(pipe, key):
-                find_text(pipe)
-                edits.append(make(self, pipe, concepts, checkpoint=state, **options))
+            one = replace(pipe, focus=key)
+            find_text(one)
+            edits.append(make(self, one, concepts, checkpoint=state, **options))
         points = zip(*(edit.card.curve for edit in edits), strict=False)  # one may have stopped early
         curve = tuple((p[0][0], *(sum(point[k] for point in p) / len(p) for k in (1, 2))) for p in points)
         card = replace(edits[0].card, base_hash=base_hash(pipe, keys), curve=curve)

@@ -50,7 +50,7 @@ from unsee.concepts import Concept, concepts_of
 from unsee.denoising.activations import inputs, second_moments
 from unsee.denoising.record import Watch, quiet
 from unsee.edits.edit import Edit, LowRank
-from unsee.errors import InputError
+from unsee.errors import InputError, one_line
 from unsee.fit.optimizers import root
 from unsee.fit.resume import Checkpoint
 from unsee.methods.presets import NotNegative, Number, Templates
@@ -67,6 +67,7 @@ from unsee.methods.targets import card_of
 from unsee.methods.two_denoisers import each_denoiser
 from unsee.models.denoisers import denoiser
 from unsee.models.distributed import full
+from unsee.models.model import Pipeline
 from unsee.models.weights import entrance, stored_whole
 
 
@@ -83,6 +84,7 @@ def solve(W0: Tensor, K: Tensor, S: Tensor, rank: int) -> LowRank:
     return LowRank((u[:, :rank] * s[:rank]).float(), down.float().contiguous())
 
 
+@one_line
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class UCE:
     """Erase concepts with UCE; see the top of this file for the formula.
@@ -95,7 +97,10 @@ class UCE:
     neutral      words that must stay, beside the concept's own `keep`
 
     Calling it with a pipeline and one or more concepts returns an Edit and leaves the pipeline as it was.
-    Raises pydantic's ValidationError, a ValueError, on a setting that is unknown or out of range.
+    Raises InputError on a setting that is unknown or out of range.
+
+        >>> edit = unsee.UCE()(pipe, "church")
+        >>> path = edit.save("church.safetensors")
     """
 
     eta: NotNegative = 0.7
@@ -129,7 +134,7 @@ class UCE:
     @each_denoiser
     def __call__(
         self,
-        pipe: Any,
+        pipe: Pipeline,
         concepts: str | Concept | Sequence[str | Concept],
         *,
         seed: int = 0,
@@ -164,7 +169,7 @@ class UCE:
 
 
 def optimum(
-    pipe: Any,
+    pipe: Pipeline,
     concepts: Sequence[Concept],
     weights: Mapping[str, Tensor],
     moments: Mapping[str, Tensor],

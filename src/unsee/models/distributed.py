@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
@@ -13,6 +11,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from unsee.models.denoisers import denoisers
+from unsee.models.model import Pipeline
 
 
 def processes() -> PartialState:
@@ -23,8 +22,8 @@ def processes() -> PartialState:
     return PartialState(cpu=not torch.accelerator.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU"))
 
 
-def shard(pipe: Any) -> Any:
-    """Spread the denoisers' weights over all processes (FSDP), and return the pipeline.
+def shard(pipe: Pipeline) -> None:
+    """Spread the denoisers' weights over all processes (FSDP).
 
     Each process holds a part of every weight, and a block has its whole weights only while it runs. What changes a
     weight by training is then refused; adapters and closed forms work, and edits can be applied.
@@ -36,7 +35,6 @@ def shard(pipe: Any) -> Any:
         for module in reversed(list(net.modules())):  # what lies inside another comes first
             if module is net or type(module).__name__ in blocks:
                 fully_shard(module, mesh=mesh, reshard_after_forward=True)
-    return pipe
 
 
 def full(tensor: Tensor) -> Tensor:

@@ -1,51 +1,75 @@
-"""How a model is named and its weights are hashed."""
+"""How weights are hashed."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from unsee.models.denoisers import denoisers
 from unsee.models.distributed import plain
-from unsee.models.names import BUNDLED
+from unsee.models.model import Pipeline
 from unsee.models.weights import own_names
-
-
-def model_name(pipe: Any) -> str:
-    """How a card names the model of a pipeline: "mini", a hub id@commit, or the last part of a path; then +LoRA."""
-    if given := getattr(pipe, "unsee_name", None):
-        return str(given)
-    origin = str(getattr(pipe, "name_or_path", "") or "in memory")
-    if bundled := next((name for name, folder in BUNDLED.items() if folder == Path(origin)), None):
-        return bundled
-    return Path(origin).name if Path(origin).is_dir() else origin
-
-
-def variant_of(pipe: Any) -> str | None:
-    """Which variant of its files a pipeline was loaded from; None is the plain ones."""
-    return getattr(pipe, "unsee_variant", None)
 
 
 def fingerprint(module: nn.Module) -> str:
     """A hash of a module's weights: sha256 over names, shapes and values, in hex.
 
     Values are rounded to bfloat16 first, so that one model loaded in float32 and in bfloat16 has one fingerprint. An
-    adapter that is on a module is no part of it.
+    adapter that is on a module is no part of it. What was hashed last is not hashed again until it changes.
     """
-    digest, state = hashlib.sha256(), module.state_dict()
-    for key, name in sorted(own_names(module, state).items()):
-        value = state[name]
+    state = module.state_dict()
+    values = {key: state[name] for key, name in sorted(own_names(module, state).items())}
+    marks = {key: _Mark.of(value) for key, value in values.items()}
+    known = _HASHED.get(module)
+    if known is None or None in marks.values() or marks != known[0]:
+        _HASHED[module] = known = (marks, _hash(values))
+    return known[1]
+
+
+def _hash(values: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for key, value in values.items():
         digest.update(f"{key}{tuple(value.shape)}".encode())
         digest.update(plain(value.detach()).to(torch.bfloat16).cpu().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
-def base_hash(pipe: Any, keys: Iterable[str]) -> str:
+@dataclass(eq=False)
+class _Mark:
+    """What tells at little cost whether a tensor is as it was: its memory, how often it was changed, and its last row.
+
+    The version does not count changes through `.data`; the last row shows them, unless they leave it as it is.
+    """
+
+    storage: StorageWeakRef
+    layout: tuple[object, ...]
+    row: Tensor
+
+    @classmethod
+    def of(cls, value: Tensor) -> _Mark | None:
+        """None for what is no plain tensor (quantised, spread over processes): it is hashed each time."""
+        if type(value) is not Tensor or value.is_inference():
+            return None
+        layout = (value._version, value.storage_offset(), value.shape, value.stride(), value.dtype, value.device)
+        storage = StorageWeakRef(value.untyped_storage())  # type: ignore[no-untyped-call]
+        return cls(storage, layout, (value[-1:] if value.ndim else value).clone())
+
+    def __eq__(self, other: object) -> bool:
+        same = isinstance(other, _Mark) and (self.storage, self.layout) == (other.storage, other.layout)
+        return same and torch.equal(self.row, other.row)  # type: ignore[attr-defined]
+
+
+_HASHED: WeakKeyDictionary[nn.Module, tuple[dict[str, _Mark | None], str]] = WeakKeyDictionary()
+"""Of each module its last fingerprint, and what it was of."""
+
+
+def base_hash(pipe: Pipeline, keys: Iterable[str]) -> str:
     """What a card says of the weights of the denoisers of these names: a fingerprint; of two, the hash of both."""
     nets = denoisers(pipe)
     found = [fingerprint(nets[key]) for key in sorted(set(keys))]

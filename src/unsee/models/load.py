@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import diffusers
 import torch
@@ -21,10 +21,9 @@ from unsee.errors import InputError
 from unsee.io.lora import TEXT, factors, layers, loaded, read_tensors
 from unsee.models.denoisers import denoiser
 from unsee.models.distributed import processes, shard
-from unsee.models.fingerprint import model_name
-from unsee.models.model_card import model_card
+from unsee.models.model import Model, model_name, remembered
+from unsee.models.model_card import ModelCard, model_card
 from unsee.models.names import BUNDLED, commit, model_folder, snapshot, source
-from unsee.models.sampling import calling
 from unsee.models.sources import (
     check_channels,
     check_kind,
@@ -36,6 +35,18 @@ from unsee.models.sources import (
 from unsee.models.sources import variant as weights_variant
 
 
+class Options(TypedDict, total=False):
+    """The options of `load`."""
+
+    dtype: torch.dtype | None
+    device: str | torch.device | None
+    revision: str | None
+    variant: str | None
+    call: Mapping[str, Any] | None
+    trust_remote_code: bool
+    card: ModelCard | None
+
+
 def load(
     model: str | Path,
     *,
@@ -43,7 +54,9 @@ def load(
     device: str | torch.device | None = None,
     revision: str | None = None,
     variant: str | None = None,
+    call: Mapping[str, Any] | None = None,
     trust_remote_code: bool = False,
+    card: ModelCard | None = None,
 ) -> Any:
     """A diffusers pipeline, frozen and in eval mode, ready to be recorded.
 
@@ -52,14 +65,20 @@ def load(
     dtype    of all weights; default float32 on a CPU and bfloat16 elsewhere
     device   default is accelerate's choice (ACCELERATE_USE_CPU and the like are obeyed)
     variant  of the weights' files, such as "fp16"; default the plain ones, or what there is if there are none
+    call     options of all of its calls in recorded runs and pictures (see Model), over those that its own card names
+    trust_remote_code  run code that comes with the model
+    card     what the model's own card says, if it has been read already
 
-    Call options that the model's own card names are kept, as `calling` keeps them; later ones go over them.
     Only safetensors are read. On a CPU, convolutions are laid out channels-last, which is several times faster there.
     Under `accelerate launch --use_fsdp` the denoiser is spread over all processes.
-    The pipeline has no progress bar, and no safety checker or watermarker: `left_out` says which the model has.
+    The pipeline has no progress bar, and no safety checker or watermarker: `Model.left_out` says which.
     Raises InputError when the model cannot be found or is no pipeline.
+
+        >>> pipe = unsee.load("mini")
+        >>> picture = pipe("a church", num_inference_steps=4).images[0]
     """
     model = str(model)
+    card = card or model_card(model)
     path, parts = model_folder(model), source(model)
     revision = revision or (parts.version if path is None else None)
     file = Path(parts.base) if path is None and Path(parts.base).is_file() else None
@@ -72,7 +91,7 @@ def load(
                 raise InputError(f"{file} is one file, which has no variant {variant!r}: leave it out")
             if file is not None:
                 layout = BUNDLED.get(parts.version or "") or parts.version
-                pipe: Any = from_file(file, layout and str(layout), dtype)
+                pipe, index = from_file(file, layout and str(layout), dtype)
             else:
                 here = path or snapshot(parts.base, revision)
                 index = read_index(path or parts.base, revision)
@@ -96,10 +115,8 @@ def load(
     except (OSError, ValueError, SingleFileComponentError) as error:
         raise InputError(f"cannot load {model!r}: {' '.join(str(error).split())[:300]}") from error
     at = commit(parts.base, revision) if path is None and file is None else None
-    pipe.unsee_revision, pipe.unsee_variant = at, variant
-    if at or file or parts.loras:
-        base = file.name if file else model_name(pipe)
-        pipe.unsee_name = "+".join([f"{base}@{at}" if at else base, *(Path(lora).name for lora in parts.loras)])
+    base = file.name if file else model_name(pipe)
+    name = "+".join([f"{base}@{at}" if at else base, *(Path(lora).name for lora in parts.loras)])
     spread = processes().num_processes > 1 and parse_flag_from_env("ACCELERATE_USE_FSDP")
     if spread:
         shard(pipe)
@@ -110,10 +127,13 @@ def load(
             part.eval().requires_grad_(False)
             if device.type == "cpu" and not isinstance(part, FSDPModule):
                 channels_last(part)
-    kept = model_card(model).get("call", {})
-    if not (isinstance(kept, dict) and all(isinstance(name, str) for name in kept)):
-        raise InputError(f"the card of {model} should have options by name under `call`, as in {{height: 64}}")
-    return calling(pipe, **kept)
+    opened = Model(pipe, name, at, card, {**card.call, **(call or {})}, checkers_of(index), variant)
+    return remembered(opened).pipe
+
+
+def open_model(model: str | Path, **options: Unpack[Options]) -> Model:
+    """The Model of a name, with the options of `load`."""
+    return Model.of(load(model, **options))
 
 
 @contextmanager
@@ -132,20 +152,6 @@ def loading(place: str | Path) -> Iterator[None]:
             library.enable_progress_bar()
 
 
-def left_out(model: str, revision: str | None = None) -> tuple[str, ...]:
-    """The checkers that a model has and that `load` leaves out: "safety_checker", "watermarker"."""
-    path, parts = model_folder(model), source(model)
-    place = path or (parts.version if Path(parts.base).is_file() else parts.base)
-    if place is None:
-        return ()
-    place = BUNDLED.get(str(place), place)
-    version = revision or (parts.version if path is None and place == parts.base else None)
-    try:
-        return checkers_of(read_index(place, version))
-    except (OSError, ValueError):
-        return ()
-
-
 def channels_last(part: nn.Module) -> None:
     """Lay weights of two-dimensional convolutions out as a CPU is fast with; those of other kinds do not take it."""
     for module in part.modules():
@@ -156,7 +162,7 @@ def channels_last(part: nn.Module) -> None:
 def _put_on(pipe: Any, lora: Path) -> None:
     """Add a LoRA to a pipeline's weights."""
     if not lora.is_file():
-        raise InputError(f"there is no LoRA {lora}; where the model's parts lie is said by --model")
+        raise InputError(f"there is no LoRA {lora}, which `model` names as MODEL+LORA")
     key, net = denoiser(pipe)
     folded = factors(lora, *read_tensors(lora))
     found = layers(lora, folded, key, net)

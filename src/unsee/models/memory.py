@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import psutil
 import torch
@@ -15,12 +15,13 @@ from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch.distributed.fsdp import FSDPModule
 
 from unsee.models.denoisers import denoisers
+from unsee.models.model import Pipeline
 
 T = TypeVar("T")
 
 log = logging.getLogger("unsee")
 
-SMALLER = "draw smaller ones, such as --call height=512 --call width=512, or take a model of fewer bits"
+SMALLER = "draw smaller ones, such as `call={'height': 512, 'width': 512}`, or take a model of fewer bits"
 """What to do where not even one picture fits."""
 
 
@@ -102,8 +103,8 @@ def advice(error: BaseException) -> str:
     """What to say to a user whose memory ran out anywhere, in one line."""
     what = " ".join(str(error).split())[:120]
     return (
-        f"out of memory ({what}): gradient checkpointing (--set checkpointing=true), fewer pictures at once (--batch), "
-        "or --method lora take less; --debug says where it was"
+        f"out of memory ({what}): gradient checkpointing (`gradient_checkpointing=True`), fewer pictures at once "
+        "(`batch`), or the method lora take less"
     )
 
 
@@ -111,6 +112,6 @@ class OutOfMemory(MemoryError):
     """Memory that ran out where nothing is left to halve. The message is one line that says what would help."""
 
 
-def spread(pipe: Any) -> bool:
+def spread(pipe: Pipeline) -> bool:
     """Whether the weights of a denoiser are spread over processes (FSDP)."""
     return any(isinstance(net, FSDPModule) for net in denoisers(pipe).values())

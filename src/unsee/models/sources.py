@@ -18,9 +18,11 @@ from huggingface_hub import hf_hub_download, list_repo_files
 from safetensors.torch import load_file
 
 from unsee.errors import InputError, unknown
-from unsee.models.borrow import checkers
 
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
+
+CHECKERS = ("safety_checker", "watermarker")
+"""Components that black pictures out, or mark them, after a model has drawn them."""
 
 _WEIGHTS = re.compile(r"(diffusion_pytorch_model|model)(\.(?P<variant>\w+))?(-\d+-of-\d+)?\.safetensors")
 
@@ -125,6 +127,15 @@ def read_index(place: str | Path, revision: str | None = None) -> dict[str, Any]
     return found
 
 
+def checkers(kind: type) -> tuple[str, ...]:
+    """The CHECKERS that a class of pipelines can do without.
+
+    diffusers has one method for them, `run_safety_checker`, which lets pictures pass where the component is None.
+    Pipelines of Cosmos have none: their checker stays, and stops a run with an error, which is not taken for erasing.
+    """
+    return CHECKERS if hasattr(kind, "run_safety_checker") else ()
+
+
 def checkers_of(index: dict[str, Any]) -> tuple[str, ...]:
     """The checkers that a model_index.json names and that its pipeline can do without."""
     named = (name for name in checkers(getattr(diffusers, str(index.get("_class_name")), object)) if index.get(name))
@@ -137,8 +148,10 @@ def without_checkers(index: dict[str, Any]) -> dict[str, Any]:
     return {**found, "requires_safety_checker": False} if "safety_checker" in found else found
 
 
-def from_file(file: Path, place: str | None, dtype: torch.dtype) -> Any:
+def from_file(file: Path, place: str | None, dtype: torch.dtype) -> tuple[Any, dict[str, Any]]:
     """A pipeline from one checkpoint file with the configuration of `place`; by default what diffusers guesses.
+
+    With it comes the model_index.json of `place`.
 
     What the file lacks, when it holds a denoiser alone, is taken from `place`.
     """
@@ -150,7 +163,7 @@ def from_file(file: Path, place: str | None, dtype: torch.dtype) -> Any:
     kind = getattr(diffusers, index["_class_name"])
     without = without_checkers(index)
     try:
-        return kind.from_single_file(str(file), config=str(place), dtype=dtype, **without)
+        return kind.from_single_file(str(file), config=str(place), dtype=dtype, **without), index
     except SingleFileComponentError:
         key = next((key for key in ("unet", "transformer") if key in index), None)
         if key is None:
@@ -158,6 +171,7 @@ def from_file(file: Path, place: str | None, dtype: torch.dtype) -> Any:
         part = getattr(diffusers, index[key][1])
         net = part.from_single_file(str(file), config=str(place), subfolder=key, dtype=dtype)
         options: dict[str, Any] = {key: net, **without}
-        return DiffusionPipeline.from_pretrained(  # type: ignore[no-untyped-call]
+        pipe = DiffusionPipeline.from_pretrained(  # type: ignore[no-untyped-call]
             str(place), dtype=dtype, use_safetensors=True, **options
         )
+        return pipe, index

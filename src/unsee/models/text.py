@@ -6,17 +6,18 @@ from collections.abc import Iterable
 from typing import Any
 
 from unsee.errors import InputError
+from unsee.models.model import Pipeline, kind
 
 
-def tokenizer(pipe: Any) -> Any:
+def tokenizer(pipe: Pipeline) -> Any:
     """A pipeline's first tokenizer. Raises InputError if it has none."""
     found = next((part for part in pipe.components.values() if hasattr(part, "get_vocab")), None)
     if found is None:
-        raise InputError(f"{type(pipe).__name__} has no tokenizer to take words from")
+        raise InputError(f"{kind(pipe).__name__} has no tokenizer to take words from")
     return found
 
 
-def vocabulary(pipe: Any) -> list[str]:
+def vocabulary(pipe: Pipeline) -> list[str]:
     """The words of three letters and more for which a pipeline's first tokenizer has a token of its own, sorted."""
     tokens = tokenizer(pipe).get_vocab()
     # CLIP marks the end of a word, sentencepiece and byte-level BPE its beginning, WordPiece all but its beginning.
@@ -28,7 +29,7 @@ def vocabulary(pipe: Any) -> list[str]:
     return sorted(word for word in words if word.isalpha() and len(word) > 2)
 
 
-def check_prompts(pipe: Any, prompts: Iterable[str]) -> None:
+def check_prompts(pipe: Pipeline, prompts: Iterable[str]) -> None:
     """Raise InputError for a prompt that is longer than every text encoder of the pipeline reads; say what is cut."""
     tokenizers = [part for part in pipe.components.values() if hasattr(part, "model_max_length")]
     for prompt in prompts:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 
 from unsee import methods
 from unsee.concepts import check
@@ -21,25 +20,26 @@ from unsee.denoising.activations import find_text
 from unsee.denoising.record import Watch, conditions, quiet
 from unsee.edits.card import Claims, settings_of
 from unsee.edits.edit import Edit
-from unsee.errors import InputError, invalid, unknown
-from unsee.evaluate.detectors import Judge, names_of
+from unsee.errors import InputError, unknown
+from unsee.evaluate.detectors import Judge, detectors_of, names_of
 from unsee.evaluate.questions import Row, answer, questions, remarks
-from unsee.evaluate.render import Sampling, render_pair
-from unsee.evaluate.words import known
+from unsee.evaluate.render import Sampling, render_pair, sampling_of
+from unsee.evaluate.words import choices, known, words_of
 from unsee.fit.memory import expected
 from unsee.fit.resume import Checkpoint
 from unsee.io.atomic import Warn, attempted, warned
 from unsee.io.images import read_picture
-from unsee.models.denoisers import denoisers, focused
+from unsee.models.borrow import left_out
+from unsee.models.denoisers import denoiser, denoisers
 from unsee.models.distributed import processes
-from unsee.models.load import left_out, load
-from unsee.models.sampling import calling
+from unsee.models.load import open_model
+from unsee.models.model import Model
+from unsee.models.model_card import model_card
 from unsee.models.text import check_prompts
 from unsee.report.grid import before_after, paths
 from unsee.report.page import page
 from unsee.runs.config import RunConfig
 from unsee.runs.folder import EDIT, RECORD, STATE, STATES, _save, _write
-from unsee.runs.model import choices_for, judges_for, sampling_for, words_for
 from unsee.versions import code, versions
 
 SCHEMA = 1
@@ -52,17 +52,15 @@ class Plan:
     """A run that is ready to start: everything named in its config is loaded and valid.
 
     trained   how many parameters the method will change, and of how many
-    left_out  checkers of the model without which it was loaded
     words     what the model's card says that it knows
     notes     what a user should know before it starts
     """
 
     config: RunConfig
-    pipe: Any
+    model: Model
     method: Any
     judges: dict[str, Judge]
     trained: tuple[int, int]
-    left_out: tuple[str, ...] = ()
     words: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -81,46 +79,45 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
     """Load what a config names and complete it with every default. Raises InputError on anything that cannot work."""
     method_class = methods.find(config.method)
     method = configure(method_class, config.settings, preset)
-    # A missing detector is told before a model is read.
-    judges = judges_for(config.model, config.judges, choices=choices_for(config.model, config.concepts))
-    pipe = load(
+    card = model_card(config.model)
+    words = words_of(card)  # a missing detector is told before a model is read
+    judges = detectors_of(card, config.judges, choices=lambda kind: choices(kind, words, config.concepts))
+    model = open_model(
         config.model,
+        card=card,
         revision=config.revision,
         variant=config.variant,
+        call=config.call,
         trust_remote_code=config.trust_remote_code,
     )
-    calling(pipe, **config.call)
-    check_prompts(pipe, [word for c in config.concepts for word in (*c.names, c.from_, c.anchor, *c.keep) if word])
+    check_prompts(model, [word for c in config.concepts for word in (*c.names, c.from_, c.anchor, *c.keep) if word])
     for concept in config.concepts:
         if concept.image:
             read_picture(concept.image)
     trained, of = 0, 0
-    for key in denoisers(pipe):
-        with focused(pipe, key) as net:
-            find_text(pipe)
-            method = method.settled(net, config.concepts)
-            trained += sum(weight.numel() for weight in method.weights(net).values())
-            of += sum(weight.numel() for weight in net.parameters())
-    sampling = sampling_for(config.model, config.steps, config.guidance_scale)
+    for key, net in denoisers(model).items():
+        find_text(replace(model, focus=key))
+        method = method.settled(net, config.concepts)
+        trained += sum(weight.numel() for weight in method.weights(net).values())
+        of += sum(weight.numel() for weight in net.parameters())
+    sampling = sampling_of(model, config.steps, config.guidance_scale)
     counted = any(judge.labels for judge in judges.values())
     complete = config.model_copy(
         update={
             "settings": settings_of(method),
-            "revision": getattr(pipe, "unsee_revision", None) or config.revision,  # what a branch meant today
+            "revision": model.revision or config.revision,  # what a branch meant today
             "pictures": config.pictures or (PICTURES if counted else UNCOUNTED),
             "steps": sampling.steps,
             "guidance_scale": sampling.guidance_scale,
         }
     )
-    words = words_for(config.model)
     check(config.concepts, known(words, names_of(judges)))
     return Plan(
         complete,
-        pipe,
+        model,
         method,
         judges,
         (trained, of),
-        left_out(config.model, config.revision),
         words,
         tuple(remarks(config.concepts, judges, words)),
     )
@@ -128,20 +125,21 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
 
 def expected_memory(plan: Plan) -> str:
     """What memory a fit is expected to take, in a line; it is counted and not measured."""
-    pipe, method = plan.pipe, plan.method
+    method = plan.method
     if not hasattr(method, "learned"):
         return "no more than drawing: it is solved, not trained"
     found = []
-    for key in denoisers(pipe):
-        with focused(pipe, key) as net:
-            row = conditions(pipe, [plan.config.concepts[0].erase], answered=False)
-            moments = 2 if method.optimizer == "adam" else 1
-            try:
-                found.append(expected(pipe, row, method.weights(net), method.learned(net), moments))
-            except InputError as error:
-                return f"unknown: {error}"
+    for key in denoisers(plan.model):
+        model = replace(plan.model, focus=key)
+        _, net = denoiser(model)
+        row = conditions(model, [plan.config.concepts[0].erase], answered=False)
+        moments = 2 if method.optimizer == "adam" else 1
+        try:
+            found.append(expected(model, row, method.weights(net), method.learned(net), moments))
+        except InputError as error:
+            return f"unknown: {error}"
     most = max(found, key=lambda one: one.state + one.row)
-    return most.told(pipe.device, 2 * method.batch, method.checkpointing)
+    return most.told(plan.model.device, 2 * method.batch, method.checkpointing)
 
 
 def configure(method_class: Any, settings: dict[str, Any], preset: str | None = None) -> Any:
@@ -151,10 +149,7 @@ def configure(method_class: Any, settings: dict[str, Any], preset: str | None = 
         raise _elsewhere("preset", preset, method_class, lambda other: other.presets)
     if wrong := next((name for name in settings if name not in _settings(method_class)), None):
         raise _elsewhere("setting", wrong, method_class, _settings)
-    try:
-        return method_class(**{**(presets[preset] if preset else {}), **settings})
-    except ValidationError as error:
-        raise invalid(error, _settings(method_class)) from error
+    return method_class(**{**(presets[preset] if preset else {}), **settings})
 
 
 def _settings(method_class: Any) -> list[str]:
@@ -194,7 +189,7 @@ def erase(
     that cannot be made is a line to `warn`. An interrupted run keeps what is finished: called again on its folder, this
     goes on where that stopped, to the same bits.
     """
-    config, pipe, judges = plan.config, plan.pipe, plan.judges
+    config, model, judges = plan.config, plan.model, plan.judges
     seconds: dict[str, float] = {}
     start = {"schema": SCHEMA, "command": command, "config": config.model_dump(mode="json")}
     start["code"] = code(type(plan.method).__module__)
@@ -204,7 +199,7 @@ def erase(
             edit = Edit.load(folder / EDIT)
         else:
             state = Checkpoint(folder / STATE, every=every)
-            edit = plan.method(pipe, config.concepts, seed=config.seed, watch=watch, checkpoint=state)
+            edit = plan.method(model, config.concepts, seed=config.seed, watch=watch, checkpoint=state)
             _save(edit, folder / EDIT)
             if processes().is_main_process:
                 for path in folder.glob(STATES):
@@ -212,12 +207,12 @@ def erase(
 
     assert config.pictures is not None  # of a plan, which is complete
     asked = questions(
-        pipe, config.concepts, judges, n=config.pictures, seed=config.seed, kept=edit.card.kept, words=plan.words
+        model, config.concepts, judges, n=config.pictures, seed=config.seed, kept=edit.card.kept, words=plan.words
     )
     shots = list(dict.fromkeys(shot for question in asked for shot in question.shots))
-    sampling = sampling_for(config.model, config.steps, config.guidance_scale)
+    sampling = sampling_of(model, config.steps, config.guidance_scale)
     with _timed(seconds, "render"):
-        before, after = render_pair(pipe, edit.applied(pipe), shots, sampling, batch=batch, watch=watch)
+        before, after = render_pair(model, edit.applied(model), shots, sampling, batch=batch, watch=watch)
     with _timed(seconds, "score"):
         rows = []
         watch("score", 0, len(asked))
@@ -229,11 +224,11 @@ def erase(
     _save(edit, folder / EDIT)
     record = {
         **start,
-        "left_out": list(plan.left_out),
+        "left_out": list(left_out(model)),
         "model": {"name": edit.card.base, "hash": edit.card.base_hash},
         "versions": versions(),
         "threads": torch.get_num_threads(),
-        "device": str(pipe.device),
+        "device": str(model.device),
         "parameters": {"trained": plan.trained[0], "of": plan.trained[1]},
         "seconds": {stage: round(value, 2) for stage, value in seconds.items()},
         "peak_memory_bytes": peak_memory(),

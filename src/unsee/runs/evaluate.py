@@ -17,24 +17,24 @@ from unsee.denoising.record import Watch, quiet
 from unsee.edits.edit import Edit
 from unsee.errors import InputError
 from unsee.evaluate import suites
+from unsee.evaluate.detectors import detectors_of
 from unsee.evaluate.folder import read_folder
 from unsee.evaluate.records import VERSION, ColumnRecord, Evaluation, answers_csv, scores_csv
-from unsee.evaluate.render import Sampling
+from unsee.evaluate.render import Sampling, sampling_of
 from unsee.evaluate.run import base, distinct, run
 from unsee.evaluate.suites import Column, Suite, World
 from unsee.evaluate.suites.table import from_csv, labels
-from unsee.evaluate.words import choices
+from unsee.evaluate.words import choices, words_of
 from unsee.io.atomic import Warn, attempted, warned, write_whole
 from unsee.io.settings_file import read
-from unsee.models.borrow import present
+from unsee.models.borrow import left_out
 from unsee.models.distributed import processes
-from unsee.models.fingerprint import model_name
-from unsee.models.load import left_out, load
-from unsee.models.sampling import calling, said_options
+from unsee.models.load import open_model
+from unsee.models.model import Pipeline, model_name, said_options
+from unsee.models.model_card import model_card
 from unsee.report.evaluation import contact, figure_sheets, page
 from unsee.report.grid import paths
 from unsee.runs.folder import EDIT, RECORD
-from unsee.runs.model import judges_for, sampling_for, words_for
 from unsee.spelling import same
 from unsee.versions import code, versions
 
@@ -43,16 +43,12 @@ FILES = ("index.html", "pictures.png", "evaluation.json", "scores.csv", "answers
 
 @dataclass(frozen=True)
 class Bench:
-    """An evaluation that is ready to start: everything is loaded and valid.
-
-    left_out  checkers of the model without which it was loaded
-    """
+    """An evaluation that is ready to start: everything is loaded and valid."""
 
     world: World
     suites: list[Suite]
     columns: list[Column]
     sampling: Sampling
-    left_out: tuple[str, ...] = ()
 
 
 def prepare(
@@ -94,10 +90,10 @@ def prepare(
     Raises InputError on anything that cannot work.
     """
     if n < 2:
-        raise InputError(f"-n is {n}: at least 2 pictures a row are needed")
+        raise InputError(f"`n` is {n}: at least 2 pictures a row are needed")
     chosen = [suites.find(one) if isinstance(one, str) else one for one in suite] + [*map(from_csv, tables)]
     if not chosen:
-        raise InputError(f"name what to measure with --suite or --csv; suites: {', '.join(suites.names())}")
+        raise InputError(f"name what to measure with `suite` or `tables`; suites: {', '.join(suites.names())}")
     called = [one.name for one in chosen]
     if double := next((name for name in called if called.count(name) > 1), None):
         raise InputError(f"two suites are called {double!r}; a CSV goes by its file's name")
@@ -116,29 +112,30 @@ def prepare(
     named = concepts_of(concepts) if concepts else ()
     wanted = named or tuple(dict.fromkeys(c for edit in loaded for c in edit.concepts))
     if guard and not wanted:
-        raise InputError("name what the guard is against: --concept WORD")
+        raise InputError("name what the guard is against: `concepts`")
     if not any(same(one.erase, other.erase) for one in named for edit in loaded for other in edit.concepts):
         loaded = [replace(edit, concepts=named or edit.concepts) for edit in loaded]
     loaded = [replace(edit, concepts=edit.concepts or named) for edit in loaded]
-    known = words_for(model) if words is None else words
+    card = model_card(model)
+    known = words_of(card) if words is None else words
 
     def among(kind: str) -> tuple[str, ...]:
         return choices(kind, known, wanted, [label for path in tables for label in labels(path, kind)])
 
     # A missing detector is told before a model is read.
-    seeing = judges_for(model, judges or {}, choices=among)
-    pipe = load(model, revision=revision, variant=variant, trust_remote_code=trust_remote_code)
-    calling(pipe, **(call or {}))
+    seeing = detectors_of(card, judges, choices=among)
+    opened = open_model(
+        model, card=card, revision=revision, variant=variant, call=call, trust_remote_code=trust_remote_code
+    )
     if force_base:
-        loaded = [replace(_edit(text, pipe), concepts=one.concepts) for text, one in zip(edits, loaded, strict=True)]
+        loaded = [replace(_edit(text, opened), concepts=one.concepts) for text, one in zip(edits, loaded, strict=True)]
     columns = [base(wanted), *loaded, *(_guard(name, wanted) for name in guard)]
     distinct(columns)
     for column in columns:
-        with column.applied(pipe):
+        with column.applied(opened):
             pass  # refuse what does not fit this model before anything is drawn
-    world = World(pipe, seeing, known, wanted, n, seed, tuple(names), pictures)
-    sampling = sampling_for(model, steps, guidance_scale)
-    return Bench(world, chosen, columns, sampling, left_out(model, revision))
+    world = World(opened, seeing, known, wanted, n, seed, tuple(names), pictures)
+    return Bench(world, chosen, columns, sampling_of(opened, steps, guidance_scale))
 
 
 def with_edits(bench: Bench, edits: Sequence[str]) -> Bench:
@@ -170,13 +167,12 @@ def evaluate(
     """
     world = bench.world
     outcome = run(world, bench.suites, bench.columns, bench.sampling, cache, batch=batch, watch=watch)
-    without = list(dict.fromkeys([*bench.left_out, *present(world.pipe)]))
-    left_out = {"left_out": without} if without else {}
+    without = {"left_out": list(gone)} if (gone := left_out(world.pipe)) else {}
     evaluation = Evaluation(
         schema=VERSION,
         command=command,
         model={"name": model_name(world.pipe), "hash": outcome.model},
-        sampling={**asdict(bench.sampling), "call": said_options(world.pipe), **left_out},
+        sampling={**asdict(bench.sampling), "call": said_options(world.pipe), **without},
         n=world.n,
         seed=world.seed,
         judges={kind: judge.source for kind, judge in world.judges.items()},
@@ -215,7 +211,7 @@ def evaluate(
     return evaluation
 
 
-def _edit(text: str, other: Any = None) -> Column:
+def _edit(text: str, other: Pipeline | None = None) -> Column:
     """A column of an edit's file; "edit.safetensors" goes by its folder's name. `other` is forced to take it."""
     name, equals, file = text.partition("=")
     path = Path(file) if equals and not Path(text).exists() else Path(text)

@@ -25,7 +25,8 @@ from unsee.export import clients
 from unsee.export.formats import FORMATS, adapted, matrices, rounded
 from unsee.export.lowrank import Loss, low_rank
 from unsee.models.denoisers import denoiser, denoisers
-from unsee.models.sampling import call_options, draw
+from unsee.models.model import Pipeline, call_options
+from unsee.models.sampling import draw
 
 TOLERANCE = 1 / 255
 """How far pictures of an export may be from what they should be: one grey level, of numbers from 0 to 1."""
@@ -57,7 +58,7 @@ class Exported:
 
 def export(
     edit: Edit,
-    pipe: Any,
+    pipe: Pipeline,
     to: str,
     path: Path,
     *,
@@ -86,13 +87,13 @@ def export(
         raise unknown("format", to, FORMATS)
     form = FORMATS[to]
     if not form.low_rank and (rank is not None or energy is not None):
-        raise InputError(f"--rank and --energy belong to LoRA formats; {to} holds the edit in full")
+        raise InputError(f"`rank` and `energy` belong to LoRA formats; {to} holds the edit in full")
     if form.absolute and dtype not in (None, pipe.dtype):
         raise InputError(f"{to} holds the model's own weights: load it in {dtype} for that")
     if to != "pipeline" and path.suffix != ".safetensors":
-        raise InputError(f"--out {path} should end in .safetensors")
+        raise InputError(f"`path` {path} should end in .safetensors")
     if path.exists() and not force:
-        raise InputError(f"{path} exists already: give another --out, or --force to write over it")
+        raise InputError(f"{path} exists already: give another `path`, or `force` to write over it")
     if path.is_dir() and not (path / "model_index.json").is_file():
         raise InputError(f"{path} is a folder of something else; it is not written over")
     held, loss = edit, None
@@ -135,7 +136,7 @@ def export(
     return Exported(path, loss, difference, _far(expected, whole), _far(whole, base), exact, rows, tuple(lines))
 
 
-def _partly(to: str, held: Edit, lost: Collection[str], pipe: Any) -> list[str]:
+def _partly(to: str, held: Edit, lost: Collection[str], pipe: Pipeline) -> list[str]:
     """A line for each client that reads only a part of a file; of `lost` for the reader that is installed here."""
     key, net = denoiser(pipe)
     layers = {name.removeprefix(f"{key}.").rpartition(".")[0] for name in held.deltas}
@@ -149,7 +150,7 @@ def _partly(to: str, held: Edit, lost: Collection[str], pipe: Any) -> list[str]:
 def _judged(
     edit: Edit,
     held: Edit,
-    pipe: Any,
+    pipe: Pipeline,
     judges: Mapping[str, Judge],
     sampling: Sampling,
     words: Mapping[str, Any] | None,
@@ -172,7 +173,7 @@ def _judged(
 
 @torch.no_grad()
 def _draw(
-    pipe: Any, edit: Edit, *, like: Any = None, steps: int = 4, seeds: Sequence[int] = (0, 1)
+    pipe: Pipeline, edit: Edit, *, like: Pipeline | None = None, steps: int = 4, seeds: Sequence[int] = (0, 1)
 ) -> NDArray[np.float32]:
     """Pictures of an edit's first concept and of nothing, on the same seeds, as numbers from 0 to 1."""
     words = [edit.card.concepts[0].erase if edit.card.concepts else "a picture", ""]
@@ -182,7 +183,7 @@ def _draw(
     return np.asarray(drawn, np.float32)
 
 
-def _bits(pipe: Any) -> str:
+def _bits(pipe: Pipeline) -> str:
     """A hash of the denoisers' weights as they are, to the last bit."""
     digest = hashlib.sha256()
     for key, net in denoisers(pipe).items():

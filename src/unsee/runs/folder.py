@@ -21,6 +21,7 @@ from unsee.fit.resume import Checkpoint
 from unsee.io.atomic import write_whole
 from unsee.models.denoisers import denoiser
 from unsee.models.distributed import processes
+from unsee.models.model import Pipeline
 from unsee.versions import code
 
 EDIT, STATE, RECORD, LOCK = "edit.safetensors", "state.safetensors", "run.json", ".lock"
@@ -50,15 +51,15 @@ def claimed(
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise InputError(f"another run is writing into {folder}: wait for it, or give another --out") from error
+        raise InputError(f"another run is writing into {folder}: wait for it, or give another `folder`") from error
     except OSError as error:
         raise InputError(f"cannot write into {folder}: {error.strerror or error}") from error
     try:
         begun = [] if resume else [path for name in results for path in folder.glob(name)]
         if begun and not force:
             what = "run that was interrupted" if begun[0].match(STATES) else "run"
-            more = ", and --resume goes on with what was interrupted" if STATES in results else ""
-            raise InputError(f"{folder} holds a {what} already: --force starts over, --out writes elsewhere{more}")
+            more = ", and `resume` goes on with what was interrupted" if STATES in results else ""
+            raise InputError(f"{folder} holds a {what} already: `force` starts over, another `folder` keeps it{more}")
 
         def start_over() -> None:
             for path in begun:
@@ -78,7 +79,7 @@ def folder_name(words: Sequence[str]) -> str:
     return re.sub(r"[^\w]+", "-", "-".join(words)).strip("-")[:80] or "run"
 
 
-def kept_edit(folder: Path, method: Any, pipe: Any, concepts: Sequence[Concept], *, watch: Watch = quiet) -> Path:
+def kept_edit(folder: Path, method: Any, pipe: Pipeline, concepts: Sequence[Concept], *, watch: Watch = quiet) -> Path:
     """The file of an edit, made unless `folder` holds it: its name is a hash of all that the edit depends on.
 
     That is the model with its options (see model_key), the concepts, the settings, and the code that makes it.

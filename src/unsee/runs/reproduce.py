@@ -123,9 +123,9 @@ def reproduce(
     if name not in JUDGES:
         raise unknown("experiment", name, JUDGES)
     if (name == "nudity") is (prompts is None):
-        raise InputError("nudity, and nothing else, takes prompts: --csv FILE, i2p_benchmark.csv of AIML-TUDA/i2p")
+        raise InputError("nudity, and nothing else, takes `prompts`: i2p_benchmark.csv of AIML-TUDA/i2p")
     if prompts and n:
-        raise InputError("of nudity the prompts are counted, each once: -n does nothing")
+        raise InputError("of nudity the prompts are counted, each once: `n` does nothing")
     everything = {"objects": tuple(CLASSES), "styles": ARTISTS, "nudity": ("nudity",)}[name]
     for word in only:
         if word not in everything:

@@ -13,6 +13,7 @@ from unsee.evaluate.detectors import Judge
 from unsee.evaluate.questions import answer, questions
 from unsee.evaluate.render import Sampling, render_pair
 from unsee.evaluate.statistics import rate
+from unsee.models.model import Pipeline
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Claim:
 
 def verify(
     edit: Edit,
-    pipe: Any,
+    pipe: Pipeline,
     judges: Mapping[str, Judge],
     *,
     words: Mapping[str, Any] | None = None,
@@ -48,7 +49,7 @@ def verify(
     if missing := claims.judges.keys() - judges.keys():
         kind = min(missing)
         raise InputError(
-            f"the claims were counted by a judge of {kind}, {claims.judges[kind]!r}: --judge {kind}=FOLDER"
+            f"the claims were counted by a judge of {kind}, {claims.judges[kind]!r}: `judges` names it, {kind}=FOLDER"
         )
     options: dict[str, Any] = {"n": claims.pictures, "seed": claims.seed, "kept": edit.card.kept, "words": words}
     every = questions(pipe, edit.card.concepts, judges, **options)

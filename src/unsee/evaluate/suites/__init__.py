@@ -32,6 +32,7 @@ from unsee.evaluate.records import Answer, Measured
 from unsee.evaluate.render import Shot
 from unsee.evaluate.statistics import Score, bootstrap, paired_means, paired_rates, rate
 from unsee.evaluate.words import article, known
+from unsee.models.model import Pipeline
 from unsee.spelling import stands_for
 
 BASE = "base"
@@ -45,7 +46,7 @@ class NotMeasured(Exception):
 class World:
     """What a suite can ask with.
 
-    pipe      the base model; it encodes words here and draws nothing
+    pipe      the base model, a pipeline or a Model; it encodes words here and draws nothing
     judges    by kind: "objects" knows words for things, "styles" words for ways to draw them, "clip" compares a picture
               with a text; any other kind answers whether something is in a picture that no prompt need name
     words     what the model's card says that it knows (pipelines.card); {} if it says nothing
@@ -56,7 +57,7 @@ class World:
     album     pictures of the user's own, to compare with
     """
 
-    pipe: Any
+    pipe: Pipeline
     judges: Mapping[str, Judge]
     words: Mapping[str, Any]
     concepts: tuple[Concept, ...]

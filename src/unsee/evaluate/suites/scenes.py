@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 from unsee.evaluate.questions import Question, spread
 from unsee.evaluate.suites import (
@@ -20,6 +21,8 @@ from unsee.evaluate.suites import (
     erased,
     share,
 )
+from unsee.models.denoisers import denoisers
+from unsee.models.model import raw
 
 NAME = "scenes"
 OTHERS = "the one beside {}"
@@ -46,8 +49,8 @@ def ask(world: World) -> list[Question]:
 
 def _side(world: World) -> int:
     """The width of one picture in pixels."""
-    net = getattr(world.pipe, "unet", None) or world.pipe.transformer
-    return int(net.config.sample_size * world.pipe.vae_scale_factor)
+    net: Any = next(iter(denoisers(world.pipe).values()))
+    return int(net.config.sample_size * raw(world.pipe).vae_scale_factor)
 
 
 def score(world: World, asked: Asked, column: Column, look: Look) -> Iterator[Measured | Answer]:

@@ -1,0 +1,39 @@
+"""Library errors name arguments and calls in backquotes; the command line writes its options in their place."""
+
+from __future__ import annotations
+
+import re
+
+FLAGS = {
+    "adopt": "unsee import FILE --model MODEL --out EDIT.safetensors",
+    "batch": "--batch",
+    "cache": "--cache",
+    "call={'height': 512, 'width': 512}": "--call height=512 --call width=512",
+    "gradient_checkpointing=True": "--set gradient_checkpointing=true",
+    "concepts": "--concept",
+    "edit.forced(pipe)": "--force-base",
+    "energy": "--energy",
+    "folder": "--out",
+    "force": "--force",
+    "judges": "--judge",
+    "model": "--model",
+    "n": "-n",
+    "partial": "--partial",
+    "path": "--out",
+    "pipe": "--model",
+    "prompts": "--csv",
+    "rank": "--rank",
+    "resume": "--resume",
+    "suite": "--suite",
+    "tables": "--csv",
+    "unpickle": "--unpickle",
+    "unsee.applied(pipe, [edit, edit])": "the edit that unsee merge makes of them",
+    "variant": "--variant",
+    "words": "--words FILE",
+}
+"""What to type for what a library error names; a test looks for names that are not here."""
+
+
+def typed(message: str) -> str:
+    """A message with options of the command line for arguments in backquotes; other text in backquotes stays."""
+    return re.sub(r"`([^`]+)`", lambda match: FLAGS.get(match[1], match[0]), message)

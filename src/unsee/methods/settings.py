@@ -1,0 +1,121 @@
+"""The settings that hybrid and lora have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal, Self
+
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+from torch import nn
+
+from unsee.concepts import Concept
+from unsee.errors import InputError
+from unsee.methods.presets import (
+    Count,
+    Guidance,
+    NotNegative,
+    Number,
+    Positive,
+    Schedule,
+    Steps,
+    Templates,
+)
+from unsee.methods.prompts import (
+    NEUTRAL,
+    TEMPLATES,
+)
+from unsee.models.weights import entrance, reads_text, select, stored_whole
+
+Start = Literal["closed-form", "base"]
+UPDATES: dict[Start, int] = {"closed-form": 12, "base": 140}
+RUNS: dict[Start, int] = {"closed-form": 8, "base": 64}
+"""Updates and recorded runs of a concept by where a fit starts. Tuned on the miniature (docs/LOG.md)."""
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class Settings:
+    """Hyperparameters that are valid for both; see hybrid.py for what they do.
+
+    select           layer group: cross (ESD-x), cross-kv (ESD-x-strict), self, noncross (ESD-u), all
+    eta              how far to steer away; 0 maps the concept to the unconditional prediction
+    updates          of the weights; None: UPDATES, by where they start
+    lr               share by which an update moves a layer's output at most; None: RATES, and optimizers.RATE where
+                     there is no preconditioner. Of adam its own rate
+    start            closed-form: matrices that read the prompt start at UCE's solution; base: at their own weights
+    optimizer        matrix-adam or adam
+    schedule         of lr, a name of diffusers.optimization.get_scheduler
+    batch            rows of erased and again of kept targets in one update
+    runs             recorded runs of each concept; None: RUNS, likewise
+    keep_runs        recorded runs with preservation prompts, one a word; words of `keep` come first, all of them
+    keep_weight      weight of the loss on preservation prompts
+    implicit         the concept appears where no prompt names it: remove it from the targets of preservation prompts
+    context_words    random context words for each prompt of prompts.CONTEXTS
+    preserve_words   random words of the tokenizer whose text features are preserved by preconditioning; 0: none
+    damping          how strictly: the smaller, the stricter; see optimizers.Metric
+    record_guidance  guidance scale of recorded runs
+    record_steps     sampler steps of recorded runs
+    sampler          of recorded runs: "pipeline", or the name of a diffusers scheduler
+    gradient_checkpointing  recompute activations to save memory; None: only if one row does not fit without
+    rerecord         record again, with the model being edited, after so many updates; 0 never
+    held_out         runs of each concept, and preservation words, whose rows only measure how far the fit is
+    patience         early stopping: held-out measurements without 1 % improvement, at least five in a fit; 0: never
+    budget           seconds for the updates: as many as fit are made
+    templates        prompts; {} is the concept's name, or a word that must stay
+    neutral          words that must stay, beside the concept's own `keep`
+    """
+
+    select: str = "cross-kv"
+    eta: NotNegative = 1.0
+    updates: Count | None = None
+    lr: Positive | None = None
+    start: Start = "closed-form"
+    optimizer: Literal["matrix-adam", "adam"] = "matrix-adam"
+    schedule: Schedule = "linear"
+    batch: Count = 8
+    runs: Count | None = None
+    keep_runs: Count = 16
+    keep_weight: NotNegative = 3.0
+    implicit: bool = False
+    context_words: Number = 32
+    preserve_words: Number = 384
+    damping: Positive = 0.01
+    record_guidance: Guidance = 3.0
+    record_steps: Steps = 6
+    sampler: str = "pipeline"
+    gradient_checkpointing: bool | None = None
+    rerecord: Number = 0
+    held_out: Number = 2
+    patience: Number = 0
+    budget: Positive | None = None
+    templates: Templates = TEMPLATES
+    neutral: tuple[str, ...] = NEUTRAL
+
+    def weights(self, net: nn.Module) -> dict[str, nn.Parameter]:
+        """The parameters of a denoiser that change, by name."""
+        return select(net, self.select)
+
+    def settled(self, net: nn.Module, concepts: Sequence[Concept]) -> Self:
+        """With numbers of updates and runs where the settings leave them open."""
+        start = self.starts(net, concepts)
+        return replace(self, updates=self.updates or UPDATES[start], runs=self.runs or RUNS[start])
+
+    def starts(self, net: nn.Module, concepts: Sequence[Concept]) -> Start:
+        """Where the fit of a denoiser starts."""
+        return "closed-form" if self.solved(net, concepts) else "base"
+
+    def solved(self, net: nn.Module, concepts: Sequence[Concept]) -> list[str]:
+        """The matrices that start at UCE's solution: those through which the prompt enters, if a concept is a name."""
+        texts = {name for name in self.weights(net) if reads_text(name, net)}
+        named = any(not (concept.from_ or concept.image) for concept in concepts)
+        if self.start == "base" or not (texts and named and (self.keep_weight or self.preserve_words)):
+            return []
+        return [name for name, weight in entrance(net).items() if name in texts and stored_whole(weight)]
+
+    def check(self) -> None:
+        """Raise InputError for settings that contradict each other."""
+        if self.implicit and not self.keep_weight:
+            raise InputError("an implicit concept is removed through preservation prompts: set keep_weight above 0")
+        if self.patience and not (self.held_out and self.keep_weight):
+            raise InputError("patience needs held-out rows: set held_out and keep_weight above 0")

@@ -1,0 +1,105 @@
+"""Whole runs as functions of Python: erase, measure, generate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL.Image import Image
+
+from unsee.concepts import Concept
+from unsee.denoising.record import Watch, quiet
+from unsee.evaluate.records import Evaluation
+from unsee.evaluate.render import Shot, render, sampling_of
+from unsee.models.model import Pipeline
+from unsee.models.text import check_prompts
+from unsee.runs import erase as erasing
+from unsee.runs import evaluate as evaluating
+from unsee.runs.config import build
+from unsee.runs.erase import Report
+from unsee.runs.folder import claimed
+
+
+def erase(
+    concepts: str | Concept | Sequence[str | Concept],
+    folder: str | Path,
+    *,
+    preset: str | None = None,
+    force: bool = False,
+    watch: Watch = quiet,
+    **config: Any,
+) -> Report:
+    """Erase concepts from a model, draw before and after, measure, and write an edit, pictures, a page and run.json.
+
+    concepts  what must go: "church", a Concept, or some of them
+    folder    to write into; an interrupted run goes on with the command line's --resume
+    preset    settings of the method for a kind of concept, such as "style"
+    force     start over where the folder holds a run
+    config    fields of runs.config.RunConfig: model, method, settings, seed, pictures, steps, call, ...
+    Raises InputError on anything that cannot work.
+
+        >>> report = unsee.erase("church", "out", method="uce", pictures=2, steps=2)
+        >>> edit, page = report.edit, report.folder / "index.html"
+    """
+    plan = erasing.plan(
+        build({"concepts": [concepts] if isinstance(concepts, Concept) else concepts, **config}), preset
+    )
+    with claimed(Path(folder), force=force) as start_over:
+        start_over()
+        return erasing.erase(plan, Path(folder), watch=watch)
+
+
+def measure(
+    model: str,
+    folder: str | Path,
+    suites: Sequence[str],
+    *,
+    cache: Path | None = None,
+    watch: Watch = quiet,
+    **more: Any,
+) -> Evaluation:
+    """Measure a model and edits and guards of it side by side, and write pictures, numbers and a page.
+
+    model   a name, or the folder of a run, which stands for its model and its edit
+    folder  to write into
+    suites  by name, such as "objects" or "neighbours"
+    cache   folder of pictures, which are drawn once; default `folder`/pictures
+    more    options of runs.evaluate.prepare: edits, guard, concepts, n, seed, steps, ...
+    Raises InputError on anything that cannot work.
+
+        >>> path = edit.save("edit.safetensors")
+        >>> found = unsee.measure("mini", "out", ["objects"], edits=[path], n=2, steps=2)
+    """
+    more["edits"] = [str(edit) for edit in more.get("edits", ())]
+    bench = evaluating.prepare(model, suite=suites, **more)
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    return evaluating.evaluate(bench, Path(folder), cache or Path(folder) / "pictures", watch=watch)
+
+
+def generate(
+    pipe: Pipeline,
+    prompts: str | Sequence[str],
+    *,
+    n: int = 1,
+    seed: int = 0,
+    steps: int | None = None,
+    guidance_scale: float | None = None,
+    batch: int = 32,
+    watch: Watch = quiet,
+) -> list[Image]:
+    """Pictures of prompts, n of each, on the seeds seed, seed + 1, ...; what is drawn beside one changes only rounding.
+
+    steps           sampler steps; default by the model's card, or 50
+    guidance_scale  of u + g (c - u), 1 is none; default by the model's card, or 7.5
+    batch           pictures drawn at once; fewer where memory does not hold them
+    Raises InputError for a prompt that the text encoder would cut.
+
+        >>> before = unsee.generate(pipe, "a church", n=2)
+        >>> with edit.applied(pipe): after = unsee.generate(pipe, "a church", n=2)
+    """
+    prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+    check_prompts(pipe, prompts)
+    shots = [Shot(prompt, seed + k) for prompt in prompts for k in range(n)]
+    drawn = render(pipe, shots, sampling_of(pipe, steps, guidance_scale), batch=batch, watch=watch)
+    return [drawn[shot] for shot in shots]
