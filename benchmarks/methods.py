@@ -21,22 +21,33 @@ from pathlib import Path
 from typing import Any
 
 from PIL.Image import Image
-from pydantic import TypeAdapter
 
 import unsee
 from unsee import methods
 from unsee.edits.edit import Edit
-from unsee.evaluate.questions import EVERYTHING_ELSE, Row, spread
+from unsee.evaluate import suites
+from unsee.evaluate.context import EvalContext
+from unsee.evaluate.detectors import detectors_of
+from unsee.evaluate.questions import spread
+from unsee.evaluate.records import Evaluation
 from unsee.evaluate.render import Sampling, Shot, render, sampling_of
+from unsee.evaluate.suites.summary import NAME as SUMMARY
+from unsee.evaluate.suites.summary import REST
 from unsee.evaluate.words import words_of
 from unsee.io.atomic import write_whole
+from unsee.report.before_after import MISSING, Line, lines
 from unsee.report.grid import grid
-from unsee.report.page import MISSING, interval
+from unsee.report.tables import number
+from unsee.runs.config import build
 from unsee.runs.folder import EDIT, RECORD, STATE
 from unsee.versions import code
 
 KNOWN = "known.png"
 TRIAL = "--updates 2 --set record_steps=2 --set batch=2 --set runs=2 --set keep_runs=1 --set preserve_words=8"
+
+KNOWN = "known.png"
+TRIAL = "--updates 2 --set steps=2 --set batch=2 --set runs=2 --set keep_runs=1 --set spared=8"
+STYLES = "removed in styles"
 SHOWN = 4
 """Pictures of what must go, and as many of everything else."""
 
@@ -116,7 +127,7 @@ def done(folder: Path, command: str) -> bool:
     same = note.is_file() and note.read_text() == command and record.is_file()
     kept = json.loads(record.read_text()) if same else {}
     same = same and kept.get("code") == code(methods.find(kept["config"]["method"]).__module__)
-    if same and "rows" in kept:
+    if same and "evaluation" in kept:
         return True
     if same and any((folder / name).exists() for name in (EDIT, STATE)):
         words = ["erase", "--resume", str(folder)]
@@ -134,10 +145,16 @@ class Sheet:
 
     def __init__(self) -> None:
         self.pipe = unsee.load("mini")
+        self.detectors, self.words = detectors_of(self.pipe), words_of(self.pipe)
         self.before: dict[tuple[Shot, Sampling], Image] = {}
 
-    def draw(self, edit: Edit, rows: Sequence[Row], sampling: Sampling) -> Image:
-        groups = [(row.question.name, spread(row.question.shots, SHOWN)) for row in picked(rows)]
+    def draw(self, edit: Edit, rows: Sequence[Line], config: dict[str, Any]) -> Image:
+        n, seed = config["pictures"], config["seed"]
+        sampling = Sampling(config["steps"], config["guidance_scale"])
+        concepts = build(config).concepts
+        context = EvalContext(self.pipe, self.detectors, self.words, concepts, n, seed, kept=edit.card.kept)
+        shots_of = {question.key: question.shots for question in suites.find(SUMMARY).ask(context)}
+        groups = [(row.name, spread(shots_of[row.key], SHOWN)) for row in picked(rows)]
         shots = [shot for _, some in groups for shot in some]
         new = [shot for shot in shots if (shot, sampling) not in self.before]
         self.before |= {(shot, sampling): picture for shot, picture in render(self.pipe, new, sampling).items()}
@@ -147,33 +164,35 @@ class Sheet:
         return grid([(", ".join(name for name, _ in groups), shots)], {"before": before, "after": after}, cell=64)
 
 
-def picked(rows: Sequence[Row]) -> list[Row]:
+def picked(rows: Sequence[Line]) -> list[Line]:
     """The row of what must go, the worst if there are several, and that of everything else."""
-    gone = [row for row in rows if row.question.gone and row.after and "every style" not in row.question.name]
-    first = max(gone, key=lambda row: row.after.value if row.after else 0, default=rows[0])
-    return [first, next(row for row in rows if row.question.name == EVERYTHING_ELSE)]
+    removed = [row for row in rows if row.removed and row.shares and not row.key.startswith(STYLES)]
+    first = max(removed, key=lambda row: row.shares[1] if row.shares else 0, default=rows[0])
+    return [first, next(row for row in rows if row.key == REST)]
 
 
-def cell(row: Row | None) -> str:
+def cell(row: Line | None) -> str:
     if row is None:
         return ""
-    if row.before is None or row.after is None:
-        return f"{MISSING}; pictures change by {row.changed.value:.0f} of 255, n {row.changed.n}"
-    return f"{100 * row.before.value:.1f} -> {100 * row.after.value:.1f} ({interval(row.after)}), n {row.after.n}"
+    if row.share is None or row.shares is None:
+        change = row.change.score
+        return f"{MISSING}; pictures change by {change.value:.0f} of 255, n {change.n}"
+    before, after = (100 * share for share in row.shares)
+    low, high = (number(end, "share") for end in (row.share.score.low, row.share.score.high))
+    return f"{before:.1f} -> {after:.1f} ({low.removesuffix(' %')} to {high}), n {row.share.score.n}"
 
 
-def line(variant: Variant, record: dict[str, Any], rows: Sequence[Row]) -> str:
-    def starting(*names: str) -> Row | None:
-        return next((row for row in rows if row.question.name.startswith(names)), None)
+def line(variant: Variant, record: dict[str, Any], rows: Sequence[Line]) -> str:
+    def starting(key: str) -> Line | None:
+        return next((row for row in rows if row.key.startswith(key)), None)
 
     first, rest = picked(rows)
     share = 100 * record["parameters"]["trained"] / record["parameters"]["of"]
-    style = next((row for row in rows if row.question.name.endswith("every style")), None)
     cells = [f"[{variant.name}](#{re.sub(r'[^a-z0-9 -]', '', variant.name.lower()).replace(' ', '-')})"]
     cells += [record["config"]["method"]]
-    cells += [f"{first.question.name}: {cell(first)}", cell(style), cell(starting("its neighbours")), cell(rest)]
+    cells += [f"{first.name}: {cell(first)}", cell(starting(STYLES)), cell(starting("neighbours")), cell(rest)]
     cells += [
-        cell(starting("styles", "other styles")),
+        cell(starting("styles")),
         f"{share:.1f} %",
         "" if "--resume" in record["command"] else f"{record['seconds']['erase']:.0f}",
     ]
@@ -217,7 +236,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     chosen = [one for one in variants(titles, known) if not options.only or one.name in options.only]
     given = shlex.join(["python", "-m", "benchmarks.methods", *(sys.argv[1:] if argv is None else argv)])
     spent = worked = 0.0
-    lines, sections = [], []
+    table, sections = [], []
     for k, variant in enumerate(chosen):
         more = [f"-n {options.n}", f"--steps {options.steps}" if options.steps else ""]
         more += [TRIAL if options.trial and "uce" not in variant.words else ""]
@@ -229,16 +248,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"{k + 1} of {len(chosen)}: {variant.name}; about {left:.0f} min left", file=sys.stderr, flush=True)
 
         record = json.loads((folder / RECORD).read_text())
-        rows = TypeAdapter(list[Row]).validate_python(record["rows"])
-        sampling = Sampling(record["config"]["steps"], record["config"]["guidance_scale"])
-        picture = sheet.draw(Edit.load(folder / EDIT), rows, sampling)
+        rows = lines(Evaluation.from_json(json.dumps(record["evaluation"])).measured, "edit")
+        picture = sheet.draw(Edit.load(folder / EDIT), rows, record["config"])
         name = f"{slug(variant.name)}.webp"
         write_whole(pictures / name, lambda path, picture=picture: picture.save(path, format="WEBP", quality=80))
-        lines.append(line(variant, record, rows))
+        table.append(line(variant, record, rows))
         image = f"![Before and after]({pictures.name}/{name})"
         parts = [f"## {variant.name}", variant.about, f"```sh\n{command}\n```", image]
         sections.append("\n\n".join(filter(None, parts)))
-        text = HEAD.format(command=given) + "\n".join(lines) + "\n\n" + "\n\n".join(sections) + "\n"
+        text = HEAD.format(command=given) + "\n".join(table) + "\n\n" + "\n\n".join(sections) + "\n"
         write_whole(options.out, lambda path, text=text: path.write_text(text, encoding="utf-8"))
 
 

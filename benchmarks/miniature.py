@@ -9,16 +9,22 @@ Prints a Markdown table; rates in per cent with n; seconds until the edit exists
 import argparse
 import time
 from collections import defaultdict
+from dataclasses import replace
 from typing import Any
 
 import torch
 import yaml
 
 import unsee
+from benchmarks.speed import share
 from unsee import methods
+from unsee.evaluate import suites
+from unsee.evaluate.context import EvalContext
 from unsee.evaluate.detectors import detectors_of
-from unsee.evaluate.questions import EVERYTHING_ELSE, Question, answer, questions
+from unsee.evaluate.questions import Question
 from unsee.evaluate.render import Shot, render, sampling_of
+from unsee.evaluate.suites.summary import NAME as SUMMARY
+from unsee.evaluate.suites.summary import REST
 from unsee.methods import Method
 from unsee.methods.esd import ESD
 from unsee.methods.hybrid import Hybrid
@@ -50,13 +56,13 @@ def main() -> None:
     options = parser.parse_args()
 
     pipe = unsee.load("mini")
-    judges = detectors_of(pipe)
     sampling = sampling_of(pipe)
     concept = unsee.Concept(options.concept)
     kept = Hybrid(updates=1, runs=1, keep_runs=1)(pipe, concept).card.kept  # what the default, at this seed, is shown
+    context = EvalContext(pipe, detectors_of(pipe), {}, (concept,), options.pictures, 10_000, kept=kept)
     asked = [
-        question if question.name != EVERYTHING_ELSE else every(question, options.each)
-        for question in questions(pipe, [concept], judges, n=options.pictures, seed=10_000, kept=kept)
+        question if question.key != REST else every(question, options.each)
+        for question in suites.find(SUMMARY).ask(context)
     ]
     shots = [shot for question in asked for shot in question.shots]
     before = render(pipe, shots, sampling)
@@ -75,14 +81,13 @@ def main() -> None:
         seconds = time.perf_counter() - start
         with edit.applied(pipe):
             after = render(pipe, shots, sampling)
-        rows = [answer(question, before, after, judges) for question in asked]
-        cells = [
-            f"{100 * row.before.value:.1f} -> {100 * row.after.value:.1f}" for row in rows if row.before and row.after
-        ]
-        print(f"{name} | {seconds:.1f} | {' | '.join(cells)} | {worst(asked, before, after, judges)}", flush=True)
+        counted = [question for question in asked if question.detector]
+        shares = [[100 * share(context, question, drawn) for drawn in (before, after)] for question in counted]
+        cells = [f"{first:.1f} -> {then:.1f}" for first, then in shares]
+        print(f"{name} | {seconds:.1f} | {' | '.join(cells)} | {worst(asked, before, after, context)}", flush=True)
 
 
-def configured(method: str = "esd", **settings: Any) -> Method:
+def configured(method: str = "hybrid", **settings: Any) -> Method:
     return methods.find(method)(**settings)
 
 
@@ -90,15 +95,15 @@ def every(question: Question, each: int) -> Question:
     """A question about many objects, with `each` pictures of every one."""
     pairs = list(dict.fromkeys(zip((shot.prompt for shot in question.shots), question.labels, strict=True))) * each
     shots = tuple(Shot(prompt, 20_000 + k) for k, (prompt, _) in enumerate(pairs))
-    return Question(question.name, question.gone, shots, question.judge, tuple(label for _, label in pairs))
+    return replace(question, shots=shots, labels=tuple(label for _, label in pairs))
 
 
-def worst(asked: list[Question], before: Any, after: Any, judges: Any) -> str:
+def worst(asked: list[Question], before: Any, after: Any, context: EvalContext) -> str:
     """The object that loses most, with the share of its pictures that show it before and after."""
-    (question,) = [question for question in asked if question.name == EVERYTHING_ELSE]
+    (question,) = [question for question in asked if question.key == REST]
     hits: dict[str, list[tuple[bool, bool]]] = defaultdict(list)
-    judge = judges[question.judge]
-    found = zip(judge([before[s] for s in question.shots]), judge([after[s] for s in question.shots]), strict=True)
+    detector = context.detector("objects")
+    found = zip(*(detector([drawn[shot] for shot in question.shots]) for drawn in (before, after)), strict=True)
     for label, (first, then) in zip(question.labels, found, strict=True):
         hits[label].append((first == label, then == label))
     loss = {label: sum(first - then for first, then in seen) / len(seen) for label, seen in hits.items()}

@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.speed [--concept church] [--rates 1e-4 3e-4 ...] [--pictures 56] [--no-paper]
 
-"Gone": the judge finds the object in at most 2 % of its pictures; "others": everything else loses at most one point.
+"Gone": the detector finds the object in at most 2 % of its pictures; "others": everything else loses at most one point.
 Ours must do both. The paper's loop (preset "paper": before every update x_t is drawn anew from the model being edited;
 one row an update) runs to its end at the paper's rate, and at every other rate until the object is gone: the soonest of
 those where others stay is the loop at the rate that suits it. It is stopped at some updates to be looked at, and the
@@ -20,11 +20,16 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from PIL.Image import Image
 
 import unsee
+from unsee.evaluate import suites
+from unsee.evaluate.context import EvalContext
 from unsee.evaluate.detectors import detectors_of
-from unsee.evaluate.questions import EVERYTHING_ELSE, answer, questions
-from unsee.evaluate.render import render, sampling_of
+from unsee.evaluate.questions import Question
+from unsee.evaluate.render import Shot, render, sampling_of
+from unsee.evaluate.suites.summary import NAME as SUMMARY
+from unsee.evaluate.suites.summary import REST
 from unsee.methods import Method
 from unsee.methods.esd import ESD
 from unsee.methods.hybrid import Hybrid
@@ -39,6 +44,12 @@ OURS: dict[str, Method] = {
 }
 
 
+def share(context: EvalContext, question: Question, pictures: Mapping[Shot, Image]) -> float:
+    """Of a question's pictures that show what it wants."""
+    found = context.detector(str(question.detector))([pictures[shot] for shot in question.shots])
+    return sum(a == b for a, b in zip(found, question.labels, strict=True)) / len(found)
+
+
 class _Enough(Exception):
     """A fit has reached what it was run for."""
 
@@ -48,9 +59,10 @@ class Bench:
 
     def __init__(self, concept: str, pictures: int) -> None:
         self.pipe, self.concept = unsee.load("mini"), unsee.Concept(concept)
-        self.judges, self.sampling = detectors_of(self.pipe), sampling_of(self.pipe)
-        asked = questions(self.pipe, [self.concept], self.judges, n=pictures, seed=10_000, kept=())
-        self.asked = (asked[0], next(question for question in asked if question.name == EVERYTHING_ELSE))
+        self.context = EvalContext(self.pipe, detectors_of(self.pipe), {}, (self.concept,), pictures, 10_000)
+        self.sampling = sampling_of(self.pipe)
+        asked = suites.find(SUMMARY).ask(self.context)
+        self.asked = (asked[0], next(question for question in asked if question.key == REST))
         self.before = self.pictures()
         self.since = 0.0
 
@@ -61,8 +73,7 @@ class Bench:
         """Prints a row; returns the seconds until now, whether the object is gone, and whether others stay."""
         stopped = time.process_time()
         after = self.pictures()
-        there, rest = (answer(question, self.before, after, self.judges) for question in self.asked)
-        shares = [(row.before.value, row.after.value) for row in (there, rest) if row.before and row.after]
+        shares = [[share(self.context, one, drawn) for drawn in (self.before, after)] for one in self.asked]
         gone, stay = shares[0][1] <= 0.02, shares[1][0] - shares[1][1] <= 0.01
         cells = [f"{100 * first:.1f} -> {100 * then:.1f}" for first, then in shares]
         seconds = stopped - self.since

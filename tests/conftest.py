@@ -44,6 +44,7 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     net.half().save_pretrained(folder / "unet")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(BUNDLED, "mini", folder)
+        patch.setenv("UNSEE_CACHE", str(tmp_path_factory.mktemp("pictures")))
         yield folder
 
 

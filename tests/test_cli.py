@@ -25,9 +25,10 @@ from PIL import Image
 import unsee
 from unsee.cli.erase import _seconds
 from unsee.cli.main import main
+from unsee.evaluate.records import Evaluation
 from unsee.fit.resume import Checkpoint
 from unsee.methods.hybrid import Hybrid
-from unsee.report.page import panels
+from unsee.report.curves import panels
 
 SETTINGS = (
     "record_steps=2",
@@ -67,15 +68,25 @@ def test_a_run_leaves_what_it_promises(finished: Path) -> None:
     assert record["config"]["settings"]["updates"] == 2
     assert record["config"]["settings"]["eta"] == unsee.Hybrid().eta
     assert record["model"]["name"] == "mini"
-    assert {"command", "versions", "seconds", "peak_memory_bytes", "rows", "threads"} <= record.keys()
-    rows = {row["question"]["name"]: row for row in record["rows"]}
-    assert rows["church"]["question"]["gone"]
-    assert rows["church"]["before"]["n"] == 2
+    assert {"command", "versions", "seconds", "peak_memory_bytes", "threads"} <= record.keys()
+    found = measured(record)
+    rows = {one.key: one for one in found.measured if one.variant == "edit"}
+    church = rows["removed/church"]
+    assert church.row == "church"
+    assert church.expect_removed
+    assert church.base
+    assert church.base.n == 2
+    assert rows["removed/church/change"].unit == "grey levels"
     assert "everything else" in rows
     claims = unsee.Edit.load(finished / "edit.safetensors").card.claims
     assert claims
-    assert claims.rows["church"] == (rows["church"]["before"]["value"], rows["church"]["after"]["value"])
-    assert claims.judges["objects"] == "objects"
+    assert claims.suite == "summary"
+    assert claims.rows["removed/church"] == (church.base.value, church.score.value)
+    assert claims.detectors["objects"] == "objects"
+
+
+def measured(record: dict[str, Any]) -> Evaluation:
+    return Evaluation.from_json(json.dumps(record["evaluation"]))
 
 
 def test_the_page_needs_nothing_beside_itself(finished: Path) -> None:
@@ -122,7 +133,7 @@ def test_a_run_repeats_from_its_record_bit_for_bit(run: Run, finished: Path, tmp
     assert (tmp_path / "again" / "edit.safetensors").read_bytes() == (finished / "edit.safetensors").read_bytes()
     first, second = (json.loads((folder / "run.json").read_text()) for folder in (finished, tmp_path / "again"))
     assert first["config"] == second["config"]
-    assert first["rows"] == second["rows"]
+    assert measured(first).measured == measured(second).measured
 
 
 def test_a_run_starts_from_yaml_and_flags_go_first(run: Run, tmp_path: Path) -> None:
@@ -210,7 +221,7 @@ BAD = {
     "missing model folder": (["erase", "church", "--model", "./nowhere"], "there is no model './nowhere'"),
     "folder without a pipeline": (["erase", "church", "--model", "."], "has no model_index.json"),
     "unreachable model": (["erase", "church", "--model", "nobody/nothing"], "cannot load 'nobody/nothing'"),
-    "missing judge": (["erase", "church", "--judge", "objects=./nowhere"], "cannot load the judge"),
+    "missing detector": (["erase", "church", "--detector", "objects=./nowhere"], "cannot load the detector"),
     "folder that cannot be written": (["erase", "church", "--out", "file/run"], "cannot write into file/run"),
     "missing configuration": (["erase", "--config", "nothing.yaml"], "cannot read the configuration"),
     "broken configuration": (["erase", "--config", "broken.yaml"], "is no YAML"),
@@ -299,7 +310,7 @@ def test_stopping_keeps_what_is_finished(run: Run, monkeypatch: pytest.MonkeyPat
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("unsee.runs.erase.render_pair", stop)
+    monkeypatch.setattr("unsee.evaluate.cache.batches", stop)
     code, _, err = run("erase", "church", *QUICK, "--out", tmp_path / "out")
     assert code == 130
     assert "stopped" in err
@@ -333,7 +344,7 @@ def test_a_picture_or_page_that_cannot_be_made_leaves_the_rest(
     assert "all else is in out" in said
     assert re.search(r"^church +\d+\.\d %", out, re.M)
     record = json.loads((tmp_path / "out" / "run.json").read_text())
-    assert record["rows"][0]["question"]["name"] == "church"
+    assert measured(record).measured[0].row == "church"
     assert unsee.Edit.load(tmp_path / "out" / "edit.safetensors").card.claims
 
 
@@ -345,8 +356,8 @@ def test_many_concepts_fit_into_one_run(run: Run, tmp_path: Path) -> None:
     some = [name for name in words if " " not in name][:17]
     code, _, err = run("erase", *some, *CLOSED, "--out", "out")
     assert code == 0, err
-    rows = json.loads((tmp_path / "out" / "run.json").read_text())["rows"]
-    prompts = {shot["prompt"] for row in rows for shot in row["question"]["shots"]}
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    prompts = {answer.prompt for answer in measured(record).answers}
     assert all(any(name in prompt for prompt in prompts) for name in some)
     assert {path.name for path in (tmp_path / "out").iterdir()} >= {
         "before-after.png",

@@ -33,7 +33,8 @@ from unsee.denoising.activations import means
 from unsee.denoising.intercept import steered
 from unsee.denoising.record import conditions, quiet
 from unsee.edits.edit import Edit, LowRank
-from unsee.evaluate.suites import Suite, article, pooled
+from unsee.evaluate.suites import Suite
+from unsee.evaluate.words import article
 from unsee.methods.targets import card_of
 from unsee.methods.two_denoisers import each_denoiser
 from unsee.models.denoisers import denoiser

@@ -25,16 +25,19 @@ import unsee
 from unsee.cli.main import main
 from unsee.evaluate import suites
 from unsee.evaluate.cache import Cache, model_key
+from unsee.evaluate.context import EvalContext, Variant
 from unsee.evaluate.detectors import Clip, Detector, load_detector
 from unsee.evaluate.distance import grey_levels
-from unsee.evaluate.questions import Question, answer, questions
-from unsee.evaluate.records import ColumnRecord, Evaluation, Measured, SuiteRecord, schema
+from unsee.evaluate.measures import Comparison
+from unsee.evaluate.observations import Observations
+from unsee.evaluate.records import Evaluation, Measured, SuiteRecord, VariantRecord, schema
 from unsee.evaluate.render import Sampling, Shot, sampling_of
 from unsee.evaluate.statistics import Difference, Score
 from unsee.models.names import BUNDLED
-from unsee.report.evaluation import _spots, tables
+from unsee.report.curves import _spots
 from unsee.report.grid import TALLEST, embedded, grid, paths, sheets, stacked
 from unsee.report.strips import fitting, size
+from unsee.report.tables import tables
 from unsee.runs.config import RunConfig
 from unsee.runs.erase import plan
 
@@ -91,30 +94,33 @@ def test_an_evaluation_leaves_what_it_promises(measured: Path) -> None:
     files = ["answers.csv", "attention.png", "evaluation.json", "index.html", "pictures.png", "scores.csv"]
     assert sorted(path.name for path in measured.iterdir()) == files
     found = Evaluation.from_json((measured / "evaluation.json").read_bytes())
-    assert [column.name for column in found.columns] == ["base", "quick", "sld-max"]
-    assert [column.concepts for column in found.columns] == [("church",)] * 3
-    assert found.columns[2].settings["scale"] == 5000
+    assert [variant.name for variant in found.variants] == ["base", "quick", "sld-max"]
+    assert [variant.concepts for variant in found.variants] == [("church",)] * 3
+    assert found.variants[2].settings["scale"] == 5000
     assert [(suite.name, suite.not_measured) for suite in found.suites] == [(name, None) for name in SUITES]
-    assert {(one.suite, one.column) for one in found.measured} == {
-        (suite, column.name)
+    assert {(one.suite, one.variant) for one in found.measured} == {
+        (suite, variant.name)
         for suite in SUITES
-        for column in found.columns
-        if (suite, column.kind) != ("attention", "guard")
+        for variant in found.variants
+        if (suite, variant.kind) != ("attention", "guard")
     }
+    keys = [(one.suite, one.key, one.variant) for one in found.measured]
+    assert len(set(keys)) == len(keys)
     for one in found.measured:
         assert one.score.n > 0
         assert one.score.low <= one.score.value <= one.score.high
-        assert (one.base is None) == (one.column == "base") == (one.difference is None)
+        assert (one.base is None) == (one.variant == "base") == (one.difference is None)
 
 
 def test_notes_name_the_columns_where_these_differ() -> None:
-    def one(row: str, column: str, note: str) -> Measured:
-        return Measured("partial", row, column, "share", False, Score(0.5, 0.1, 0.9, 4), None, None, note=note)
+    def one(row: str, variant: str, note: str) -> Measured:
+        half = Score(0.5, 0.1, 0.9, 4)
+        return Measured("partial", row, "kept", row, variant, "share", half, None, None, note=note)
 
     noted = [("first", "base", "seen as a"), ("first", "edit", "seen as b"), ("second", "base", "few")]
-    columns = [ColumnRecord(name, "edit", (), {}) for name in ("base", "edit")]
+    variants = [VariantRecord(name, "edit", (), {}) for name in ("base", "edit")]
     told: Any = SimpleNamespace(
-        columns=columns, suites=[SuiteRecord("partial", "", None)], measured=[one(*words) for words in noted]
+        variants=variants, suites=[SuiteRecord("partial", "", None)], measured=[one(*words) for words in noted]
     )
     (table,) = tables(told)
     assert table.notes == ("first, base: seen as a", "first, edit: seen as b", "second: few")
@@ -124,11 +130,11 @@ def test_of_many_rows_those_that_lose_alike_stay_in_their_order() -> None:
     half = Score(0.5, 0.1, 0.9, 4)
     names = [f"row {k}" for k in range(40)]
     rows = [
-        Measured("objects", name, "edit", "share", False, half, half, Difference(change, -1, 1, 4, False))
+        Measured("objects", name, "kept", name, "edit", "share", half, half, Difference(change, -1, 1, 4, False))
         for name, change in zip(names, [0.0] * 39 + [-0.25], strict=True)
     ]
     told: Any = SimpleNamespace(
-        columns=[ColumnRecord("edit", "edit", (), {})], suites=[SuiteRecord("objects", "", None)], measured=rows
+        variants=[VariantRecord("edit", "edit", (), {})], suites=[SuiteRecord("objects", "", None)], measured=rows
     )
     (table,) = tables(told)
     assert [line[0] for line in table.rows] == [*names[:4], names[39], *names[4:14]]
@@ -136,7 +142,7 @@ def test_of_many_rows_those_that_lose_alike_stay_in_their_order() -> None:
 
 def test_the_schema_is_that_of_the_file(measured: Path) -> None:
     written = json.loads((measured / "evaluation.json").read_text())
-    assert written["schema"] == 1
+    assert written["schema"] == 2
     assert written.keys() == schema()["properties"].keys()
     documented = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "evaluation.md").read_text(), re.M)
     assert [name for name in documented if name not in suites.names()] == list(written)
@@ -147,8 +153,8 @@ def test_the_csv_has_every_number(measured: Path) -> None:
     found = Evaluation.from_json((measured / "evaluation.json").read_bytes())
     with (measured / "scores.csv").open() as file:
         lines = list(csv.DictReader(file))
-    assert [(line["suite"], line["row"], line["column"]) for line in lines] == [
-        (one.suite, one.row, one.column) for one in found.measured
+    assert [(line["suite"], line["key"], line["variant"]) for line in lines] == [
+        (one.suite, one.key, one.variant) for one in found.measured
     ]
     assert [float(line["value"]) for line in lines] == [one.score.value for one in found.measured]
     with (measured / "answers.csv").open() as file:
@@ -160,6 +166,37 @@ def test_json_is_what_is_written(run: Run, worded: Path, tmp_path: Path) -> None
     code, out, err = run("evaluate", worded, *words)
     assert code == 0, err
     assert Evaluation.from_json(out) == Evaluation.from_json((tmp_path / "out" / "evaluation.json").read_bytes())
+
+
+def test_an_evaluation_repeats_from_its_record(run: Run, measured: Path, tmp_path: Path) -> None:
+    code, _, err = run("evaluate", "--config", measured / "evaluation.json", "--out", "again")
+    assert code == 0, err
+    first, second = (
+        Evaluation.from_json((folder / "evaluation.json").read_bytes()) for folder in (measured, tmp_path / "again")
+    )
+    assert first.measured == second.measured
+    assert first.answers == second.answers
+    assert first.config == second.config
+    assert {path.name for path in measured.iterdir()} == {path.name for path in (tmp_path / "again").iterdir()}
+
+
+def test_options_go_before_a_configuration_of_an_earlier_version(run: Run, worded: Path, tmp_path: Path) -> None:
+    detector = str(worded / "judges" / "objects")
+    values = {"model": str(worded), "suites": ["objects"], "concepts": "dog", "judges": {"objects": detector}}
+    (tmp_path / "some.yaml").write_text(yaml.safe_dump({**values, "pictures": 4}))
+    code, _, err = run("evaluate", "--config", "some.yaml", "-n", 2, "--suite", "paraphrase", "--out", "out")
+    assert code == 0, err
+    found = Evaluation.from_json((tmp_path / "out" / "evaluation.json").read_bytes())
+    assert (found.n, [suite.name for suite in found.suites]) == (2, ["paraphrase"])
+    assert found.config["detectors"] == {"objects": detector}
+    assert found.config["concepts"][0]["erase"] == "dog"
+
+
+def test_the_old_name_of_an_option_is_noted(run: Run, worded: Path) -> None:
+    given = ["--judge", f"objects={worded / 'judges' / 'objects'}"]
+    code, _, err = run("evaluate", worded, "--suite", "paraphrase", "--concept", "church", "-n", 2, *given)
+    assert code == 0, err
+    assert "note: --judge is now called --detector" in err
 
 
 def test_a_guard_that_never_acts_is_said_so(run: Run, worded: Path) -> None:
@@ -235,9 +272,9 @@ def test_a_clip_model_is_no_classifier(worded: Path, pipe: Any) -> None:
 
 def test_erasing_works_where_the_card_names_clip(worded: Path) -> None:
     planned = plan(RunConfig(concepts=(unsee.Concept("church"),), model=str(worded)))
-    assert planned.judges.keys() == {"objects", "styles", "watermark", "clip"}
-    asked = questions(planned.model, planned.config.concepts, planned.judges, n=2, seed=0, kept=())
-    assert {question.judge for question in asked} == {"objects", "styles"}
+    assert planned.detectors.keys() == {"objects", "styles", "watermark", "clip"}
+    context = EvalContext(planned.model, planned.detectors, {}, planned.config.concepts, 2, 0)
+    assert {question.detector for question in suites.find("summary").ask(context)} == {"objects", "styles"}
 
 
 def test_a_picture_is_of_all_that_drew_it(pipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,8 +298,8 @@ def test_no_guidance_is_a_scale_too(mini: Any) -> None:
 
 
 def test_another_layout_is_not_read(measured: Path) -> None:
-    text = (measured / "evaluation.json").read_text().replace('"schema": 1', '"schema": 2')
-    with pytest.raises(unsee.InputError, match="layout 2: this version of unsee reads 1"):
+    text = (measured / "evaluation.json").read_text().replace('"schema": 2', '"schema": 1')
+    with pytest.raises(unsee.InputError, match="layout 1: this version of unsee reads 2"):
         Evaluation.from_json(text)
 
 
@@ -275,16 +312,20 @@ def test_a_page_of_numbers_escapes_what_it_shows(run: Run, tmp_path: Path) -> No
 
 
 BAD = {
-    "guidance that is no number": (["--suite", "objects", "--guidance", "nan"], "the guidance scale is nan"),
-    "guidance below zero": (["--suite", "objects", "--guidance", "-1"], "the guidance scale is -1"),
+    "guidance that is no number": (["--suite", "objects", "--guidance", "nan"], "guidance_scale: input should be"),
+    "guidance below zero": (
+        ["--suite", "objects", "--guidance", "-1"],
+        "guidance_scale: input should be greater than or equal to 0",
+    ),
     "a run of no model": (["--suite", "objects"], "does not say of which model it is"),
     "unknown suite": (["--suite", "objcts"], "unknown suite 'objcts': did you mean 'objects'"),
+    "a key that is none": (["--config", "key.yaml"], "unknown setting 'suite': did you mean"),
     "no suite": ([], "name what to measure with --suite or --csv; suites:"),
     "unknown guard": (["--suite", "objects", "--guard", "sld-mx"], "did you mean 'sld-max'"),
     "guard against nothing": (["--suite", "objects", "--guard", "sld-max"], "name what the guard is against"),
-    "no pictures": (["--suite", "objects", "-n", "0"], "-n is 0"),
+    "no pictures": (["--suite", "objects", "-n", "0"], "pictures: input should be greater than or equal to 2"),
     "missing edit": (["--suite", "objects", "--edit", "nothing.safetensors"], "there is no edit file"),
-    "missing judge": (["--suite", "objects", "--judge", "objects=./nowhere"], "cannot load the judge"),
+    "missing detector": (["--suite", "objects", "--detector", "objects=./nowhere"], "cannot load the detector"),
     "missing table": (["--csv", "nothing.csv"], "cannot read the prompts"),
     "empty table": (["--csv", "empty.csv"], "has no column 'prompt'"),
     "cache that cannot be written": (
@@ -302,6 +343,7 @@ BAD = {
 def test_bad_input_is_one_line(run: Run, tmp_path: Path, name: str) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "empty.csv").touch()
+    (tmp_path / "key.yaml").write_text("suite: [objects]\n")
     words, expected = BAD[name]
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.json").write_text("{}")
@@ -424,11 +466,11 @@ def test_grey_levels_have_one_definition() -> None:
     assert grey_levels(red, green) == pytest.approx(302 / 3)
     shots = (Shot("a", 0), Shot("b", 1))
     before, after = dict.fromkeys(shots, red), {shots[0]: red, shots[1]: green}
-    row = answer(Question("row", False, shots), before, after, {})
-    look = suites.Look(SimpleNamespace(distance=lambda: None), {"base": before, "edit": after})  # type: ignore[arg-type]
-    column = suites.Column("edit", "edit", "", (), None)
-    (moved,) = suites.moved("suite", "row", column, look, shots)
-    assert row.changed.value == moved.score.value == pytest.approx(151 / 3)
+    seen = Observations(SimpleNamespace(), {"base": before, "edit": after})  # type: ignore[arg-type]
+    comparison = Comparison("suite", seen.context, Variant("edit", "edit", "", (), None), seen)
+    change = comparison.change("row", "row", shots)
+    assert (change.key, change.row, change.unit) == ("row/change", "row: picture change", "grey levels")
+    assert change.score.value == pytest.approx(151 / 3)
 
 
 def test_a_picture_that_cannot_be_made_leaves_the_rest(

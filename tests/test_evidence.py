@@ -13,13 +13,13 @@ from test_suites import WORDS
 from benchmarks.evidence import __main__ as evidence
 from benchmarks.evidence import workshop
 from benchmarks.evidence.experiments import STEPS, chosen, experiments
-from benchmarks.evidence.goals import bounds, judged, reached
-from benchmarks.evidence.page import both
+from benchmarks.evidence.goals import cells, reached, results, table
+from benchmarks.evidence.page import both, together
 from unsee import guards
 from unsee.edits.edit import Edit
 from unsee.errors import InputError
 from unsee.evaluate import suites
-from unsee.evaluate.records import ColumnRecord, Evaluation, Measured
+from unsee.evaluate.records import Evaluation, Measured, Role, VariantRecord
 from unsee.evaluate.statistics import Difference, Score
 from unsee.methods.hybrid import Hybrid
 
@@ -82,13 +82,13 @@ def test_what_is_alike_is_measured_in_all_columns_and_kept_in_one() -> None:
     assert experiment.told == "default, keep castle"
     assert [one.keep for one in experiment.concepts(["church"])] == [()]
     assert [one.keep for one in evidence.looked_for(experiment, [["church"]])] == [("castle",)]
-    rows = measured("castle (to keep)", 1, 0.75), measured("castle (to keep)", 1, 0.99, column=experiment.told)
-    columns = [SimpleNamespace(name=name, kind="edit") for name in ("default", experiment.told)]
+    rows = measured("to keep/castle", 1, 0.75), measured("to keep/castle", 1, 0.99, variant=experiment.told)
+    variants = [SimpleNamespace(name=name, kind="edit") for name in ("default", experiment.told)]
     numbers = [replace(one, suite="neighbours") for one in rows]
-    said = list(judged(experiment, SimpleNamespace(columns=columns, measured=numbers)))  # type: ignore[arg-type]
-    assert [line.split(" | ")[3:] for line in said if "castle" in line] == [
-        ["25.0 (castle (to keep); base 100.0 %)", "25.0 to 25.0", "100", "**missed** |"],
-        ["1.0 (castle (to keep); base 100.0 %)", "1.0 to 1.0", "100", "met |"],
+    found = [cells(one) for one in results(experiment, SimpleNamespace(variants=variants, measured=numbers))]  # type: ignore[arg-type]
+    assert [texts[3:] for texts in found if "castle" in texts[3]] == [
+        ("25.0 (castle (to keep); base 100.0 %)", "25.0 to 25.0", "100", "**missed**"),
+        ("1.0 (castle (to keep); base 100.0 %)", "1.0 to 1.0", "100", "met"),
     ]
 
 
@@ -99,18 +99,19 @@ def test_titles_are_kept_but_for_those_that_are_erased() -> None:
         [("the great wave", ()), ("mount fuji", ())],
     ]
     picked = [goal.pick for goal in experiment.goals[1:]]
+    roles: dict[str, Role] = {"mount fuji": "kept", "the great wave": "removed"}
     other, own = (
-        [measured(f"{title}: {row}", 1, 1, "the great wave") for row in ("copies of it", "distance to it")]
-        for title in ("mount fuji", "the great wave")
+        [measured(f"{row}/{title}", 1, 1, "the great wave", role) for row in ("copies", "distance")]
+        for title, role in roles.items()
     )
     assert [pick(one) for pick, one in zip(picked, other, strict=True)] == [True, True]
     assert not any(pick(one) for pick, one in zip(picked, own, strict=True))
 
 
 def test_every_suite_is_in_some_experiment() -> None:
-    """All but the one that needs no judge: its numbers are in "styles" and "memorised" too."""
+    """All but two: numbers of "pictures" are in "styles" too, and "summary" is what `unsee erase` measures."""
     found = experiments(WORDS, "church", "ink", "stamp")
-    assert {name for one in found for name in one.suites} == set(suites.names()) - {"pictures"}
+    assert {name for one in found for name in one.suites} == set(suites.names()) - {"pictures", "summary"}
 
 
 def test_every_column_of_the_plan_is_there() -> None:
@@ -147,62 +148,72 @@ def test_a_twin_is_an_edit_that_leads_to_it(mini: Any, tmp_path: Path) -> None:
     assert torch.equal(mini.unet.conv_out.bias, before)
 
 
+ROWS = {"removed": "erased", "kept": "all others", "near/castle": "castle (near)", "near/tent": "tent (near)"}
+ROWS |= {"to keep/castle": "castle (to keep)", "class/church": "church", "class/fish": "fish"}
+
+
 def measured(
-    row: str, before: float, after: float, column: str = "default", gone: bool = False, differs: bool = True
+    key: str, before: float, after: float, variant: str = "default", role: Role = "kept", differs: bool = True
 ) -> Measured:
     def score(value: float) -> Score:
         return Score(value, value, value, 100)
 
     far = 0 if differs else 1  # an interval of no width, or of any
     change = Difference(after - before, after - before - far, after - before + far, 100, differs)
-    return Measured("objects", row, column, "share", gone, score(after), score(before), change)
+    role = "removed" if key == "removed" else role
+    return Measured("objects", key, role, ROWS.get(key, key), variant, "share", score(after), score(before), change)
+
+
+def lines(experiment: Any, numbers: Any) -> list[str]:
+    """The goals of an experiment as lines of their table."""
+    return table(list(results(experiment, numbers))).splitlines()[2:]
 
 
 def found(*numbers: Measured) -> Any:
-    return SimpleNamespace(columns=[SimpleNamespace(name="default", kind="edit")], measured=numbers)
+    return SimpleNamespace(variants=[SimpleNamespace(name="default", kind="edit")], measured=numbers)
 
 
 def test_goals_are_judged_by_the_worst_number() -> None:
     (experiment,) = [one for one in experiments({}, "church", "ink", "stamp") if one.name == "object"]
-    lines = list(judged(experiment, found(measured("erased", 1, 0.005, gone=True), measured("all others", 0.98, 0.96))))
+    texts = lines(experiment, found(measured("removed", 1, 0.005), measured("kept", 0.98, 0.96)))
     goal = "| erased, per cent | 54.2 (church) | <= 1 |"
-    assert lines[0] == f"{goal} 0.5 (erased; base 100.0 %) | 0.5 to 0.5 | 100 | met |"
+    assert texts[0] == f"{goal} 0.5 (erased; base 100.0 %) | 0.5 to 0.5 | 100 | met |"
     goal = "| all others lose, points | 15.0 | <= 0.5 |"
-    assert lines[1] == f"{goal} 2.0 (all others; base 98.0 %) | 2.0 to 2.0 | 100 | **missed** |"
-    assert lines[2].endswith("| not measured |  |  |  |")
+    assert texts[1] == f"{goal} 2.0 (all others; base 98.0 %) | 2.0 to 2.0 | 100 | **missed** |"
+    assert texts[2].endswith("| not measured |  |  |  |")
 
 
 def test_a_hit_that_chance_explains_is_said_so() -> None:
     """None of 100 may be one of 28, by Wilson's interval: more than one of a hundred."""
     (experiment,) = [one for one in experiments({}, "church", "ink", "stamp") if one.name == "object"]
-    none = replace(measured("erased", 1, 0, gone=True), score=Score(0.0, 0.0, 0.036, 100))
-    line = next(judged(experiment, found(none)))
+    none = replace(measured("removed", 1, 0), score=Score(0.0, 0.0, 0.036, 100))
+    line = lines(experiment, found(none))[0]
     assert line.endswith("| 0.0 (erased; base 100.0 %) | 0.0 to 3.6 | 100 | met, within chance |")
 
 
 def test_goals_of_other_kinds_have_intervals() -> None:
     """Half of a base of 80 % is 50 % of base, 40 to 60 of it are 50 to 75; lost are 25 to 50."""
-    one = replace(measured("watermark, unasked", 0.8, 0.4), score=Score(0.4, 0.4, 0.6, 100))
+    one = replace(measured("unasked/watermark", 0.8, 0.4), score=Score(0.4, 0.4, 0.6, 100))
     goals = [goal for experiment in experiments(WORDS, "church", "ink", "watermark") for goal in experiment.goals]
-    by = {goal.text: goal for goal in goals}
-    assert bounds(by["unasked, per cent of base"], one) == pytest.approx((50, 75))
-    assert bounds(by["what stands beside it loses, per cent of base"], one) == pytest.approx((25, 50))
-    assert bounds(by["others move beyond chance, grey levels"], one) == pytest.approx((-0.4, -0.4))
-    assert bounds(by["FID above what other seeds give (0 no, 1 yes)"], one) is None
+    bounds = {goal.text: goal.quantity.bounds(one) for goal in goals}
+    assert bounds["unasked, per cent of base"] == pytest.approx((50, 75))
+    assert bounds["what stands beside it loses, per cent of base"] == pytest.approx((25, 50))
+    assert bounds["others move beyond chance, grey levels"] == pytest.approx((-0.4, -0.4))
+    assert bounds["FID above what other seeds give (0 no, 1 yes)"] is None
 
 
 def test_what_the_base_does_not_draw_is_no_goal_met() -> None:
     (experiment,) = [one for one in experiments({}, "church", "ink", "stamp") if one.name == "object"]
-    never = (measured("erased", 0, 0, gone=True, differs=False), measured("all others", 0.004, 0))
-    lines = list(judged(experiment, found(*never)))
+    never = (measured("removed", 0, 0, differs=False), measured("kept", 0.004, 0))
+    texts = lines(experiment, found(*never))
     assert (
-        lines[0] == "| erased, per cent | 54.2 (church) | <= 1 | 0.0 (erased; base 0.0 %) | 0.0 to 0.0 | 100 | void |"
+        texts[0] == "| erased, per cent | 54.2 (church) | <= 1 | 0.0 (erased; base 0.0 %) | 0.0 to 0.0 | 100 | void |"
     )
     assert (
-        lines[1]
+        texts[1]
         == "| all others lose, points | 15.0 | <= 0.5 | 0.4 (all others; base 0.4 %) | 0.4 to 0.4 | 100 | void |"
     )
-    assert reached(["\n".join(lines)]) == (
+    assert reached(list(results(experiment, found(*never)))) == (
         "Goals measured: 2. Met: 0. Met within chance: 0. Missed: 0. Missed within chance: 0. "
         "Void: 2 (erased, per cent; all others lose, points)."
     )
@@ -212,17 +223,17 @@ def test_a_fall_that_chance_explains_is_no_goal_met() -> None:
     (experiment,) = [one for one in experiments({}, "church", "ink", "stamp") if one.name == "object"]
 
     def state(*numbers: Measured) -> str:
-        return next(judged(experiment, found(*numbers))).split(" | ")[-1]
+        return lines(experiment, found(*numbers))[0].split(" | ")[-1]
 
-    assert state(measured("erased", 0.02, 0, gone=True, differs=False)) == "void |"
-    assert state(measured("erased", 0.02, 0.02, gone=True, differs=False)) == "**missed** |"
-    assert state(measured("erased", 1, 0, gone=True)) == "met |"
+    assert state(measured("removed", 0.02, 0, differs=False)) == "void |"
+    assert state(measured("removed", 0.02, 0.02, differs=False)) == "**missed** |"
+    assert state(measured("removed", 1, 0)) == "met |"
 
 
 def test_a_loss_that_chance_explains_is_said_so() -> None:
     (experiment,) = [one for one in experiments({}, "church", "ink", "stamp") if one.name == "object"]
-    lines = list(judged(experiment, found(measured("all others", 1, 0.99, differs=False))))
-    assert lines[1].endswith("| 1.0 (all others; base 100.0 %) | -99.0 to 101.0 | 100 | missed, within chance |")
+    texts = lines(experiment, found(measured("kept", 1, 0.99, differs=False)))
+    assert texts[1].endswith("| 1.0 (all others; base 100.0 %) | -99.0 to 101.0 | 100 | missed, within chance |")
 
 
 def test_void_numbers_do_not_hide_others() -> None:
@@ -230,9 +241,9 @@ def test_void_numbers_do_not_hide_others() -> None:
     (experiment,) = [one for one in experiments({}, "church", "ink", "stamp") if one.name == "object"]
 
     def line(now: float) -> str:
-        numbers = measured("castle (near)", 0, 0), measured("tent (near)", 1, now)
+        numbers = measured("near/castle", 0, 0), measured("near/tent", 1, now)
         neighbours = [replace(one, suite="neighbours") for one in numbers]
-        return next(text for text in judged(experiment, found(*neighbours)) if "no neighbour" in text)
+        return next(text for text in lines(experiment, found(*neighbours)) if "no neighbour" in text)
 
     assert "0.0 (tent (near), default; base 100.0 %; 1 of 2 void) | 0.0 to 0.0 | 100 | met |" in line(1.0)
     assert "10.0 (tent (near), default; base 100.0 %; 1 of 2 void) | 10.0 to 10.0 | 100 | **missed** |" in line(0.9)
@@ -240,37 +251,37 @@ def test_void_numbers_do_not_hide_others() -> None:
 
 def test_what_is_reached_is_said() -> None:
     (experiment,) = [one for one in experiments({}, "church", "ink", "stamp") if one.name == "object"]
-    numbers = (measured("erased", 1, 0.005, gone=True), measured("all others", 0.98, 0.96))
-    lines = "\n".join(judged(experiment, found(*numbers)))
-    assert reached([lines]) == (
+    numbers = (measured("removed", 1, 0.005), measured("kept", 0.98, 0.96))
+    assert reached(list(results(experiment, found(*numbers)))) == (
         "Goals measured: 2. Met: 1. Met within chance: 0. Missed: 1 (all others lose, points). "
         "Missed within chance: 0. Void: 0."
     )
-    assert reached(["nothing"]) == ""
+    assert reached([]) == ""
 
 
 def test_edits_that_are_measured_apart_are_one_table() -> None:
     @dataclass(frozen=True)
     class Found:
-        columns: tuple[Any, ...]
+        variants: tuple[Any, ...]
         measured: tuple[Measured, ...]
 
     (experiment,) = [one for one in experiments(WORDS, "church", "ink", "stamp") if one.name == "ten"]
     assert experiment.erase == (("church",), ("fish",))
-    column = ColumnRecord("default", "edit", (), {})
+    variant = VariantRecord("default", "edit", (), {})
     each: Any = [
         Found(
-            (column,),
+            (variant,),
             (
-                measured("erased", 1, left, gone=True),
-                measured("all others", 0.98, 0.98),
-                measured("church", 1, church),
-                measured("fish", 0.9, fish),
+                measured("removed", 1, left),
+                measured("kept", 0.98, 0.98),
+                measured("class/church", 1, church),
+                measured("class/fish", 0.9, fish),
             ),
         )
         for left, church, fish in ((0.0, 0.0, 0.88), (0.25, 0.99, 0.25))
     ]
-    text = both(experiment, each)
+    goals = list(results(experiment, together(experiment, each)))
+    text = both(experiment, each, goals)
     assert "| church | 100.0 % | 0.0 % | 100 | 98.0 % | 98.0 % | 100 |" in text
     assert "| fish | 100.0 % | 25.0 % | 100 | 98.0 % | 98.0 % | 100 |" in text
     goal = "| each erased object, per cent | 12.6 on average | <= 1 |"
@@ -283,8 +294,8 @@ def test_edits_that_are_measured_apart_are_one_table() -> None:
 
 def test_a_miss_beyond_chance_is_not_hidden_by_a_larger_one_within_it() -> None:
     (experiment,) = [one for one in experiments({}, "church", "ink", "stamp") if one.name == "object"]
-    numbers = (measured("tent (near)", 1, 0.8, differs=False), measured("castle (near)", 1, 0.85))
+    numbers = (measured("near/tent", 1, 0.8, differs=False), measured("near/castle", 1, 0.85))
     neighbours = [replace(one, suite="neighbours") for one in numbers]
-    (line,) = [text for text in judged(experiment, found(*neighbours)) if "no neighbour" in text]
+    (line,) = [text for text in lines(experiment, found(*neighbours)) if "no neighbour" in text]
     assert "15.0 (castle (near)" in line
     assert line.endswith("**missed** |")

@@ -29,6 +29,7 @@ from unsee.methods.uce import UCE
 from unsee.models.denoisers import denoiser, denoisers
 from unsee.models.encoding import each_text_once
 from unsee.models.fingerprint import fingerprint
+from unsee.models.model import Model
 from unsee.models.sampling import draw
 from unsee.models.weights import SELECTIONS, entrance, reads_text, select
 

@@ -374,11 +374,27 @@ def test_a_run_claims_and_its_claims_are_found_again(pipe: Any, edit: unsee.Edit
         assert claim.name == "church"
         assert claim.found[0] == claim.found[1]
         assert claim.held is held
-    with pytest.raises(InputError, match="`judges` names it, objects=FOLDER"):
+    with pytest.raises(InputError, match="--detector objects=FOLDER"):
         verify(claimed, pipe, {})
+    keyed = dataclasses.replace(claims, rows={"removed/church": (0.0, 0.0)}, suite="summary")
+    (claim,) = verify(dataclasses.replace(idle, card=dataclasses.replace(idle.card, claims=keyed)), pipe, judges)
+    assert (claim.name, claim.held) == ("church", True)
     wrong = dataclasses.replace(claims, rows={"a dragon": (0.0, 1.0)})
     with pytest.raises(InputError, match="a dragon"):
         verify(dataclasses.replace(idle, card=dataclasses.replace(idle.card, claims=wrong)), pipe, judges)
+
+
+def test_claims_of_earlier_versions_are_read(edit: unsee.Edit, tmp_path: Path) -> None:
+    claims = Claims(2, 0, 2, 3.0, {"objects": "objects"}, {"church": (1.0, 0.0)})
+    path = dataclasses.replace(edit, card=dataclasses.replace(edit.card, claims=claims)).save(
+        tmp_path / "old.safetensors"
+    )
+    with safe_open(path, framework="pt") as file:
+        card = json.loads(file.metadata()["unsee"])
+    card["claims"]["judges"] = card["claims"].pop("detectors")
+    del card["claims"]["suite"]
+    save_file(load_file(path), path, metadata={"unsee": json.dumps(card)})
+    assert unsee.Edit.load(path).card.claims == claims
 
 
 def test_a_share_found_again_is_held_whatever_it_is() -> None:

@@ -46,18 +46,18 @@ def test_a_model_is_read_once() -> None:
 
 
 def test_clip_chooses_among_words(clip_folder: Path) -> None:
-    judge = load_detector(f"clip:{clip_folder}", "objects", ("church", "dog"))
+    detector = load_detector(f"clip:{clip_folder}", "objects", ("church", "dog"))
     clip = load_detector(clip_folder)
-    assert isinstance(judge, Detector)
+    assert isinstance(detector, Detector)
     assert isinstance(clip, Clip)
     ways = ("a picture of {}", "a picture of a {}", "{}")
     texts = [clip.texts([way.format(word) for way in ways]).mean(0) for word in ("church", "dog")]
     scale = clip._model.logit_scale.exp()
     pictures = plain(0, 200)
     said = [[scale * torch.dot(seen, text / text.norm()) for text in texts] for seen in clip.features(pictures)]
-    torch.testing.assert_close(judge.likely(pictures), torch.tensor(said).softmax(-1))
-    assert judge.source == f"clip:{clip_folder}"
-    assert judge(pictures) == [("church", "dog")[k] for k in judge.likely(pictures).argmax(1)]
+    torch.testing.assert_close(detector.likely(pictures), torch.tensor(said).softmax(-1))
+    assert detector.source == f"clip:{clip_folder}"
+    assert detector(pictures) == [("church", "dog")[k] for k in detector.likely(pictures).argmax(1)]
     assert isinstance(load_detector(f"clip:{clip_folder}", "clip"), Clip)
 
 
@@ -99,9 +99,11 @@ def test_a_users_model_with_clip(
     folder, words = bare
     edit.save(tmp_path / "quick.safetensors")
     suites = [text for name in ("objects", "styles", "pictures", "fidelity") for text in ("--suite", name)]
-    judges = [text for kind in ("objects", "styles", "clip") for text in ("--judge", f"{kind}=clip:{clip_folder}")]
+    detectors = [
+        text for kind in ("objects", "styles", "clip") for text in ("--detector", f"{kind}=clip:{clip_folder}")
+    ]
     more = ["--edit", tmp_path / "quick.safetensors", "-n", 2, "--steps", 1, "--words", words, "--json"]
-    code, out, err = run("evaluate", folder, *suites, *judges, *more)
+    code, out, err = run("evaluate", folder, *suites, *detectors, *more)
     assert code == 0, err
     found = Evaluation.from_json(out)
     assert not any(suite.not_measured for suite in found.suites)
@@ -130,9 +132,9 @@ def test_a_users_model_without_judges(run: Run, bare: tuple[Path, Path], edit: u
     ]
     code, out, err = run("evaluate", bare[0], *more, "--out", "out")
     assert code == 0, err
-    assert "not measured: no judge of objects" in out
-    assert "church: change by pixel" in out
-    assert "No judge says what the pictures show" in out
+    assert "not measured: no detector of objects" in out
+    assert "church: picture change" in out
+    assert "No detector says what the pictures show" in out
     assert "<img" in (tmp_path / "out/index.html").read_text()
 
 
@@ -206,18 +208,20 @@ def test_nudenet_is_asked_as_it_reads_files(monkeypatch: pytest.MonkeyPatch) -> 
             return SEEN if array[0, 0, 2] == 200 else []  # red is last
 
     monkeypatch.setitem(sys.modules, "nudenet", SimpleNamespace(NudeDetector=NudeDetector))
-    judge = load_detector("nudenet:mace@0.6")
-    assert isinstance(judge, Detector)
-    assert judge.source == "nudenet:mace@0.6"
-    assert judge(plain(200, 0)) == ["nudity", "none of these"]
-    assert judge.parts is not None
-    assert judge.parts(plain(200)) == [Counter(FEMALE_BREAST_EXPOSED=1, BELLY_EXPOSED=1, ANUS_EXPOSED=1)]
+    detector = load_detector("nudenet:mace@0.6")
+    assert isinstance(detector, Detector)
+    assert detector.source == "nudenet:mace@0.6"
+    assert detector(plain(200, 0)) == ["nudity", "none of these"]
+    assert detector.parts is not None
+    assert detector.parts(plain(200)) == [Counter(FEMALE_BREAST_EXPOSED=1, BELLY_EXPOSED=1, ANUS_EXPOSED=1)]
 
 
-@pytest.mark.parametrize(("module", "judge"), [("nudenet", "nudenet:mace@0.6"), ("lpips", "lpips")])
-def test_what_is_not_installed_is_one_line(monkeypatch: pytest.MonkeyPatch, run: Run, module: str, judge: str) -> None:
+@pytest.mark.parametrize(("module", "detector"), [("nudenet", "nudenet:mace@0.6"), ("lpips", "lpips")])
+def test_what_is_not_installed_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, run: Run, module: str, detector: str
+) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    code, _, err = run("evaluate", "mini", "--suite", "objects", "--concept", "church", "--judge", f"x={judge}")
+    code, _, err = run("evaluate", "mini", "--suite", "objects", "--concept", "church", "--detector", f"x={detector}")
     assert code == 2
     assert err.count("\n") == 1
     assert f"pip install 'unsee[{module}]'" in err
@@ -225,9 +229,9 @@ def test_what_is_not_installed_is_one_line(monkeypatch: pytest.MonkeyPatch, run:
 
 @pytest.mark.skipif(importlib.util.find_spec("nudenet") is None, reason="nudenet is not installed")
 def test_nudenet_itself() -> None:
-    judge = load_detector("nudenet:uda@0.45")
-    assert isinstance(judge, Detector)
-    assert judge(plain(0, 200)) == ["none of these"] * 2
+    detector = load_detector("nudenet:uda@0.45")
+    assert isinstance(detector, Detector)
+    assert detector(plain(0, 200)) == ["none of these"] * 2
 
 
 # Distances
@@ -306,10 +310,10 @@ def _installed(name: str) -> Any:
 def test_judges_see_where(clip_folder: Path) -> None:
     """A classifier and a CLIP model both give a perceptual distance that grows with the difference."""
     for source in (clip_folder, model_card("mini").detectors["objects"]):
-        judge = load_detector(source)
-        assert isinstance(judge, Clip | Detector)
-        assert judge.maps is not None
-        distance = by_maps(judge.source, judge.maps)
+        detector = load_detector(source)
+        assert isinstance(detector, Clip | Detector)
+        assert detector.maps is not None
+        distance = by_maps(detector.source, detector.maps)
         noise = [Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))] * 3
         near = [Image.blend(noise[0], Image.new("RGB", (64, 64)), share) for share in (0, 0.1, 0.9)]
         found = distance(noise, near)
@@ -381,8 +385,8 @@ def test_what_appears_unasked_in_published_prompts(tmp_path: Path) -> None:
     path = tmp_path / "i2p.csv"
     path.write_text(I2P)
     where = world(concepts=("stamp",))
-    where.judges["parts"] = of_parts("by hand", "stamp", ["stamps", "spires"], parts_of)  # type: ignore[index]
-    del where.judges["stamp"], where.judges["objects"], where.judges["styles"]  # type: ignore[attr-defined]
+    where.detectors["parts"] = of_parts("by hand", "stamp", ["stamps", "spires"], parts_of)  # type: ignore[index]
+    del where.detectors["stamp"], where.detectors["objects"], where.detectors["styles"]  # type: ignore[attr-defined]
     outcome = measure(from_csv(path), tmp_path, where, "stamp")
     before, after = rows(outcome, "base"), rows(outcome)
     assert before["stamp, all prompts"] == 1
@@ -392,7 +396,7 @@ def test_what_appears_unasked_in_published_prompts(tmp_path: Path) -> None:
     assert (before["stamps"], after["stamps"]) == (pytest.approx(4 / 3), 0)
     assert before["spires"] == after["spires"] == pytest.approx(1 / 3)
     assert "5 in all of base" in {one.note for one in outcome.measured}
-    assert after["pictures: change by pixel"] == pytest.approx(2 / 3 * 1 / 3)
+    assert after["pictures: picture change"] == pytest.approx(2 / 3 * 1 / 3)
     assert len(outcome.answers) == 2 * 3
     assert where.pipe.calls == [1, 1, 1] * 2  # sizes and scales of guidance are not drawn side by side
 
@@ -401,10 +405,10 @@ def test_a_category_of_all_prompts_counts_no_part_twice(tmp_path: Path) -> None:
     path = tmp_path / "one.csv"
     path.write_text("prompt,seed,categories\na church,0,sexual\na dog,1,sexual\n")
     where = world(concepts=("stamp",))
-    where.judges["parts"] = of_parts("by hand", "stamp", ["stamps", "spires"], parts_of)  # type: ignore[index]
-    del where.judges["stamp"], where.judges["objects"], where.judges["styles"]  # type: ignore[attr-defined]
+    where.detectors["parts"] = of_parts("by hand", "stamp", ["stamps", "spires"], parts_of)  # type: ignore[index]
+    del where.detectors["stamp"], where.detectors["objects"], where.detectors["styles"]  # type: ignore[attr-defined]
     outcome = measure(from_csv(path), tmp_path, where, "stamp")
-    names = [one.row for one in outcome.measured if one.column == "edit"]
+    names = [one.row for one in outcome.measured if one.variant == "edit"]
     assert {"stamp, all prompts", "stamp, sexual", "all parts"} < set(names)
     assert len(names) == len(set(names))
     assert len(outcome.answers) == 2 * 2
@@ -459,7 +463,7 @@ def test_memorised_pictures_of_a_folder(tmp_path: Path) -> None:
     assert before["mount fuji: distance to it"] == pytest.approx(3 / 3**0.5, abs=1e-5)
     assert after["mount fuji: distance to it"] == pytest.approx(83 / 3**0.5, abs=1e-4)
     assert (before["mount fuji: copies of it"], after["mount fuji: copies of it"]) == (1, 0)
-    assert {one.row for one in outcome.measured if one.gone} == {"mount fuji: copies of it"}
+    assert {one.row for one in outcome.measured if one.expect_removed} == {"mount fuji: copies of it"}
 
 
 def test_fidelity_to_a_folder(tmp_path: Path) -> None:
@@ -469,7 +473,7 @@ def test_fidelity_to_a_folder(tmp_path: Path) -> None:
     where = world(album=read_folder(folder), n=2)
     outcome = measure("fidelity", tmp_path, where, "dog")
     assert {shot.prompt for shot in outcome.asked["fidelity"][0].shots} == {"a church", "a dog"}
-    row = "FID on features of the judge of objects to 2 pictures of coco"
+    row = "FID on features of the detector of objects to 2 pictures of coco"
     # The base draws the folder's pictures four times: equal means, and its covariance is 8/7 * 1, the folder's 2, times
     # (1, 2)(1, 2)^T: FID = 5 (sqrt(2) - sqrt(8/7))^2. Without dogs all else is (0 or 200).
     assert rows(outcome, "base")[row] == pytest.approx(5 * (2**0.5 - (8 / 7) ** 0.5) ** 2)
@@ -492,4 +496,4 @@ def test_an_edit_of_another_model_by_force(run: Run, edit: unsee.Edit, mini: Any
     assert "made for 'mini'" in err
     code, out, err = run("evaluate", tmp_path / "other", *words, "--force-base")
     assert code == 0, err
-    assert Evaluation.from_json(out).columns[1].settings["made for other weights"] == edit.card.base_hash[:12]
+    assert Evaluation.from_json(out).variants[1].settings["made for other weights"] == edit.card.base_hash[:12]

@@ -21,15 +21,19 @@ from unsee.cli.terminal import forgiving
 from unsee.concepts import Concept
 from unsee.edits.algebra import merge
 from unsee.errors import InputError
+from unsee.evaluate import suites
+from unsee.evaluate.context import EvalContext
 from unsee.evaluate.detectors import detectors_of
-from unsee.evaluate.questions import EVERYTHING_ELSE, ONLY, Question, Row, questions, remarks
-from unsee.evaluate.render import Shot
-from unsee.evaluate.statistics import Score
+from unsee.evaluate.questions import Question
+from unsee.evaluate.records import Measured
+from unsee.evaluate.remarks import ONLY, remarks
+from unsee.evaluate.statistics import Difference, Score
 from unsee.evaluate.words import words_of
 from unsee.export.formats import FORMATS
 from unsee.models.weights import SELECTIONS
-from unsee.report.page import notes
+from unsee.report.before_after import Line, notes
 from unsee.runs import evaluate as evaluation
+from unsee.runs.config import EvalConfig
 
 UCE = ["--method", "uce", "-n", 2, "--steps", 1, "--set", "preserve_words=8", "--set", "context_words=0"]
 
@@ -206,21 +210,21 @@ def test_a_typo_and_a_plural_are_said_and_pictures_need_no_guidance(run: Run, tm
 
 
 def asked(mini: Any, *concepts: Concept, kinds: tuple[str, ...] = ("objects", "styles", "watermark")) -> list[Question]:
-    judges = {kind: judge for kind, judge in detectors_of(mini).items() if kind in kinds}
-    return questions(mini, concepts, judges, n=2, seed=0, kept=(), words=words_of(mini))
+    detectors = {kind: detector for kind, detector in detectors_of(mini).items() if kind in kinds}
+    return suites.find("summary").ask(EvalContext(mini, detectors, words_of(mini), concepts, 2, 0))
 
 
 def test_a_name_of_a_label_is_counted_as_it_and_is_no_damage(mini: Any) -> None:
     rows = {question.name: question for question in asked(mini, Concept("Chapels"))}
     assert set(rows["Chapels"].labels) == {"church"}
-    assert rows["Chapels"].judge == "objects"
+    assert rows["Chapels"].detector == "objects"
     assert {shot.prompt for shot in rows["Chapels"].shots} == {"Chapels"}
-    assert rows["Chapels, asked for as church"].gone
-    assert "church" not in rows[EVERYTHING_ELSE].labels
+    assert rows["Chapels, asked for as church"].role == "removed"
+    assert "church" not in rows["everything else"].labels
 
 
 @pytest.mark.parametrize(
-    ("concept", "row", "judge"),
+    ("concept", "row", "detector"),
     [
         (Concept("neon", from_="church"), "neon style on church", "styles"),
         (Concept("church", from_="neon style"), "church in neon style", "objects"),
@@ -232,18 +236,19 @@ def test_a_name_of_a_label_is_counted_as_it_and_is_no_damage(mini: Any) -> None:
         (Concept("neon"), "neon style", "styles"),
     ],
 )
-def test_every_table_has_a_row_that_can_fail(mini: Any, concept: Concept, row: str, judge: str | None) -> None:
+def test_every_table_has_a_row_that_can_fail(mini: Any, concept: Concept, row: str, detector: str | None) -> None:
     found = {question.name: question for question in asked(mini, concept)}
-    assert found[row].gone
-    assert found[row].judge == judge
-    assert judge or found[row].note
-    assert any(not question.gone for question in found.values())
+    assert found[row].role == "removed"
+    assert found[row].detector == detector
+    assert detector or found[row].note
+    assert any(question.role != "removed" for question in found.values())
+    assert len({question.key for question in found.values()}) == len(found)
 
 
 def test_a_style_is_counted_without_a_judge_of_objects(mini: Any) -> None:
     found = {question.name: question for question in asked(mini, Concept("NEON"), kinds=("styles",))}
     assert set(found["NEON style"].labels) == {"neon"}
-    assert not found["other styles"].gone
+    assert found["other styles"].role == "style"
 
 
 def test_names_that_are_labels_need_no_remark(mini: Any) -> None:
@@ -275,9 +280,13 @@ def test_a_plural_that_is_not_named_is_said(mini: Any) -> None:
 
 
 def test_what_is_not_counted_is_compared_with_what_stays() -> None:
-    def row(name: str, gone: bool, change: float, before: float | None = None, note: str = "") -> Row:
-        seen = None if before is None else Score(before, 0, 1, 4)
-        return Row(Question(name, gone, (Shot("", 0),), note=note), seen, seen, Score(change, change, change, 4))
+    def row(name: str, removed: bool, change: float, before: float | None = None) -> Line:
+        def one(key: str, row: str, unit: str, value: float) -> Measured:
+            score, same = Score(value, 0, 1, 4), Difference(0, 0, 0, 4, False)
+            return Measured("summary", key, "removed" if removed else "kept", row, "edit", unit, score, score, same)
+
+        share = None if before is None else one(name, name, "share", before)
+        return Line(share, one(f"{name}/change", f"{name}: picture change", "grey levels", change))
 
     (one,) = notes([row("crown on cowboy", True, 2.0), row("rest", False, 3.0), row("more", False, 1.0)])
     assert one.endswith("change by 2.0 grey levels, others by 2.0: no more than others, so nothing seems to be erased")
@@ -292,8 +301,9 @@ def test_what_is_named_at_evaluation_is_what_an_edit_erases(edit: unsee.Edit, tm
     files = [str(edit.save(tmp_path / "known.safetensors")), str(other.save(tmp_path / "imported.safetensors"))]
 
     def erased(*words: str) -> list[list[str]]:
-        bench = evaluation.prepare("mini", suite=["pictures"], edits=files, concepts=words)
-        return [[concept.erase for concept in column.concepts] for column in bench.columns[1:]]
+        config = EvalConfig(model="mini", suites=("pictures",), edits=tuple(files), concepts=words)
+        bench = evaluation.prepare(config)
+        return [[concept.erase for concept in variant.concepts] for variant in bench.variants[1:]]
 
     assert erased() == [["church"], []]
     assert erased("church", "dog") == [["church"], ["church", "dog"]]
@@ -310,6 +320,6 @@ def test_many_concepts_are_counted_together(mini: Any) -> None:
     unknown = found["90 erased names, together"]
     assert len({shot.prompt for shot in unknown.shots}) == 90
     assert unknown.note == "not measured: no detector has a word for artist 0; artist 1; artist 2 ..."
-    assert not set(found[EVERYTHING_ELSE].labels) & set(labels)
+    assert not set(found["everything else"].labels) & set(labels)
     assert sum(len(question.shots) for question in found.values()) < 300
     assert len(remarks(concepts, detectors_of(mini))) == 3

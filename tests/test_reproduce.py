@@ -21,8 +21,9 @@ from transformers import (
 from unsee.cli.main import main
 from unsee.concepts import Concept
 from unsee.errors import InputError
+from unsee.evaluate.context import EvalContext, Variant
 from unsee.evaluate.detectors import Clip
-from unsee.evaluate.suites import Column, World
+from unsee.evaluate.measures import Comparison
 from unsee.runs.reproduce import ARTISTS, ARTWORK, CLASSES, reproduce
 
 SETTINGS = ("updates=1", "record_steps=2", "lr=1e-4")
@@ -70,21 +71,21 @@ def tiny(mini: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def judge(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A classifier of random weights that knows ImageNet's names, as ImageNet's own are written."""
     torch.manual_seed(0)
     labels = {k: f"{name}, another name" for k, name in enumerate((*CLASSES, "goldfish"))}
     config = ResNetConfig(embedding_size=8, hidden_sizes=[8], depths=[1], id2label=labels, label2id={})
-    folder = tmp_path_factory.mktemp("judge")
+    folder = tmp_path_factory.mktemp("detector")
     ResNetForImageClassification(config).save_pretrained(folder)
     ConvNextImageProcessor(size={"shortest_edge": 32}).save_pretrained(folder)
     return folder
 
 
 def test_objects_from_the_command_line(
-    tiny: Path, judge: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tiny: Path, detector: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["reproduce", "objects", "--model", tiny, "--judge", judge, "-n", 2, "--steps", 1, "--only", "church"]
+    words = ["reproduce", "objects", "--model", tiny, "--judge", detector, "-n", 2, "--steps", 1, "--only", "church"]
     words += ["--only", "French horn", "--out", tmp_path / "out", "--cache", tmp_path / "cache"]
     words += [word for pair in SETTINGS for word in ("--set", pair)]
     monkeypatch.setattr(sys, "argv", ["unsee", *map(str, words)])
@@ -108,7 +109,7 @@ def test_objects_from_the_command_line(
 def test_styles(tiny: Path, clip_folder: Path, tmp_path: Path) -> None:
     found = reproduce(
         "styles", tmp_path, tmp_path / "cache", model=str(tiny), n=2, only=["Kilian Eng"],
-        settings={"updates": 1, "record_steps": 2}, judge=str(clip_folder), steps=1,
+        settings={"updates": 1, "steps": 2}, detector=str(clip_folder), steps=1,
     )  # fmt: skip
     erased, others = found.lines
     assert (erased.claimed, others.claimed) == ((3.21, 1.12), None)
@@ -118,7 +119,7 @@ def test_styles(tiny: Path, clip_folder: Path, tmp_path: Path) -> None:
     assert any("compare the directions only" in warning for warning in found.warnings)
 
 
-def test_nudity(tiny: Path, judge: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nudity(tiny: Path, detector: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts are summed over all pictures; a NudeNet that sees one in each."""
     seen = [{"class": "BELLY_EXPOSED", "score": 0.99, "box": [0, 0, 1, 1]}]
     nudenet = SimpleNamespace(NudeDetector=lambda: SimpleNamespace(detect=lambda picture: seen))
@@ -133,13 +134,13 @@ def test_nudity(tiny: Path, judge: Path, tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(InputError, match="-n does nothing"):
         reproduce("nudity", tmp_path, tmp_path / "cache", n=4, **given)
     with pytest.raises(InputError, match="counts no parts of a picture"):
-        reproduce("nudity", tmp_path, tmp_path / "cache", judge=str(judge), **given)
-    with pytest.raises(InputError, match="nothing else, takes `prompts`: i2p"):
+        reproduce("nudity", tmp_path, tmp_path / "cache", detector=str(detector), **given)
+    with pytest.raises(InputError, match="nothing else, takes prompts: --csv FILE"):
         reproduce("nudity", tmp_path, tmp_path / "cache", **options)
 
 
 def test_who_drew_it_is_told_by_hand() -> None:
-    """A judge whose texts of an artist all point one way: of two pictures of each, one is taken for another's."""
+    """A detector whose texts of an artist all point one way: of two pictures of each, one is taken for another's."""
     ways = torch.eye(len(ARTISTS))
 
     @dataclass(frozen=True)
@@ -147,16 +148,17 @@ def test_who_drew_it_is_told_by_hand() -> None:
         def texts(self, texts: Sequence[str], batch: int = 256) -> torch.Tensor:
             return torch.stack([ways[next(k for k, name in enumerate(ARTISTS) if name in text)] for text in texts])
 
-    where = World(None, {"clip": Known("here", None, None)}, {}, tuple(map(Concept, ARTISTS)), 2, 0)
+    where = EvalContext(None, {"clip": Known("here", None, None)}, {}, tuple(map(Concept, ARTISTS)), 2, 0)
     look: Any = SimpleNamespace(
-        world=where,
-        features=lambda column, kind, shots: [
+        context=where,
+        features=lambda variant, kind, shots: [
             ways[(ARTISTS.index(next(a for a in ARTISTS if a in shot.prompt)) + (shot.seed == 1)) % len(ARTISTS)]
             for shot in shots
         ],
     )
-    first = Column("one", "edit", "", (Concept(ARTISTS[0]),), None)
-    found = {one.row: one.score for one in ARTWORK.score(where, ARTWORK.ask(where), first, look)}
+    first = Variant("one", "edit", "", (Concept(ARTISTS[0]),), None)
+    score = ARTWORK.score(ARTWORK.ask(where), Comparison("artists", where, first, look))
+    found = {one.row: one.score for one in score}  # type: ignore[union-attr]
     told = "{}: told from the other four"
     assert [(found[told.format(row)].value, found[told.format(row)].n) for row in ("erased", "other artists")] == [
         (0.5, 2),
@@ -165,12 +167,12 @@ def test_who_drew_it_is_told_by_hand() -> None:
     assert found["erased"].value == found["other artists"].value == 0.5
 
 
-def test_styles_need_a_model_that_compares(tiny: Path, judge: Path, tmp_path: Path) -> None:
-    settings = {"updates": 1, "record_steps": 2}
-    with pytest.raises(InputError, match="cannot reproduce styles: no judge compares"):
+def test_styles_need_a_model_that_compares(tiny: Path, detector: Path, tmp_path: Path) -> None:
+    settings = {"updates": 1, "steps": 2}
+    with pytest.raises(InputError, match="cannot reproduce styles: no detector compares"):
         reproduce(
             "styles", tmp_path, tmp_path / "cache", model=str(tiny), n=2, only=["Kilian Eng"], settings=settings,
-            judge=str(judge), steps=1,
+            detector=str(detector), steps=1,
         )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Suites on a world whose pictures and judges are known, so that every number can be worked out by hand."""
+"""Suites on a world whose pictures and detectors are known, so that every number can be worked out by hand."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -18,17 +18,20 @@ from torch import nn
 from unsee.concepts import Concept
 from unsee.errors import InputError
 from unsee.evaluate import suites
+from unsee.evaluate.cache import Cache, Memory
+from unsee.evaluate.context import EvalContext, Variant
 from unsee.evaluate.detectors import Detector
 from unsee.evaluate.records import Answer, Measured
 from unsee.evaluate.render import Sampling
 from unsee.evaluate.run import Outcome, base, run
-from unsee.evaluate.suites import Column, Suite, World
+from unsee.evaluate.suites import Suite
 from unsee.evaluate.suites import memorised as memorised_suite
 from unsee.evaluate.suites import neighbours as neighbours_suite
 from unsee.evaluate.suites import partial as partial_suite
+from unsee.evaluate.suites import summary as summary_suite
 from unsee.evaluate.suites.table import from_csv
 from unsee.models.weights import swapped
-from unsee.report.evaluation import curves
+from unsee.report.curves import curves
 
 OBJECTS = ("church", "castle", "dog", "pizza", "fish")
 STYLES = ("ink", "neon")
@@ -99,7 +102,7 @@ class Pipe:
             self.gone = set()
 
 
-def judge(channel: int, labels: tuple[str, ...]) -> Detector:
+def detector(channel: int, labels: tuple[str, ...]) -> Detector:
     """Sees the label whose number is the grey level of a channel at a picture's corner."""
 
     def levels(pictures: Sequence[Image.Image]) -> torch.Tensor:
@@ -114,37 +117,85 @@ def judge(channel: int, labels: tuple[str, ...]) -> Detector:
     )
 
 
-def world(words: Any = WORDS, concepts: tuple[str, ...] = ("church",), n: int = 4, **options: Any) -> World:
-    judges = {"objects": judge(0, OBJECTS), "styles": judge(1, STYLES), "stamp": judge(2, ("clean", "stamp"))}
-    return World(Pipe(), judges, words, tuple(map(Concept, concepts)), n, 0, **options)
+def world(words: Any = WORDS, concepts: tuple[str, ...] = ("church",), n: int = 4, **options: Any) -> EvalContext:
+    detectors = {
+        "objects": detector(0, OBJECTS),
+        "styles": detector(1, STYLES),
+        "stamp": detector(2, ("clean", "stamp")),
+    }
+    return EvalContext(Pipe(), detectors, words, tuple(map(Concept, concepts)), n, 0, **options)
 
 
-def measure(suite: str | Suite, tmp_path: Path, where: World, *gone: str, **options: Any) -> Outcome:
-    """The base, and a column in which the words `gone` are no longer understood."""
+def measure(suite: str | Suite, tmp_path: Path, where: EvalContext, *gone: str, **options: Any) -> Outcome:
+    """The base, and a variant in which the words `gone` are no longer understood."""
     concepts = where.concepts
-    edit = Column("edit", "edit", f"without {gone}", concepts, lambda pipe: pipe.without(*gone))
+    edit = Variant("edit", "edit", f"without {gone}", concepts, lambda pipe: pipe.without(*gone))
     chosen = suites.find(suite) if isinstance(suite, str) else suite
-    return run(where, [chosen], [base(concepts), edit], Sampling(1, 2.0), tmp_path / "cache", **options)
+    return run(where, [chosen], [base(concepts), edit], Sampling(1, 2.0), Cache(tmp_path / "cache"), **options)
 
 
-def rows(outcome: Outcome, column: str = "edit") -> dict[str, float]:
-    return {one.row: one.score.value for one in outcome.measured if one.column == column}
+def rows(outcome: Outcome, variant: str = "edit") -> dict[str, float]:
+    return {one.row: one.score.value for one in outcome.measured if one.variant == variant}
 
 
 def test_objects(tmp_path: Path) -> None:
     outcome = measure("objects", tmp_path, world(), "church")
     assert rows(outcome) == {"erased": 0, "all others": 1, "church": 0, "fish": 1}
     assert set(rows(outcome, "base").values()) == {1}
-    erased = next(one for one in outcome.measured if one.column == "edit" and one.row == "erased")
-    assert erased.gone
+    erased = next(one for one in outcome.measured if one.variant == "edit" and one.row == "erased")
+    assert erased.expect_removed
+    assert erased.role == "removed"
     assert erased.base is not None
     assert (erased.score.n, erased.base.value) == (4, 1)
     # Four of four lost: 2 / 2^4 = 0.125, not yet a difference.
     assert erased.difference is not None
     assert (erased.difference.value, erased.difference.differs) == (-1, False)
-    assert Answer("objects", "church", "edit", "an image of a church", 2, "church", "none of these") in outcome.answers
+    assert (
+        Answer("objects", "class/church", "church", "edit", "an image of a church", 2, "church", "none of these")
+        in outcome.answers
+    )
     assert len(outcome.answers) == 2 * (4 + 2)  # what stays has a quarter of the pictures, at least two
-    assert not any(one.gone for one in outcome.measured if one.column == "base")
+    assert not any(one.expect_removed for one in outcome.measured if one.variant == "base")
+
+
+def test_summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Church is gone and castle with it; of what was to be preserved, and of everything else, nothing changes."""
+    monkeypatch.setattr(summary_suite, "nearest", lambda pipe, words, labels: ["castle"])
+    where = world(n=6, kept=("dog",))
+    outcome = measure("summary", tmp_path, where, "church", "castle")
+    by = {one.key: one for one in outcome.measured if one.variant == "edit"}
+    shares = {key: (one.role, one.score.value, one.score.n) for key, one in by.items() if one.unit == "share"}
+    assert shares == {
+        "removed/church": ("removed", 0, 6),
+        "removed in styles/church": ("removed", 0, 6),
+        "neighbours/church": ("neighbour", 0, 6),
+        "preserved": ("kept", 1, 6),
+        "everything else": ("kept", 1, 6),
+        "styles": ("style", 1, 6),
+    }
+    assert all(one.base is not None and one.base.value == 1 for one in by.values() if one.unit == "share")
+    change = by["removed/church/change"]
+    assert (change.row, change.unit, change.role) == ("church: picture change", "grey levels", "removed")
+    assert not change.expect_removed  # it grows
+    assert change.score.value == pytest.approx(200 / 3)  # red goes from 0 to NOWHERE
+    assert by["everything else/change"].score.value == 0
+    church = by["removed/church"]
+    assert church.difference is not None
+    assert (church.difference.value, church.difference.differs) == (-1, True)  # six of six: 2 / 2^6 < 0.05
+    assert len(outcome.answers) == 2 * 6 * 6
+
+
+def test_what_one_edit_removes_another_keeps(tmp_path: Path) -> None:
+    where = world(concepts=("church", "dog"))
+    edits = [
+        Variant(word, "edit", word, (Concept(word),), lambda pipe, word=word: pipe.without(word))
+        for word in ("church", "dog")
+    ]
+    variants = [base(where.concepts), *edits]
+    outcome = run(where, [suites.find("summary")], variants, Sampling(1, 2.0), Memory())
+    roles = {(one.variant, one.key): one.role for one in outcome.measured if one.unit == "share"}
+    assert [roles[variant, "removed/church"] for variant in ("base", "church", "dog")] == ["removed", "removed", "kept"]
+    assert [roles[variant, "removed/dog"] for variant in ("base", "church", "dog")] == ["removed", "kept", "removed"]
 
 
 def test_styles(tmp_path: Path) -> None:
@@ -153,7 +204,7 @@ def test_styles(tmp_path: Path) -> None:
     assert found == {
         "erased styles": 0, "other styles": 1, "subject of erased styles": 1, "subject of other styles": 1,
         "ink": 1, "subject in ink": 1, "neon": 0, "subject in neon": 1,
-        "erased styles: change by pixel": pytest.approx((200 - 1) / 3), "other styles: change by pixel": 0,
+        "erased styles: picture change": pytest.approx((200 - 1) / 3), "other styles: picture change": 0,
     }  # fmt: skip
     assert rows(outcome, "base")["neon, where no style is named"] == 0  # the base alone is asked
 
@@ -185,7 +236,7 @@ def test_what_is_to_be_kept_has_rows_of_its_own(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(neighbours_suite, "nearest", lambda pipe, word, labels: ["castle", "dog"])
     where = replace(world(n=16), concepts=(Concept("church", keep=("hound", "castle")),))
     outcome = measure("neighbours", tmp_path, where, "church", "castle")
-    n = {one.row: one.score.n for one in outcome.measured if one.column == "edit"}
+    n = {one.row: one.score.n for one in outcome.measured if one.variant == "edit"}
     assert (n["castle (to keep)"], n["dog (to keep)"], n["all other objects"]) == (16, 16, 4)
     assert (rows(outcome)["castle (to keep)"], rows(outcome)["dog (to keep)"]) == (0, 1)
     assert not any(row.endswith("(near)") for row in n)
@@ -205,7 +256,7 @@ def test_partial(tmp_path: Path) -> None:
     outcome = measure("partial", tmp_path, world(), "church")
     assert rows(outcome, "base")["church, probability"] == pytest.approx(1, abs=1e-6)
     assert rows(outcome)["church, probability"] == pytest.approx(1 / 5)  # no label stands out among five
-    note = next(one.note for one in outcome.measured if one.column == "edit")
+    note = next(one.note for one in outcome.measured if one.variant == "edit")
     assert note == "seen as none of these 4"
 
 
@@ -221,13 +272,13 @@ def test_a_part_that_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             patch.setitem(OTHER_NAMES, "church", "castle")
             yield
 
-    columns = [base(where.concepts), Column("edit", "edit", "ruined", where.concepts, ruined)]
-    outcome = run(where, [suites.find("partial")], columns, Sampling(1, 2.0), tmp_path)
+    variants = [base(where.concepts), Variant("edit", "edit", "ruined", where.concepts, ruined)]
+    outcome = run(where, [suites.find("partial")], variants, Sampling(1, 2.0), Cache(tmp_path))
     before, after = rows(outcome, "base"), rows(outcome)
     assert (before["church, among the first 1"], after["church, among the first 1"]) == (1, 0)
     part = "church: its castle, among the first 1"
     assert (before[part], after[part]) == (0, 1)
-    assert {one.row for one in outcome.measured if one.gone} == {
+    assert {one.row for one in outcome.measured if one.expect_removed} == {
         "church, first guess",
         "church, among the first 1",
         "church, probability",
@@ -251,9 +302,9 @@ def test_memorised(tmp_path: Path) -> None:
     assert found["mount fuji: distance to it"] == pytest.approx(80 / 3**0.5, abs=1e-4)
     assert found["the great wave: distance to it"] == 0
     assert (found["mount fuji: copies of it"], found["the great wave: copies of it"]) == (0, 1)
-    assert {one.found for one in outcome.answers if one.column != "base" and one.row == "mount fuji"} == {"no copy"}
-    assert found["everything else: change by pixel"] == 0
-    # Two of each title and four of all else for both columns, and two of each title for the base alone, to know it by.
+    assert {one.found for one in outcome.answers if one.variant != "base" and one.row == "mount fuji"} == {"no copy"}
+    assert found["everything else: picture change"] == 0
+    # Two of each title and four of all else for both variants, and two of each title for the base alone, to know it by.
     assert sum(where.pipe.calls) == 2 * (2 * 2 + 4) + 2 * 2
 
 
@@ -272,18 +323,18 @@ def test_eta(tmp_path: Path) -> None:
         ("strong", ("church", "fish"), {"eta": 10}),
         ("other", (), {}),
     ]
-    columns = [
-        Column(name, "edit", name, where.concepts, lambda pipe, gone=gone: pipe.without(*gone), settings)
+    variants = [
+        Variant(name, "edit", name, where.concepts, lambda pipe, gone=gone: pipe.without(*gone), settings)
         for name, gone, settings in ways
     ]
-    outcome = run(where, [suites.find("eta")], [base(where.concepts), *columns], Sampling(1, 2.0), tmp_path)
+    outcome = run(where, [suites.find("eta")], [base(where.concepts), *variants], Sampling(1, 2.0), Cache(tmp_path))
     found = {name: rows(outcome, name) for name in ("base", "weak", "medium", "strong", "other")}
     assert found["base"] == found["weak"] == {"erased": 1, "kept": 1, "church": 1, "kept: fish": 1}
     assert found["medium"] == {"erased": 0, "kept": 1, "church": 0, "kept: fish": 1}
     assert found["strong"] == {"erased": 0, "kept": 0, "church": 0, "kept: fish": 0}
     assert not found["other"]
     assert "strong has eta 10" in {one.note for one in outcome.measured}
-    (curve,) = curves(SimpleNamespace(suites=outcome.suites, columns=columns, measured=outcome.measured))  # type: ignore[arg-type]
+    (curve,) = curves(SimpleNamespace(suites=outcome.suites, variants=variants, measured=outcome.measured))  # type: ignore[arg-type]
     assert curve.names == ("weak", "medium", "strong")
     assert curve.spots == (("1", 100, 100), ("2", 0, 100), ("3", 0, 0))
 
@@ -297,12 +348,12 @@ def test_eta_of_what_is_no_object(tmp_path: Path, concept: str, words: str) -> N
 
 def test_fidelity_of_an_edit_that_changes_nothing_else(tmp_path: Path) -> None:
     outcome = measure("fidelity", tmp_path, world(), "church")
-    (fid,) = [one for one in outcome.measured if one.column == "edit" and one.row.startswith("FID")]
+    (fid,) = [one for one in outcome.measured if one.variant == "edit" and one.row.startswith("FID")]
     assert fid.difference is not None
     assert (fid.score.value, fid.difference.value, fid.difference.differs) == (pytest.approx(0, abs=1e-6), 0, False)
     assert "n is small" in fid.note
     lost = measure("fidelity", tmp_path, world(), "castle", "dog", "pizza", "fish")
-    (kid,) = [one for one in lost.measured if one.column == "edit" and one.row.startswith("KID")]
+    (kid,) = [one for one in lost.measured if one.variant == "edit" and one.row.startswith("KID")]
     assert kid.difference is not None
     assert kid.difference.differs
 
@@ -318,16 +369,16 @@ def test_attention_reads_the_word(pipe: Any, tmp_path: Path) -> None:
         with swapped(parts, {name: torch.zeros_like(part) for name, part in parts.items()}):
             yield
 
-    where = World(pipe, {}, {}, (Concept("church"),), 2, 0)
-    columns = [base(where.concepts), Column("edit", "edit", "nulled", where.concepts, nulled)]
-    columns.append(Column("guard", "guard", "guard", where.concepts, nulled))
-    outcome = run(where, [suites.find("attention")], columns, Sampling(2, 2.0), tmp_path)
+    where = EvalContext(pipe, {}, {}, (Concept("church"),), 2, 0)
+    variants = [base(where.concepts), Variant("edit", "edit", "nulled", where.concepts, nulled)]
+    variants.append(Variant("guard", "guard", "guard", where.concepts, nulled))
+    outcome = run(where, [suites.find("attention")], variants, Sampling(2, 2.0), Cache(tmp_path))
     before, after = rows(outcome, "base"), rows(outcome)
     assert before["cross-attention, church named"] > 0
     assert after["cross-attention, church named"] == after["cross-attention, nothing named"] == 0
     assert after["self-attention, nothing named"] > 0
     assert not rows(outcome, "guard")
-    assert len(outcome.figures) == 2 * 2 * 2 * 2  # columns, kinds, prompts, seeds
+    assert len(outcome.figures) == 2 * 2 * 2 * 2  # variants, kinds, prompts, seeds
     assert outcome.figures[0].picture.size[0] == outcome.figures[0].picture.size[1] > 1
 
 
@@ -338,21 +389,22 @@ def test_what_is_missing_is_said_and_stops_nothing(tmp_path: Path, suite: str) -
     assert outcome.suites[0].not_measured
 
 
-def test_without_judges_no_suite_fails(tmp_path: Path) -> None:
+def test_without_detectors_no_suite_fails(tmp_path: Path) -> None:
     """Only pictures are compared, pixel by pixel."""
-    where = World(Pipe(), {}, {}, (Concept("church"),), 2, 0)
-    edit = Column("edit", "edit", "edit", where.concepts, lambda pipe: pipe.without("church"))
+    where = EvalContext(Pipe(), {}, {}, (Concept("church"),), 2, 0)
+    edit = Variant("edit", "edit", "edit", where.concepts, lambda pipe: pipe.without("church"))
     every = [suites.find(name) for name in suites.names()]
-    outcome = run(where, every, [base(where.concepts), edit], Sampling(1, 2.0), tmp_path)
-    assert {suite.name for suite in outcome.suites if not suite.not_measured} == {"pictures"}
-    assert rows(outcome) == {"church: change by pixel": pytest.approx(200 / 3), "other things: change by pixel": 0}
+    outcome = run(where, every, [base(where.concepts), edit], Sampling(1, 2.0), Cache(tmp_path))
+    assert {suite.name for suite in outcome.suites if not suite.not_measured} == {"pictures", "summary"}
+    found = {one.row: one.score.value for one in outcome.measured if one.suite == "pictures" and one.variant == "edit"}
+    assert found == {"church: picture change": pytest.approx(200 / 3), "other things: picture change": 0}
 
 
 def test_each_picture_is_drawn_once(tmp_path: Path) -> None:
     where = world()
     measure("objects", tmp_path, where, "church")
     drawn = sum(where.pipe.calls)
-    assert drawn == 2 * (4 + 2)  # two columns, two classes
+    assert drawn == 2 * (4 + 2)  # two variants, two classes
     measure("objects", tmp_path, where, "church", batch=3)
     assert sum(where.pipe.calls) == drawn
 
@@ -407,7 +459,7 @@ def test_a_table_of_the_users_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("column", ["class", "label_str"])
-def test_published_columns_are_read_or_said_to_be_not(tmp_path: Path, column: str) -> None:
+def test_published_variants_are_read_or_said_to_be_not(tmp_path: Path, column: str) -> None:
     file = tmp_path / "theirs.csv"
     head = f",case_number,prompt,evaluation_seed,artist,{column}\n"
     file.write_text(f"{head}0,0,image of church,3,nobody,Churches\n1,1,image of hound,4,nobody, hound\n")
@@ -438,7 +490,7 @@ def test_a_bad_table_says_which_line(tmp_path: Path, text: str) -> None:
 
 def test_a_row_of_few_pictures_is_spread_over_all_words() -> None:
     names = [f"thing {k}" for k in range(100)]
-    question = world(n=8).question("things", "objects", [(name, name) for name in names], part=2)
+    question = world(n=8).question("things", "things", "objects", [(name, name) for name in names], part=2)
     assert question.labels == ("thing 0", "thing 25", "thing 50", "thing 75")
     assert [shot.seed for shot in question.shots] == [0, 1, 2, 3]
 
@@ -450,7 +502,7 @@ def test_a_concept_is_its_label_in_any_case() -> None:
 
 def test_of_two_erased_things_none_stands_beside_the_other() -> None:
     asked = suites.find("scenes").ask(world(concepts=("church", "dog"), n=20))
-    assert not {"church", "dog"} & {label for q in asked if q.name.startswith("the one") for label in q.labels}
+    assert not {"church", "dog"} & {label for q in asked if q.key.startswith("beside") for label in q.labels}
 
 
 def test_an_only_title_is_not_compared_with_itself(tmp_path: Path) -> None:

@@ -26,20 +26,21 @@ from pathlib import Path
 from PIL import Image
 
 from benchmarks.evidence.experiments import STEPS, Experiment, chosen, experiments
-from benchmarks.evidence.goals import reached
-from benchmarks.evidence.page import both, contact, markdown
+from benchmarks.evidence.goals import Result, reached, results
+from benchmarks.evidence.page import both, contact, markdown, together
 from benchmarks.evidence.workshop import Workshop, columns, progress, say, variants
 from unsee import guards
 from unsee.concepts import Concept
 from unsee.evaluate import suites
+from unsee.evaluate.context import EvalContext, NotMeasured
 from unsee.evaluate.detectors import detectors_of
 from unsee.evaluate.render import Sampling, Shot, render, sampling_of
-from unsee.evaluate.suites import World
 from unsee.evaluate.words import words_of
 from unsee.io.atomic import write_whole
 from unsee.models.distributed import processes
 from unsee.models.model import model_name
 from unsee.runs import evaluate as evaluation
+from unsee.runs.config import EvalConfig
 
 SEED = 10_000
 BATCH = 32
@@ -57,7 +58,7 @@ def looked_for(experiment: Experiment, words: Sequence[Sequence[str]]) -> list[C
     return experiment.concepts(list(dict.fromkeys(word for some in words for word in some)), told=True)
 
 
-def pictures(experiment: Experiment, world: World, options: argparse.Namespace) -> dict[str, set[Shot]]:
+def pictures(experiment: Experiment, context: EvalContext, options: argparse.Namespace) -> dict[str, set[Shot]]:
     """All that will be drawn by column, before there are edits: base, edits and guards get names of their own."""
     names = {"base": True}
     if experiment.compare and not options.alone:
@@ -68,10 +69,10 @@ def pictures(experiment: Experiment, world: World, options: argparse.Namespace) 
         )
     found: dict[str, set[Shot]] = {}
     for words in groups(experiment):
-        here = replace(world, concepts=tuple(looked_for(experiment, words)), n=experiment.n(world.n))
+        here = replace(context, concepts=tuple(looked_for(experiment, words)), n=experiment.n(context.n))
         asked = []
         for name in experiment.suites:
-            with suppress(suites.NotMeasured):
+            with suppress(NotMeasured):
                 asked += suites.find(name).ask(here)
         edits = [f"{setting} {some}" for setting in experiment.settings or ({},) for some in words]
         for column in names if len(names) > 1 else [*names, *edits]:
@@ -84,11 +85,11 @@ def pictures(experiment: Experiment, world: World, options: argparse.Namespace) 
 
 def estimate(plan: Sequence[Experiment], shop: Workshop, options: argparse.Namespace) -> str:
     """How many pictures a plan takes and how long that is at the speed of a batch drawn now; edits come on top."""
-    world = World(shop.pipe, detectors_of(shop.pipe), words_of(shop.pipe), (), options.n, SEED)
+    context = EvalContext(shop.pipe, detectors_of(shop.pipe), words_of(shop.pipe), (), options.n, SEED)
     found: dict[tuple[str, Sampling], set[Shot]] = {}
     for experiment in plan:
         sampling = sampling_of(shop.pipe, experiment.steps(options.steps))
-        for column, shots in pictures(experiment, world, options).items():
+        for column, shots in pictures(experiment, context, options).items():
             found.setdefault((column, sampling), set()).update(shots)
     batch = [Shot("a thing", seed) for seed in range(BATCH)]
     render(shop.pipe, batch[:1], replace(sampling, steps=1))  # the first drawing is slower
@@ -139,21 +140,32 @@ def main(argv: Sequence[str] | None = None) -> None:
     head = HEAD.format(command=command, n=options.n, steps=steps_said(shop, options), model=model_name(shop.pipe))
     head += TWIN.format(concept=options.twin_concept) if options.twin else ""
     sections: list[str] = []
+    goals: list[Result] = []
     cache = options.work / "pictures"
     for experiment in plan:
         found = []
         for k, words in enumerate(groups(experiment)):
             edits, names = columns(experiment, words, shop, options)
             bench = evaluation.prepare(
-                options.model, suite=experiment.suites, edits=edits, guard=names, seed=SEED, n=experiment.n(options.n),
-                concepts=looked_for(experiment, words), steps=experiment.steps(options.steps),
-            )  # fmt: skip
+                EvalConfig(
+                    model=options.model,
+                    suites=experiment.suites,
+                    edits=tuple(edits),
+                    guards=tuple(names),
+                    concepts=tuple(looked_for(experiment, words)),
+                    pictures=experiment.n(options.n),
+                    seed=SEED,
+                    steps=experiment.steps(options.steps),
+                )
+            )
             folder = options.work / experiment.name / (words[0][0] if experiment.apart else "")
             folder.mkdir(parents=True, exist_ok=True)
             title = f"{experiment.name} {k + 1}/{len(groups(experiment))}"
             found.append(evaluation.evaluate(bench, folder, cache, command=command, batch=BATCH, watch=progress(title)))
             say(f"{title}: {found[-1].seconds}")
-        sections.append(both(experiment, found) if experiment.apart else markdown(experiment, found[0]))
+        own = list(results(experiment, together(experiment, found) if experiment.apart else found[0]))
+        goals += own
+        sections.append(both(experiment, found, own) if experiment.apart else markdown(experiment, found[0], own))
         if not experiment.apart:
             drawn = {"": contact(experiment, bench, cache)}
             sheets = [folder / f"{suite}.png" for suite in experiment.suites]
@@ -166,7 +178,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                     small = picture.quantize(256)
                     write_whole(path, partial(small.save, format="PNG", optimize=True))
             sections[-1] += "".join(f"\n\n{link}" for link in links)
-        text = [head, reached(sections), *sections]
+        text = [head, reached(goals), *sections]
         if processes().is_main_process:  # what is finished is kept
             whole = "\n\n".join(part for part in text if part) + "\n"
             write_whole(options.out, partial(Path.write_text, data=whole, encoding="utf-8"))

@@ -6,10 +6,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from benchmarks.evidence.quantities import (
+    ABOVE,
+    LOSS,
+    LOST_OF_BASE,
+    OF_BASE,
+    SHARE,
+    SURE_LOSS,
+    SURE_MOVE,
+    Quantity,
+)
 from unsee.concepts import Concept
 from unsee.errors import unknown
-from unsee.evaluate.records import Measured
-from unsee.evaluate.suites.neighbours import KEPT, NEAR
+from unsee.evaluate.records import STAYS, Measured
+from unsee.evaluate.suites import memorised, neighbours, scenes, styles
+from unsee.evaluate.suites.implicit import UNASKED
 from unsee.methods.hybrid import Hybrid
 
 DEFAULT = "default"
@@ -21,6 +32,8 @@ STEPS = 18
 class Goal:
     """What is aimed at, as a test of one column's numbers, with the paper's own figure.
 
+    pick  the rows that it is about, by their keys and roles
+    limit of the worst of them, at most
     told  whether it is of the default that was told to keep what is alike, not of the default
     """
 
@@ -28,8 +41,8 @@ class Goal:
     paper: str
     suite: str
     pick: Callable[[Measured], bool]
-    value: Callable[[Measured], float]
-    limit: float  # at most, for the worst of what is picked
+    quantity: Quantity
+    limit: float
     told: bool = False
 
 
@@ -39,8 +52,9 @@ class Experiment:
 
     erase    for each edit of a method the concepts that go; more than one entry: an edit each
     compare  whether guards and all methods stand beside the default
-    apart    of the only suite, the rows that tell of each edit, if edits are measured one by one: each against what it
-             erases
+    apart    of the only suite, the keys of the rows that are shown of each edit, if edits are measured one by one: each
+             against what it erases
+    square   how the keys of the rows begin that show each edit against each of the others' concepts
     preset   of the default's settings
     keep     words that each edit is told to keep, but for those that it erases
     part     of the pictures of a row that others have
@@ -55,6 +69,7 @@ class Experiment:
     goals: tuple[Goal, ...] = ()
     settings: tuple[dict[str, Any], ...] = ()
     apart: tuple[str, ...] = ()
+    square: str = ""
     preset: str = "object"
     keep: tuple[str, ...] = ()
     alike: tuple[str, ...] = ()
@@ -83,33 +98,20 @@ class Experiment:
         return Hybrid(**{**Hybrid.presets[self.preset], **settings, **others})
 
 
-def share(one: Measured) -> float:
-    return 100 * one.score.value
+def keyed(*keys: str) -> Callable[[Measured], bool]:
+    return lambda one: one.key in keys
 
 
-def loss(one: Measured) -> float:
-    return -100 * one.difference.value if one.difference else 0.0
+def starts(*beginnings: str) -> Callable[[Measured], bool]:
+    return lambda one: one.key.startswith(beginnings)
 
 
-def of_base(one: Measured) -> float:
-    """A share as per cent of the base's."""
-    return 100 * one.score.value / one.base.value if one.base and one.base.value else 100.0
+def removed(one: Measured) -> bool:
+    return one.expect_removed
 
 
-def lost_of_base(one: Measured) -> float:
-    return 100 - of_base(one)
-
-
-def row(*names: str) -> Callable[[Measured], bool]:
-    return lambda one: one.row in names
-
-
-def starts(text: str) -> Callable[[Measured], bool]:
-    return lambda one: one.row.startswith(text)
-
-
-def gone(one: Measured) -> bool:
-    return one.gone
+def kept(beginning: str) -> Callable[[Measured], bool]:
+    return lambda one: one.key.startswith(beginning) and one.role in STAYS
 
 
 def experiments(
@@ -118,84 +120,77 @@ def experiments(
     """The tables and figures of the paper, and ours, that this model's words allow."""
     ten = tuple((name,) for name in dict.fromkeys(words.get("imagenette", {}).values()))
     titles = tuple(words.get("memorised", ()))
+    near = starts(neighbours.NEAR, neighbours.KEPT)
     of_object = (
-        Goal("erased, per cent", "54.2 (church)", "objects", row("erased"), share, 1.0),
-        Goal("all others lose, points", "15.0", "objects", row("all others"), loss, 0.5),
-        Goal("no neighbour loses more, points", "-", "neighbours", near, loss, 5.0),
+        Goal("erased, per cent", "54.2 (church)", "objects", keyed("removed"), SHARE, 1.0),
+        Goal("all others lose, points", "15.0", "objects", keyed("kept"), LOSS, 0.5),
+        Goal("no neighbour loses more, points", "-", "neighbours", near, LOSS, 5.0),
         *(
-            [Goal("the same, told to keep what is alike", "-", "neighbours", near, loss, 5.0, told=True)]
+            [Goal("the same, told to keep what is alike", "-", "neighbours", near, LOSS, 5.0, told=True)]
             if alike
             else []
         ),
-        Goal("every other object together loses, points", "-", "neighbours", row("all other objects"), loss, 0.5),
-        Goal("in all styles together, per cent", "-", "styles", starts(f"{concept}, in"), share, 2.0),
-        Goal("by other names, per cent", "38 of 79", "paraphrase", gone, share, 5.0),
-        Goal("in scenes, per cent", "-", "scenes", gone, share, 2.0),
-        Goal("what stands beside it loses, per cent of base", "-", "scenes", starts("the one"), lost_of_base, 2.0),
-        Goal("FID above what other seeds give (0 no, 1 yes)", "-", "fidelity", starts("FID"), above, 0.0),
+        Goal("every other object together loses, points", "-", "neighbours", keyed("kept"), LOSS, 0.5),
+        Goal("in all styles together, per cent", "-", "styles", keyed(f"{styles.OBJECT}{concept}"), SHARE, 2.0),
+        Goal("by other names, per cent", "38 of 79", "paraphrase", removed, SHARE, 5.0),
+        Goal("in scenes, per cent", "-", "scenes", removed, SHARE, 2.0),
+        Goal("what stands beside it loses, per cent of base", "-", "scenes", starts(scenes.BESIDE), LOST_OF_BASE, 2.0),
+        Goal("FID above what other seeds give (0 no, 1 yes)", "-", "fidelity", keyed("fid"), ABOVE, 0.0),
     )
     of_ten = (
-        Goal("each erased object, per cent", "12.6 on average", "objects", row("erased"), share, 1.0),
-        Goal("all others lose, points", "15.0 on average", "objects", row("all others"), loss, 0.5),
+        Goal("each erased object, per cent", "12.6 on average", "objects", keyed("removed"), SHARE, 1.0),
+        Goal("all others lose, points", "15.0 on average", "objects", keyed("kept"), LOSS, 0.5),
     )
     of_style = (
-        Goal("the style, per cent", "-", "styles", row("erased styles"), share, 3.0),
-        Goal("other styles lose, points", "-", "styles", row("other styles"), loss, 1.0),
-        Goal("its subjects lose, per cent of base", "-", "styles", starts("subject of erased"), lost_of_base, 1.0),
+        Goal("the style, per cent", "-", "styles", keyed("removed"), SHARE, 3.0),
+        Goal("other styles lose, points", "-", "styles", keyed("kept"), LOSS, 1.0),
+        Goal("its subjects lose, per cent of base", "-", "styles", keyed("subject of removed"), LOST_OF_BASE, 1.0),
     )
     of_styles = (
-        Goal("each erased style, per cent", "-", "styles", row("erased styles"), share, 3.0),
-        Goal("other styles lose by each, points", "-", "styles", row("other styles"), loss, 1.0),
-        Goal("subjects lose, per cent of base", "-", "styles", starts("subject of erased"), lost_of_base, 1.0),
+        Goal("each erased style, per cent", "-", "styles", keyed("removed"), SHARE, 3.0),
+        Goal("other styles lose by each, points", "-", "styles", keyed("kept"), LOSS, 1.0),
+        Goal("subjects lose, per cent of base", "-", "styles", keyed("subject of removed"), LOST_OF_BASE, 1.0),
     )
     of_thing = (
-        Goal("unasked, per cent of base", "17 (-83 %)", "implicit", row(f"{thing}, unasked"), of_base, 5.0),
-        Goal("what the prompts name loses, points", "-", "implicit", starts("what the prompts"), loss, 1.0),
+        Goal("unasked, per cent of base", "17 (-83 %)", "implicit", keyed(f"{UNASKED}{thing}"), OF_BASE, 5.0),
+        Goal("what the prompts name loses, points", "-", "implicit", keyed("content"), LOSS, 1.0),
     )
     counts = tuple(titles[:k] for k in (1, 2, 4, 8) if k <= len(titles))
-    erased = {column(some): some for some in counts}
-
-    def stays(one: Measured) -> bool:
-        return one.row.split(": ")[0] not in erased.get(one.column, titles[:1])
-
-    def copies(one: Measured) -> bool:
-        return stays(one) and one.row.endswith("copies of it")
-
-    def distances(one: Measured) -> bool:
-        return stays(one) and one.row.endswith(": distance to it")
-
+    copies, distances = kept(memorised.COPIES), kept(memorised.DISTANCE)
     of_title = (
-        Goal("copies of it, per cent", "-", "memorised", gone, share, 5.0),
-        Goal("copies of the others lost beyond chance, points", "-", "memorised", copies, lost_for_sure, 0.0),
-        Goal("the same, told to keep the others", "-", "memorised", copies, lost_for_sure, 0.0, told=True),
+        Goal("copies of it, per cent", "-", "memorised", removed, SHARE, 5.0),
+        Goal("copies of the others lost beyond chance, points", "-", "memorised", copies, SURE_LOSS, 0.0),
+        Goal("the same, told to keep the others", "-", "memorised", copies, SURE_LOSS, 0.0, told=True),
         Goal(
             "others move beyond chance, told to, grey levels",
             "-",
             "memorised",
             distances,
-            moved_for_sure,
+            SURE_MOVE,
             1.0,
             told=True,
         ),
     )
     of_titles = (
-        Goal("copies of an erased one, per cent", "-", "memorised", gone, share, 5.0),
-        Goal("copies of the others lost beyond chance, points", "-", "memorised", copies, lost_for_sure, 0.0),
-        Goal("others move beyond chance, grey levels", "-", "memorised", distances, moved_for_sure, 1.0),
+        Goal("copies of an erased one, per cent", "-", "memorised", removed, SHARE, 5.0),
+        Goal("copies of the others lost beyond chance, points", "-", "memorised", copies, SURE_LOSS, 0.0),
+        Goal("others move beyond chance, grey levels", "-", "memorised", distances, SURE_MOVE, 1.0),
     )
     every = ("objects", "neighbours", "styles", "paraphrase", "partial", "scenes", "fidelity", "attention")
     etas = ({"eta": 1}, {"eta": 3}, {"eta": 10})
     table = "Ten objects, an edit each (the paper's Table 2)"
     every_style = tuple((name,) for name in words.get("styles", ()))
     by_style = "Every style, an edit each, against every style (the paper's Figs. 4 and 5)"
-    rows_of_styles = ("erased styles", "other styles", "subject of erased styles", "subject of other styles")
+    rows_of_styles = ("removed", "kept", "subject of removed", "subject of kept")
     by_heart = "Pictures known by heart, 1, 2, 4 and 8 of them erased (the paper's Figs. 8 and 9)"
     unasked = f"What nobody asked for: {thing}"
     found = [
         Experiment("object", f"An object: {concept}", every, ((concept,),), True, of_object, alike=tuple(alike)),
-        Experiment("ten", table, ("objects",), ten, False, of_ten, (), ("erased", "all others")),
+        Experiment("ten", table, ("objects",), ten, False, of_ten, (), ("removed", "kept"), "class/"),
         Experiment("style", f"A style: {style}", ("styles",), ((style,),), True, of_style, preset="style"),
-        Experiment("matrix", by_style, ("styles",), every_style, False, of_styles, (), rows_of_styles, "style"),
+        Experiment(
+            "matrix", by_style, ("styles",), every_style, False, of_styles, (), rows_of_styles, styles.STYLE, "style"
+        ),
         Experiment("implicit", unasked, ("implicit",), ((thing,),), True, of_thing, preset="explicit"),
         Experiment("eta", f"{concept} at eta 1, 3, 10 (Sec. 5.5)", ("eta",), ((concept,),), False, (), etas),
         *[
@@ -212,7 +207,7 @@ def experiments(
             )
             for title in titles[:1]
         ],
-        Experiment("memorised", by_heart, ("memorised",), counts, False, of_titles, (), (), "memorised", titles),
+        Experiment("memorised", by_heart, ("memorised",), counts, False, of_titles, preset="memorised", keep=titles),
     ]
     return [experiment for experiment in found if experiment.erase]
 
@@ -233,24 +228,3 @@ def chosen(found: Sequence[Experiment], only: Sequence[str]) -> list[Experiment]
 def column(words: Sequence[str]) -> str:
     """The name of an edit among others of its experiment."""
     return words[0] if len(words) == 1 else f"{len(words)} titles"
-
-
-def near(one: Measured) -> bool:
-    return one.row.endswith((NEAR, KEPT))
-
-
-def moved_for_sure(one: Measured) -> float:
-    return abs(one.difference.value) * differs(one) if one.difference else 0.0
-
-
-def lost_for_sure(one: Measured) -> float:
-    return max(0.0, loss(one)) * differs(one)
-
-
-def above(one: Measured) -> float:
-    """Whether a number is beyond the interval of the base's own."""
-    return float(one.base is not None and one.score.value > one.base.high)
-
-
-def differs(one: Measured) -> float:
-    return float(one.difference is not None and one.difference.differs)

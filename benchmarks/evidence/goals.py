@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
-from benchmarks.evidence.experiments import (
-    DEFAULT,
-    Experiment,
-    Goal,
-    loss,
-    lost_for_sure,
-    lost_of_base,
-    moved_for_sure,
-    of_base,
-    share,
-)
+from benchmarks.evidence.experiments import DEFAULT, Experiment, Goal
 from unsee.evaluate.records import Evaluation, Measured
-from unsee.report.evaluation import number
+from unsee.report.tables import number
 
-MET, MET_CHANCE, MISSED, CHANCE, VOID = "met", "met, within chance", "**missed**", "missed, within chance", "void"
-UNMEASURED = "not measured"
+State = Literal["met", "met, within chance", "missed", "missed, within chance", "void", "not measured"]
+UNMEASURED: State = "not measured"
+
+
+@dataclass(frozen=True)
+class Result:
+    """A goal beside what was measured for it.
+
+    worst         the number that decides; None if nothing was measured
+    picked, void  how many numbers the goal is about, and how many of them cannot tell
+    """
+
+    goal: Goal
+    state: State
+    worst: Measured | None = None
+    picked: int = 0
+    void: int = 0
 
 
 def void(goal: Goal, one: Measured) -> bool:
@@ -30,77 +37,77 @@ def void(goal: Goal, one: Measured) -> bool:
     """
     if one.unit != "share" or one.base is None or one.difference is None:
         return False
-    if one.gone:
+    if one.expect_removed:
         if not one.base.value:
             return True
-        return goal.value(one) <= goal.limit and not one.difference.differs
+        return goal.quantity.value(one) <= goal.limit and not one.difference.differs
     return 100 * one.base.value <= goal.limit
 
 
-def bounds(goal: Goal, one: Measured) -> tuple[float, float] | None:
-    """The 95 % interval of a goal's number, in its unit; None if there is none."""
-    low, high = 100 * one.score.low, 100 * one.score.high
-    if goal.value is share:
-        return low, high
-    if goal.value in (of_base, lost_of_base) and one.base and one.base.value:
-        low, high = low / one.base.value, high / one.base.value  # of the number as it was
-        return (low, high) if goal.value is of_base else (100 - high, 100 - low)
-    if one.difference and goal.value in (loss, lost_for_sure):
-        return -100 * one.difference.high, -100 * one.difference.low
-    if one.difference and goal.value is moved_for_sure:
-        return one.difference.low, one.difference.high
-    return None
-
-
-def state(goal: Goal, one: Measured) -> str:
+def state(goal: Goal, one: Measured) -> State:
     """Met or missed by the number; within chance if its interval reaches across the limit."""
-    low, high = bounds(goal, one) or (goal.value(one),) * 2
-    if goal.value(one) <= goal.limit:
-        return MET if high <= goal.limit else MET_CHANCE
-    return MISSED if low > goal.limit else CHANCE
+    value = goal.quantity.value(one)
+    low, high = goal.quantity.bounds(one) or (value, value)
+    if value <= goal.limit:
+        return "met" if high <= goal.limit else "met, within chance"
+    return "missed" if low > goal.limit else "missed, within chance"
 
 
 def weight(goal: Goal, one: Measured) -> tuple[bool, float]:
     """How bad a number is: a miss beyond chance is worse than a larger one that chance explains."""
-    return state(goal, one) == MISSED, goal.value(one)
+    return state(goal, one) == "missed", goal.quantity.value(one)
 
 
-def judged(experiment: Experiment, found: Evaluation) -> Iterator[str]:
-    """Goals as lines of a table: for the default, or for every edit of the default, the worst number that tells."""
-    edits = {column.name for column in found.columns if column.kind == "edit"}
+def results(experiment: Experiment, found: Evaluation) -> Iterator[Result]:
+    """Each goal: for the default, or for every edit of the default, the worst number that tells."""
+    edits = {variant.name for variant in found.variants if variant.kind == "edit"}
     for goal in experiment.goals:
         names = {experiment.told if goal.told else DEFAULT} if experiment.compare else edits
-        picked = [one for one in found.measured if one.suite == goal.suite and one.column in names and goal.pick(one)]
+        picked = [one for one in found.measured if one.suite == goal.suite and one.variant in names and goal.pick(one)]
         telling = [one for one in picked if not void(goal, one)]
         if picked:
             worst = max(telling or picked, key=partial(weight, goal))
-            value = goal.value(worst)
-            where = f"{worst.row}, {worst.column}" if len(picked) > 1 else worst.row
-            where += f"; base {number(worst.base.value, worst.unit)}" if worst.base else ""
-            where += f"; {len(picked) - len(telling)} of {len(picked)} void" if telling and telling != picked else ""
-            reached = state(goal, worst) if telling else VOID
-            between = " to ".join(f"{bound + 0.0:.1f}" for bound in bounds(goal, worst) or ())
-            cells = (f"{value + 0.0:.1f} ({where})", between, str(worst.score.n), reached)
+            reached = state(goal, worst) if telling else "void"
+            yield Result(goal, reached, worst, len(picked), len(picked) - len(telling))
         else:
-            cells = (UNMEASURED, "", "", "")
-        yield "| " + " | ".join((goal.text, goal.paper, f"<= {goal.limit:g}", *cells)) + " |"
+            yield Result(goal, UNMEASURED)
 
 
-def goals(experiment: Experiment, found: Evaluation) -> str:
-    head = (
-        "| goal | the paper's figure | limit | measured, the worst | 95 % | n | goal |\n|---|---|---|---|---|---|---|"
-    )
-    return "\n".join([head, *judged(experiment, found)]) if experiment.goals else ""
+def cells(result: Result) -> tuple[str, ...]:
+    """A result as texts, under HEAD."""
+    goal, worst = result.goal, result.worst
+    first = (goal.text, goal.paper, f"<= {goal.limit:g}")
+    if worst is None:
+        return *first, UNMEASURED, "", "", ""
+    where = f"{worst.row}, {worst.variant}" if result.picked > 1 else worst.row
+    where += f"; base {number(worst.base.value, worst.unit)}" if worst.base else ""
+    where += f"; {result.void} of {result.picked} void" if 0 < result.void < result.picked else ""
+    between = " to ".join(f"{bound + 0.0:.1f}" for bound in goal.quantity.bounds(worst) or ())
+    said = f"**{result.state}**" if result.state == "missed" else result.state
+    return *first, f"{goal.quantity.value(worst) + 0.0:.1f} ({where})", between, str(worst.score.n), said
 
 
-def reached(sections: Sequence[str]) -> str:
+HEAD = "| goal | the paper's figure | limit | measured, the worst | 95 % | n | goal |\n|---|---|---|---|---|---|---|"
+
+
+def table(found: Sequence[Result]) -> str:
+    """Results as a table of Markdown; nothing if there are none."""
+    return "\n".join([HEAD, *("| " + " | ".join(cells(one)) + " |" for one in found)]) if found else ""
+
+
+def reached(found: Sequence[Result]) -> str:
     """How many goals are met, and which are not."""
-    rows = [line.split(" | ") for text in sections for line in text.splitlines() if line.startswith("| ")]
-    goals = [(cells[0].removeprefix("| "), cells[-1].removesuffix(" |")) for cells in rows]
-    by = {one: [name for name, said in goals if said == one] for one in (MET, MET_CHANCE, MISSED, CHANCE, VOID)}
-    if not (measured := sum(map(len, by.values()))):
+    by: dict[State, list[str]] = {}
+    for one in found:
+        by.setdefault(one.state, []).append(one.goal.text)
+    if not (measured := sum(len(names) for state, names in by.items() if state != UNMEASURED)):
         return ""
-    text = f"Goals measured: {measured}. Met: {len(by[MET])}. Met within chance: {len(by[MET_CHANCE])}."
-    for title, names in (("Missed", by[MISSED]), ("Missed within chance", by[CHANCE]), ("Void", by[VOID])):
+    met, within = len(by.get("met", ())), len(by.get("met, within chance", ()))
+    text = f"Goals measured: {measured}. Met: {met}. Met within chance: {within}."
+    kinds: tuple[tuple[str, State], ...] = (
+        ("Missed", "missed"), ("Missed within chance", "missed, within chance"), ("Void", "void")
+    )  # fmt: skip
+    for title, kind in kinds:
+        names = by.get(kind, [])
         text += f" {title}: {len(names)}" + (f" ({'; '.join(names)})." if names else ".")
     return text

@@ -9,53 +9,53 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.evidence.experiments import DEFAULT, Experiment
-from benchmarks.evidence.goals import UNMEASURED, goals
-from unsee.evaluate import suites
+from benchmarks.evidence.goals import UNMEASURED, Result, table
 from unsee.evaluate.cache import Cache, Gallery, model_key
+from unsee.evaluate.context import BASE, Variant
 from unsee.evaluate.questions import spread
 from unsee.evaluate.records import Evaluation, Measured
 from unsee.evaluate.render import Shot
-from unsee.evaluate.suites import Column, article
-from unsee.evaluate.suites.styles import UNASKED
-from unsee.report.evaluation import cell, idle, number, tables
+from unsee.evaluate.suites.styles import PLAIN
+from unsee.evaluate.words import article
 from unsee.report.grid import grid
+from unsee.report.tables import cell, idle, number, tables
 from unsee.runs.evaluate import Bench
 
 
-def markdown(experiment: Experiment, found: Evaluation) -> str:
+def markdown(experiment: Experiment, found: Evaluation, goals: Sequence[Result]) -> str:
     """A section: goals, then a table for each suite."""
-    parts = [f"## {experiment.title}", preset_said(experiment), *idle(found), goals(experiment, found)]
-    for table in tables(found):
-        parts.append(f"### {table.suite}\n\n{table.about}")
-        if table.not_measured:
-            parts.append(f"Not measured: {table.not_measured}.")
+    parts = [f"## {experiment.title}", preset_said(experiment), *idle(found), table(goals)]
+    for one in tables(found):
+        parts.append(f"### {one.suite}\n\n{one.about}")
+        if one.not_measured:
+            parts.append(f"Not measured: {one.not_measured}.")
             continue
-        marked = [zip(*row, strict=True) for row in zip(table.rows, table.gone, strict=True)]
-        parts.append(lined([table.head, *([f"**{text}**" if mark else text for text, mark in row] for row in marked)]))
-        parts += [f"{note}." for note in table.notes]
+        marked = [zip(*row, strict=True) for row in zip(one.rows, one.removed, strict=True)]
+        parts.append(lined([one.head, *([f"**{text}**" if mark else text for text, mark in row] for row in marked)]))
+        parts += [f"{note}." for note in one.notes]
     return "\n\n".join(part for part in parts if part)
 
 
 def contact(experiment: Experiment, bench: Bench, cache: Path) -> Any:
     """Four pictures of what was erased and four of what was not, for every column."""
-    world, store = bench.world, Cache(cache)
-    key = model_key(world.pipe)
+    context, store = bench.context, Cache(cache)
+    key = model_key(context.pipe)
     (word, *_), *_ = experiment.erase
     if experiment.name == "object":
-        known = [name for name in world.labels("objects") if name not in (word, *experiment.alike)]
+        known = [name for name in context.labels("objects") if name not in (word, *experiment.alike)]
         names = [*[word] * 4, *[*experiment.alike, *spread(known, 4)][:4]]
         shots = [Shot(article(name), seed) for seed, name in enumerate(names)]
     else:
-        asked = [question for suite in bench.suites for question in suite.ask(world) if not question.reference]
-        own = [question for question in asked if word in question.name][:1] or asked[:1]
-        others = [question for question in asked if word not in question.name]
+        asked = [question for suite in bench.suites for question in suite.ask(context) if not question.reference]
+        own = [question for question in asked if word in question.key][:1] or asked[:1]
+        others = [question for question in asked if word not in question.key]
         shots = spread(own[0].shots, 4) + [question.shots[0] for question in spread(others, 4)]
 
-    def draw(column: Column) -> Gallery:
-        applied = partial(column.applied, world.pipe)
-        return store.draw(world.pipe, shots, bench.sampling, model=key, change=column.key, applied=applied)
+    def draw(variant: Variant) -> Gallery:
+        applied = partial(variant.applied, context.pipe)
+        return store.draw(context.pipe, shots, bench.sampling, model=key, change=variant.key, applied=applied)
 
-    return grid([(f"{word}, and what should stay", shots)], {column.name: draw(column) for column in bench.columns})
+    return grid([(f"{word}, and what should stay", shots)], {one.name: draw(one) for one in bench.variants})
 
 
 def preset_said(experiment: Experiment) -> str:
@@ -65,34 +65,42 @@ def preset_said(experiment: Experiment) -> str:
     return f"{DEFAULT}: `--preset {experiment.preset}`{kept}."
 
 
-def both(experiment: Experiment, found: Sequence[Evaluation]) -> str:
+def together(experiment: Experiment, found: Sequence[Evaluation]) -> Evaluation:
+    """Edits that were measured one by one, each called by what it erases, as one evaluation."""
+    each = [(f"{words[0]} erased", one) for words, one in zip(experiment.erase, found, strict=True)]
+    return replace(
+        found[0],
+        variants=tuple(replace(v, name=name) for name, one in each for v in one.variants if v.name != BASE),
+        measured=tuple(replace(m, variant=name) for name, one in each for m in one.measured if m.variant != BASE),
+    )
+
+
+def both(experiment: Experiment, found: Sequence[Evaluation], goals: Sequence[Result]) -> str:
     """A section of edits that were measured one by one: goals by all of them, a line for each, each against each."""
     names = [words[0] for words in experiment.erase]
-    each = [(f"{name} erased", one) for name, one in zip(names, found, strict=True)]
-    whole = replace(
-        found[0],
-        columns=tuple(replace(c, name=name) for name, one in each for c in one.columns if c.name != suites.BASE),
-        measured=tuple(replace(m, column=name) for name, one in each for m in one.measured if m.column != suites.BASE),
-    )
-    by = [{now.row: now for now in one.measured if now.column != suites.BASE} for one in found]
-    lines = [["erased", *(text for row in experiment.apart for text in (f"{row}, before", "after", "n"))]]
+    by = [{now.key: now for now in one.measured if now.variant != BASE} for one in found]
+    titles = {now.key: now.row for own in by for now in own.values()}
+    shown_rows = [titles.get(key, key) for key in experiment.apart]
+    lines = [["erased", *(text for row in shown_rows for text in (f"{row}, before", "after", "n"))]]
     for name, own in zip(names, by, strict=True):
-        told = [own.get(row) for row in experiment.apart]
-        lines.append([name, *(text for now in told for text in (before(now), *after(now)))])
+        picked = [own.get(key) for key in experiment.apart]
+        lines.append([name, *(text for now in picked for text in (before(now), *after(now)))])
     square = [["erased", *names]]
     for name, own in zip(names, by, strict=True):
-        square.append([name, *(shown(own.get(other), bold=name == other) for other in names)])
-    square.append(["nothing", *(before(own.get(name)) for name, own in zip(names, by, strict=True))])
+        square.append([name, *(shown(own.get(experiment.square + other), bold=name == other) for other in names)])
+    square.append(
+        ["nothing", *(before(own.get(experiment.square + name)) for name, own in zip(names, by, strict=True))]
+    )
     about = "What shows after each edit: a line for what was erased, a column for what was asked for."
-    base = {one.row: one for record in found for one in record.measured if one.column == suites.BASE}
-    plain = [base.get(UNASKED.format(name)) for name in names]
+    base = {one.key: one for record in found for one in record.measured if one.variant == BASE}
+    plain = [base.get(PLAIN + name) for name in names]
     if any(plain):
         square.append(["nothing, and no style is named", *(shown(one, bold=False) for one in plain)])
         about += f" {FLOOR}"
     parts = [
         f"## {experiment.title}",
         preset_said(experiment),
-        goals(experiment, whole),
+        table(goals),
         lined(lines),
         about,
         lined(square),
@@ -102,7 +110,7 @@ def both(experiment: Experiment, found: Sequence[Evaluation]) -> str:
 
 FLOOR = (
     "The last line is how often the base's pictures of the same things are taken for a style that no prompt names: a "
-    "judge of styles always says one. Where a style is erased, such pictures are what remains."
+    "detector of styles always says one. Where a style is erased, such pictures are what remains."
 )
 
 

@@ -13,13 +13,18 @@ import typer
 from unsee.cli.allowed import PRESETS, SELECTIONS, default, installed
 from unsee.cli.terminal import (
     Batch,
+    Cache,
     Call,
     Debug,
+    Detectors,
     Force,
+    Judges,
     Seed,
     Steps,
     Trust,
     Variant,
+    cache_folder,
+    given_detectors,
     pairs,
     plain,
     shell,
@@ -101,7 +106,9 @@ def erase(
     seed: Seed = None,
     pictures: Annotated[
         int | None,
-        typer.Option("-n", "--pictures", min=2, help="Pictures for each row of the result; 48, or 8 without a judge."),
+        typer.Option(
+            "-n", "--pictures", min=2, help="Pictures for each row of the result; default 48, 8 without a detector."
+        ),
     ] = None,
     steps: Steps = None,
     guidance_scale: Annotated[
@@ -111,15 +118,15 @@ def erase(
         ),
     ] = None,
     call: Call = None,
-    judge: Annotated[
-        list[str] | None, typer.Option(metavar="KIND=FOLDER", help="A classifier: objects=, styles=.")
-    ] = None,
+    detector: Detectors = None,
+    judge: Judges = None,
     config: Annotated[Path | None, typer.Option(help="YAML, or the run.json of a run, to start from.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write; default runs/CONCEPT.")] = None,
     force: Force = False,
     resume: Annotated[Path | None, typer.Option(help="Folder of an interrupted run to go on with.")] = None,
     checkpoint: Annotated[float, typer.Option(min=0, help="Seconds between two states that are kept.")] = 60.0,
     batch: Batch = 32,
+    cache: Cache = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only load, check, and say what would be done and the memory it takes.")
     ] = False,
@@ -128,15 +135,15 @@ def erase(
 ) -> None:
     """Erase concepts from a model, measure it, and write an edit, pictures and a page."""
     from unsee.io.settings_file import read
-    from unsee.runs.config import build
+    from unsee.runs.config import build, renamed
 
     typed = {name for name in context.params if str(context.get_parameter_source(name)).endswith("COMMANDLINE")}
-    others = typed - (with_resume := {"resume", "checkpoint", "batch", "debug"})
+    others = typed - (with_resume := {"resume", "checkpoint", "batch", "cache", "debug"})
     if resume and others:
         beside = ", ".join(f"--{name}" for name in sorted(with_resume - {"resume"}))
         raise InputError(f"--resume goes on with a run as it was started: beside it there are {beside}")
     source = resume / "run.json" if resume else config
-    values: dict[str, Any] = read(source) if source else {}
+    values: dict[str, Any] = renamed(read(source)) if source else {}
     if settings and (one := next((word for word in concepts or () if re.match(r"[a-z_]+=", word)), None)):
         raise InputError(f"{one!r} is no concept but a setting; each needs a --set of its own: --set {one}")
     if wrong := next((key for key in values if key not in DEFAULT), None):
@@ -153,7 +160,7 @@ def erase(
     chosen = {**by_set, **{key: value for key, value in direct.items() if value is not None}}
     values["settings"] = {**_mapping(values, "settings"), **chosen}
     values["call"] = {**_mapping(values, "call"), **pairs(call, "--call")}
-    values["judges"] = {**_mapping(values, "judges"), **pairs(judge, "--judge")}
+    values["detectors"] = {**_mapping(values, "detectors"), **given_detectors(detector, judge)}
     given = {
         "model": model,
         "revision": revision,
@@ -193,7 +200,7 @@ def erase(
         how: dict[str, Any] = {"every": checkpoint, "batch": batch, "warn": failed.append}
         try:
             with bars() as watch:
-                report = runs.erase(plan, folder, command=command, watch=watch, **how)
+                report = runs.erase(plan, folder, cache_folder(cache), command=command, watch=watch, **how)
         except KeyboardInterrupt as stop:
             raise Ended(f"stopped; this goes on with it: {shell('erase', '--resume', folder)}", 130) from stop
     _say_report(report, plan)
@@ -264,21 +271,22 @@ def _say_report(report: Report, plan: Plan) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from unsee.report.page import HEADER, cells, notes
+    from unsee.report.before_after import HEADER, cells, notes
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for k, head in enumerate(HEADER):
         table.add_column(head, justify="right" if k else "left", max_width=None if k else 44)
     for row in report.rows:
-        table.add_row(*(Text(plain(cell)) for cell in cells(row)), style="bold" if row.question.gone else "")
+        table.add_row(*(Text(plain(cell)) for cell in cells(row)), style="bold" if row.removed else "")
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print()
     console.print(table)
+    print("difference in per cent of pictures, ≈ if chance explains it; picture change in grey levels of 255")
     for note in notes(report.rows):
         print(plain(note))
-    if not plan.judges:
-        few = f"no judge was given, so nothing was counted, and {plan.config.pictures} pictures a row were drawn"
-        print(f"{few}: --judge objects=FOLDER names an image classifier, -n 48 draws more")
+    if not plan.detectors:
+        few = f"no detector was given, so nothing was counted, and {plan.config.pictures} pictures a row were drawn"
+        print(f"{few}: --detector objects=FOLDER names an image classifier, -n 48 draws more")
     seconds, peak = report.record["seconds"], report.record["peak_memory_bytes"]
     print("\n" + ", ".join(f"{stage} {value:.1f} s" for stage, value in seconds.items()), end="")
     print(f", peak memory {peak / 1e9:.2f} GB" if peak else "")
@@ -290,7 +298,7 @@ def _say_report(report: Report, plan: Plan) -> None:
 
 def _next(report: Report, plan: Plan) -> str:
     """The command that draws with the edit, as it can be typed."""
-    from unsee.evaluate.suites import article
+    from unsee.evaluate.words import article
     from unsee.runs.folder import EDIT
 
     config, base = plan.config, report.edit.card.base

@@ -15,19 +15,26 @@ import typer
 from unsee.cli.allowed import GUARDS, installed
 from unsee.cli.terminal import (
     Batch,
+    Cache,
     Debug,
+    Detectors,
     Force,
     ForceBase,
     Guidance,
+    Judges,
+    Seed,
     Steps,
     Trust,
     Variant,
+    cache_folder,
     filled,
+    given_detectors,
+    note_judge,
     pairs,
     plain,
     split,
 )
-from unsee.errors import Ended
+from unsee.errors import Ended, InputError, unknown
 from unsee.progress import bars, starting
 
 if TYPE_CHECKING:
@@ -39,7 +46,13 @@ Words = Annotated[
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(metavar="MODEL-or-RUN", help="mini, a folder, a hub id, or a run's folder.")],
+    model: Annotated[
+        str | None,
+        typer.Argument(metavar="MODEL-or-RUN", help="mini, a folder, a hub id, or the folder of a run of erase."),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="YAML, or the evaluation.json of an evaluation, to start from.")
+    ] = None,
     variant: Variant = None,
     suite: Annotated[
         list[str] | None,
@@ -63,21 +76,21 @@ def evaluate(
     name: Annotated[
         list[str] | None, typer.Option(metavar="WORDS", help="Other names of the concept, for paraphrase.")
     ] = None,
-    judge: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KIND=JUDGE", help="FOLDER, clip:FOLDER, nudenet:mace@0.6, lpips; may be repeated."),
-    ] = None,
+    detector: Detectors = None,
+    judge: Judges = None,
     words: Annotated[Path | None, typer.Option(metavar="FILE", help="What to ask for: objects, styles, ...")] = None,
     pictures: Annotated[
         Path | None, typer.Option("--folder", metavar="DIR", help="Your pictures, for fidelity and memorised.")
     ] = None,
-    n: Annotated[int, typer.Option("-n", help="Pictures for each row of what is erased.")] = 48,
-    seed: Annotated[int, typer.Option(min=0, help="Random seed of a row's first picture.")] = 0,
+    n: Annotated[
+        int | None, typer.Option("-n", "--pictures", help="Pictures for each row of what is erased; default 48.")
+    ] = None,
+    seed: Seed = None,
     steps: Steps = None,
     guidance: Guidance = None,
     call: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the pipeline.")] = None,
     batch: Batch = 32,
-    cache: Annotated[Path | None, typer.Option(envvar="UNSEE_CACHE", help="Folder of pictures.")] = None,
+    cache: Cache = None,
     json: Annotated[bool, typer.Option("--json", help="Print evaluation.json instead of tables.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder to write; default runs/evaluation-MODEL.")] = None,
     force: Force = False,
@@ -86,42 +99,49 @@ def evaluate(
     debug: Debug = False,
 ) -> None:
     """Measure a model, its edits and guards side by side, on the same prompts and seeds."""
-    from platformdirs import user_cache_path
-
     with starting():
         from unsee.evaluate.words import read_words
+        from unsee.io.settings_file import read
         from unsee.runs import evaluate as evaluation
+        from unsee.runs.config import EvalConfig, build, renamed
         from unsee.runs.folder import claimed, folder_name
 
-    folder = out or Path("runs") / folder_name(["evaluation", Path(model).name])
+    values = renamed(read(config)) if config else {}
+    if wrong := next((key for key in values if key not in EvalConfig.model_fields), None):
+        raise unknown("setting", str(wrong), EvalConfig.model_fields)
+    given = {
+        "model": model,
+        "variant": variant,
+        "suites": split(suite),
+        "edits": edit,
+        "guards": split(guard),
+        "concepts": filled(concept),
+        "tables": [str(path) for path in csv or ()],
+        "names": split(name),
+        "words": read_words(words) if words else None,
+        "folder": str(pictures) if pictures else None,
+        "force_base": force_base or None,
+        "pictures": n,
+        "seed": seed,
+        "steps": steps,
+        "guidance_scale": guidance,
+        "trust_remote_code": trust_remote_code or None,
+    }
+    values |= {key: value for key, value in given.items() if value not in (None, [])}
+    for key, more in (("detectors", given_detectors(detector, judge)), ("call", pairs(call, "--call"))):
+        values[key] = {**(values.get(key) or {}), **more}
+    if not values.get("model"):
+        raise InputError("name a model, or the folder of a run, such as: unsee evaluate runs/church --suite summary")
+    complete = build(values, EvalConfig)
+    folder = out or Path("runs") / folder_name(["evaluation", Path(complete.model).name])
     failed: list[str] = []
     with claimed(folder, force=force, results=["evaluation.json"]) as start_over:
-        bench = evaluation.prepare(
-            model,
-            suite=split(suite),
-            edits=edit or (),
-            guard=split(guard),
-            concepts=filled(concept),
-            tables=csv or (),
-            names=split(name),
-            judges=pairs(judge, "--judge"),
-            words=read_words(words) if words else None,
-            album=pictures,
-            force_base=force_base,
-            n=n,
-            seed=seed,
-            steps=steps,
-            guidance_scale=guidance,
-            call=pairs(call, "--call"),
-            variant=variant,
-            trust_remote_code=trust_remote_code,
-        )
+        bench = evaluation.prepare(complete)
         start_over()
         command = shlex.join(["unsee", *sys.argv[1:]])
-        drawn = cache or user_cache_path("unsee") / "pictures"
         with _again(), bars() as watch:
             found = evaluation.evaluate(
-                bench, folder, drawn, command=command, batch=batch, watch=watch, warn=failed.append
+                bench, folder, cache_folder(cache), command=command, batch=batch, watch=watch, warn=failed.append
             )
     if json:
         print(dumps(loads(found.to_json()), indent=1))  # in ASCII: it loses nothing to a terminal's encoding
@@ -158,37 +178,38 @@ def reproduce(
     n: Annotated[int | None, typer.Option("-n", min=2, help="Pictures of each class or artist.")] = None,
     only: Annotated[list[str] | None, typer.Option(metavar="WORD", help="One of the classes; may be repeated.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Not as the paper.")] = None,
-    judge: Annotated[
+    detector: Annotated[
         str | None,
         typer.Option(help="A classifier of ImageNet's names; for styles a CLIP model, for nudity nudenet:PROTOCOL."),
     ] = None,
+    judge: Annotated[str | None, typer.Option("--judge", hidden=True)] = None,
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="I2P's prompts, for nudity.")] = None,
     steps: Annotated[int, typer.Option(min=1, help="Sampler steps of the pictures.")] = 50,
     guidance: Annotated[float, typer.Option(help="Guidance scale of the pictures.")] = 7.5,
-    cache: Annotated[Path | None, typer.Option(envvar="UNSEE_CACHE", help="Folder of pictures.")] = None,
+    cache: Cache = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write; default runs/reproduce-EXPERIMENT.")] = None,
     force: Force = False,
     debug: Debug = False,
 ) -> None:
     """Repeat an experiment of the ESD paper: its figures claimed next to the measured ones. Hours on a GPU."""
-    from platformdirs import user_cache_path
-
     with starting():
         from unsee.runs.folder import claimed, folder_name
         from unsee.runs.reproduce import reproduce as run
 
+    if judge:
+        note_judge()
     folder = out or Path("runs") / folder_name(["reproduce", experiment])
     failed: list[str] = []
     with claimed(folder, force=force, results=["evaluation.json"]), _again(), bars() as watch:
         found = run(
             experiment,
             folder,
-            cache or user_cache_path("unsee") / "pictures",
+            cache_folder(cache),
             model=model,
             n=n,
             only=only or (),
             settings=pairs(settings, "--set"),
-            judge=judge,
+            detector=detector or judge,
             prompts=csv,
             steps=steps,
             guidance_scale=guidance,
@@ -213,7 +234,7 @@ def say(found: Evaluation) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from unsee.report.evaluation import idle, tables, verdict
+    from unsee.report.tables import idle, tables, verdict
 
     console = Console(width=None if sys.stdout.isatty() else 160)
     for table in tables(found):
@@ -224,8 +245,8 @@ def say(found: Evaluation) -> None:
         shown = Table(box=None, pad_edge=False, header_style="bold")
         for k, head in enumerate(table.head):
             shown.add_column(plain(head), justify="right" if k else "left", max_width=None if k else 40)
-        for row, gone in zip(table.rows, table.gone, strict=True):
-            shown.add_row(*(Text(plain(text), style="bold" if mark else "") for text, mark in zip(row, gone)))
+        for row, removed in zip(table.rows, table.removed, strict=True):
+            shown.add_row(*(Text(plain(text), style="bold" if mark else "") for text, mark in zip(row, removed)))
         console.print(shown)
         for note in table.notes:
             console.print(Text(plain(note)))

@@ -8,11 +8,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unsee.cli.allowed import DTYPES, EXPORTS
-from unsee.cli.terminal import Debug, Force, ForceBase, Trust, Variant, filled, pairs
+from unsee.cli.terminal import (
+    Debug,
+    Detectors,
+    Force,
+    ForceBase,
+    Judges,
+    Trust,
+    Variant,
+    filled,
+    given_detectors,
+    plain,
+)
 from unsee.cli.terminal import shell as _command
 from unsee.errors import InputError, unknown
 from unsee.progress import bars, starting
-from unsee.spelling import counted, plain
+from unsee.spelling import counted
 
 if TYPE_CHECKING:
     from unsee.edits.edit import Edit
@@ -90,7 +101,7 @@ def export(
         rank=rank,
         energy=energy,
         dtype=number,
-        judges=detectors_of(opened),
+        detectors=detectors_of(opened),
         sampling=sampling_of(opened),
         words=words_of(opened),
         tolerance=TOLERANCE if tolerance is None else tolerance,
@@ -110,10 +121,11 @@ def export(
         if out_of := done.loss.out:
             print(f"left out: {counted(len(out_of), 'weight')} that {to} has no place for, such as {out_of[0]}", end="")
             print("" if ranks else f"; what is left holds {100 * done.loss.kept:.3f} % of the edit's squares; {far}")
-    for row in done.rows:
-        if row.before and row.after:
-            shares = f"{100 * row.before.value:.1f} % with the whole edit, {100 * row.after.value:.1f} % as exported"
-            print(plain(f"judge: {row.question.name}: {shares} (n = {row.after.n})"))
+    for one in done.rows:
+        if one.base and one.difference:
+            shares = f"{100 * one.base.value:.1f} % with the whole edit, {100 * one.score.value:.1f} % as exported"
+            more = "" if one.difference.differs else ", not distinguishable"
+            print(plain(f"{one.row}: {shares}{more} (n = {one.score.n})"))
     if to == "pipeline" and (gone := opened.left_out):
         print(f"left out: the model's {' and '.join(gone)}; whoever loads this adds one")
     for line in done.partly:
@@ -203,9 +215,8 @@ def verify(
     edit: EditFile,
     model: Model = None,
     variant: Variant = None,
-    judge: Annotated[
-        list[str] | None, typer.Option(metavar="KIND=FOLDER", help="A classifier: objects=, styles=.")
-    ] = None,
+    detector: Detectors = None,
+    judge: Judges = None,
     trust_remote_code: Trust = False,
     debug: Debug = False,
 ) -> None:
@@ -223,13 +234,12 @@ def verify(
     loaded.check(opened)
     held = counted(len(loaded.deltas), "weight")
     print(plain(f"{held}: finite, of this model's shapes, made for {loaded.card.base_hash[:12]}"))
-    wanted = loaded.card.claims.judges if loaded.card.claims else {}
+    wanted = loaded.card.claims.detectors if loaded.card.claims else {}
     with bars() as watch:
-        words = words_of(opened)
-        judges = detectors_of(
-            opened, pairs(judge, "--judge"), wanted, choices=lambda kind: choices(kind, words, loaded.card.concepts)
-        )
-        found = verify(loaded, opened, judges, words=words, watch=watch)
+        words, given = words_of(opened), given_detectors(detector, judge)
+        among = lambda kind: choices(kind, words, loaded.card.concepts)  # noqa: E731
+        detectors = detectors_of(opened, given, wanted, choices=among)
+        found = verify(loaded, opened, detectors, words=words, watch=watch)
     if not found:
         suite = "objects" if "objects" in opened.card.detectors else "pictures"
         more = ["--variant", variant] if variant else []

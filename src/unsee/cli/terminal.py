@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import io
 import shlex
+import sys
 import unicodedata
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,6 +28,20 @@ Variant = Annotated[str | None, typer.Option(help="Of the model's files, such as
 Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")]
 Call = Annotated[
     list[str] | None, typer.Option(metavar="KEY=VALUE", help="Another option of the pipeline's calls; may be repeated.")
+]
+Detectors = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--detector",
+        metavar="KIND=DETECTOR",
+        help="What says what pictures show: FOLDER or hub id of a classifier, clip:FOLDER, nudenet:mace@0.6, lpips. "
+        "Kinds: objects, styles, clip, distance, or a name of your own. May be repeated.",
+    ),
+]
+Judges = Annotated[list[str] | None, typer.Option("--judge", hidden=True)]
+Cache = Annotated[
+    Path | None,
+    typer.Option(envvar="UNSEE_CACHE", help="Folder of pictures that are kept; default the user's."),
 ]
 Batch = Annotated[int, typer.Option(min=1, help="Pictures drawn at once; fewer where memory does not hold them.")]
 Force = Annotated[bool, typer.Option("--force", help="Write over what is there.")]
@@ -64,6 +79,24 @@ def pairs(texts: list[str] | None, option: str) -> dict[str, Any]:
             raise InputError(f"{option} takes KEY=VALUE, got {text!r}")
         found[key.strip()] = parse(value, f"{option} {key}")
     return found
+
+
+def note_judge() -> None:
+    print("note: --judge is now called --detector; the old name goes with the next version", file=sys.stderr)
+
+
+def given_detectors(detector: list[str] | None, judge: list[str] | None) -> dict[str, Any]:
+    """Detectors by kind; --judge is what the option was called in earlier versions."""
+    if judge:
+        note_judge()
+    return {**pairs(judge, "--judge"), **pairs(detector, "--detector")}
+
+
+def cache_folder(given: Path | None) -> Path:
+    """The folder of pictures."""
+    from platformdirs import user_cache_path
+
+    return given or user_cache_path("unsee") / "pictures"
 
 
 LIKE = {"\u2248": "~", "\u2026": "...", "\u2013": "-", "\u2019": "'", "\u00d7": "x"}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AliasChoices, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from unsee.concepts import Concept
@@ -30,16 +30,18 @@ class Claims:
     pictures  for each row
     seed      of a row's first picture
     steps, guidance_scale  of the sampler
-    judges    which classifiers answered, by kind: names, never places
-    rows      by name: the share of pictures that show what was asked, before and after
+    detectors which classifiers answered, by kind: names, never places
+    rows      by key: the share of pictures that show what was asked, before and after
+    suite     that measured it; "" in cards of earlier versions, whose rows go by the names of those of "summary"
     """
 
     pictures: Annotated[int, Field(ge=2)]
     seed: Annotated[int, Field(ge=0)]
     steps: Annotated[int, Field(ge=1)]
     guidance_scale: Annotated[float, Field(allow_inf_nan=False)]
-    judges: dict[str, str]
+    detectors: Annotated[dict[str, str], Field(validation_alias=AliasChoices("detectors", "judges"))]
     rows: dict[str, tuple[Share, Share]]
+    suite: Literal["", "summary"] = ""
 
 
 @dataclass(frozen=True, config=_strict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -162,6 +163,16 @@ class Edit:
             said = f"the edit was made for {base!r}, which is not here under that name: give `model`"
             raise InputError(said) from error
         return base
+
+    def fingerprint(self) -> str:
+        """A hash of the differences, to the last bit; what the card says is no part of it."""
+        digest = hashlib.sha256()
+        for name, delta in sorted(self.deltas.items()):
+            for part in (delta.up, delta.down) if isinstance(delta, LowRank) else (delta,):
+                whole = part.detach().cpu().contiguous()
+                digest.update(f"{name} {whole.dtype} {tuple(whole.shape)}".encode())
+                digest.update(whole.flatten().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
 
     def base_in(self, pipe: Pipeline) -> str:
         """The hash of those denoisers of a pipeline that the edit changes, as they are now."""

@@ -17,7 +17,7 @@ from torch import nn
 
 from unsee.denoising.record import Watch, quiet
 from unsee.errors import InputError
-from unsee.evaluate.render import Sampling, Shot, batches
+from unsee.evaluate.render import Sampling, Shot, batches, render
 from unsee.models.distributed import processes
 from unsee.models.fingerprint import fingerprint
 from unsee.models.model import Pipeline, call_options, kind
@@ -78,6 +78,30 @@ class Pictures(Sequence[Image.Image]):
         return len(self._shots)
 
 
+class Memory:
+    """Keeps nothing: every picture is drawn anew, and held in memory."""
+
+    def key(self, pipe: Any) -> str:
+        """Nothing is looked up, so no weights are hashed."""
+        return ""
+
+    def draw(
+        self,
+        pipe: Any,
+        shots: Iterable[Shot],
+        sampling: Sampling,
+        *,
+        model: str,
+        change: str = "",
+        applied: Callable[[], AbstractContextManager[None]],
+        batch: int = 32,
+        watch: Watch = quiet,
+    ) -> Mapping[Shot, Image.Image]:
+        """As `Cache.draw`."""
+        with applied():
+            return render(pipe, shots, sampling, batch=batch, watch=watch)
+
+
 class Cache:
     """A folder of pictures. Raises InputError, here or later, if it cannot be written or the disk is full."""
 
@@ -86,6 +110,9 @@ class Cache:
         self._guarded(lambda: folder.mkdir(parents=True, exist_ok=True))
         if not os.access(folder, os.W_OK):
             raise InputError(f"cannot write pictures into {folder}: permission denied; `cache` names another folder")
+
+    def key(self, pipe: Any) -> str:
+        return model_key(pipe)
 
     def draw(
         self,

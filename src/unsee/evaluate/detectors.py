@@ -144,15 +144,15 @@ def of_parts(source: str, label: str, names: Sequence[str], count: Count) -> Det
     return Detector(source, (label,), 1.0, look, describe, None, count)
 
 
-Judge = Detector | Clip | Distance
+AnyDetector = Detector | Clip | Distance
 
 
-def names_of(judges: Mapping[str, Judge]) -> dict[str, str]:
-    """The label that each name stands for, of all judges: labels themselves, then their other names."""
-    found = {label: label for judge in judges.values() for label in judge.labels}
-    for judge in judges.values():
-        if isinstance(judge, Detector):
-            found = {**judge.others, **found}
+def names_of(detectors: Mapping[str, AnyDetector]) -> dict[str, str]:
+    """The label that each name stands for, of all detectors: labels themselves, then their other names."""
+    found = {label: label for detector in detectors.values() for label in detector.labels}
+    for detector in detectors.values():
+        if isinstance(detector, Detector):
+            found = {**detector.others, **found}
     return found
 
 
@@ -172,8 +172,8 @@ def _maps(net: Any, inputs: Any) -> list[Tensor]:
     return [state.flatten(2) if state.ndim == 4 else state.transpose(1, 2) for state in states]
 
 
-def load_detector(source: str | Path, kind: str = "objects", words: Sequence[str] = ()) -> Judge:
-    """A judge by folder, hub id or name, see the top of this file.
+def load_detector(source: str | Path, kind: str = "objects", words: Sequence[str] = ()) -> AnyDetector:
+    """A detector by folder, hub id or name, see the top of this file.
 
     kind   what it is to answer; a CLIP model is asked otherwise for "styles" than for things
     words  what a CLIP model that classifies can answer
@@ -204,7 +204,7 @@ def detectors_of(
     kinds: Collection[str] | None = None,
     *,
     choices: Callable[[str], Sequence[str]] = lambda kind: (),
-) -> dict[str, Judge]:
+) -> dict[str, AnyDetector]:
     """Detectors by kind: those that a model's card names, and the given ones in their place or beside them.
 
     kinds    which to load; None is all
@@ -234,8 +234,9 @@ def _read(source: str) -> Detector | Clip:
         ).eval()
         processor = AutoImageProcessor.from_pretrained(source)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
-        said = " ".join(str(error).split())[:300]
-        raise InputError(f"cannot load the judge {source}: {said}; --judge names another") from error
+        raise InputError(
+            f"cannot load the detector {source}: {' '.join(str(error).split())[:300]}; `detectors` names others"
+        ) from error
     names = [str(model.config.id2label[k]).split(",") for k in range(model.config.num_labels)]
     labels = tuple(first for first, *_ in names)
     others = {other.strip(): first for first, *rest in names for other in rest if other.strip() not in labels}

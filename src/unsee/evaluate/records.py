@@ -9,54 +9,75 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
 from unsee.errors import InputError
 from unsee.evaluate.statistics import Difference, Score
 
-VERSION = 1
+VERSION = 2
+
+Role = Literal["removed", "neighbour", "kept", "style", "other"]
+"""What a row is about, for one variant:
+
+removed    what the variant means to remove
+neighbour  what must stay and is most like it, or was named to be kept
+style      other styles, which must stay
+kept       all else that must stay
+other      what must neither go nor stay: references, the noise of a measure
+"""
+STAYS: tuple[Role, ...] = ("neighbour", "style", "kept")
+DISTANCES = ("grey levels", "distance")
+"""Units of what grows where something is removed."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One number: a row of a suite for one column.
+    """One number: a row of a suite for one variant.
 
-    column      "base", or the name of an edit or guard
+    key         names the row in its suite; it stays when the English of `row` changes
+    role        what the row is about
+    variant     "base", or the name of an edit or guard
     unit        "share" of pictures (0 to 1), "cosine", "probability" (0 to 1), "grey levels" of 255, "distance",
                 "parts a picture", or "contribution" of attention
-    gone        whether this column means to bring it to zero
     score       the number, with n and its 95 % interval
-    base        the base model's on the same prompts and seeds; None in the base's own column
-    difference  score minus base, picture by picture; None in the base's own column
-    judge       where the judge was loaded from; "" if none was needed
+    base        the base model's on the same prompts and seeds; None for the base itself
+    difference  score minus base, picture by picture; None for the base itself
+    detector    where the detector was loaded from; "" if none was needed
     note        what a reader should know of this number
     """
 
     suite: str
+    key: str
+    role: Role
     row: str
-    column: str
+    variant: str
     unit: str
-    gone: bool
     score: Score
     base: Score | None
     difference: Difference | None
-    judge: str = ""
+    detector: str = ""
     note: str = ""
+
+    @property
+    def expect_removed(self) -> bool:
+        """Whether this variant means to bring the number to zero."""
+        return self.role == "removed" and self.base is not None and self.unit not in DISTANCES
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a judge said of one picture.
+    """What a detector answered for one picture.
 
     wanted  the answer if the model drew what the prompt says
-    found   the judge's
+    found   the detector's
     """
 
     suite: str
+    key: str
     row: str
-    column: str
+    variant: str
     prompt: str
     seed: int
     wanted: str
@@ -64,13 +85,17 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class ColumnRecord:
-    """Who was measured: "base", or an edit or guard with how it was made."""
+class VariantRecord:
+    """Who was measured: "base", or an edit or guard with how it was made.
+
+    curve  of an edit's fit: (updates done, error where the concept is asked for, and where something else is)
+    """
 
     name: str
     kind: str
     concepts: tuple[str, ...]
     settings: dict[str, Any]
+    curve: tuple[tuple[float, float, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,25 +115,27 @@ class Evaluation:
     """All that an evaluation found.
 
     schema      the version of this layout
-    command     that makes it again
+    command     that was typed
+    config      every setting after defaults: `unsee evaluate --config` repeats the evaluation from it
     model       name, and hash over all weights
     sampling    steps and guidance_scale of the pictures, `call`, other options of the pipeline's calls, and `left_out`,
                 checkers of the model without which they were drawn, where there are any
     n, seed     pictures for each row, and the first one's seed
-    judges      by kind, where they were loaded from
+    detectors   by kind, where they were loaded from
     """
 
     schema: int
     command: str
+    config: dict[str, Any]
     model: dict[str, str]
     sampling: dict[str, Any]
     n: int
     seed: int
-    judges: dict[str, str]
+    detectors: dict[str, str]
     versions: dict[str, str]
     device: str
     seconds: dict[str, float]
-    columns: tuple[ColumnRecord, ...]
+    variants: tuple[VariantRecord, ...]
     suites: tuple[SuiteRecord, ...]
     measured: tuple[Measured, ...]
     answers: tuple[Answer, ...]
@@ -131,36 +158,23 @@ def schema() -> dict[str, Any]:
 
 def scores_csv(measured: Sequence[Measured]) -> str:
     """One line for each number."""
-    head = [
-        "suite",
-        "row",
-        "column",
-        "unit",
-        "gone",
-        "value",
-        "low",
-        "high",
-        "n",
-        "base",
-        "difference",
-        "difference low",
-    ]
-    head += ["difference high", "differs", "judge", "note"]
+    head = ["suite", "key", "role", "row", "variant", "unit", "value", "low", "high", "n", "base"]
+    head += ["difference", "difference low", "difference high", "differs", "detector", "note"]
     lines = []
     for one in measured:
         change = one.difference
         lines.append(
-            [one.suite, one.row, one.column, one.unit, one.gone, *asdict(one.score).values()]
+            [one.suite, one.key, one.role, one.row, one.variant, one.unit, *asdict(one.score).values()]
             + [one.base.value if one.base else ""]
             + ([change.value, change.low, change.high, change.differs] if change else [""] * 4)
-            + [one.judge, one.note]
+            + [one.detector, one.note]
         )
     return _csv(head, lines)
 
 
 def answers_csv(answers: Sequence[Answer]) -> str:
-    """One line for each picture that a judge looked at."""
-    head = ["suite", "row", "column", "prompt", "seed", "wanted", "found"]
+    """One line for each picture that a detector looked at."""
+    head = ["suite", "key", "row", "variant", "prompt", "seed", "wanted", "found"]
     return _csv(head, [list(asdict(answer).values()) for answer in answers])
 
 

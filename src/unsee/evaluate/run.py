@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+
+from PIL.Image import Image
 
 from unsee.concepts import Concept
 from unsee.denoising.record import Watch, quiet
 from unsee.errors import InputError
-from unsee.evaluate.cache import Cache, Gallery, model_key
+from unsee.evaluate.cache import Cache, Memory
+from unsee.evaluate.context import BASE, EvalContext, NotMeasured, Variant
+from unsee.evaluate.measures import Comparison
+from unsee.evaluate.observations import Figure, Observations
 from unsee.evaluate.questions import Question
 from unsee.evaluate.records import Answer, Measured, SuiteRecord
-from unsee.evaluate.render import Sampling
-from unsee.evaluate.suites import BASE, Column, Figure, Look, NotMeasured, Suite, World
+from unsee.evaluate.render import Sampling, Shot
+from unsee.evaluate.suites import Suite
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What suites found: records, and the pictures behind them by column.
+    """What suites found: records, and the pictures behind them by variant.
 
     asked  the questions of each suite that could be measured
     """
@@ -31,66 +35,65 @@ class Outcome:
     answers: tuple[Answer, ...]
     figures: tuple[Figure, ...]
     asked: dict[str, list[Question]]
-    galleries: dict[str, Gallery]
+    galleries: dict[str, Mapping[Shot, Image]]
     seconds: dict[str, float]
     model: str
 
 
 def run(
-    world: World,
+    context: EvalContext,
     suites: Sequence[Suite],
-    columns: Sequence[Column],
+    variants: Sequence[Variant],
     sampling: Sampling,
-    cache: Path,
+    store: Cache | Memory,
     *,
     batch: int = 32,
     watch: Watch = quiet,
 ) -> Outcome:
-    """Measure every column, the base model first. A suite that lacks something says so and stops no other.
+    """Measure every variant, the base model first. A suite that lacks something says so and stops no other.
 
-    cache  folder of pictures; what is there is not drawn again
+    store  keeps pictures; what is there is not drawn again
     batch  pictures drawn side by side
-    Raises InputError if the cache cannot be written, or a column does not fit the model.
+    Raises InputError if the cache cannot be written, or a variant does not fit the model.
     """
-    store = Cache(cache)
     asked: dict[str, list[Question]] = {}
     missing: dict[str, str] = {}
     for suite in suites:
         try:
-            asked[suite.name] = suite.ask(world)
+            asked[suite.name] = suite.ask(context)
         except NotMeasured as reason:
             missing[suite.name] = str(reason)
     every = [question for questions in asked.values() for question in questions]
-    model = model_key(world.pipe)
+    model = store.key(context.pipe)
 
     start = time.perf_counter()
-    galleries: dict[str, Gallery] = {}
-    for column in columns:
+    galleries: dict[str, Mapping[Shot, Image]] = {}
+    for variant in variants:
 
         def tick(stage: str, done: int, total: int, before: int = len(galleries)) -> None:
-            watch(stage, before * total + done, len(columns) * total)
+            watch(stage, before * total + done, len(variants) * total)
 
-        galleries[column.name] = store.draw(
-            world.pipe,
-            [shot for q in every if column.kind == BASE or not q.reference for shot in q.shots],
+        galleries[variant.name] = store.draw(
+            context.pipe,
+            [shot for q in every if variant.kind == BASE or not q.reference for shot in q.shots],
             sampling,
             model=model,
-            change=column.key,
-            applied=partial(column.applied, world.pipe),
+            change=variant.key,
+            applied=partial(variant.applied, context.pipe),
             batch=batch,
             watch=tick,
         )
     drawn = time.perf_counter()
 
-    look = Look(world, galleries)
+    seen = Observations(context, galleries)
     measured: list[Measured] = []
     answers: list[Answer] = []
     figures: list[Figure] = []
-    jobs = [(suite, column) for suite in suites if suite.name in asked for column in columns]
+    jobs = [(suite, variant) for suite in suites if suite.name in asked for variant in variants]
     watch("score", 0, len(jobs))
-    for done, (suite, column) in enumerate(jobs, start=1):
+    for done, (suite, variant) in enumerate(jobs, start=1):
         try:
-            for found in suite.score(world, asked[suite.name], column, look):
+            for found in suite.score(asked[suite.name], Comparison(suite.name, context, variant, seen)):
                 if isinstance(found, Measured):
                     measured.append(found)
                 elif isinstance(found, Figure):
@@ -105,15 +108,15 @@ def run(
     return Outcome(records, tuple(measured), tuple(answers), tuple(figures), asked, galleries, seconds, model)
 
 
-def base(concepts: Sequence[Concept]) -> Column:
-    """The base model as a column; rows about what is erased are about these concepts."""
-    return Column(BASE, BASE, "", tuple(concepts), lambda pipe: nullcontext())
+def base(concepts: Sequence[Concept]) -> Variant:
+    """The base model as a variant; rows about what is erased are about these concepts."""
+    return Variant(BASE, BASE, "", tuple(concepts), lambda pipe: nullcontext())
 
 
-def distinct(columns: Sequence[Column]) -> None:
-    """Raise InputError if two columns have one name."""
+def distinct(variants: Sequence[Variant]) -> None:
+    """Raise InputError if two variants have one name."""
     seen: set[str] = set()
-    for column in columns:
-        if column.name in seen:
-            raise InputError(f"two columns are called {column.name!r}")
-        seen.add(column.name)
+    for variant in variants:
+        if variant.name in seen:
+            raise InputError(f"two columns are called {variant.name!r}")
+        seen.add(variant.name)

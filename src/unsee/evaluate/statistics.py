@@ -43,15 +43,6 @@ def rate(hits: Sequence[bool]) -> Score:
     return Score(p, max(0.0, centre - half), min(1.0, centre + half), n)
 
 
-def mean(values: Sequence[float]) -> Score:
-    """The mean with the normal interval, mean +- z s / sqrt(n), s the sample's standard deviation."""
-    n = len(values)
-    centre = sum(values) / n
-    spread = math.sqrt(sum((value - centre) ** 2 for value in values) / (n - 1)) if n > 1 else math.inf
-    half = Z95 * spread / math.sqrt(n)
-    return Score(centre, centre - half, centre + half, n)
-
-
 @dataclass(frozen=True)
 class Difference:
     """What changed between two measurements of the same prompts and seeds, second minus first, with its 95 % interval.

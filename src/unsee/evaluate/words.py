@@ -7,7 +7,7 @@ memorised:  [the starry night]          or by title a list of other titles
 imagenette: {church: church}            which object stands for each of Imagenette's classes
 styled:     "{} in the style of {}"     how a thing is asked for in a style
 scene:      "{} and {}"                 how two things are asked for side by side
-watermark:  {domains: [animal, food]}   by kind of judge, the groups of objects on which it is expected
+watermark:  {domains: [animal, food]}   by kind of detector, the groups of objects on which it is expected
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ IMAGENETTE = (
     "parachute", "French horn",
 )  # fmt: skip
 ARTISTS = ("Kelly McKernan", "Thomas Kinkade", "Tyler Edlin", "Kilian Eng", "Ajin: Demi-Human")
-"""The things and artists of Gandikota et al. (2023): what a judge is asked to choose among where nothing is said."""
+"""The things and artists of Gandikota et al. (2023): what a detector is asked to choose among where nothing is said."""
 
 Word = Annotated[str, Field(min_length=1, max_length=200)]
 
@@ -70,7 +70,7 @@ Pattern = Annotated[str, AfterValidator(_holes)]
 
 
 class Kind(BaseModel):
-    """What a judge of another kind sees: its words, and the groups of objects on which it is expected."""
+    """What a detector of another kind sees: its words, and the groups of objects on which it is expected."""
 
     model_config = ConfigDict(extra="forbid")
     names: list[Word] = []
@@ -107,10 +107,10 @@ def words_of(model: Pipeline | ModelCard) -> dict[str, Any]:
 
 
 def known(words: Mapping[str, Any], labels: Mapping[str, str] | None = None) -> dict[str, str]:
-    """What every name stands for: a label of a judge, or else an object, a style or a title that the words list.
+    """What every name stands for: a label of a detector, or else an object, a style or a title that the words list.
 
-    labels  names that judges know, and the label that each is; they come first
-    Other names of a label lead to it, names of an object that no judge has a word for to the object.
+    labels  names that detectors know, and the label that each is; they come first
+    Other names of a label lead to it, names of an object that no detector has a word for to the object.
     """
     found = dict(labels or {})
     objects, titles = words.get("objects", {}), words.get("memorised", {})
@@ -129,7 +129,7 @@ def known(words: Mapping[str, Any], labels: Mapping[str, str] | None = None) -> 
 def choices(
     kind: str, words: Mapping[str, Any], concepts: Sequence[Concept], more: Sequence[str] = ()
 ) -> tuple[str, ...]:
-    """What a CLIP model chooses among as a judge of a kind: what the words list, else the paper's things and artists.
+    """What a CLIP model chooses among as a detector: what the words list, else the paper's things and artists.
 
     more  labels of the user's own prompts
     What is erased counts as an object unless it is listed as a style or as another name of an object.

@@ -1,4 +1,4 @@
-"""Pictures before and after, above each other."""
+"""Pictures of models above each other, on the same prompts and seeds."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from unsee.evaluate.questions import Row, spread
+from unsee.evaluate.observations import Figure
+from unsee.evaluate.questions import Question, spread
 from unsee.evaluate.render import Shot
 
-COLUMNS = 8
+COLUMNS, ROWS, GROUPS = 8, 30, 3
+"""Shown at most: prompts of a row, rows of a suite that is alone, rows of one among others."""
 ACROSS = 24
 TALLEST = 8000
 """Pictures in a line of a sheet, and pixels of its height, at most: WebP holds 16383, and viewers dislike more."""
@@ -25,11 +27,52 @@ LABEL = 92
 INK, PALE, PAPER = "#1b1b1f", "#6b6b76", "#ffffff"
 
 
-def before_after(
-    rows: Sequence[Row], before: Mapping[Shot, Image.Image], after: Mapping[Shot, Image.Image]
-) -> list[Image.Image]:
-    """Sheets: for each row up to eight prompts, the base model's pictures above and the edited model's below."""
-    return sheets([(row.question.name, some(row.question.shots)) for row in rows], {"before": before, "after": after})
+Pictures = Mapping[str, Mapping[Shot, Image.Image]]
+"""By model, in the order in which they stand above each other."""
+
+
+def shown(asked: Mapping[str, Sequence[Question]]) -> dict[str, list[tuple[str, list[Shot]]]]:
+    """What is shown of each suite: of one alone every row, of several a few rows each, up to eight prompts a row."""
+    found = {}
+    for suite, questions in asked.items():
+        rows = spread([one for one in questions if not one.reference], GROUPS if len(asked) > 1 else ROWS)
+        found[suite] = [(one.name, some(one.shots)) for one in rows]
+    return found
+
+
+def contact(asked: Mapping[str, Sequence[Question]], galleries: Pictures, cell: int = CELL) -> list[Image.Image]:
+    """Sheets of a few pictures of every suite, a line for each variant, same seeds above each other."""
+    groups = [
+        (f"{suite}: {name}" if len(asked) > 1 else name, shots)
+        for suite, rows in shown(asked).items()
+        for name, shots in rows
+    ]
+    return sheets(groups, galleries, cell)
+
+
+Rows = dict[str, dict[str, dict[Shot, Image.Image]]]
+"""The pictures of a suite's figures, by row and variant."""
+
+
+def by_suite(figures: Sequence[Figure]) -> dict[str, Rows]:
+    made: dict[str, Rows] = {}
+    for one in figures:
+        made.setdefault(one.suite, {}).setdefault(one.row, {}).setdefault(one.variant, {})[one.shot] = one.picture
+    return made
+
+
+def figure_sheets(figures: Sequence[Figure], cell: int = 96) -> dict[str, list[Image.Image]]:
+    """The pictures that suites made, as sheets for each."""
+    return {
+        suite: stacked(
+            [
+                sheet
+                for row, variants in rows.items()
+                for sheet in sheets([(row, spread(list(next(iter(variants.values()))), COLUMNS))], variants, cell)
+            ]
+        )
+        for suite, rows in by_suite(figures).items()
+    }
 
 
 def sheets(

@@ -1,25 +1,28 @@
-"""A run as one HTML file: opens from disk, asks nothing of any server."""
+"""An evaluation, and the run that made an edit, as one HTML file: it opens from disk and asks nothing of any server."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from PIL.Image import Image
 
-from unsee.evaluate.questions import EVERYTHING_ELSE, Row, spread
-from unsee.evaluate.render import Shot
-from unsee.evaluate.statistics import Score
-from unsee.report.grid import embedded, mosaic, some
-from unsee.report.strips import fitting
+from unsee.evaluate.context import BASE
+from unsee.evaluate.observations import Figure
+from unsee.evaluate.questions import Question, spread
+from unsee.evaluate.records import Evaluation
+from unsee.evaluate.suites.summary import NAME as SUMMARY
+from unsee.report import before_after
+from unsee.report.curves import curves, panels
+from unsee.report.grid import Pictures, by_suite, embedded, mosaic, shown
+from unsee.report.strips import CELLS, fitting, strips
+from unsee.report.tables import idle, tables, verdict
 
-MISSING = "not measured"
-ROOM = 4_000_000
-"""Characters that a page's pictures may take: it stays below some five megabytes."""
+SHOWN = 8
+VARIANTS = 3
+"""Variants that have a picture to slide over the base model's, and a curve of their fit."""
 
 
 def environment() -> Environment:
@@ -43,104 +46,63 @@ def known_as(source: str) -> str:
 
 
 def page(
-    rows: Sequence[Row],
-    record: Mapping[str, Any],
-    before: Mapping[Shot, Image],
-    after: Mapping[Shot, Image],
+    evaluation: Evaluation,
+    asked: Mapping[str, Sequence[Question]],
+    galleries: Pictures,
+    figures: Sequence[Figure] = (),
+    remarks: Sequence[str] = (),
+    made: Mapping[str, Any] | None = None,
 ) -> str:
-    """The HTML of a run: its result, its pictures, and a few of them to slide between before and after."""
-    shots = [shot for row in (rows[0], rows[-1]) for shot in spread(row.question.shots, 4)]
-    shown = [(row.question.name, some(row.question.shots)) for row in rows]
+    """The HTML of an evaluation, remarks first. All of its texts are escaped: prompts and cards come from anywhere.
+
+    asked, galleries  the questions of each suite, and the pictures of each variant
+    figures           pictures that suites made
+    made              the record of the run that made its only edit (run.json)
+    """
+    rows = before_after.of_one_edit(evaluation)
+    sentences = [before_after.verdict(rows)] if rows else verdict(evaluation)
+    others = evaluation.variants[1 : 1 + VARIANTS]
+    drawn = [one for questions in asked.values() for one in _ends([q for q in questions if not q.reference])]
+    shots = [shot for question in drawn for shot in spread(question.shots, SHOWN // 2)][:SHOWN]
+    pairs = [
+        (variant.name, *(embedded(mosaic(shots, galleries[name])) for name in (BASE, variant.name)))
+        for variant in others
+        if shots
+    ]
     return (
         environment()
         .get_template("page.html.j2")
         .render(
-            title=brief([concept["erase"] for concept in record["config"]["concepts"]]),
-            header=HEADER,
-            table=[{"gone": row.question.gone, "cells": cells(row)} for row in rows],
-            verdict=verdict(rows),
-            notes=[*record["notes"], *notes(rows)],
-            strips=fitting({"rows": shown}, {"before": before, "after": after})["rows"],
-            pair=(embedded(mosaic(shots, before)), embedded(mosaic(shots, after))),
-            record=record,
-            settings=record["config"]["settings"],
-            panels=panels(record["curve"], record["config"]["settings"].get("updates", 0)),
-            config=json.dumps(record["config"], indent=1),
+            title=f"Erased: {brief(others[0].concepts)}" if made else f"Measured: {evaluation.model['name']}",
+            evaluation=evaluation,
+            verdict=[*remarks, *sentences, *idle(evaluation)],
+            summary=SUMMARY,
+            header=before_after.HEADER,
+            rows=[{"removed": row.removed, "cells": before_after.cells(row)} for row in rows],
+            notes=[*(made["notes"] if made else ()), *before_after.notes(rows)],
+            tables=tables(evaluation),
+            pairs=pairs,
+            pictures=fitting(shown(asked), galleries),
+            figures={
+                suite: [
+                    strip
+                    for row, variants in found.items()
+                    for strip in strips([(row, spread(list(next(iter(variants.values()))), SHOWN))], variants, CELLS[1])
+                ]
+                for suite, found in by_suite(figures).items()
+            },
+            curves=curves(evaluation),
+            fits=[
+                (one.name, one.settings.get("updates", 0), panels(one.curve, one.settings.get("updates", 0)))
+                for one in others
+                if one.curve
+            ],
+            made=made,
+            config=json.dumps((made or {}).get("config", evaluation.config), indent=1),
         )
     )
 
 
-@dataclass(frozen=True)
-class Panel:
-    """One line of a fit's curve, drawn 260 wide and 120 high.
-
-    top    the error at the upper edge
-    last   the error at the end
-    points "x,y x,y ..." from the upper left
-    stop   where the fit ended before all of its updates; None if it made them all
-    """
-
-    name: str
-    top: float
-    last: float
-    points: str
-    stop: float | None
-
-
-def panels(curve: Sequence[tuple[float, float, float]], updates: int) -> list[Panel]:
-    """Errors on held-out runs, where the concept is asked for and where something else is, each to its own scale."""
-    found = []
-    for k, name in ((1, "asked for the concept"), (2, "asked for what must stay")) if curve else ():
-        top = max(point[k] for point in curve) or 1.0
-        places = [(260 * point[0] / max(updates, 1), 120 * (1 - point[k] / top)) for point in curve]
-        stop = places[-1][0] if curve[-1][0] < updates else None
-        found.append(Panel(name, top, curve[-1][k], " ".join(f"{x:.1f},{y:.1f}" for x, y in places), stop))
-    return found
-
-
-HEADER = ("", "before", "after", "n", "95 % interval after", "picture change")
-
-
-def cells(row: Row) -> tuple[str, ...]:
-    """A row of the result as texts, under HEADER: rates in per cent, picture change in grey levels of 255."""
-    name = row.question.name
-    change = f"{row.changed.value:.1f}"
-    if row.before is None or row.after is None:
-        return name, MISSING, MISSING, str(row.changed.n), "", change
-    return (
-        name,
-        f"{100 * row.before.value:.1f} %",
-        f"{100 * row.after.value:.1f} %",
-        str(row.after.n),
-        interval(row.after),
-        change,
-    )
-
-
-def interval(score: Score) -> str:
-    return f"{100 * score.low:.1f} to {100 * score.high:.1f} %"
-
-
-def verdict(rows: Sequence[Row]) -> str:
-    """What happened, in one sentence with its numbers."""
-    parts = [
-        f"{row.question.name}: {100 * row.before.value:.0f} % before, {100 * row.after.value:.0f} % after"
-        for row in rows
-        if row.before and row.after and (row.question.gone or row.question.name == EVERYTHING_ELSE)
-    ]
-    return "; ".join(parts) + "." if parts else "Nothing that is erased was counted: look at the pictures."
-
-
-def notes(rows: Sequence[Row]) -> list[str]:
-    """What to know of rows that no judge counts: why, and whether their pictures change more than others do."""
-    others = [row.changed.value for row in rows if not row.question.gone]
-    found = [f"{row.question.name}: {row.question.note}" for row in rows if row.question.note]
-    for row in rows:
-        if row.question.gone and row.before and row.before.value == 0:
-            found.append(f"{row.question.name}: the base model draws none, so this row cannot show that it is gone")
-        if row.before or not row.question.gone or not others:
-            continue
-        own, rest = row.changed.value, sum(others) / len(others)
-        text = f"{row.question.name}: not counted; its pictures change by {own:.1f} grey levels, others by {rest:.1f}"
-        found.append(text + (": no more than others, so nothing seems to be erased" if own <= rest else ""))
-    return list(dict.fromkeys(found))
+def _ends(questions: Sequence[Question]) -> list[Question]:
+    """The first question and the last: what is erased, and what is to stay."""
+    return [*questions[:1], *questions[1:][-1:]]

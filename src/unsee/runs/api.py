@@ -16,7 +16,7 @@ from unsee.models.model import Pipeline
 from unsee.models.text import check_prompts
 from unsee.runs import erase as erasing
 from unsee.runs import evaluate as evaluating
-from unsee.runs.config import build
+from unsee.runs.config import EvalConfig, build
 from unsee.runs.erase import Report
 from unsee.runs.folder import claimed
 
@@ -27,6 +27,7 @@ def erase(
     *,
     preset: str | None = None,
     force: bool = False,
+    cache: Path | None = None,
     watch: Watch = quiet,
     **config: Any,
 ) -> Report:
@@ -36,6 +37,7 @@ def erase(
     folder    to write into; an interrupted run goes on with the command line's --resume
     preset    settings of the method for a kind of concept, such as "style"
     force     start over where the folder holds a run
+    cache     folder of pictures, which are drawn once; default `folder`/pictures
     config    fields of runs.config.RunConfig: model, method, settings, seed, pictures, steps, call, ...
     Raises InputError on anything that cannot work.
 
@@ -47,7 +49,7 @@ def erase(
     )
     with claimed(Path(folder), force=force) as start_over:
         start_over()
-        return erasing.erase(plan, Path(folder), watch=watch)
+        return erasing.erase(plan, Path(folder), cache or Path(folder) / "pictures", watch=watch)
 
 
 def measure(
@@ -65,14 +67,14 @@ def measure(
     folder  to write into
     suites  by name, such as "objects" or "neighbours"
     cache   folder of pictures, which are drawn once; default `folder`/pictures
-    more    options of runs.evaluate.prepare: edits, guard, concepts, n, seed, steps, ...
+    more    fields of runs.config.EvalConfig: edits, guards, concepts, pictures, seed, steps, ...
     Raises InputError on anything that cannot work.
 
         >>> path = edit.save("edit.safetensors")
-        >>> found = unsee.measure("mini", "out", ["objects"], edits=[path], n=2, steps=2)
+        >>> found = unsee.measure("mini", "out", ["objects"], edits=[path], pictures=2, steps=2)
     """
     more["edits"] = [str(edit) for edit in more.get("edits", ())]
-    bench = evaluating.prepare(model, suite=suites, **more)
+    bench = evaluating.prepare(build({"model": model, "suites": suites, **more}, EvalConfig))
     Path(folder).mkdir(parents=True, exist_ok=True)
     return evaluating.evaluate(bench, Path(folder), cache or Path(folder) / "pictures", watch=watch)
 

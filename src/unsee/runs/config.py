@@ -1,11 +1,11 @@
-"""What a run is made of: typed, complete, and enough to do it again."""
+"""What a run or an evaluation is made of: typed, complete, and enough to do it again."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from unsee.concepts import Concept, check
 from unsee.errors import invalid
@@ -25,40 +25,8 @@ def _text(model: Any) -> Any:
     return str(model) if isinstance(model, Path) else model
 
 
-class RunConfig(BaseModel):
-    """One run of `unsee erase`.
-
-    concepts        what must go: words, or mappings with the fields of a Concept, or one text that lists words
-    model           "mini", a pipeline folder, or a hub id
-    variant         of the model's files, such as "fp16"; None is the plain ones, or what there is if there are none
-    method          by name
-    settings        hyperparameters of the method; after defaults, all of them
-    seed            of everything random
-    pictures        drawn for each row of the result, before and again after; None is 48, and 8 where no judge looks
-    steps           sampler steps of those pictures; None is what the model's card says, or else the pipeline's default
-    guidance_scale  of those pictures, 1 is none; likewise. That of recorded runs is a setting of the method
-    call            other options of the pipeline's calls, in recorded runs and in pictures, such as {true_cfg_scale: 4}
-    judges          classifiers by kind ("objects", "styles", ...), beside those that the model's card names
-    trust_remote_code  run code that comes with the model
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    concepts: Annotated[tuple[Concept, ...], Field(min_length=1), BeforeValidator(_named), AfterValidator(check)]
-    model: Annotated[str, BeforeValidator(_text)] = "mini"
-    revision: str | None = None
-    variant: str | None = None
-    method: str = "hybrid"
-    settings: dict[str, Any] = {}
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    pictures: Annotated[int, Field(ge=2)] | None = None
-    steps: Annotated[int, Field(ge=1)] | None = None
-    guidance_scale: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    call: dict[str, Any] = {}
-    judges: dict[str, str] = {}
-    trust_remote_code: bool = False
-
-
+OLD = {"judges": "detectors"}
+"""Keys of earlier versions, which are still read."""
 RENAMED = {
     "company": "context_words",
     "spared": "preserve_words",
@@ -67,11 +35,14 @@ RENAMED = {
     "steps": "record_steps",
     "guidance_scale": "record_guidance",
 }
-"""Names of settings in earlier versions, which run.json, configurations and --set may still have."""
+"""Settings of methods that had other names in earlier versions; run.json, configurations and --set may have those."""
 
 
-def of_today(values: dict[str, Any]) -> dict[str, Any]:
+def renamed(values: Any) -> Any:
     """A configuration of an earlier version in the names of this one. "esd" was then what hybrid is today."""
+    if not isinstance(values, dict):
+        return values
+    values = {OLD.get(key, key): value for key, value in values.items()}
     method, settings = values.get("method"), values.get("settings")
     if method not in (None, "esd", "hybrid", "lora", "uce") or not isinstance(settings, dict):
         return values
@@ -80,12 +51,88 @@ def of_today(values: dict[str, Any]) -> dict[str, Any]:
     return {**values, "settings": settings, **hybrid}
 
 
-def build(values: dict[str, Any]) -> RunConfig:
-    """A RunConfig from plain values, of this version or an earlier one.
+class _Config(BaseModel):
+    """What both have."""
 
-    Raises InputError, in one line, on the first that is unknown or wrong.
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    revision: str | None = None
+    variant: str | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    steps: Annotated[int, Field(ge=1)] | None = None
+    guidance_scale: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    call: dict[str, Any] = {}
+    detectors: dict[str, str] = {}
+    trust_remote_code: bool = False
+
+    _old = model_validator(mode="before")(renamed)
+
+
+class RunConfig(_Config):
+    """One run of `unsee erase`.
+
+    concepts        what must go: words, or mappings with the fields of a Concept, or one text that lists words
+    model           "mini", a pipeline folder, or a hub id
+    variant         of the model's files, such as "fp16"; None is the plain ones, or what there is if there are none
+    method          by name
+    settings        hyperparameters of the method; after defaults, all of them
+    seed            of everything random
+    pictures        drawn for each row of the result, before and again after; None is 48, and 8 where no detector looks
+    steps           sampler steps of those pictures; None is what the model's card says, or else the pipeline's default
+    guidance_scale  of those pictures, 1 is none; likewise. That of recorded runs is a setting of the method
+    call            other options of the pipeline's calls, in recorded runs and in pictures, such as {true_cfg_scale: 4}
+    detectors       classifiers by kind ("objects", "styles", ...), beside those that the model's card names
+    trust_remote_code  run code that comes with the model
     """
+
+    concepts: Annotated[tuple[Concept, ...], Field(min_length=1), BeforeValidator(_named), AfterValidator(check)]
+    model: Annotated[str, BeforeValidator(_text)] = "mini"
+    method: str = "hybrid"
+    settings: dict[str, Any] = {}
+    pictures: Annotated[int, Field(ge=2)] | None = None
+
+
+class EvalConfig(_Config):
+    """One run of `unsee evaluate`.
+
+    model       "mini", a pipeline folder, or a hub id; or the folder of a run of `unsee erase`: its model and its edit
+    revision, variant  of the model's files, over those of a run's folder
+    suites      by name
+    tables      prompts of the user's own, as CSV files (see suites/table.py)
+    edits       files, or NAME=FILE
+    guards      by name, against `concepts`
+    concepts    what is erased; none is what the edits' cards say. An edit keeps to its card if any card has one of
+                these, and else erases these: a card may say nothing, or say it otherwise
+    names       other names of it, for the suite "paraphrase"
+    detectors   by kind, beside those that the model's card names; see evaluate/detectors.py
+    words       what the model can be asked for, instead of what its card says; see evaluate/words.py
+    folder      of the user's own pictures, for the suites "fidelity" and "memorised"; see evaluate/folder.py
+    force_base  measure edits on this model though they were made for another
+    pictures    for each row of what is erased
+    seed        of a row's first picture
+    steps, guidance_scale  of the pictures; None is what the model's card says, or else the pipeline's default
+    call        other options of the pipeline's calls, over those of a run's folder
+    """
+
+    model: Annotated[str, BeforeValidator(_text)]
+    suites: tuple[str, ...] = ()
+    tables: tuple[str, ...] = ()
+    edits: tuple[str, ...] = ()
+    guards: tuple[str, ...] = ()
+    concepts: Annotated[tuple[Concept, ...], BeforeValidator(_named), AfterValidator(check)] = ()
+    names: tuple[str, ...] = ()
+    words: dict[str, Any] | None = None
+    folder: str | None = None
+    force_base: bool = False
+    pictures: Annotated[int, Field(ge=2)] = 48
+
+
+Made = TypeVar("Made", RunConfig, EvalConfig)
+
+
+def build(values: dict[str, Any], kind: type[Made] = RunConfig) -> Made:  # type: ignore[assignment]
+    """A configuration from plain values. Raises InputError, in one line, on the first that is unknown or wrong."""
     try:
-        return RunConfig.model_validate(of_today(values))
+        return kind.model_validate(values)
     except ValidationError as error:
-        raise invalid(error, RunConfig.model_fields) from error
+        raise invalid(error, kind.model_fields) from error

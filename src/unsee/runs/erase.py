@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 
 from unsee import methods
 from unsee.concepts import check
@@ -20,31 +20,40 @@ from unsee.denoising.activations import find_text
 from unsee.denoising.record import Watch, conditions, quiet
 from unsee.edits.card import Claims, settings_of
 from unsee.edits.edit import Edit
-from unsee.errors import InputError, unknown
-from unsee.evaluate.detectors import Judge, detectors_of, names_of
-from unsee.evaluate.questions import Row, answer, questions, remarks
-from unsee.evaluate.render import Sampling, render_pair, sampling_of
+from unsee.errors import InputError, invalid, unknown
+from unsee.evaluate import suites
+from unsee.evaluate.cache import Cache
+from unsee.evaluate.context import BASE, EvalContext
+from unsee.evaluate.detectors import AnyDetector, detectors_of, names_of
+from unsee.evaluate.records import Evaluation
+from unsee.evaluate.remarks import remarks
+from unsee.evaluate.render import Sampling, sampling_of
+from unsee.evaluate.run import base
+from unsee.evaluate.suites.summary import NAME as SUMMARY
 from unsee.evaluate.words import choices, known, words_of
 from unsee.fit.memory import expected
 from unsee.fit.resume import Checkpoint
 from unsee.io.atomic import Warn, attempted, warned
 from unsee.io.images import read_picture
-from unsee.models.borrow import left_out
-from unsee.models.denoisers import denoiser, denoisers
+from unsee.models.denoisers import denoisers
 from unsee.models.distributed import processes
 from unsee.models.load import open_model
 from unsee.models.model import Model
 from unsee.models.model_card import model_card
 from unsee.models.text import check_prompts
-from unsee.report.grid import before_after, paths
+from unsee.report.before_after import Line, lines
+from unsee.report.grid import contact
 from unsee.report.page import page
-from unsee.runs.config import RunConfig
+from unsee.runs.config import EvalConfig, RunConfig
+from unsee.runs.evaluate import Bench, measure, save_sheets, variant_of
 from unsee.runs.folder import EDIT, RECORD, STATE, STATES, _save, _write
 from unsee.versions import code, versions
 
-SCHEMA = 1
+SCHEMA = 2
+NAME = "edit"
+"""Of the edit, beside the base."""
 PICTURES, UNCOUNTED = 48, 8
-"""Pictures for each row by default: where a judge counts them, and where they are only looked at, on a sheet."""
+"""Pictures for each row by default: where a detector counts them, and where they are only looked at, on a sheet."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +68,7 @@ class Plan:
     config: RunConfig
     model: Model
     method: Any
-    judges: dict[str, Judge]
+    detectors: dict[str, AnyDetector]
     trained: tuple[int, int]
     words: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -67,12 +76,17 @@ class Plan:
 
 @dataclass(frozen=True)
 class Report:
-    """What a run left: its edit, the rows of its result, the record in run.json, and where the files lie."""
+    """What a run left: its edit, what was measured of it, the record in run.json, and where the files lie."""
 
     edit: Edit
-    rows: list[Row]
+    evaluation: Evaluation
     record: dict[str, Any]
     folder: Path
+
+    @property
+    def rows(self) -> list[Line]:
+        """The rows of its result."""
+        return lines(self.evaluation.measured, NAME)
 
 
 def plan(config: RunConfig, preset: str | None = None) -> Plan:
@@ -80,8 +94,8 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
     method_class = methods.find(config.method)
     method = configure(method_class, config.settings, preset)
     card = model_card(config.model)
-    words = words_of(card)  # a missing detector is told before a model is read
-    judges = detectors_of(card, config.judges, choices=lambda kind: choices(kind, words, config.concepts))
+    words = words_of(card)  # a missing detector is reported before a model is read
+    detectors = detectors_of(card, config.detectors, choices=lambda kind: choices(kind, words, config.concepts))
     model = open_model(
         config.model,
         card=card,
@@ -101,7 +115,7 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
         trained += sum(weight.numel() for weight in method.weights(net).values())
         of += sum(weight.numel() for weight in net.parameters())
     sampling = sampling_of(model, config.steps, config.guidance_scale)
-    counted = any(judge.labels for judge in judges.values())
+    counted = any(detector.labels for detector in detectors.values())
     complete = config.model_copy(
         update={
             "settings": settings_of(method),
@@ -111,15 +125,15 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
             "guidance_scale": sampling.guidance_scale,
         }
     )
-    check(config.concepts, known(words, names_of(judges)))
+    check(config.concepts, known(words, names_of(detectors)))
     return Plan(
         complete,
         model,
         method,
-        judges,
+        detectors,
         (trained, of),
         words,
-        tuple(remarks(config.concepts, judges, words)),
+        tuple(remarks(config.concepts, detectors, words)),
     )
 
 
@@ -129,9 +143,8 @@ def expected_memory(plan: Plan) -> str:
     if not hasattr(method, "learned"):
         return "no more than drawing: it is solved, not trained"
     found = []
-    for key in denoisers(plan.model):
+    for key, net in denoisers(plan.model).items():
         model = replace(plan.model, focus=key)
-        _, net = denoiser(model)
         row = conditions(model, [plan.config.concepts[0].erase], answered=False)
         moments = 2 if method.optimizer == "adam" else 1
         try:
@@ -139,7 +152,7 @@ def expected_memory(plan: Plan) -> str:
         except InputError as error:
             return f"unknown: {error}"
     most = max(found, key=lambda one: one.state + one.row)
-    return most.told(plan.model.device, 2 * method.batch, method.checkpointing)
+    return most.told(plan.model.device, 2 * method.batch, method.gradient_checkpointing)
 
 
 def configure(method_class: Any, settings: dict[str, Any], preset: str | None = None) -> Any:
@@ -149,7 +162,10 @@ def configure(method_class: Any, settings: dict[str, Any], preset: str | None = 
         raise _elsewhere("preset", preset, method_class, lambda other: other.presets)
     if wrong := next((name for name in settings if name not in _settings(method_class)), None):
         raise _elsewhere("setting", wrong, method_class, _settings)
-    return method_class(**{**(presets[preset] if preset else {}), **settings})
+    try:
+        return method_class(**{**(presets[preset] if preset else {}), **settings})
+    except ValidationError as error:
+        raise invalid(error, _settings(method_class)) from error
 
 
 def _settings(method_class: Any) -> list[str]:
@@ -161,8 +177,8 @@ def _elsewhere(kind: str, name: str, method_class: Any, has: Callable[[Any], Col
     known = {method: methods.find(method) for method in methods.names()}
     others = [method for method, other in known.items() if name in has(other)]
     if not others:
-        known_here = has(method_class) if kind == "setting" else {one for other in known.values() for one in has(other)}
-        return unknown(kind, name, known_here)
+        here = has(method_class) if kind == "setting" else {one for other in known.values() for one in has(other)}
+        return unknown(kind, name, here)
     own = next((method for method, other in known.items() if other is method_class), method_class.__name__)
     return InputError(
         f"{own} has no {kind} {name!r}: leave it out, or take the method {' or '.join(others)}; {own} has "
@@ -173,6 +189,7 @@ def _elsewhere(kind: str, name: str, method_class: Any, has: Callable[[Any], Col
 def erase(
     plan: Plan,
     folder: Path,
+    cache: Path,
     *,
     command: str = "",
     every: float = 60.0,
@@ -182,6 +199,7 @@ def erase(
 ) -> Report:
     """Carry a plan out and write edit.safetensors, before-after.png, index.html and run.json into `folder`.
 
+    cache  folder of pictures; what is there is not drawn again
     every  seconds between two states of a fit that are kept, in `folder`, until it is done
     batch  pictures that are drawn at once
 
@@ -189,7 +207,7 @@ def erase(
     that cannot be made is a line to `warn`. An interrupted run keeps what is finished: called again on its folder, this
     goes on where that stopped, to the same bits.
     """
-    config, model, judges = plan.config, plan.model, plan.judges
+    config = plan.config
     seconds: dict[str, float] = {}
     start = {"schema": SCHEMA, "command": command, "config": config.model_dump(mode="json")}
     start["code"] = code(type(plan.method).__module__)
@@ -199,63 +217,69 @@ def erase(
             edit = Edit.load(folder / EDIT)
         else:
             state = Checkpoint(folder / STATE, every=every)
-            edit = plan.method(model, config.concepts, seed=config.seed, watch=watch, checkpoint=state)
+            edit = plan.method(plan.model, config.concepts, seed=config.seed, watch=watch, checkpoint=state)
             _save(edit, folder / EDIT)
             if processes().is_main_process:
                 for path in folder.glob(STATES):
                     path.unlink(missing_ok=True)
 
-    assert config.pictures is not None  # of a plan, which is complete
-    asked = questions(
-        model, config.concepts, judges, n=config.pictures, seed=config.seed, kept=edit.card.kept, words=plan.words
-    )
-    shots = list(dict.fromkeys(shot for question in asked for shot in question.shots))
-    sampling = sampling_of(model, config.steps, config.guidance_scale)
-    with _timed(seconds, "render"):
-        before, after = render_pair(model, edit.applied(model), shots, sampling, batch=batch, watch=watch)
-    with _timed(seconds, "score"):
-        rows = []
-        watch("score", 0, len(asked))
-        for question in asked:
-            rows.append(answer(question, before, after, judges))
-            watch("score", len(rows), len(asked))
-
-    edit = replace(edit, card=replace(edit.card, claims=claims(config, rows, judges, sampling)))
+    evaluation, outcome = measure(_bench(plan, edit, folder), Cache(cache), command=command, batch=batch, watch=watch)
+    seconds |= outcome.seconds
+    edit = replace(edit, card=replace(edit.card, claims=claims(evaluation)))
     _save(edit, folder / EDIT)
     record = {
         **start,
-        "left_out": list(left_out(model)),
+        "left_out": list(plan.model.left_out),
         "model": {"name": edit.card.base, "hash": edit.card.base_hash},
         "versions": versions(),
         "threads": torch.get_num_threads(),
-        "device": str(model.device),
+        "device": str(plan.model.device),
         "parameters": {"trained": plan.trained[0], "of": plan.trained[1]},
         "seconds": {stage: round(value, 2) for stage, value in seconds.items()},
         "peak_memory_bytes": peak_memory(),
-        "judges": {kind: judge.source for kind, judge in judges.items()},
         "curve": edit.card.curve,
-        "rows": [asdict(row) for row in rows],
         "notes": list(plan.notes),
+        "evaluation": asdict(evaluation),
     }
     _write(folder / RECORD, lambda path: path.write_text(json.dumps(record, indent=1), encoding="utf-8"))
-    with attempted("before-after.png", warn):
-        drawn = before_after(rows, before, after)
-        files = paths(folder / "before-after.png", len(drawn))
-        for path, sheet in zip(files, drawn, strict=True):
-            _write(path, partial(sheet.save, format="PNG"))
-    with attempted("index.html", warn):
-        html = page(rows, record, before, after)
-        _write(folder / "index.html", lambda path: path.write_text(html, encoding="utf-8"))
-    return Report(edit, rows, record, folder)
+    if processes().is_main_process:
+        with attempted("before-after.png", warn):
+            models = {"before": outcome.galleries[BASE], "after": outcome.galleries[NAME]}
+            save_sheets(folder / "before-after.png", contact(outcome.asked, models))
+        with attempted("index.html", warn):
+            html = page(evaluation, outcome.asked, outcome.galleries, made=record)
+            _write(folder / "index.html", lambda path: path.write_text(html, encoding="utf-8"))
+    return Report(edit, evaluation, record, folder)
 
 
-def claims(config: RunConfig, rows: Sequence[Row], judges: Mapping[str, Any], sampling: Sampling) -> Claims | None:
-    """What a card says of rows that were measured. None if no judge counted anything."""
-    counted = {row.question.name: (row.before.value, row.after.value) for row in rows if row.before and row.after}
-    names = {kind: Path(judge.source).name for kind, judge in judges.items()}
-    assert config.pictures is not None
-    settings = (config.pictures, config.seed, sampling.steps, sampling.guidance_scale)
-    return Claims(*settings, names, counted) if counted else None
+def _bench(plan: Plan, edit: Edit, folder: Path) -> Bench:
+    """The evaluation of an edit that was just made: the suite "summary", beside the base."""
+    config = plan.config
+    assert config.pictures is not None  # of a plan, which is complete
+    assert config.steps is not None
+    assert config.guidance_scale is not None
+    same = ("model", "revision", "variant", "detectors", "pictures", "seed", "steps", "guidance_scale", "call")
+    asked = {name: getattr(config, name) for name in (*same, "trust_remote_code")}
+    context = EvalContext(
+        plan.model, plan.detectors, plan.words, config.concepts, config.pictures, config.seed, kept=edit.card.kept
+    )
+    return Bench(
+        EvalConfig(suites=(SUMMARY,), edits=(f"{NAME}={folder / EDIT}",), **asked),
+        context,
+        [suites.find(SUMMARY)],
+        [base(config.concepts), variant_of(NAME, edit)],
+        Sampling(config.steps, config.guidance_scale),
+        plan.model.left_out,
+    )
+
+
+def claims(evaluation: Evaluation) -> Claims | None:
+    """What a card says of an edit that was measured by the suite "summary". None if no detector counted anything."""
+    counted = {row.key: row.shares for row in lines(evaluation.measured, NAME) if row.shares}
+    names = {kind: Path(source).name for kind, source in evaluation.detectors.items()}
+    how = evaluation.sampling
+    settings = (evaluation.n, evaluation.seed, how["steps"], how["guidance_scale"])
+    return Claims(*settings, names, counted, SUMMARY) if counted else None
 
 
 def peak_memory() -> int | None:

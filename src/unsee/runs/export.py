@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,15 @@ from numpy.typing import NDArray
 
 from unsee.edits.edit import Edit
 from unsee.errors import InputError, unknown
-from unsee.evaluate.detectors import Judge
-from unsee.evaluate.questions import EVERYTHING_ELSE, Row, answer, questions
-from unsee.evaluate.render import Sampling, render
+from unsee.evaluate import suites
+from unsee.evaluate.cache import Memory
+from unsee.evaluate.context import BASE, EvalContext, Variant
+from unsee.evaluate.detectors import AnyDetector
+from unsee.evaluate.records import Measured
+from unsee.evaluate.render import Sampling
+from unsee.evaluate.run import run
+from unsee.evaluate.suites.summary import NAME as SUMMARY
+from unsee.evaluate.suites.summary import REST
 from unsee.export import clients
 from unsee.export.formats import FORMATS, adapted, matrices, rounded
 from unsee.export.lowrank import Loss, low_rank
@@ -42,7 +48,7 @@ class Exported:
     lost        largest difference of the latter to pictures of the whole edit
     effect      largest difference of pictures of the whole edit to the base's
     exact       whether the reader's denoiser has the very bits that were exported; a LoRA's are never added up
-    rows        what the judges see before the cut and after it
+    rows        shares before the cut, as `base`, and after it: what is erased, and everything else
     partly      a line for each client that reads only a part of the file
     """
 
@@ -52,7 +58,7 @@ class Exported:
     lost: float
     effect: float
     exact: bool
-    rows: tuple[Row, ...] = ()
+    rows: tuple[Measured, ...] = ()
     partly: tuple[str, ...] = ()
 
 
@@ -66,7 +72,7 @@ def export(
     energy: float | None = None,
     dtype: torch.dtype | None = None,
     tolerance: float = TOLERANCE,
-    judges: Mapping[str, Judge] | None = None,
+    detectors: Mapping[str, AnyDetector] | None = None,
     sampling: Sampling | None = None,
     words: Mapping[str, Any] | None = None,
     pictures: int = 16,
@@ -79,8 +85,8 @@ def export(
     rank, energy  of a low-rank format; see `low_rank`
     dtype         of the numbers in a format of differences; weights are written in the model's own
     tolerance     for the largest difference of pictures, 0 to 1
-    words         what the model's card says that it knows, for the judges' questions
-    judges        asked before and after the cut, where there is one
+    detectors     asked before and after the cut, where there is one
+    words         what the model's card says that it knows
     Raises InputError if the format cannot hold the edit, or what is read back differs by more than `tolerance`.
     """
     if to not in FORMATS:
@@ -129,9 +135,9 @@ def export(
         if path.is_dir():
             shutil.rmtree(path)
         os.replace(part, path)
-    rows: tuple[Row, ...] = ()
-    if judges and loss and (loss.kept < 1 or loss.out) and edit.card.concepts:
-        rows = _judged(edit, held, pipe, judges, sampling or Sampling(), words, pictures)
+    rows: tuple[Measured, ...] = ()
+    if detectors and loss and (loss.kept < 1 or loss.out) and edit.card.concepts:
+        rows = _compared(edit, held, pipe, detectors, sampling or Sampling(), words, pictures)
     lines = [] if form.absolute else _partly(to, held, lost, pipe)
     return Exported(path, loss, difference, _far(expected, whole), _far(whole, base), exact, rows, tuple(lines))
 
@@ -147,28 +153,24 @@ def _partly(to: str, held: Edit, lost: Collection[str], pipe: Pipeline) -> list[
     return lines
 
 
-def _judged(
+def _compared(
     edit: Edit,
     held: Edit,
     pipe: Pipeline,
-    judges: Mapping[str, Judge],
+    detectors: Mapping[str, AnyDetector],
     sampling: Sampling,
     words: Mapping[str, Any] | None,
     n: int,
-) -> tuple[Row, ...]:
-    """What the judges see of the concepts and of everything else, drawn by the whole edit and by what was exported."""
-    options: dict[str, Any] = {"n": n, "seed": edit.card.seed, "kept": edit.card.kept, "words": words}
-    asked = [
-        question
-        for question in questions(pipe, edit.card.concepts, judges, **options)
-        if question.judge and (question.gone or question.name == EVERYTHING_ELSE)
-    ]
-    shots = [shot for question in asked for shot in question.shots]
-    with edit.applied(pipe):
-        whole = render(pipe, shots, sampling)
-    with held.applied(pipe):
-        cut = render(pipe, shots, sampling)
-    return tuple(answer(question, whole, cut, judges) for question in asked)
+) -> tuple[Measured, ...]:
+    """What detectors see of the concepts and of everything else, in pictures of the exported edit beside the whole."""
+    card, summary = edit.card, suites.find(SUMMARY)
+    context = EvalContext(pipe, detectors, words or {}, card.concepts, n, card.seed, kept=card.kept)
+    asked = [q for q in summary.ask(context) if q.detector and (q.role == "removed" or q.key == REST)]
+    whole = Variant(BASE, BASE, "", card.concepts, edit.applied)
+    variants = [whole, Variant("exported", "edit", "", card.concepts, held.applied)]
+    some = replace(summary, ask=lambda context: asked)
+    outcome = run(context, [some], variants, sampling, Memory())
+    return tuple(one for one in outcome.measured if one.base and one.unit == "share")
 
 
 @torch.no_grad()

@@ -20,24 +20,28 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from unsee.concepts import Concept
 from unsee.denoising.record import Watch, quiet
 from unsee.errors import InputError, unknown
+from unsee.evaluate.context import BASE, EvalContext, NotMeasured
+from unsee.evaluate.measures import Comparison
 from unsee.evaluate.questions import Question
 from unsee.evaluate.records import Evaluation, Measured
 from unsee.evaluate.render import Shot
-from unsee.evaluate.suites import BASE, Asked, Column, Look, NotMeasured, Suite, World, average, find, share
+from unsee.evaluate.suites import Asked, Suite
 from unsee.evaluate.suites.implicit import PARTS
-from unsee.evaluate.suites.table import from_csv
 from unsee.io.atomic import Warn, warned
 from unsee.methods.esd import ESD
 from unsee.runs import evaluate as evaluation
+from unsee.runs.config import EvalConfig
 from unsee.runs.erase import configure
 from unsee.runs.folder import kept_edit
 
 MODEL = "CompVis/stable-diffusion-v1-4"
 KINDS = {"objects": "objects", "styles": "clip", "nudity": "nudity"}
-JUDGES = {"objects": "microsoft/resnet-50", "styles": "openai/clip-vit-base-patch32", "nudity": "nudenet:esd"}
+DETECTORS = {"objects": "microsoft/resnet-50", "styles": "openai/clip-vit-base-patch32", "nudity": "nudenet:esd"}
 
 CLASSES = {
     "cassette player": (15.6, 0.6, 85.1, 64.5),
@@ -55,7 +59,8 @@ CLASSES = {
 
 ARTISTS = ("Kelly McKernan", "Thomas Kinkade", "Tyler Edlin", "Kilian Eng", "Ajin: Demi-Human")
 WAYS = ("Art by {}", "A design of {}", "An image in the style of {}", "A reproduction of the famous art of {}")
-ERASED, OTHERS, TOLD = "erased", "other artists", "{}: told from the other four"
+ERASED, OTHERS, FIRST = "removed", "kept", "best fit of "
+"""Keys of rows: the erased artists, the others, and how often no other artist fits a picture better."""
 RATING = (3.21, 1.12)
 """Sec. 5.1, people's rating of all five artists' styles before and after."""
 
@@ -102,7 +107,7 @@ def reproduce(
     n: int | None = None,
     only: Sequence[str] = (),
     settings: dict[str, Any] | None = None,
-    judge: str | None = None,
+    detector: str | None = None,
     prompts: Path | None = None,
     steps: int | None = 50,
     guidance_scale: float | None = 7.5,
@@ -117,11 +122,11 @@ def reproduce(
     prompts   CSV of I2P, for nudity
     only      some of the classes or artists
     settings  over those of the paper; what they change is warned about
-    judge     a classifier, or a CLIP model for styles; default JUDGES
+    detector  a classifier, or a CLIP model for styles; default DETECTORS
     Raises InputError on anything that cannot work.
     """
-    if name not in JUDGES:
-        raise unknown("experiment", name, JUDGES)
+    if name not in DETECTORS:
+        raise unknown("experiment", name, DETECTORS)
     if (name == "nudity") is (prompts is None):
         raise InputError("nudity, and nothing else, takes `prompts`: i2p_benchmark.csv of AIML-TUDA/i2p")
     if prompts and n:
@@ -133,24 +138,25 @@ def reproduce(
     erased = tuple(only) or everything
     select = "cross" if name == "styles" else "noncross"
     method = configure(ESD, {"select": select, **(settings or {})}, "paper")
-    suite = from_csv(prompts) if prompts else find("objects") if name == "objects" else ARTWORK
-    bench = evaluation.prepare(
-        model,
-        suite=[suite],
-        concepts=everything,
-        judges={KINDS[name]: judge or JUDGES[name]},
+    config = EvalConfig(
+        model=model,
+        suites=("objects",) if name == "objects" else (),
+        tables=(str(prompts),) if prompts else (),
+        concepts=tuple(map(Concept, everything)),
+        detectors={KINDS[name]: detector or DETECTORS[name]},
         words={"imagenette": {word: word for word in CLASSES}},
-        n=n or (500 if name == "objects" else 40),
+        pictures=n or (500 if name == "objects" else 40),
         steps=steps,
         guidance_scale=guidance_scale,
     )
+    bench = evaluation.prepare(config, [ARTWORK] if name == "styles" else [])
     try:
-        suite.ask(bench.world)  # a judge that will not do is told before hours of erasing
-        if prompts and bench.world.judge("nudity").parts is None:
-            raise NotMeasured(f"{judge} counts no parts of a picture: the judge is nudenet:PROTOCOL")
+        bench.suites[0].ask(bench.context)  # a detector that will not do is reported before hours of erasing
+        if prompts and bench.context.detector("nudity").parts is None:
+            raise NotMeasured(f"{detector} counts no parts of a picture: the detector is nudenet:PROTOCOL")
     except NotMeasured as error:
         raise InputError(f"cannot reproduce {name}: {error}") from error
-    keep = partial(kept_edit, folder / "edits", method, bench.world.pipe, watch=watch)
+    keep = partial(kept_edit, folder / "edits", method, bench.context.pipe, watch=watch)
     edits = [f"{word}={keep([Concept(word)])}" for word in erased]
     bench = evaluation.with_edits(bench, edits)
 
@@ -170,9 +176,9 @@ def _told(name: str, erased: Sequence[str], settings: dict[str, Any], found: Eva
         if suite.not_measured:
             raise InputError(f"cannot reproduce {name}: {suite.not_measured}")
     warnings = list(_changed(found, settings))
-    base = {one.row: one.score for one in found.measured if one.column == BASE}
+    base = {one.key: one.score for one in found.measured if one.variant == BASE}
     if name == "objects":
-        seen = sum(base[word].value for word in CLASSES) / len(CLASSES)
+        seen = sum(base[f"class/{word}"].value for word in CLASSES) / len(CLASSES)
         if seen < 0.3:
             warnings.append(
                 f"MEANINGLESS: the classifier sees its class in {100 * seen:.1f} % of the base model's pictures, the "
@@ -184,9 +190,9 @@ def _told(name: str, erased: Sequence[str], settings: dict[str, Any], found: Eva
         if not base[PARTS].value:
             warnings.append("MEANINGLESS: NudeNet sees nothing in the base model's pictures: there is nothing to erase")
     else:
-        if base[TOLD.format(ERASED)].low <= 1 / len(ARTISTS):
+        if base[FIRST + ERASED].low <= 1 / len(ARTISTS):
             warnings.append(
-                f"MEANINGLESS: CLIP tells the artist of {100 * base[TOLD.format(ERASED)].value:.1f} % of the base "
+                f"MEANINGLESS: CLIP tells the artist of {100 * base[FIRST + ERASED].value:.1f} % of the base "
                 f"model's pictures from the other four, chance of {100 / len(ARTISTS):g} %: this model does not draw "
                 "these styles"
             )
@@ -211,21 +217,21 @@ def _changed(found: Evaluation, settings: dict[str, Any]) -> Iterator[str]:
 
 def _objects(found: Evaluation, erased: Sequence[str]) -> Iterator[Line]:
     for word in erased:
-        own = {one.row: one for one in found.measured if one.column == word}
-        for k, row in ((0, "erased"), (2, "all others")):
-            yield _line(f"{word}, {row}", CLASSES[word][k : k + 2], own[row], 100)
+        own = {one.key: one for one in found.measured if one.variant == word}
+        for k, key, row in ((0, "removed", "erased"), (2, "kept", "all others")):
+            yield _line(f"{word}, {row}", CLASSES[word][k : k + 2], own[key], 100)
 
 
 def _styles(found: Evaluation, erased: Sequence[str]) -> Iterator[Line]:
     for word in erased:
-        own = {one.row: one for one in found.measured if one.column == word}
+        own = {one.key: one for one in found.measured if one.variant == word}
         yield _line(f"{word}, erased", RATING, own[ERASED], 1)
         yield _line(f"{word}, other artists", None, own[OTHERS], 1)
 
 
 def _nudity(found: Evaluation, erased: Sequence[str]) -> Iterator[Line]:
     for word in erased:
-        own = {one.row: one for one in found.measured if one.column == word}
+        own = {one.key: one for one in found.measured if one.variant == word}
         yield _line(f"{word}, parts in all pictures", NUDITY, own[PARTS], own[PARTS].score.n)
 
 
@@ -235,35 +241,37 @@ def _line(what: str, claimed: Sequence[float] | None, one: Measured, scale: floa
     return Line(what, (claimed[0], claimed[1]) if claimed else None, measured, one.score.n)
 
 
-def _ask(world: World) -> list[Question]:
-    if world.clip() is None:
-        raise NotMeasured("no judge compares a picture with a text: --judge FOLDER names a CLIP model")
+def _ask(context: EvalContext) -> list[Question]:
+    if context.clip() is None:
+        raise NotMeasured("no detector compares a picture with a text: --detector FOLDER names a CLIP model")
     asked = []
     for artist in ARTISTS:
-        shots = tuple(Shot(WAYS[k % len(WAYS)].format(artist), world.seed + k) for k in range(world.n))
-        asked.append(Question(artist, False, shots))
+        shots = tuple(Shot(WAYS[k % len(WAYS)].format(artist), context.seed + k) for k in range(context.n))
+        asked.append(Question(artist, artist, shots, erases=(Concept(artist),)))
     return asked
 
 
-def _score(world: World, asked: Asked, column: Column, look: Look) -> Iterator[Measured]:
+def _score(asked: Asked, c: Comparison) -> Iterator[Measured]:
     """How well pictures fit their prompts, and how often the same prompt fits no other artist better."""
-    clip = world.clip()
+    clip = c.context.clip()
     assert clip is not None
-    names = {concept.erase for concept in column.concepts}
     texts = clip.texts([way.format(artist) for artist in ARTISTS for way in WAYS]).view(len(ARTISTS), len(WAYS), -1)
-    for row, wanted in ((ERASED, True), (OTHERS, False)):
-        some = [question for question in asked if (question.name in names) is wanted]
+    for key, row in ((ERASED, "erased"), (OTHERS, "other artists")):
+        some = [question for question in asked if c.role(question) == key]
         if not some:
             continue
-        fits: list[list[float]] = []
-        best: list[list[bool]] = []
-        for c in (BASE, column.name):
-            pairs = [(ARTISTS.index(q.name), look.features(c, "clip", q.shots)) for q in some]
-            cosines = [(k, texts[:, way % len(WAYS)] @ v) for k, vectors in pairs for way, v in enumerate(vectors)]
-            fits.append([float(each[k]) for k, each in cosines])
-            best.append([int(each.argmax()) == k for k, each in cosines])
-        yield average("artists", row, column, "cosine", *fits, gone=wanted, judge=clip.source)
-        yield share("artists", TOLD.format(row), column, *best, gone=wanted, judge=clip.source)
+
+        def fits(name: str, some: Asked = some) -> list[tuple[int, Tensor]]:
+            """For each picture its artist's number, and its cosine with every artist's text of its prompt."""
+            pairs = [(ARTISTS.index(q.key), c.seen.features(name, "clip", q.shots)) for q in some]
+            return [(k, texts[:, way % len(WAYS)] @ v) for k, vectors in pairs for way, v in enumerate(vectors)]
+
+        found = c.both(fits)
+        role = c.role(some[0])
+        cosines = [[float(each[k]) for k, each in one] for one in found]
+        best = [[int(each.argmax()) == k for k, each in one] for one in found]
+        yield c.average(key, row, "cosine", cosines, role, clip.source)
+        yield c.share(FIRST + key, f"{row}: told from the other four", best, role, clip.source)
 
 
 ARTWORK = Suite("artists", "Five artists, four prompts each: CLIP's cosine of picture and prompt.", _ask, _score)

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from unsee.denoising.record import Watch, quiet
 from unsee.edits.edit import Edit
 from unsee.errors import InputError
-from unsee.evaluate.detectors import Judge
-from unsee.evaluate.questions import answer, questions
-from unsee.evaluate.render import Sampling, render_pair
+from unsee.evaluate import suites
+from unsee.evaluate.cache import Memory
+from unsee.evaluate.context import EvalContext
+from unsee.evaluate.detectors import AnyDetector
+from unsee.evaluate.questions import Question
+from unsee.evaluate.render import Sampling
+from unsee.evaluate.run import base, run
 from unsee.evaluate.statistics import rate
+from unsee.evaluate.suites.summary import NAME as SUMMARY
 from unsee.models.model import Pipeline
+from unsee.runs.evaluate import variant_of
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,7 @@ class Claim:
 def verify(
     edit: Edit,
     pipe: Pipeline,
-    judges: Mapping[str, Judge],
+    detectors: Mapping[str, AnyDetector],
     *,
     words: Mapping[str, Any] | None = None,
     watch: Watch = quiet,
@@ -39,35 +45,41 @@ def verify(
     On the machine that made a claim the same numbers come out; elsewhere rounding may turn some pictures. A claim holds
     if what is found lies in the claim's own 95 % interval, before and after.
 
-    words  what the model's card says that it knows, as in `questions`
-    Raises InputError if the edit does not fit, or a judge that counted is missing.
+    words  what the model's card says that it knows
+    Raises InputError if the edit does not fit, or a detector that counted is missing.
     """
     edit.check(pipe)
     claims = edit.card.claims
     if claims is None:
         return []
-    if missing := claims.judges.keys() - judges.keys():
+    if missing := claims.detectors.keys() - detectors.keys():
         kind = min(missing)
         raise InputError(
-            f"the claims were counted by a judge of {kind}, {claims.judges[kind]!r}: `judges` names it, {kind}=FOLDER"
+            f"the claims were counted by a detector of {kind}, {claims.detectors[kind]!r}: give one of `detectors`"
         )
-    options: dict[str, Any] = {"n": claims.pictures, "seed": claims.seed, "kept": edit.card.kept, "words": words}
-    every = questions(pipe, edit.card.concepts, judges, **options)
-    asked = [question for question in every if question.name in claims.rows and question.judge]
-    if unknown_rows := claims.rows.keys() - {question.name for question in asked}:
-        raise InputError(f"the card claims {min(unknown_rows)!r}, which these judges have no question for")
-    shots = list(dict.fromkeys(shot for question in asked for shot in question.shots))
+    suite = suites.find(claims.suite or SUMMARY)
+    concepts = edit.card.concepts
+    context = EvalContext(pipe, detectors, words or {}, concepts, claims.pictures, claims.seed, kept=edit.card.kept)
+
+    def claimed(question: Question) -> str:
+        """How the claims name a row: cards of earlier versions have its English name."""
+        return question.key if claims.suite else question.name
+
+    asked = {claimed(one): one for one in suite.ask(context) if one.detector}
+    if unknown_rows := claims.rows.keys() - asked.keys():
+        raise InputError(f"the card claims {min(unknown_rows)!r}, which these detectors have no question for")
+    some = replace(suite, ask=lambda context: [asked[name] for name in claims.rows])
     sampling = Sampling(claims.steps, claims.guidance_scale)
-    before, after = render_pair(pipe, edit.applied(pipe), shots, sampling, watch=watch)
+    variants = [base(concepts), variant_of("edit", edit)]
+    outcome = run(context, [some], variants, sampling, Memory(), watch=watch)
+    measured = {one.key: one for one in outcome.measured if one.variant == "edit" and one.unit == "share"}
     found = []
-    for question in asked:
-        row = answer(question, before, after, judges)
-        assert row.before
-        assert row.after
-        values, claimed = (row.before.value, row.after.value), claims.rows[question.name]
-        n = row.after.n
-        held = all(_within(value, claim, n) for value, claim in zip(values, claimed, strict=True))
-        found.append(Claim(question.name, claimed, values, held))
+    for name, claim in claims.rows.items():
+        one = measured[asked[name].key]
+        assert one.base
+        values = (one.base.value, one.score.value)
+        held = all(_within(value, share, one.score.n) for value, share in zip(values, claim, strict=True))
+        found.append(Claim(asked[name].name, claim, values, held))
     return found
 
 

@@ -14,21 +14,14 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from unsee.denoising.activations import contributions
+from unsee.evaluate.context import BASE, EvalContext, NotMeasured
+from unsee.evaluate.measures import Comparison
+from unsee.evaluate.observations import Figure
 from unsee.evaluate.questions import Question
+from unsee.evaluate.records import Measured
 from unsee.evaluate.render import Shot
-from unsee.evaluate.suites import (
-    BASE,
-    Asked,
-    Column,
-    Figure,
-    Look,
-    Measured,
-    NotMeasured,
-    Suite,
-    World,
-    article,
-    average,
-)
+from unsee.evaluate.suites import Asked, Suite
+from unsee.evaluate.words import article
 from unsee.models.denoisers import denoiser
 
 NAME = "attention"
@@ -36,22 +29,22 @@ SEEDS = 8
 STEPS = 20
 
 
-def ask(world: World) -> list[Question]:
+def ask(context: EvalContext) -> list[Question]:
     """Up to eight pictures with each concept's word, and as many without."""
-    _modules(world)
-    if not world.concepts:
+    _modules(context)
+    if not context.concepts:
         raise NotMeasured("no concept is named: --concept WORD")
-    seeds = range(world.seed, world.seed + min(world.n, SEEDS))
-    prompts = {f"{c.erase} named": f"an image of {article(c.erase)}" for c in world.concepts}
+    seeds = range(context.seed, context.seed + min(context.n, SEEDS))
+    prompts = {f"{c.erase} named": f"an image of {article(c.erase)}" for c in context.concepts}
     return [
-        Question(row, False, tuple(Shot(prompt, seed) for seed in seeds))
+        Question(row, row, tuple(Shot(prompt, seed) for seed in seeds), role="other")
         for row, prompt in {**prompts, "nothing named": "an image"}.items()
     ]
 
 
-def _modules(world: World) -> dict[str, str]:
+def _modules(context: EvalContext) -> dict[str, str]:
     """The names of the two modules by kind of attention."""
-    _, net = denoiser(world.pipe)
+    _, net = denoiser(context.pipe)
     cross = [name for name, _ in net.named_modules() if name.endswith(".attn2")]
     if not cross:
         raise NotMeasured(f"{type(net).__name__} has no attention of its own for the text")
@@ -60,25 +53,25 @@ def _modules(world: World) -> dict[str, str]:
     return {"cross-attention": first, "self-attention": first.removesuffix("2") + "1"}
 
 
-def score(world: World, asked: Asked, column: Column, look: Look) -> Iterator[Measured | Figure]:
+def score(asked: Asked, c: Comparison) -> Iterator[Measured | Figure]:
     """A guard changes predictions, not attention: it has no row here."""
-    if column.kind == "guard":
+    if c.variant.kind == "guard":
         return
-    modules = _modules(world)
+    modules, pipe = _modules(c.context), c.context.pipe
     for question in asked:
         prompts, seeds = zip(*((shot.prompt, shot.seed) for shot in question.shots), strict=True)
 
-        look_at = partial(contributions, world.pipe, prompts, tuple(modules.values()), seeds=seeds, steps=STEPS)
+        look_at = partial(contributions, pipe, prompts, tuple(modules.values()), seeds=seeds, steps=STEPS)
         base = look_at()
-        with column.applied(world.pipe):
-            now = base if column.kind == BASE else look_at()
+        with c.variant.applied(pipe):
+            now = base if c.variant.kind == BASE else look_at()
         for kind, module in modules.items():
             row = f"{kind}, {question.name}"
             means: list[list[float]] = [found[module].mean(1).tolist() for found in (base, now)]
-            yield average(NAME, row, column, "contribution", *means)
+            yield c.average(f"{kind}/{question.key}", row, "contribution", means)
             ends = float(base[module].min()), float(base[module].max())
             for shot, places in zip(question.shots, now[module], strict=True):
-                yield Figure(NAME, row, column.name, shot, _heat(places, *ends))
+                yield Figure(NAME, row, c.variant.name, shot, _heat(places, *ends))
 
 
 def _heat(places: Tensor, low: float, high: float) -> Image.Image:

@@ -17,74 +17,80 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from unsee.evaluate.context import BASE, EvalContext, NotMeasured
 from unsee.evaluate.distance import Distance
+from unsee.evaluate.measures import Comparison
 from unsee.evaluate.questions import Question, spread
+from unsee.evaluate.records import Measured
 from unsee.evaluate.render import Shot
 from unsee.evaluate.statistics import Difference, Score, frechet, jackknifed, kernel_distance, resampled
-from unsee.evaluate.suites import BASE, Asked, Column, Look, Measured, NotMeasured, Suite, World, article, fits
+from unsee.evaluate.suites import Asked, Suite
+from unsee.evaluate.words import article
 
 Features = NDArray[np.float64]
 Pairs = NDArray[np.int64] | None
 Apart = Callable[[Features, Features, Pairs], float]
-NAME = "fidelity"
 OTHER_SEEDS = 500_000
 TIMES, FEW_TIMES, MANY = 200, 40, 5000
 """How often pictures are drawn again for an interval; less often of many, where each time takes seconds."""
 
 
-def ask(world: World) -> list[Question]:
+def ask(context: EvalContext) -> list[Question]:
     """Neutral prompts, four times as many pictures as another row has; and the same prompts on other seeds.
 
     With a folder of the user's own nothing else is drawn, and prompts are the captions of its pictures if it has any.
     """
-    kind = "objects" if "objects" in world.judges else "clip"
-    if isinstance(world.judges.get(kind), Distance):
-        raise NotMeasured(f"the judge of {kind} has no features of one picture: it compares two")
-    if kind not in world.judges:
-        raise NotMeasured("no judge whose features could be compared: --judge objects=FOLDER or --judge clip=FOLDER")
-    gone = {world.target(concept) for concept in world.concepts}
-    count = 4 * world.n
-    if world.album and world.album.captions:
-        pairs = [(title, title) for title in spread(world.album.titles, count)]
+    kind = "objects" if "objects" in context.detectors else "clip"
+    if isinstance(context.detectors.get(kind), Distance):
+        raise NotMeasured(f"the detector of {kind} has no features of one picture: it compares two")
+    if kind not in context.detectors:
+        options = "--detector objects=FOLDER or --detector clip=FOLDER"
+        raise NotMeasured(f"no detector whose features could be compared: {options}")
+    gone = {context.target(concept) for concept in context.concepts}
+    count = 4 * context.n
+    if context.album and context.album.captions:
+        pairs = [(title, title) for title in spread(context.album.titles, count)]
     else:
-        known = world.judges[kind].labels or tuple(world.words.get("objects", ()))
+        known = context.detectors[kind].labels or tuple(context.words.get("objects", ()))
         pairs = [(article(name), name) for name in spread([name for name in known if name not in gone], count)]
     if not pairs:
         raise NotMeasured("no words to draw neutral pictures of: --words FILE lists objects")
     # Name by name on the same seeds, as the suite "neighbours" asks: most of these pictures are drawn for both.
-    shots = tuple(Shot(pairs[k % len(pairs)][0], world.seed + k // len(pairs)) for k in range(count))
-    here = Question("neutral prompts", False, shots, kind, tuple(pairs[k % len(pairs)][1] for k in range(count)))
+    shots = tuple(Shot(pairs[k % len(pairs)][0], context.seed + k // len(pairs)) for k in range(count))
+    labels = tuple(pairs[k % len(pairs)][1] for k in range(count))
+    here = Question("neutral", "neutral prompts", shots, kind, labels)
     there = tuple(replace(shot, seed=shot.seed + OTHER_SEEDS) for shot in here.shots)
-    return [here] if world.album else [here, replace(here, name="other seeds", shots=there, reference=True)]
+    return (
+        [here] if context.album else [here, replace(here, key="seeds", name="other seeds", shots=there, reference=True)]
+    )
 
 
-def score(world: World, asked: Asked, column: Column, look: Look) -> Iterator[Measured]:
+def score(asked: Asked, c: Comparison) -> Iterator[Measured]:
     here, *there = asked
-    kind = here.judge
+    kind = here.detector
     assert kind is not None
-    now, base = (_array(look.features(name, kind, here.shots)) for name in (column.name, BASE))
-    reference = _array(look.features(BASE, kind, there[0].shots) if there else look.album(kind))
+    base, now = c.both(lambda name: _array(c.seen.features(name, kind, here.shots)))
+    reference = _array(c.seen.features(BASE, kind, there[0].shots) if there else c.seen.album(kind))
     n, width = now.shape
     fewest = min(n, len(reference))
     small = f"n is small for {width} features: compare columns, not papers" if fewest < 10 * width else ""
-    source = world.judges[kind].source
-    to = f" to {len(reference)} pictures of {Path(world.album.folder).name}" if world.album else ""
+    source, album = c.context.detectors[kind].source, c.context.album
+    to = f" to {len(reference)} pictures of {Path(album.folder).name}" if album else ""
     pairs = np.arange(n) if there else None  # pictures of the same prompts
     for name, distance in (("FID", _frechet), ("KID", kernel_distance)):
         value, own = distance(now, reference, pairs), distance(base, reference, pairs)
         own_spread = partial(_spread, distance, now, reference, pairs)
         before = change = None
-        if column.kind != BASE:
+        if c.variant.kind != BASE:
             times = TIMES if n < MANY else FEW_TIMES
             low, high = resampled(n, partial(_changes, distance, now, base, reference, pairs), 0, times)
             before = _score(own, partial(_spread, distance, base, reference, pairs), n)
             change = Difference(value - own, low, high, n, not low <= 0 <= high)
-        row = f"{name} on features of the judge of {kind}{to}"
-        yield Measured(
-            NAME, row, column.name, "distance", False, _score(value, own_spread, n), before, change, source, small
-        )
+        row, key = f"{name} on features of the detector of {kind}{to}", name.lower()
+        score = _score(value, own_spread, n)
+        yield Measured(c.suite, key, "kept", row, c.variant.name, "distance", score, before, change, source, small)
     texts = [shot.prompt for shot in here.shots]
-    yield from fits(NAME, "agreement with the prompt", column, look, here.shots, texts)
+    yield from c.fits("fit", "agreement with the prompt", here.shots, texts, "kept")
 
 
 def _score(value: float, spread: Callable[[NDArray[np.int64]], float], n: int) -> Score:
@@ -118,7 +124,7 @@ def _array(rows: Sequence[torch.Tensor]) -> Features:
 
 
 SUITE = Suite(
-    NAME,
+    "fidelity",
     "Neutral prompts: distance to the base model's pictures on other seeds, whose own is the noise, or to a folder of "
     "pictures; fit to the prompt.",
     ask,

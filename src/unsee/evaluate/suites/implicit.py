@@ -4,115 +4,103 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from unsee.evaluate.context import EvalContext, NotMeasured
 from unsee.evaluate.detectors import Detector
+from unsee.evaluate.measures import Comparison
 from unsee.evaluate.questions import Question
+from unsee.evaluate.records import Answer, Measured, Role
 from unsee.evaluate.render import Shot
-from unsee.evaluate.suites import (
-    BASE,
-    Answer,
-    Asked,
-    Column,
-    Look,
-    Measured,
-    NotMeasured,
-    Suite,
-    World,
-    article,
-    average,
-    count,
-    erased,
-    fits,
-    hits,
-    moved,
-    pooled,
-    share,
-)
+from unsee.evaluate.suites import Asked, Suite
+from unsee.evaluate.words import article
 
-PARTS = "all parts"
-NAME = "implicit"
-NAMED = "{}, asked for"
-BESIDE = "what is drawn, "
-ALL = "pictures"
+PARTS = "parts"
+"""The key of all parts that a detector of parts sees."""
+UNASKED, NAMED, CONTENT = "unasked/", "named/", "content/"
+"""How the keys of rows begin: prompts that do not name it, prompts that do, what the former name."""
 PART = 8  # of a row's pictures, for each style
 
 
-def ask(world: World) -> list[Question]:
+def ask(context: EvalContext) -> list[Question]:
     """By domain, n pictures over all, and by style the thing that no prompt names; the thing when named; and what the
     prompts do name.
     """
     asked: list[Question] = []
-    for kind, label in _unasked(world).items():
-        for where, pairs in _prompts(world, kind).items():
-            part = len(_domains(world, kind)) if where in _domains(world, kind) else PART
-            asked.append(world.question(f"{label} on {where}", kind, [(prompt, label) for prompt, _ in pairs], part))
-            if "objects" in world.judges and where in _domains(world, kind):
-                asked.append(world.question(f"{BESIDE}{where}", "objects", pairs, part))
-        things = next(iter(_domains(world, kind).values()))
-        named = [(f"{article(name)} with {article(label)}", label) for name in things]
-        asked.append(world.question(NAMED.format(label), kind, named, PART))
+    for kind, label in _unasked(context).items():
+        domains = _domains(context, kind)
+        for where, pairs in _prompts(context, kind).items():
+            part = len(domains) if where in domains else PART
+            unnamed = [(prompt, label) for prompt, _ in pairs]
+            key, title = f"{UNASKED}{label}/{where}", f"{label} on {where}"
+            asked.append(context.question(key, title, kind, unnamed, part))
+            if "objects" in context.detectors and where in domains:
+                key, title = f"{CONTENT}{label}/{where}", f"what is drawn, {where}"
+                asked.append(context.question(key, title, "objects", pairs, part))
+        named = [(f"{article(name)} with {article(label)}", label) for name in next(iter(domains.values()))]
+        asked.append(context.question(f"{NAMED}{label}", f"{label}, asked for", kind, named, PART))
     if not asked:
         raise NotMeasured(
-            "no judge answers whether something is in a picture that no prompt names: --judge NAME=FOLDER"
+            "no detector answers whether something is in a picture that no prompt names: --detector NAME=FOLDER"
         )
     return asked
 
 
-def _unasked(world: World) -> dict[str, str]:
-    """The label that counts, by kind of judge: what is erased, the kind itself, or the only one that there is."""
+def _unasked(context: EvalContext) -> dict[str, str]:
+    """The label that counts, by kind of detector: what is erased, the kind itself, or the only one that there is."""
     found = {}
-    for kind, judge in world.judges.items():
-        if isinstance(judge, Detector) and kind not in ("objects", "styles"):
-            wanted = (*map(world.target, world.concepts), kind, *judge.labels[: len(judge.labels) == 1])
-            if label := next((word for word in wanted if word in judge.labels), None):
+    for kind, detector in context.detectors.items():
+        if isinstance(detector, Detector) and kind not in ("objects", "styles"):
+            wanted = (*map(context.target, context.concepts), kind, *detector.labels[: len(detector.labels) == 1])
+            if label := next((word for word in wanted if word in detector.labels), None):
                 found[kind] = label
     return found
 
 
-def _domains(world: World, kind: str) -> dict[str, list[str]]:
+def _domains(context: EvalContext, kind: str) -> dict[str, list[str]]:
     """Names of objects by the kinds of things on which it is expected."""
-    objects = world.words.get("objects", {})
+    objects = context.words.get("objects", {})
     found = {
         domain: [name for name, said in objects.items() if said["group"] == domain]
-        for domain in world.words.get(kind, {}).get("domains", ())
+        for domain in context.words.get(kind, {}).get("domains", ())
     }
-    return {domain: names for domain, names in found.items() if names} or {"anything": list(world.labels("objects"))}
+    return {domain: names for domain, names in found.items() if names} or {"anything": list(context.labels("objects"))}
 
 
-def _prompts(world: World, kind: str) -> dict[str, list[tuple[str, str]]]:
+def _prompts(context: EvalContext, kind: str) -> dict[str, list[tuple[str, str]]]:
     """Pairs of a prompt and its object, by domain and by style."""
-    domains = _domains(world, kind)
+    domains = _domains(context, kind)
     prompts = {domain: [(article(name), name) for name in names] for domain, names in domains.items()}
     everything = [name for names in domains.values() for name in names]
-    for style in world.words.get("styles", ()):
-        prompts[f"{style} style"] = [(world.styled(name, style), name) for name in everything]
+    for style in context.words.get("styles", ()):
+        prompts[f"{style} style"] = [(context.styled(name, style), name) for name in everything]
     return prompts
 
 
-def score(world: World, asked: Asked, column: Column, look: Look) -> Iterator[Measured | Answer]:
-    things = [q for q in asked if q.judge != "objects" and not q.name.endswith(NAMED.format(""))]
-    for kind in dict.fromkeys(question.judge for question in things):
-        same = [question for question in things if question.judge == kind]
-        gone = {world.target(concept) for concept in column.concepts} >= set(same[0].labels)
-        yield from pooled(NAME, f"{same[0].labels[0]}, unasked", world, same, column, look, gone=gone)
-        yield from _parts(NAME, str(kind), [shot for question in same for shot in question.shots], column, look, gone)
-    beside = [question for question in asked if question.name.startswith(BESIDE)]
-    yield from pooled(NAME, "what the prompts name", world, beside, column, look)
+def score(asked: Asked, c: Comparison) -> Iterator[Measured | Answer]:
+    things = [question for question in asked if question.key.startswith(UNASKED)]
+    for kind in dict.fromkeys(question.detector for question in things):
+        same = [question for question in things if question.detector == kind]
+        label, role = same[0].labels[0], c.role(same[0])
+        yield from c.pooled(f"{UNASKED}{label}", f"{label}, unasked", same, role)
+        yield from _parts(str(kind), [shot for question in same for shot in question.shots], c, role)
+    content = [question for question in asked if question.key.startswith(CONTENT)]
+    yield from c.pooled("content", "what the prompts name", content)
     if everything := list(dict.fromkeys(shot for question in things for shot in question.shots)):
-        yield from moved(NAME, "pictures", column, look, everything)
-    yield from count(NAME, world, asked, column, look)
+        yield from c.changes("pictures", "pictures", everything)
+    yield from c.count(asked)
 
 
-def _parts(suite: str, kind: str, shots: Sequence[Shot], column: Column, look: Look, gone: bool) -> Iterator[Measured]:
-    """How many parts a judge of parts sees in a picture: all of them together, and each that it sees at all."""
-    judge = look.world.judge(kind)
-    if judge.parts is None:
+def _parts(kind: str, shots: Sequence[Shot], c: Comparison, role: Role) -> Iterator[Measured]:
+    """How many parts a detector of parts sees in a picture: all of them together, and each that it sees at all."""
+    detector = c.context.detector(kind)
+    if detector.parts is None:
         return
-    base, now = (look.parts(name, kind, shots) for name in (BASE, column.name))
+    base, now = c.both(lambda name: c.seen.parts(name, kind, shots))
     names = sorted({name for found in (*base, *now) for name in found})
-    for row, some in {PARTS: names, **{name: [name] for name in names}}.items():
-        sums: list[list[float]] = [[float(sum(found[name] for name in some)) for found in c] for c in (base, now)]
-        note = f"{sum(sums[1]):.0f} in all of {column.name}"
-        yield average(suite, row, column, "parts a picture", *sums, gone=gone, judge=judge.source, note=note)
+    rows = {PARTS: ("all parts", names), **{f"{PARTS}/{name}": (name, [name]) for name in names}}
+    for key, (row, some) in rows.items():
+        sums: list[list[float]] = [[float(sum(found[name] for name in some)) for found in each] for each in (base, now)]
+        note = f"{sum(sums[1]):.0f} in all of {c.variant.name}"
+        yield c.average(key, row, "parts a picture", sums, role, detector.source, note)
 
 
 def unlabelled(name: str, about: str, rows: Mapping[str, Sequence[Shot]]) -> Suite:
@@ -122,32 +110,31 @@ def unlabelled(name: str, about: str, rows: Mapping[str, Sequence[Shot]]) -> Sui
     fit theirs, and how far they move from the base's.
     """
 
-    def ask(world: World) -> list[Question]:
-        kinds = _unasked(world)
-        everything = tuple(next(iter(rows.values())))
-        asked = [Question(ALL, False, everything)]
-        for kind, label in kinds.items():
-            asked += [Question(row, False, tuple(shots), kind, (label,) * len(shots)) for row, shots in rows.items()]
+    def ask(context: EvalContext) -> list[Question]:
+        asked = [Question("pictures", "pictures", tuple(next(iter(rows.values()))), role="other")]
+        for kind, label in _unasked(context).items():
+            for row, shots in rows.items():
+                labels = (label,) * len(shots)
+                asked.append(Question(f"{label}/{row}", f"{label}, {row}", tuple(shots), kind, labels))
         return asked
 
-    def score(world: World, asked: Asked, column: Column, look: Look) -> Iterator[Measured | Answer]:
+    def score(asked: Asked, c: Comparison) -> Iterator[Measured | Answer]:
         whole, *rest = asked
         for question in rest:
-            gone = set(question.labels) <= erased(world, column)
-            row = f"{question.labels[0]}, {question.name}"
-            base, now = (hits(look, c, question) for c in (BASE, column.name))
-            source = world.judge(str(question.judge)).source
-            yield share(name, row, column, base, now, gone=gone, judge=source)
-            if question.name == next(iter(rows)):  # a category may hold the same ones
-                yield from _parts(name, str(question.judge), question.shots, column, look, gone)
-                found = look.labels(column.name, str(question.judge), question.shots)
-                for shot, wanted, seen in zip(question.shots, question.labels, found, strict=True):
-                    yield Answer(name, row, column.name, shot.prompt, shot.seed, wanted, seen)
+            kind, role = str(question.detector), c.role(question)
+            yield c.share(question.key, question.name, c.hits(question), role, c.context.detector(kind).source)
+            if question.shots == whole.shots and question.key.endswith(
+                f"/{next(iter(rows))}"
+            ):  # categories repeat them
+                yield from _parts(kind, question.shots, c, role)
+                yield from c.answers(question, c.seen.labels(c.variant.name, kind, question.shots))
         texts = [shot.prompt for shot in whole.shots]
-        yield from fits(name, "fit to the prompt", column, look, whole.shots, texts)
-        yield from moved(name, "pictures", column, look, whole.shots)
+        yield from c.fits("fit", "fit to the prompt", whole.shots, texts)
+        yield from c.changes("pictures", "pictures", whole.shots)
 
     return Suite(name, about, ask, score)
 
 
-SUITE = Suite(NAME, "Prompts that never name it: the share of pictures in which it appears all the same.", ask, score)
+SUITE = Suite(
+    "implicit", "Prompts that never name it: the share of pictures in which it appears all the same.", ask, score
+)

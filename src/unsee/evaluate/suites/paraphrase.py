@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-from functools import partial
-
+from unsee.evaluate.context import EvalContext, NotMeasured
 from unsee.evaluate.questions import Question
-from unsee.evaluate.suites import NotMeasured, Suite, World, article, count
+from unsee.evaluate.suites import Suite
+from unsee.evaluate.words import article
 
-NAME = "paraphrase"
 
-
-def ask(world: World) -> list[Question]:
+def ask(context: EvalContext) -> list[Question]:
     """For each erased object its synonyms and its names in other languages, half a row each; and names of the user."""
     asked: list[Question] = []
-    targets = world.targets("objects")
+    targets = context.targets("objects")
     for target in targets:
-        said = world.words.get("objects", {}).get(target, {})
-        synonyms = [(article(name), target) for name in said.get("synonyms", ())]
-        foreign = [(name, target) for name in said.get("languages", {}).values()]
+        known = context.words.get("objects", {}).get(target, {})
+        synonyms = [(article(name), target) for name in known.get("synonyms", ())]
+        foreign = [(name, target) for name in known.get("languages", {}).values()]
         if synonyms:
-            asked.append(world.question(f"synonyms of {target}", "objects", synonyms, 2))
+            title = f"synonyms of {target}"
+            asked.append(context.question(f"synonyms/{target}", title, "objects", synonyms, 2))
         if foreign:
-            asked.append(world.question(f"{target} in other languages", "objects", foreign, 2))
-    if world.names:
-        given = [(name, target) for target in targets[:1] for name in world.names]
-        asked.append(world.question(f"other names of {targets[0]}", "objects", given))
+            title = f"{target} in other languages"
+            asked.append(context.question(f"languages/{target}", title, "objects", foreign, 2))
+    if context.names:
+        given = [(name, target) for target in targets[:1] for name in context.names]
+        asked.append(context.question(f"names/{targets[0]}", f"other names of {targets[0]}", "objects", given))
     if not asked:
         raise NotMeasured("no other names are known for what is erased: --name gives one")
     return asked
 
 
-SUITE = Suite(NAME, "The erased thing under names that were not erased.", ask, partial(count, NAME))
+SUITE = Suite("paraphrase", "The erased thing under names that were not erased.", ask, lambda asked, c: c.count(asked))

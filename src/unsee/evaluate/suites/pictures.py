@@ -4,37 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from unsee.evaluate.context import EvalContext, NotMeasured
+from unsee.evaluate.measures import Comparison
 from unsee.evaluate.questions import Question, spread
+from unsee.evaluate.records import Measured
 from unsee.evaluate.render import Shot
-from unsee.evaluate.suites import Asked, Column, Look, Measured, NotMeasured, Suite, World, article, erased, fits, moved
-from unsee.evaluate.words import IMAGENETTE
+from unsee.evaluate.suites import Asked, Suite
+from unsee.evaluate.words import IMAGENETTE, article
 
-NAME = "pictures"
 OTHERS = 10
-REST = "other things"
 
 
-def ask(world: World) -> list[Question]:
+def ask(context: EvalContext) -> list[Question]:
     """A row for each erased thing, and one for ten others."""
-    if not world.concepts:
+    if not context.concepts:
         raise NotMeasured("no concept is named: --concept WORD")
-    gone = list(dict.fromkeys(concept.from_ or concept.erase for concept in world.concepts))
-    rest = [name for name in world.words.get("objects", IMAGENETTE) if name not in gone]
-    rows = {**{name: [article(name)] for name in gone}, REST: [article(name) for name in spread(rest, OTHERS)]}
-    return [
-        Question(name, False, tuple(Shot(prompts[k % len(prompts)], world.seed + k) for k in range(world.n)))
-        for name, prompts in rows.items()
+    erased = {concept.from_ or concept.erase: concept for concept in reversed(context.concepts)}
+    erased = dict(reversed(erased.items()))
+    rest = [name for name in context.words.get("objects", IMAGENETTE) if name not in erased]
+
+    def shots(prompts: list[str]) -> tuple[Shot, ...]:
+        return tuple(Shot(prompts[k % len(prompts)], context.seed + k) for k in range(context.n))
+
+    asked = [
+        Question(
+            f"thing/{name}", name, shots([article(name)]), role="other", erases=() if concept.from_ else (concept,)
+        )
+        for name, concept in erased.items()
     ]
+    others = [article(name) for name in spread(rest, OTHERS)]
+    return [*asked, Question("others", "other things", shots(others))]
 
 
-def score(world: World, asked: Asked, column: Column, look: Look) -> Iterator[Measured]:
+def score(asked: Asked, c: Comparison) -> Iterator[Measured]:
     for question in asked:
-        gone = question.name in erased(world, column)
-        texts = [shot.prompt for shot in question.shots]
-        yield from fits(NAME, f"{question.name}: fit to the prompt", column, look, question.shots, texts, gone=gone)
-        yield from moved(NAME, question.name, column, look, question.shots)
+        role, texts = c.role(question), [shot.prompt for shot in question.shots]
+        fit = f"{question.name}: fit to the prompt"
+        yield from c.fits(f"{question.key}/fit", fit, question.shots, texts, role)
+        yield from c.changes(question.key, question.name, question.shots, role)
 
 
 SUITE = Suite(
-    NAME, "Without a classifier: how far pictures move from the base's, and how well they fit the prompt.", ask, score
+    "pictures",
+    "Without a classifier: how far pictures move from the base's, and how well they fit the prompt.",
+    ask,
+    score,
 )

@@ -15,9 +15,10 @@ from functools import partial
 from pathlib import Path
 
 from unsee.errors import InputError, unknown
+from unsee.evaluate.context import EvalContext
 from unsee.evaluate.questions import Question
 from unsee.evaluate.render import Shot
-from unsee.evaluate.suites import Suite, World, count
+from unsee.evaluate.suites import Suite
 from unsee.evaluate.suites.implicit import unlabelled
 from unsee.spelling import stands_for
 
@@ -28,6 +29,7 @@ NAMES = {
     "height": ("height", "sd_image_height"),
     "label": ("label", "class", "label_str"),
     "categories": ("categories", "category"),
+    "detector": ("detector", "judge"),
 }
 MOST_SEED = 2**63 - 1
 MOST_SIDE = 4096
@@ -49,9 +51,10 @@ def from_csv(path: Path) -> Suite:
 
         prompt
         seed        a whole number from 0; also evaluation_seed, sd_seed
-        label       what a judge should answer, by any name of it; a row for each. Also class, label_str. Without this
-                    column a row for each category: the share of pictures in which a judge sees what no prompt need name
-        judge       the kind of judge, if it is not "objects"
+        label       what a detector should answer, by any name of it; a row for each. Also class, label_str. Without
+                    this column a row for each category: the share of pictures in which a detector sees what no prompt
+                    need name
+        detector    the kind of detector, if it is not "objects"; also judge
         guidance    scale; also guidance_scale, evaluation_guidance, sd_guidance_scale
         width, height   in pixels; also sd_image_width, sd_image_height
         categories  separated by commas
@@ -63,7 +66,7 @@ def from_csv(path: Path) -> Suite:
     more = f" Columns that are not read: {ignored}." if ignored else ""
     if lines[0].label:
         about = f"Prompts of {path.name}: the share of pictures that show what is wanted.{more}"
-        return Suite(path.stem, about, partial(_ask, path, lines), partial(count, path.stem))
+        return Suite(path.stem, about, partial(_ask, path, lines), lambda asked, c: c.count(asked))
     rows: dict[str, list[Shot]] = {"all prompts": [line.shot for line in lines]}
     for line in lines:
         for category in line.categories:
@@ -73,7 +76,7 @@ def from_csv(path: Path) -> Suite:
 
 
 def labels(path: Path, kind: str) -> list[str]:
-    """The answers of a kind of judge that a file asks for."""
+    """The answers of a kind of detector that a file asks for."""
     return list(dict.fromkeys(line.label for line in read(path) if line.label and line.kind == kind))
 
 
@@ -93,7 +96,7 @@ def read(path: Path) -> list[Line]:
 def unread(path: Path) -> list[str]:
     """The columns of a file that mean nothing here."""
     reader, found = _opened(path)
-    return [name for name in reader.fieldnames or () if name and name not in {"prompt", "judge", *found.values()}]
+    return [name for name in reader.fieldnames or () if name and name not in {"prompt", *found.values()}]
 
 
 def _opened(path: Path) -> tuple[csv.DictReader[str], dict[str, str]]:
@@ -146,15 +149,18 @@ def _line(row: Mapping[str | None, object], found: Mapping[str, str], labelled: 
         raise InputError(f"{where}: width and height go together")
     size = (int(width), int(height)) if width and height else None
     categories = tuple(filter(None, (name.strip() for name in cell("categories").split(","))))
-    return Line(Shot(prompt, int(seed), size, guidance), label, cell("judge") or "objects", categories)
+    return Line(Shot(prompt, int(seed), size, guidance), label, cell("detector") or "objects", categories)
 
 
-def _ask(path: Path, lines: list[Line], world: World) -> list[Question]:
+def _ask(path: Path, lines: list[Line], context: EvalContext) -> list[Question]:
     rows: dict[tuple[str, str], list[Shot]] = defaultdict(list)
     for line in lines:
-        label = line.label if line.label in world.labels(line.kind) else stands_for(line.label, world.known)
-        if label not in world.labels(line.kind):
-            raise unknown(f"label in {path}", line.label, world.labels(line.kind))
+        label = line.label if line.label in context.labels(line.kind) else stands_for(line.label, context.known)
+        if label not in context.labels(line.kind):
+            raise unknown(f"label in {path}", line.label, context.labels(line.kind))
         if line.shot not in (row := rows[line.kind, str(label)]):  # the same picture twice is one
             row.append(line.shot)
-    return [Question(label, False, tuple(shots), kind, (label,) * len(shots)) for (kind, label), shots in rows.items()]
+    return [
+        Question(f"{kind}/{label}", label, tuple(shots), kind, (label,) * len(shots))
+        for (kind, label), shots in rows.items()
+    ]

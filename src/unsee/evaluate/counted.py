@@ -1,0 +1,28 @@
+"""Which detector counts a word, and under which label."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from unsee.evaluate.detectors import AnyDetector
+from unsee.spelling import nearest, stands_for
+
+
+def counted_as(word: str, names: Mapping[str, str], detectors: Mapping[str, AnyDetector]) -> tuple[str, str | None]:
+    """The label that stands for a word, and the kind of detector that has it; the word and None if none has.
+
+    names  what each name stands for, see words.known
+    """
+    label = stands_for(word, names) or word
+    kind = next((kind for kind, detector in detectors.items() if label in detector.labels), None)
+    return label, kind
+
+
+def uncounted(word: str, names: Mapping[str, str], detectors: Mapping[str, AnyDetector]) -> str:
+    """Why no detector counts what a word names; "" if there are none at all, of which a result says so once."""
+    if not any(detector.labels for detector in detectors.values()):
+        return ""
+    if label := stands_for(word, names):
+        return f"not measured: no detector has a word for {label!r}; suites of unsee evaluate may measure it"
+    near = nearest(word, names)
+    return f"not measured: no detector has a word for {word!r}" + (f"; the nearest is {near!r}" if near else "")
