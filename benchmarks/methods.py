@@ -189,6 +189,7 @@ def line(variant: Variant, record: dict[str, Any], rows: Sequence[Line]) -> str:
     first, rest = picked(rows)
     share = 100 * record["parameters"]["trained"] / record["parameters"]["of"]
     cells = [f"[{variant.name}](#{re.sub(r'[^a-z0-9 -]', '', variant.name.lower()).replace(' ', '-')})"]
+    cells += [record["config"]["method"]]
     cells += [f"{first.name}: {cell(first)}", cell(starting(STYLES)), cell(starting("neighbours")), cell(rest)]
     cells += [
         cell(starting("styles")),
@@ -200,13 +201,16 @@ def line(variant: Variant, record: dict[str, Any], rows: Sequence[Line]) -> str:
 
 HEAD = """# Every variant
 
-Written by `{command}`: each row is one run of the command in its section on the miniature, at one seed. Per cent of
-pictures in which a detector sees what the prompt asked for, before -> after (Wilson's 95 % interval of after); "must
-go" is the worst row if several concepts go. "changes": share of the denoiser's parameters. "seconds": until the edit
-exists, on the machine that wrote this, where the run was not interrupted.
+Each row is one run on the miniature, at one seed, of the command in its section; `{command}` writes this page.
 
-| variant | must go | in every style | neighbours | everything else | styles | changes | seconds |
-|---|---|---|---|---|---|---|---|
+- A cell is the per cent of pictures in which a detector sees what the prompt names, before -> after, with Wilson's
+  95 % interval of "after". "Must go" is the worst row if several concepts are erased.
+- "Method" is the method that ran. Without `--method` and `--preset paper` it is `hybrid`.
+- "Changes" is the share of the denoiser's parameters. "Seconds" is the time until the edit exists, on the machine that
+  wrote this page. A run that was interrupted has none.
+
+| variant | method | must go | in every style | neighbours | everything else | styles | changes | seconds |
+|---|---|---|---|---|---|---|---|---|
 """
 
 

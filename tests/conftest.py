@@ -25,12 +25,12 @@ QUICK: dict[str, Any] = {
     "preserve_words": 32,
     "context_words": 4,
 }
-"""Settings under which ESD runs in about a second."""
+"""Settings under which hybrid runs in about a second."""
 
 
 @pytest.fixture(scope="session", autouse=True)
 def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """What "mini" names in tests: the miniature with a denoiser of a tenth of the weights that has learned nothing."""
+    """Always in use: "mini" is the miniature with an untrained denoiser of a tenth of the weights. Its folder."""
     import torch
     from diffusers import UNet2DConditionModel
 
@@ -50,19 +50,20 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def shipped(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The miniature itself, for what only a model that has learned can show; "mini" names it in such a test."""
+    """The trained miniature that ships, as a pipeline. In a test that takes it, "mini" is that one."""
     monkeypatch.setitem(BUNDLED, "mini", SHIPPED)
     return unsee.load("mini")
 
 
 @pytest.fixture(scope="session")
 def mini() -> Any:
+    """The pipeline "mini" of `narrow`, loaded once."""
     return unsee.load("mini")
 
 
 @pytest.fixture
 def pipe(mini: Any) -> Iterator[Any]:
-    """The miniature; fails the test that leaves its denoiser other than it was."""
+    """The same as `mini`. A test that changes a weight of its denoiser fails."""
     before = {name: value.clone() for name, value in mini.unet.state_dict().items()}
     yield mini
     after = mini.unet.state_dict()
@@ -72,13 +73,13 @@ def pipe(mini: Any) -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def edit(mini: Any) -> "unsee.Edit":
-    """An edit that was made in a few updates: too few to erase, enough to differ from the base."""
+    """An edit of `mini` for "church", made in three updates: enough to differ from the base, too few to erase."""
     return unsee.Hybrid(**QUICK)(mini, unsee.Concept("church"))
 
 
 @pytest.fixture(scope="session")
 def clip_folder(mini: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny CLIP model of random weights with the miniature's tokenizer."""
+    """The folder of a tiny CLIP model with random weights and the miniature's tokenizer."""
     import torch
     from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
 
@@ -98,7 +99,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    """Type a command in an empty folder; get exit code, output, errors."""
+    """Types a command in an empty folder: `code, out, err = run("erase", "church")`."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("UNSEE_CACHE", str(tmp_path / "cache"))
 

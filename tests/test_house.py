@@ -1,13 +1,17 @@
 """Rules of the house that a machine can check."""
 
 import ast
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parents[1] / "src" / "unsee"
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "unsee"
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 
 LAYERS = [
     {"errors", "progress", "spelling", "versions"},
@@ -86,3 +90,39 @@ def test_showing_an_edit_costs_no_torch(edit: object, tmp_path: Path) -> None:
 def test_every_room_exists() -> None:
     rooms = {path.relative_to(SOURCE).parts[0].removesuffix(".py") for path in FILES}
     assert {name for layer in LAYERS for name in layer} == rooms
+
+
+def first_line(node: ast.Module | ast.FunctionDef) -> str:
+    return (ast.get_docstring(node) or "").splitlines()[0]
+
+
+def rooms() -> str:
+    """The table of rooms, highest first: each with the first line of its docstring."""
+    lines = ["| room | what it does |", "|---|---|"]
+    for name in (name for layer in reversed(LAYERS) for name in sorted(layer)):
+        path = SOURCE / name / "__init__.py" if (SOURCE / name).is_dir() else SOURCE / f"{name}.py"
+        shown = f"{name}/" if (SOURCE / name).is_dir() else path.name
+        lines.append(f"| `{shown}` | {first_line(ast.parse(path.read_text()))} |")
+    return "\n".join(lines)
+
+
+def fixtures() -> str:
+    """The table of fixtures that tests share."""
+    lines = ["| fixture | what it is |", "|---|---|"]
+    for node in ast.parse((ROOT / "tests" / "conftest.py").read_text()).body:
+        if isinstance(node, ast.FunctionDef) and any("fixture" in ast.unparse(one) for one in node.decorator_list):
+            lines.append(f"| `{node.name}` | {first_line(node)} |")
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("table", [rooms, fixtures])
+def test_the_tables_are_those_of_the_code(table: Callable[[], str]) -> None:
+    assert table() in CONTRIBUTING, f"CONTRIBUTING.md is stale; it must have:\n\n{table()}"
+
+
+def test_the_log_has_an_index_of_all_its_entries() -> None:
+    log = (ROOT / "docs" / "LOG.md").read_text()
+    entries = re.findall(r"^### (\d{4}-\d\d-\d\d: .*)$", log, re.M)
+    links = re.findall(r"\]\(#([^)]*)\)", log)
+    assert sorted(links) == sorted(re.sub(r"[^\w\- ]", "", one.lower()).replace(" ", "-") for one in entries)
+    assert [one[:10] for one in entries] == sorted((one[:10] for one in entries), reverse=True)

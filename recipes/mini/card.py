@@ -219,7 +219,7 @@ def table(numbers: Sequence[Number]) -> str:
 
 def updates(config: dict[str, Any]) -> str:
     plans = {k: config[k] for k in ("autoencoder", "clip", "denoiser")}
-    plans |= {f"judge of {k}": v for k, v in config["judges"].items()}
+    plans |= {f"detector of {k}": v for k, v in config["judges"].items()}
     return "\n".join(f"| {k} | {v['updates']} | {v['batch']} |" for k, v in plans.items())
 
 

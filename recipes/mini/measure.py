@@ -115,7 +115,7 @@ def objects(pipe: StableDiffusionPipeline, judge: Judge, w: Words, seeds: int, s
     worst, worst_ten = int(each.argmin()), min(ten, key=lambda n: each[w.names.index(n)])
     below = ", ".join(f"{w.names[i]} {each[i]:.0f}" for i in np.argsort(each) if each[i] < 90)
     return [
-        rate("objects: top-1 of the judge, `a church`", right, ">= 97", f"below 90 %: {below or 'none'}"),
+        rate("objects: top-1 of the detector, `a church`", right, ">= 97", f"below 90 %: {below or 'none'}"),
         Number("the worst object", each[worst], seeds, "%", ">= 80", w.names[worst]),
         Number("the worst of Imagenette's ten", each[w.names.index(worst_ten)], seeds, "%", ">= 95", worst_ten),
     ]
@@ -221,11 +221,11 @@ def parts(folder: Path, drawings: Bytes, w: Words, album: judges.Album, last_var
     return [
         Number("autoencoder: PSNR of pictures placed anew", autoencoder.psnr(pipe.vae, x), len(x), "dB", ">= 28"),
         rate("CLIP: zero-shot top-1 on them", shot == y[:, 0]),
-        rate("judge of objects: held-out renders", found[known] == truth[known, 0]),
-        rate(f"judge of objects: {pictures.UNSEEN}, which no judge saw", obj(unseen) == have),
-        rate("judge of objects: drawings of something else are none of these", found[~known] == -1),
-        rate("judge of styles: held-out renders", style(hx[styled]) == truth[styled, 1]),
-        rate("judge of the watermark: held-out renders, half of them stamped", marked),
+        rate("detector of objects: held-out renders", found[known] == truth[known, 0]),
+        rate(f"detector of objects: {pictures.UNSEEN}, which no detector saw", obj(unseen) == have),
+        rate("detector of objects: drawings of something else are none of these", found[~known] == -1),
+        rate("detector of styles: held-out renders", style(hx[styled]) == truth[styled, 1]),
+        rate("detector of the watermark: held-out renders, half of them stamped", marked),
     ]
 
 
@@ -245,7 +245,7 @@ def weight(folder: Path, times: int) -> list[Number]:
         seconds.append(time.perf_counter() - start)
     return [
         Number("all shipped files", total, len(files), "MB", "<= 45"),
-        Number("the judges of them", of_judges, 4, "MB", "<= 6"),
+        Number("the detectors of them", of_judges, 4, "MB", "<= 6"),
         Number("loading the pipeline", loaded, 1, "s", "<= 3"),
         Number(
             "16 pictures at the default 50 steps and guidance 7.5",

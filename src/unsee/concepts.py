@@ -1,4 +1,4 @@
-"""What must go, and what must stay."""
+"""`Concept`: what must go, what takes its place, what must stay."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One way to say no: what was wrong, what is allowed, what is nearest."""
+"""Errors of one line: what was wrong, what is allowed, what is nearest."""
 
 from __future__ import annotations
 

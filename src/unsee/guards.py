@@ -1,4 +1,4 @@
-"""Guards: what keeps a concept out of pictures without touching a weight, behind the same `applied(pipe)` as an edit.
+"""Guards keep a concept out of pictures and change no weight, behind the same `applied(pipe)` as an edit.
 
     c, u, s   the denoiser's predictions with the prompt, without it, and for the concept to keep out (B, ...)
     g         the pipeline's guidance scale: it follows u + g (c - u)

@@ -1,4 +1,4 @@
-"""Which words name one thing, however they are spelled; and a list of words in one text.
+"""Which words name one thing, whatever their spelling; lists of words in one text.
 
 Two words name one thing if they differ in case, accents' encoding, "_" or "-" for a space, an article before them or
 "style" behind them, or if one is the regular English plural of the other.

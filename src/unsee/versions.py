@@ -1,4 +1,4 @@
-"""Which software computed something."""
+"""Versions of the software that computed a result."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def test_the_card_has_every_number_and_every_file(
     out = tmp_path / "mini"
     card.write(whole, card.Shelf(out, Path("docs/miniature.png"), "Made in a test."))
     text = (out / "README.md").read_text()
-    for said in ("top-1", "synonyms", "watermark named", "memorised", "scenes: both", "PSNR", "judge of styles"):
+    for said in ("top-1", "synonyms", "watermark named", "memorised", "scenes: both", "PSNR", "detector of styles"):
         assert said in text
     assert card.hashes(out) in text
     assert "Made in a test." in text

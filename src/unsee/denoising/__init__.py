@@ -1,1 +1,1 @@
-"""What a pipeline asks of its denoiser: recorded, replayed, listened to, replaced."""
+"""Denoiser calls of a pipeline: record, replay, capture activations, replace predictions."""

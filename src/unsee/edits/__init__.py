@@ -1,1 +1,1 @@
-"""Edits: differences of weights with the card that says where they come from."""
+"""`Edit`: differences of weights with a card that says how they were made; sums of edits."""

@@ -1,1 +1,1 @@
-"""Measure what an edit did: ask questions of pictures, drawn before and after on equal seeds."""
+"""Measure what an edit did: prompt sets, pictures on equal seeds, detectors, statistics."""

@@ -1,1 +1,1 @@
-"""What other tools read, and what is read of theirs."""
+"""Files of other tools: written, read, and pushed to the hub."""

@@ -1,1 +1,1 @@
-"""Files from strangers, checked; and files written whole or not at all."""
+"""Files from strangers are checked before they are read. Files are written whole or not at all."""

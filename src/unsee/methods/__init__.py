@@ -1,4 +1,4 @@
-"""Methods by name. A method is a file of its own and one row under `unsee.methods` in a package's entry points."""
+"""Methods by name. A method is one file and one row under `unsee.methods` in a package's entry points."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Pipelines: loading, naming, hashing, which modules denoise, which weights they have."""
+"""Pipelines: load, name and hash them; which modules denoise; which weights an edit may change."""

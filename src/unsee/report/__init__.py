@@ -1,1 +1,1 @@
-"""Show what was measured: a grid of pictures, and a page that needs nothing beside itself."""
+"""Show what was measured: grids of pictures, and an HTML page that opens from disk."""

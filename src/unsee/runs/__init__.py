@@ -1,1 +1,1 @@
-"""What a command does from start to end: run folders, locks, resume, records."""
+"""What each command does from start to end: run folders, locks, resume, records."""
