@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unsee.cli.allowed import GUARDS, installed
+from unsee.cli.flags import typed
 from unsee.cli.terminal import (
     Batch,
     Cache,
@@ -153,7 +154,7 @@ def evaluate(
                 print(f"  {folder / file}")
     _whole(failed, folder)
     if all(suite.not_measured for suite in found.suites):
-        why = "; ".join(f"{one.name}: {one.not_measured}" for one in found.suites)
+        why = "; ".join(f"{one.name}: {typed(one.not_measured or '')}" for one in found.suites)
         raise Ended(f"nothing was measured: {why}; --force writes over this result")
 
 
@@ -240,7 +241,7 @@ def say(found: Evaluation) -> None:
     for table in tables(found):
         console.print(Text(f"\n{table.suite}", style="bold").append(plain(f"  {table.about}"), style="not bold dim"))
         if table.not_measured:
-            console.print(Text(plain(f"not measured: {table.not_measured}")))
+            console.print(Text(plain(f"not measured: {typed(table.not_measured)}")))
             continue
         shown = Table(box=None, pad_edge=False, header_style="bold")
         for k, head in enumerate(table.head):
@@ -249,7 +250,7 @@ def say(found: Evaluation) -> None:
             shown.add_row(*(Text(plain(text), style="bold" if mark else "") for text, mark in zip(row, removed)))
         console.print(shown)
         for note in table.notes:
-            console.print(Text(plain(note)))
+            console.print(Text(plain(typed(note))))
     print()
     for sentence in verdict(found) + idle(found):
         print(plain(sentence))

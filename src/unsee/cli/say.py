@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from unsee.cli.flags import typed
 from unsee.cli.terminal import (
     plain,
     shell,
@@ -39,7 +40,7 @@ def _say_plan(plan: Plan, folder: Path) -> None:
     for key, value in lines.items():
         print(f"{key:<8} {plain(str(value))}")
     for note in plan.notes:
-        print(f"{'note':<8} {plain(note)}")
+        print(f"{'note':<8} {plain(typed(note))}")
 
 
 def _say_report(report: Report, plan: Plan) -> None:
@@ -59,7 +60,7 @@ def _say_report(report: Report, plan: Plan) -> None:
     console.print(table)
     print("difference in per cent of pictures, ≈ if chance explains it; picture change in grey levels of 255")
     for note in notes(report.rows):
-        print(plain(note))
+        print(plain(typed(note)))
     if not plan.detectors:
         few = f"no detector was given, so nothing was counted, and {plan.config.pictures} pictures a row were drawn"
         print(f"{few}: --detector objects=FOLDER names an image classifier, -n 48 draws more")

@@ -60,7 +60,7 @@ class EvalContext:
         found = self.detectors.get(kind)
         if not isinstance(found, Detector):
             how = "an image classifier, clip:FOLDER a CLIP model that is asked for words"
-            raise NotMeasured(f"no detector of {kind}: give {kind}=FOLDER among `detectors`, {how}")
+            raise NotMeasured(f"no detector of {kind}: `detectors` {kind}=FOLDER names {how}")
         return found
 
     def clip(self) -> Clip | None:

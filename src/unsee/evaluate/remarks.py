@@ -13,10 +13,10 @@ from unsee.evaluate.words import article, known
 from unsee.spelling import IRREGULAR, UNCOUNTED, plain, plural, plurals
 
 MIXED = "{!r} is a thing in a style: its words are erased wherever they are, so the style goes from other things too"
-STYLE_FROM = "pictures of {!r} show {!r} only where the prompt names it, so --from erases little here"
-PLURAL = "a plural that is not named may stay: --synonym {!r} erases it too"
-ONLY = "only {} is erased: --synonym adds other names, such as a plural or another spelling"
-NAMED = ", but only the name {!r} is erased: --synonym {!r} erases that name with it"
+STYLE_FROM = "pictures of {!r} show {!r} only where the prompt names it, so `from_` erases little here"
+PLURAL = "a plural that is not named may stay: `synonyms` {!r} erases it too"
+ONLY = "only {} is erased: `synonyms` adds other names, such as a plural or another spelling"
+NAMED = ", but only the name {!r} is erased: `synonyms` {!r} erases that name with it"
 
 
 def remarks(

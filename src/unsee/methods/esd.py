@@ -74,6 +74,10 @@ class ESD:
     templates        prompts that ask for the concept; {} is its name
 
     Calling it with a pipeline and one or more concepts returns an Edit and leaves the pipeline as it was.
+    Raises InputError on a setting that is unknown or out of range.
+
+        >>> edit = unsee.ESD(updates=4)(pipe, "church")
+        >>> with edit.applied(pipe): pictures = unsee.generate(pipe, "a church")
     """
 
     select: str = "cross"

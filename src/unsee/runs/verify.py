@@ -55,7 +55,7 @@ def verify(
     if missing := claims.detectors.keys() - detectors.keys():
         kind = min(missing)
         raise InputError(
-            f"the claims were counted by a detector of {kind}, {claims.detectors[kind]!r}: give one of `detectors`"
+            f"the claims were counted by a detector of {kind}, {claims.detectors[kind]!r}: `detectors` {kind}=FOLDER"
         )
     suite = suites.find(claims.suite or SUMMARY)
     concepts = edit.card.concepts
