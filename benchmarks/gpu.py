@@ -117,7 +117,7 @@ class Meter:
 
 
 def stages(seen: dict[str, list[float]]) -> Callable[[str, int, int], None]:
-    """A Watch that keeps when each stage was told of."""
+    """A Progress that keeps when each stage was told of."""
     return lambda stage, done, total: seen.setdefault(stage, []).append(time.perf_counter())
 
 

@@ -31,7 +31,7 @@ from torch import nn
 from unsee.concepts import concepts_of
 from unsee.denoising.activations import means
 from unsee.denoising.intercept import steered
-from unsee.denoising.record import conditions, quiet
+from unsee.denoising.record import conditions
 from unsee.edits.edit import Edit, LowRank
 from unsee.evaluate.suites import Suite
 from unsee.evaluate.words import article
@@ -40,6 +40,7 @@ from unsee.methods.two_denoisers import each_denoiser
 from unsee.models.denoisers import denoiser
 from unsee.models.distributed import full
 from unsee.models.weights import entrance
+from unsee.progress import no_progress
 """
 
 

@@ -238,7 +238,7 @@ def test_an_edit_on_an_edit_knows_what_it_was_made_on(pipe: Any, edit: unsee.Edi
         pass
     with edit.applied(pipe), second.applied(pipe):
         stacked = {name: value.clone() for name, value in pipe.unet.state_dict().items()}
-    with pytest.raises(InputError, match="made one upon the other"):
+    with pytest.raises(InputError, match="made one on top of the other"):
         merge([edit, second])
     with pytest.raises(InputError, match="the weights here are"):
         merge([second, edit], pipe=pipe)

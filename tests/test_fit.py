@@ -11,8 +11,8 @@ from torch import nn
 
 from unsee.denoising.calls import Call
 from unsee.errors import InputError
-from unsee.fit.loop import Learned, Lesson, Optimisation, fit, flushing, trainable
-from unsee.fit.monitor import Examiner
+from unsee.fit.loop import Learned, Optimisation, TrainBatch, fit, flushing, trainable
+from unsee.fit.monitor import HeldOutMonitor
 from unsee.fit.optimizers import OPTIMIZERS, RATE, VECTOR, Metric, fan_in, metrics, reach, root
 from unsee.fit.resume import Checkpoint
 
@@ -43,7 +43,7 @@ def test_fit_finds_the_weighted_least_squares_line(dtype: torch.dtype, optimizer
         losses = fit(
             net,
             Learned(dict(net.named_parameters())),
-            lambda _: Lesson(line(x, y), weight),
+            lambda _: TrainBatch(line(x, y), weight),
             Optimisation(1500, 0.1 if optimizer == "adam" else 0.1 / VECTOR, optimizer),
         )
         assert net.a.item() == pytest.approx(3.5, abs=0.03)
@@ -61,7 +61,7 @@ def test_small_updates_are_not_lost_in_bfloat16() -> None:
         fit(
             net,
             Learned({"a": net.a}),
-            lambda _: Lesson(call, torch.ones(1)),
+            lambda _: TrainBatch(call, torch.ones(1)),
             Optimisation(1000, 0.01, schedule="constant"),
         )
         assert net.a.item() < 250
@@ -105,16 +105,16 @@ def test_a_loss_that_explodes_says_what_to_change() -> None:
     net = Line()
     call = line(torch.full((1, 1), torch.inf), torch.zeros(1, 1))
     with trainable({"a": net.a}), pytest.raises(FloatingPointError, match="lower lr"):
-        fit(net, Learned({"a": net.a}), lambda _: Lesson(call, torch.ones(1)), Optimisation(1))
+        fit(net, Learned({"a": net.a}), lambda _: TrainBatch(call, torch.ones(1)), Optimisation(1))
 
 
 @pytest.mark.parametrize("bad", [torch.inf, 1e9])
 def test_a_loss_that_explodes_leaves_the_last_good_state(tmp_path: Path, bad: float) -> None:
     net, file = Line(), Checkpoint(tmp_path / "state.safetensors", every=0)
 
-    def lesson(update: int) -> Lesson:
+    def lesson(update: int) -> TrainBatch:
         wanted = torch.ones(1, 1) if update < 3 else torch.full((1, 1), bad)
-        return Lesson(line(torch.ones(1, 1), wanted), torch.ones(1))
+        return TrainBatch(line(torch.ones(1, 1), wanted), torch.ones(1))
 
     with trainable({"a": net.a}), pytest.raises(FloatingPointError, match="after 3 updates: try a lower lr"):
         fit(net, Learned({"a": net.a}), lesson, Optimisation(9), checkpoint=file)
@@ -164,9 +164,9 @@ def test_the_first_step_is_a_whole_one(metric: dict[str, Metric], lr: float | No
     weights = {"layer.weight": net.layer.weight}
     call = line(torch.ones(1, 1), torch.full((1, 1), 9.0))
 
-    def lesson(update: int) -> Lesson:
+    def lesson(update: int) -> TrainBatch:
         seen.append(net.layer.weight.item())
-        return Lesson(call, torch.ones(1))
+        return TrainBatch(call, torch.ones(1))
 
     with trainable(weights):
         fit(net, Learned(weights, metric), lesson, Optimisation(2, lr, schedule="constant"))
@@ -194,7 +194,7 @@ def test_a_fit_is_the_same_function_however_its_numbers_are_written(kind: str, s
                 fit(
                     net,
                     Learned(weights, {f"{n}.weight": m for n, m in metric.items()}),
-                    lambda _: Lesson(call, torch.ones(8)),
+                    lambda _: TrainBatch(call, torch.ones(8)),
                     Optimisation(12),
                 )
             return net(turn(x), torch.zeros(8))[0] / size
@@ -221,12 +221,12 @@ def test_a_fit_that_is_stopped_goes_on_to_the_same_bits(tmp_path: Path, optimize
 
     def run(checkpoint: Checkpoint | None, stop: int = 99) -> tuple[float, float, list[float], list[Any]]:
         net, weights = Line(), torch.ones(2)
-        examiner = Examiner(rows[0], rows[1], every=2)
+        examiner = HeldOutMonitor(rows[0], rows[1], every=2)
 
-        def lesson(update: int) -> Lesson:
+        def lesson(update: int) -> TrainBatch:
             if update == stop:
                 raise Stopped
-            return Lesson(rows[update], weights)
+            return TrainBatch(rows[update], weights)
 
         parameters = dict(net.named_parameters())
         with trainable(parameters):
@@ -257,9 +257,9 @@ def test_a_fit_stops_when_what_it_aims_at_does_not_get_better() -> None:
     net = Line()
     rows = line(torch.ones(1, 1), torch.zeros(1, 1))  # it answers 0 already: nothing can get better
     with trainable(dict(net.named_parameters())):
-        examiner = Examiner(rows, rows, every=2, patience=2)
+        examiner = HeldOutMonitor(rows, rows, every=2, patience=2)
         losses = fit(
-            net, Learned({"a": net.a}), lambda _: Lesson(line(torch.ones(1, 1), torch.ones(1, 1)), torch.ones(1)),
+            net, Learned({"a": net.a}), lambda _: TrainBatch(line(torch.ones(1, 1), torch.ones(1, 1)), torch.ones(1)),
             Optimisation(50), examiner=examiner,
         )  # fmt: skip
     assert len(losses) == 4
@@ -268,9 +268,9 @@ def test_a_fit_stops_when_what_it_aims_at_does_not_get_better() -> None:
 def test_a_fit_makes_as_many_updates_as_its_time_allows() -> None:
     net = Line()
 
-    def slow(_: int) -> Lesson:
+    def slow(_: int) -> TrainBatch:
         time.sleep(0.02)
-        return Lesson(line(torch.ones(1, 1), torch.ones(1, 1)), torch.ones(1))
+        return TrainBatch(line(torch.ones(1, 1), torch.ones(1, 1)), torch.ones(1))
 
     with trainable(dict(net.named_parameters())):
         assert 3 <= len(fit(net, Learned({"a": net.a}), slow, Optimisation(1000, seconds=0.2))) <= 12

@@ -268,7 +268,7 @@ RUN: dict[str, Any] = {
 def read_settings(path: Path) -> None:
     from unsee.methods.hybrid import Hybrid
     from unsee.models.names import model_folder
-    from unsee.runs.erase import configure
+    from unsee.runs.configure import configure
     from unsee.runs.folder import folder_name
 
     built = build(read(path))

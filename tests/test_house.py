@@ -14,7 +14,7 @@ SOURCE = ROOT / "src" / "unsee"
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 
 LAYERS = [
-    {"errors", "spelling", "versions"},
+    {"errors", "progress", "spelling", "versions"},
     {"io", "concepts"},
     {"models"},
     {"denoising"},
@@ -22,7 +22,6 @@ LAYERS = [
     {"methods", "guards", "evaluate", "export"},
     {"report"},
     {"runs"},
-    {"progress"},
     {"cli", "__main__"},
 ]
 """Lowest first. A module may import its own layer and lower ones; in the layer of methods, only its own part."""

@@ -15,9 +15,9 @@ from unsee.denoising.record import conditions, record
 from unsee.edits.edit import Edit, LowRank
 from unsee.evaluate.render import Sampling, Shot, render
 from unsee.fit import memory as room
-from unsee.fit.loop import Learned, Lesson, Optimisation, fit, trainable
+from unsee.fit.loop import Learned, Optimisation, TrainBatch, fit, trainable
 from unsee.fit.memory import SHARE, Ledger, Room, aside, at_once, expected, kept
-from unsee.fit.monitor import Examiner
+from unsee.fit.monitor import HeldOutMonitor
 from unsee.fit.resume import Checkpoint
 from unsee.methods.lora import LoRA
 from unsee.models.memory import OutOfMemory, Portions
@@ -287,9 +287,9 @@ def test_masters_elsewhere_and_portions_learn_the_same(dtype: torch.dtype, tmp_p
     def learned(room: Room | None, stop: int = 6, state: Checkpoint | None = None) -> tuple[float, list[float]]:
         net = Line(dtype)
         with trainable({"a": net.a}):
-            examiner = Examiner(line(x, y), line(x, y), every=2)
+            examiner = HeldOutMonitor(line(x, y), line(x, y), every=2)
             losses = fit(
-                net, Learned({"a": net.a}), lambda _: Lesson(line(x, y), torch.ones(5)), Optimisation(6, 0.05),
+                net, Learned({"a": net.a}), lambda _: TrainBatch(line(x, y), torch.ones(5)), Optimisation(6, 0.05),
                 examiner=examiner, room=room, checkpoint=state,
             )  # fmt: skip
             return net.a.item(), losses

@@ -23,7 +23,8 @@ from unsee.errors import InputError
 from unsee.io.settings_file import read
 from unsee.methods.presets import PRESETS
 from unsee.runs.config import build
-from unsee.runs.erase import configure, erase, plan
+from unsee.runs.configure import configure
+from unsee.runs.erase import erase, plan
 
 SMALL: dict[str, Any] = {**QUICK, "preserve_words": 8, "neutral": ("cat", "house"), "rank": 2}
 

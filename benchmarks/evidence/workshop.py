@@ -12,7 +12,6 @@ from typing import Any
 from benchmarks.evidence.experiments import DEFAULT, Experiment, column
 from unsee import guards, methods
 from unsee.concepts import Concept
-from unsee.denoising.record import Watch
 from unsee.edits.card import Card
 from unsee.edits.edit import Edit
 from unsee.errors import InputError
@@ -24,6 +23,7 @@ from unsee.models.distributed import processes
 from unsee.models.fingerprint import fingerprint
 from unsee.models.load import load
 from unsee.models.model import model_name
+from unsee.progress import Progress
 from unsee.runs.folder import kept_edit
 from unsee.versions import versions
 
@@ -109,7 +109,7 @@ def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
-def progress(title: str, every: float = 60.0) -> Watch:
+def progress(title: str, every: float = 60.0) -> Progress:
     """Says now and then how far drawing or a fit is, and how long it will take at the speed so far."""
     start: list[tuple[float, int]] = []
     last = time.perf_counter()

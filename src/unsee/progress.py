@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from unsee.denoising.record import Watch
+Progress = Callable[[str, int, int], None]
+"""Called with (stage, done, total) as work goes on."""
+
+
+def no_progress(stage: str, done: int, total: int) -> None:
+    """The Progress that shows nothing."""
+
 
 EVERY = 10.0
 """Seconds between two lines, at least."""
@@ -64,7 +69,7 @@ def clock(seconds: float | None) -> str:
 
 
 @contextmanager
-def bars() -> Iterator[Watch]:
+def bars() -> Iterator[Progress]:
     """Within the context a `watch` that shows how far each stage is and the time that is left, on stderr.
 
     >>> with unsee.bars() as watch: edit = unsee.UCE()(pipe, "church", watch=watch)

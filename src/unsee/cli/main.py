@@ -12,6 +12,7 @@ import typer
 from unsee.cli import files
 from unsee.cli.erase import erase
 from unsee.cli.evaluate import evaluate, reproduce
+from unsee.cli.export import export
 from unsee.cli.flags import typed
 from unsee.cli.generate import generate
 from unsee.cli.help import help_
@@ -57,6 +58,7 @@ app.command()(show)
 app.command(name="help")(help_)
 app.command()(evaluate)
 app.command()(reproduce)
+app.command()(export)
 app.add_typer(files.app)
 
 # typer raises the errors of its own copy of click, whose base class it does not name publicly.

@@ -15,7 +15,7 @@ from unsee.spelling import counted
 
 if TYPE_CHECKING:
     from unsee.edits.card import Card
-from unsee.cli.erase import _several
+from unsee.cli.say import _several
 
 
 def show(

@@ -12,11 +12,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
-from typing import Any, TypeVar
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from accelerate.utils import gather_object, send_to_device
 from diffusers import AutoPipelineForImage2Image
 from PIL.Image import Image
 from torch import Tensor, nn
@@ -28,19 +27,10 @@ from unsee.denoising.rows import pick, rows_of, single, split, spread, stack
 from unsee.errors import InputError, Unsupported, unknown
 from unsee.models import memory
 from unsee.models.denoisers import denoiser, denoisers
-from unsee.models.distributed import processes
+from unsee.models.distributed import gathered, processes, share
 from unsee.models.memory import SMALLER, Portions
 from unsee.models.model import Model, Pipeline, call_options, kind, raw
-
-T = TypeVar("T")
-
-
-Watch = Callable[[str, int, int], None]
-"""Told (stage, done, total) as work goes on."""
-
-
-def quiet(stage: str, done: int, total: int) -> None:
-    """The Watch that says nothing."""
+from unsee.progress import Progress, no_progress
 
 
 def record(
@@ -54,7 +44,7 @@ def record(
     at: Sequence[int] | None = None,
     image: Image | None = None,
     batch: int = 24,
-    watch: Watch = quiet,
+    watch: Progress = no_progress,
 ) -> Trajectory:
     """Draw guided runs, one for each prompt and seed, and return every denoiser call of theirs.
 
@@ -116,28 +106,6 @@ def record(
     c = prompted(asked, calls[:2])
     chosen = range(length) if image else [k for k in wanted if k < len(calls) // 2]
     return [Step(calls[2 * k + c], calls[2 * k + 1 - c]) for k in chosen]
-
-
-def share(items: Sequence[T]) -> list[T]:
-    """What of some items this process makes: every n-th of n processes.
-
-    All have equally many: who would have less makes the first one too. Where weights are spread over processes (FSDP),
-    each call of the denoiser is one of all of them.
-    """
-    everyone = processes()
-    mine = list(items[everyone.process_index :: everyone.num_processes])
-    return mine if len(mine) * everyone.num_processes >= len(items) else [*mine, items[0]]
-
-
-def gathered(parts: list[T], count: int) -> list[T]:
-    """The first `count` of the parts that all processes made, each its `share`, in their order."""
-    everyone = processes()
-    if everyone.num_processes == 1:
-        return parts
-    whole = gather_object(send_to_device([(everyone.process_index, k, part) for k, part in enumerate(parts)], "cpu"))
-    ordered = [part for _, _, part in sorted(whole, key=lambda item: (item[1], item[0]))]
-    here: list[T] = send_to_device(ordered[:count], everyone.device)
-    return here
 
 
 def prompted(asked: Tensor, calls: Sequence[Call]) -> int:

@@ -15,12 +15,12 @@ from typing import Any, overload
 from PIL import Image
 from torch import nn
 
-from unsee.denoising.record import Watch, quiet
 from unsee.errors import InputError
 from unsee.evaluate.render import Sampling, Shot, batches, render
 from unsee.models.distributed import processes
 from unsee.models.fingerprint import fingerprint
 from unsee.models.model import Pipeline, call_options, kind
+from unsee.progress import Progress, no_progress
 from unsee.versions import versions
 
 
@@ -95,7 +95,7 @@ class Memory:
         change: str = "",
         applied: Callable[[], AbstractContextManager[None]],
         batch: int = 32,
-        watch: Watch = quiet,
+        watch: Progress = no_progress,
     ) -> Mapping[Shot, Image.Image]:
         """As `Cache.draw`."""
         with applied():
@@ -124,7 +124,7 @@ class Cache:
         change: str = "",
         applied: Callable[[], AbstractContextManager[None]],
         batch: int = 32,
-        watch: Watch = quiet,
+        watch: Progress = no_progress,
     ) -> Gallery:
         """Pictures of all shots; those that are not here yet are drawn, and kept batch by batch.
 

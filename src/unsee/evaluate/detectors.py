@@ -21,13 +21,13 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForImageClassification, AutoProcessor
 
-from unsee.denoising.record import Watch, quiet
 from unsee.errors import InputError
 from unsee.evaluate import nudity
 from unsee.evaluate.distance import Distance, lpips
 from unsee.models.load import loading
 from unsee.models.model import Model, Pipeline
 from unsee.models.model_card import ModelCard
+from unsee.progress import Progress, no_progress
 
 NOTHING = "none of these"
 """The answer of a detector that is less sure than its threshold."""
@@ -67,7 +67,7 @@ class Detector:
     others: Mapping[str, str] = field(default_factory=dict)
 
     @torch.no_grad()
-    def __call__(self, pictures: Sequence[Image], batch: int = 128, watch: Watch = quiet) -> list[str]:
+    def __call__(self, pictures: Sequence[Image], batch: int = 128, watch: Progress = no_progress) -> list[str]:
         """A label, or NOTHING, for each picture."""
         found: list[str] = []
         for start in range(0, len(pictures), batch):

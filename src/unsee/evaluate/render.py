@@ -12,12 +12,12 @@ from accelerate.utils import gather_object
 from PIL.Image import Image
 
 from unsee.denoising.guidance import for_pictures
-from unsee.denoising.record import Watch, quiet, share
 from unsee.errors import InputError
-from unsee.models.distributed import processes
+from unsee.models.distributed import processes, share
 from unsee.models.memory import SMALLER, Portions, spread
 from unsee.models.model import Model, Pipeline, raw
 from unsee.models.sampling import draw
+from unsee.progress import Progress, no_progress
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def sampling_of(pipe: Pipeline, steps: int | None = None, guidance_scale: float 
 
 
 def render(
-    pipe: Pipeline, shots: Iterable[Shot], sampling: Sampling, *, batch: int = 32, watch: Watch = quiet
+    pipe: Pipeline, shots: Iterable[Shot], sampling: Sampling, *, batch: int = 32, watch: Progress = no_progress
 ) -> dict[Shot, Image]:
     """A picture for every distinct shot. Each has a generator of its own, so it does not depend on its batch.
 
@@ -84,11 +84,11 @@ def render_pair(
     sampling: Sampling,
     *,
     batch: int = 32,
-    watch: Watch = quiet,
+    watch: Progress = no_progress,
 ) -> tuple[dict[Shot, Image], dict[Shot, Image]]:
     """Pictures of a model, and again within `change`, such as `edit.applied(pipe)`; one stage to `watch`."""
 
-    def half(offset: int) -> Watch:
+    def half(offset: int) -> Progress:
         return lambda stage, done, total: watch(stage, done + offset * total, 2 * total)
 
     before = render(pipe, shots, sampling, batch=batch, watch=half(0))

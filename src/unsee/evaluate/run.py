@@ -11,7 +11,6 @@ from functools import partial
 from PIL.Image import Image
 
 from unsee.concepts import Concept
-from unsee.denoising.record import Watch, quiet
 from unsee.errors import InputError
 from unsee.evaluate.cache import Cache, Memory
 from unsee.evaluate.context import BASE, EvalContext, NotMeasured, Variant
@@ -21,6 +20,7 @@ from unsee.evaluate.questions import Question
 from unsee.evaluate.records import Answer, Measured, SuiteRecord
 from unsee.evaluate.render import Sampling, Shot
 from unsee.evaluate.suites import Suite
+from unsee.progress import Progress, no_progress
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def run(
     store: Cache | Memory,
     *,
     batch: int = 32,
-    watch: Watch = quiet,
+    watch: Progress = no_progress,
 ) -> Outcome:
     """Measure every variant, the base model first. A suite that lacks something says so and stops no other.
 

@@ -17,23 +17,23 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from unsee.denoising.calls import Call
-from unsee.denoising.record import Watch, quiet
 from unsee.denoising.rows import pick
 from unsee.errors import InputError
 from unsee.fit.memory import Room
-from unsee.fit.monitor import Examiner, error
+from unsee.fit.monitor import HeldOutMonitor, error
 from unsee.fit.optimizers import OPTIMIZERS, RATE, Metric, reach
 from unsee.fit.resume import Checkpoint, flat, restore
 from unsee.models.distributed import processes
 from unsee.models.memory import Portions
 from unsee.models.weights import swapped
+from unsee.progress import Progress, no_progress
 
 EXPLODED = 1e4
 """A loss so many times the largest of the first ten ends a fit: single rows differ a hundredfold by their timestep."""
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainBatch:
     """What the denoiser is asked in one update.
 
     call    N rows; `call.output` is what it should answer, in the network's own output (N, ...)
@@ -116,13 +116,13 @@ def flushing() -> Iterator[None]:
 def fit(
     denoiser: nn.Module,
     learned: Learned,
-    lesson: Callable[[int], Lesson],
+    lesson: Callable[[int], TrainBatch],
     how: Optimisation,
     *,
-    examiner: Examiner | None = None,
+    examiner: HeldOutMonitor | None = None,
     checkpoint: Checkpoint | None = None,
     room: Room | None = None,
-    watch: Watch = quiet,
+    watch: Progress = no_progress,
 ) -> list[float]:
     """Minimise sum_n w_n mean |e_theta(call_n) - call_n.output|^2 over the weights; returns each update's loss.
 
@@ -178,7 +178,7 @@ def fit(
     def summed(value: Tensor) -> Tensor:
         return value if everyone.num_processes == 1 else reduce(value, "sum")
 
-    def mine(now: Lesson, start: int, stop: int) -> tuple[Call, Tensor]:
+    def mine(now: TrainBatch, start: int, stop: int) -> tuple[Call, Tensor]:
         """Of this process's rows those from start to stop, and their weights."""
         index, n = everyone.process_index, everyone.num_processes
         share = slice(index + n * start, n * stop, n)
@@ -186,7 +186,7 @@ def fit(
             return pick(now.call, slice(0, 1)), now.weight[:1] * 0
         return pick(now.call, share), now.weight[share]
 
-    def gradient(now: Lesson, size: int) -> Tensor:
+    def gradient(now: TrainBatch, size: int) -> Tensor:
         """Leave the gradients of this process's rows, times `scale`, in the masters, so many rows at once; the loss."""
         for name, parameter in weights.items():
             parameter.grad = masters[name].grad = None

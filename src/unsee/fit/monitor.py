@@ -14,7 +14,7 @@ from unsee.models.memory import Portions
 
 
 @dataclass
-class Examiner:
+class HeldOutMonitor:
     """Asks the denoiser rows that no update trains on, every few updates.
 
     erased, kept  rows that ask for the concept, rows of what must stay; each row's target is its output

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from torch import nn
 
     from unsee.concepts import Concept
-    from unsee.denoising.record import Watch
     from unsee.edits.edit import Edit
     from unsee.fit.resume import Checkpoint
     from unsee.models.model import Pipeline
+    from unsee.progress import Progress
 
 
 class Method(Protocol):
@@ -39,7 +39,7 @@ class Method(Protocol):
         concepts: str | Concept | Sequence[str | Concept],
         *,
         seed: int = 0,
-        watch: Watch = ...,
+        watch: Progress = ...,
         checkpoint: Checkpoint | None = None,
     ) -> Edit: ...
 

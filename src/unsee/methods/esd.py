@@ -36,11 +36,11 @@ from pydantic.dataclasses import dataclass
 from torch import nn
 
 from unsee.concepts import Concept, concepts_of
-from unsee.denoising.record import Watch, conditions, quiet
+from unsee.denoising.record import conditions
 from unsee.denoising.rows import stack
 from unsee.edits.edit import Edit
 from unsee.errors import one_line
-from unsee.fit.loop import Learned, Lesson, Optimisation, fit, trainable
+from unsee.fit.loop import Learned, Optimisation, TrainBatch, fit, trainable
 from unsee.fit.memory import Room
 from unsee.fit.resume import Checkpoint
 from unsee.methods.presets import Count, Guidance, NotNegative, Number, Positive, Schedule, Steps, Templates
@@ -49,6 +49,7 @@ from unsee.methods.two_denoisers import each_denoiser
 from unsee.models.denoisers import denoiser
 from unsee.models.model import Pipeline
 from unsee.models.weights import select, swapped
+from unsee.progress import Progress, no_progress
 
 
 @one_line
@@ -118,7 +119,7 @@ class ESD:
         concepts: str | Concept | Sequence[str | Concept],
         *,
         seed: int = 0,
-        watch: Watch = quiet,
+        watch: Progress = no_progress,
         checkpoint: Checkpoint | None = None,
     ) -> Edit:
         concepts = concepts_of(concepts)
@@ -135,14 +136,14 @@ class ESD:
         with trainable(weights) as frozen, room:
             rows, _ = training_rows(calls)
 
-            def lesson(update: int) -> Lesson:
+            def lesson(update: int) -> TrainBatch:
                 rng = torch.Generator().manual_seed(1_000_003 * seed + update)
                 if self.rerecord and update % self.rerecord == 0:
                     concept = concepts[update // self.rerecord % len(concepts)]
                     on_policy = partial(swapped, weights, frozen)
                     rows[:] = erasing.again(pipe, concept, self.runs, rng, self.rerecord, on_policy)
                 some = stack(sampled(rows, self.batch, rng))
-                return Lesson(some, torch.full((self.batch,), 1 / self.batch, device=some.output.device))
+                return TrainBatch(some, torch.full((self.batch,), 1 / self.batch, device=some.output.device))
 
             how = Optimisation(self.updates, self.lr, self.optimizer, self.schedule, self.budget)
             state = checkpoint and checkpoint.of(card.to_json(), max(1, self.rerecord))

@@ -41,13 +41,13 @@ from torch import Tensor, nn
 from unsee.concepts import Concept, concepts_of
 from unsee.denoising.activations import inputs, met, second_moments
 from unsee.denoising.calls import Call
-from unsee.denoising.record import Watch, conditions, quiet
+from unsee.denoising.record import conditions
 from unsee.denoising.rows import stack
 from unsee.edits.edit import Edit
 from unsee.errors import one_line
-from unsee.fit.loop import Lesson, Optimisation, fit
+from unsee.fit.loop import Optimisation, TrainBatch, fit
 from unsee.fit.memory import Room
-from unsee.fit.monitor import Examiner
+from unsee.fit.monitor import HeldOutMonitor
 from unsee.fit.optimizers import Metric, metrics
 from unsee.fit.resume import Checkpoint
 from unsee.methods.learners import MakeLearner, dense
@@ -79,6 +79,7 @@ from unsee.methods.uce import optimum
 from unsee.models.denoisers import denoiser
 from unsee.models.model import Pipeline
 from unsee.models.weights import entrance, reads_text
+from unsee.progress import Progress, no_progress
 
 RATES: dict[Start, float] = {"closed-form": 0.022, "base": 0.055}
 """By where a fit starts: the share by which an update moves what a preconditioned matrix puts out for preservation
@@ -115,7 +116,7 @@ class Hybrid(Settings):
         concepts: str | Concept | Sequence[str | Concept],
         *,
         seed: int = 0,
-        watch: Watch = quiet,
+        watch: Progress = no_progress,
         checkpoint: Checkpoint | None = None,
     ) -> Edit:
         recipe = Recipe("hybrid", self, dense, partial(esd_target, self.eta))
@@ -137,7 +138,7 @@ class Recipe:
     target: Target
 
     def edit(
-        self, pipe: Pipeline, concepts: tuple[Concept, ...], seed: int, watch: Watch, checkpoint: Checkpoint | None
+        self, pipe: Pipeline, concepts: tuple[Concept, ...], seed: int, watch: Progress, checkpoint: Checkpoint | None
     ) -> Edit:
         """The edit of the denoiser in focus."""
         (key, net), s = denoiser(pipe), self.settings.settled(denoiser(pipe)[1], concepts)
@@ -199,10 +200,10 @@ class Recipe:
         examiner = None
         if erase_exam and keep_exam:
             every = max(1, min(10, s.updates // 4))
-            examiner = Examiner(stack(erase_exam), stack(keep_exam), every=every, patience=s.patience)
+            examiner = HeldOutMonitor(stack(erase_exam), stack(keep_exam), every=every, patience=s.patience)
         with self.make(net, weights, metric, start, seed) as learner, room:
 
-            def lesson(update: int) -> Lesson:
+            def lesson(update: int) -> TrainBatch:
                 rng = torch.Generator().manual_seed(1_000_003 * seed + update)
                 if s.rerecord and update % s.rerecord == 0:
                     concept = concepts[update // s.rerecord % len(concepts)]
@@ -214,7 +215,7 @@ class Recipe:
                     rows += sampled(keep, s.batch - without_prompt, rng) + sampled(nothing, without_prompt, rng)
                 weight = torch.full((len(rows),), 1 / s.batch, device=rows[0].output.device)
                 weight[s.batch :] *= s.keep_weight
-                return Lesson(stack(rows), weight)
+                return TrainBatch(stack(rows), weight)
 
             how = Optimisation(s.updates, s.lr, s.optimizer, s.schedule, s.budget)
             state = checkpoint and checkpoint.of(card.to_json(), max(1, s.rerecord))
@@ -230,7 +231,7 @@ def preconditioners(
     calls: tuple[Sequence[Call], Sequence[Call]],
     damping: float,
     rate: float,
-    watch: Watch,
+    watch: Progress,
 ) -> dict[str, Metric]:
     """How the matrices of layers that read the prompt move (optimizers.Metric), by parameter name.
 

@@ -41,7 +41,6 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from unsee.concepts import Concept, concepts_of
-from unsee.denoising.record import Watch, quiet
 from unsee.edits.card import Card
 from unsee.edits.edit import Edit, LowRank
 from unsee.errors import InputError, one_line
@@ -56,6 +55,7 @@ from unsee.methods.settings import Settings
 from unsee.methods.targets import esd_target, steer
 from unsee.methods.two_denoisers import each_denoiser
 from unsee.models.model import Pipeline
+from unsee.progress import Progress, no_progress
 
 ADAPTER = "unsee"
 
@@ -119,7 +119,7 @@ class LoRA(Settings):
         concepts: str | Concept | Sequence[str | Concept],
         *,
         seed: int = 0,
-        watch: Watch = quiet,
+        watch: Progress = no_progress,
         checkpoint: Checkpoint | None = None,
     ) -> Edit:
         concepts = concepts_of(concepts)

@@ -10,10 +10,10 @@ from torch import nn
 
 from unsee.concepts import Concept
 from unsee.denoising.activations import means, written
-from unsee.denoising.record import Watch, quiet
 from unsee.models.denoisers import denoiser
 from unsee.models.model import Pipeline
 from unsee.models.text import tokenizer, vocabulary
+from unsee.progress import Progress, no_progress
 from unsee.spelling import stands_for
 
 TEMPLATES = (
@@ -63,7 +63,7 @@ def other_words(
     concepts: Sequence[Concept],
     layers: Sequence[str],
     rng: torch.Generator,
-    watch: Watch = quiet,
+    watch: Progress = no_progress,
 ) -> list[str]:
     """Up to `count` random words, without those that the model reads like a concept (cosine above LIKE): its synonyms.
 

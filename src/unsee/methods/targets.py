@@ -18,7 +18,7 @@ from torch import Tensor
 
 from unsee.concepts import Concept
 from unsee.denoising.calls import Call, Trajectory
-from unsee.denoising.record import Watch, conditions, quiet, record
+from unsee.denoising.record import conditions, record
 from unsee.denoising.replay import again, placed, replay
 from unsee.denoising.rows import single
 from unsee.edits.card import Card, settings_of
@@ -27,6 +27,7 @@ from unsee.io.images import read_picture
 from unsee.models.denoisers import denoiser, denoisers
 from unsee.models.fingerprint import fingerprint
 from unsee.models.model import Pipeline, model_name, said_options, variant_of
+from unsee.progress import Progress, no_progress
 from unsee.versions import versions
 
 
@@ -79,7 +80,7 @@ class Runs:
     batch: int
 
     def record(
-        self, pipe: Pipeline, prompts: Sequence[str], rng: torch.Generator, watch: Watch, **options: Any
+        self, pipe: Pipeline, prompts: Sequence[str], rng: torch.Generator, watch: Progress, **options: Any
     ) -> Trajectory:
         """One run for each prompt, of a random seed each; options are those of `record`."""
         if not prompts:
@@ -114,7 +115,7 @@ class Erasing:
         concept: Concept,
         count: int,
         rng: torch.Generator,
-        watch: Watch = quiet,
+        watch: Progress = no_progress,
         at: Sequence[int] | None = None,
         frozen: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> list[Call]:
@@ -157,7 +158,7 @@ class Erasing:
     ) -> list[Call]:
         """Rows of `steps` random steps of runs with the model as it is being edited; targets are of the frozen one."""
         at = torch.randperm(self.runs.steps, generator=rng)[:steps].tolist()
-        return training_rows(self.calls(pipe, concept, count, rng, quiet, at, frozen))[0]
+        return training_rows(self.calls(pipe, concept, count, rng, no_progress, at, frozen))[0]
 
 
 def check_rerecord(pipe: Pipeline, rerecord: int) -> None:
@@ -168,7 +169,7 @@ def check_rerecord(pipe: Pipeline, rerecord: int) -> None:
 
 @torch.no_grad()
 def preserving(
-    pipe: Pipeline, prompts: Sequence[str], runs: Runs, rng: torch.Generator, watch: Watch = quiet
+    pipe: Pipeline, prompts: Sequence[str], runs: Runs, rng: torch.Generator, watch: Progress = no_progress
 ) -> tuple[list[Call], list[Call]]:
     """Calls with preservation prompts, and the same without any prompt; targets are the frozen predictions."""
     trajectory = runs.record(pipe, prompts, rng, lambda _, *done: watch("keep", *done))

@@ -48,7 +48,6 @@ from torch import Tensor, nn
 
 from unsee.concepts import Concept, concepts_of
 from unsee.denoising.activations import inputs, second_moments
-from unsee.denoising.record import Watch, quiet
 from unsee.edits.edit import Edit, LowRank
 from unsee.errors import InputError, one_line
 from unsee.fit.optimizers import root
@@ -69,6 +68,7 @@ from unsee.models.denoisers import denoiser
 from unsee.models.distributed import full
 from unsee.models.model import Pipeline
 from unsee.models.weights import entrance, stored_whole
+from unsee.progress import Progress, no_progress
 
 
 def solve(W0: Tensor, K: Tensor, S: Tensor, rank: int) -> LowRank:
@@ -138,7 +138,7 @@ class UCE:
         concepts: str | Concept | Sequence[str | Concept],
         *,
         seed: int = 0,
-        watch: Watch = quiet,
+        watch: Progress = no_progress,
         checkpoint: Checkpoint | None = None,
     ) -> Edit:
         concepts = concepts_of(concepts)
@@ -178,7 +178,7 @@ def optimum(
     *,
     eta: float = UCE.eta,
     keep_weight: float = UCE.keep_weight,
-    watch: Watch = quiet,
+    watch: Progress = no_progress,
 ) -> dict[str, LowRank]:
     """What leads each layer's matrix to the optimum of eq. 7.
 

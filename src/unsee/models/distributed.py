@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TypeVar
+
 import torch
 from accelerate import PartialState
-from accelerate.utils import parse_flag_from_env
+from accelerate.utils import gather_object, parse_flag_from_env, send_to_device
 from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -12,6 +15,8 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from unsee.models.denoisers import denoisers
 from unsee.models.model import Pipeline
+
+T = TypeVar("T")
 
 
 def processes() -> PartialState:
@@ -54,3 +59,25 @@ def spread_like(tensor: Tensor, other: Tensor) -> Tensor:
     if isinstance(other, DTensor):
         return distribute_tensor(tensor, other.device_mesh, other.placements)
     return tensor
+
+
+def share(items: Sequence[T]) -> list[T]:
+    """What of some items this process makes: every n-th of n processes.
+
+    All have equally many: who would have less makes the first one too. Where weights are spread over processes (FSDP),
+    each call of the denoiser is one of all of them.
+    """
+    everyone = processes()
+    mine = list(items[everyone.process_index :: everyone.num_processes])
+    return mine if len(mine) * everyone.num_processes >= len(items) else [*mine, items[0]]
+
+
+def gathered(parts: list[T], count: int) -> list[T]:
+    """The first `count` of the parts that all processes made, each its `share`, in their order."""
+    everyone = processes()
+    if everyone.num_processes == 1:
+        return parts
+    whole = gather_object(send_to_device([(everyone.process_index, k, part) for k, part in enumerate(parts)], "cpu"))
+    ordered = [part for _, _, part in sorted(whole, key=lambda item: (item[1], item[0]))]
+    here: list[T] = send_to_device(ordered[:count], everyone.device)
+    return here

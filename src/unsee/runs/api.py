@@ -9,11 +9,11 @@ from typing import Any
 from PIL.Image import Image
 
 from unsee.concepts import Concept
-from unsee.denoising.record import Watch, quiet
 from unsee.evaluate.records import Evaluation
 from unsee.evaluate.render import Shot, render, sampling_of
 from unsee.models.model import Pipeline
 from unsee.models.text import check_prompts
+from unsee.progress import Progress, no_progress
 from unsee.runs import erase as erasing
 from unsee.runs import evaluate as evaluating
 from unsee.runs.config import EvalConfig, build
@@ -28,7 +28,7 @@ def erase(
     preset: str | None = None,
     force: bool = False,
     cache: Path | None = None,
-    watch: Watch = quiet,
+    watch: Progress = no_progress,
     **config: Any,
 ) -> Report:
     """Erase concepts from a model, draw before and after, measure, and write an edit, pictures, a page and run.json.
@@ -58,7 +58,7 @@ def measure(
     suites: Sequence[str],
     *,
     cache: Path | None = None,
-    watch: Watch = quiet,
+    watch: Progress = no_progress,
     **more: Any,
 ) -> Evaluation:
     """Measure a model and edits and guards of it side by side, and write pictures, numbers and a page.
@@ -88,7 +88,7 @@ def generate(
     steps: int | None = None,
     guidance_scale: float | None = None,
     batch: int = 32,
-    watch: Watch = quiet,
+    watch: Progress = no_progress,
 ) -> list[Image]:
     """Pictures of prompts, n of each, on the seeds seed, seed + 1, ...; what is drawn beside one changes only rounding.
 

@@ -5,22 +5,21 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 
 from unsee import methods
 from unsee.concepts import check
 from unsee.denoising.activations import find_text
-from unsee.denoising.record import Watch, conditions, quiet
+from unsee.denoising.record import conditions
 from unsee.edits.card import Claims, settings_of
 from unsee.edits.edit import Edit
-from unsee.errors import InputError, invalid, unknown
+from unsee.errors import InputError
 from unsee.evaluate import suites
 from unsee.evaluate.cache import Cache
 from unsee.evaluate.context import BASE, EvalContext
@@ -41,10 +40,12 @@ from unsee.models.load import open_model
 from unsee.models.model import Model
 from unsee.models.model_card import model_card
 from unsee.models.text import check_prompts
+from unsee.progress import Progress, no_progress
 from unsee.report.before_after import Line, lines
 from unsee.report.grid import contact
 from unsee.report.page import page
 from unsee.runs.config import EvalConfig, RunConfig
+from unsee.runs.configure import configure
 from unsee.runs.evaluate import Bench, measure, save_sheets, variant_of
 from unsee.runs.folder import EDIT, RECORD, STATE, STATES, _save, _write
 from unsee.versions import code, versions
@@ -155,37 +156,6 @@ def expected_memory(plan: Plan) -> str:
     return most.told(plan.model.device, 2 * method.batch, method.gradient_checkpointing)
 
 
-def configure(method_class: Any, settings: dict[str, Any], preset: str | None = None) -> Any:
-    """A method with settings over those of a preset. Raises InputError on what is unknown or out of range."""
-    presets = method_class.presets
-    if preset is not None and preset not in presets:
-        raise _elsewhere("preset", preset, method_class, lambda other: other.presets)
-    if wrong := next((name for name in settings if name not in _settings(method_class)), None):
-        raise _elsewhere("setting", wrong, method_class, _settings)
-    try:
-        return method_class(**{**(presets[preset] if preset else {}), **settings})
-    except ValidationError as error:
-        raise invalid(error, _settings(method_class)) from error
-
-
-def _settings(method_class: Any) -> list[str]:
-    return [setting.name for setting in fields(method_class)]
-
-
-def _elsewhere(kind: str, name: str, method_class: Any, has: Callable[[Any], Collection[str]]) -> InputError:
-    """The error for what a method does not have: who has it, or else the nearest that there is."""
-    known = {method: methods.find(method) for method in methods.names()}
-    others = [method for method, other in known.items() if name in has(other)]
-    if not others:
-        here = has(method_class) if kind == "setting" else {one for other in known.values() for one in has(other)}
-        return unknown(kind, name, here)
-    own = next((method for method, other in known.items() if other is method_class), method_class.__name__)
-    return InputError(
-        f"{own} has no {kind} {name!r}: leave it out, or take the method {' or '.join(others)}; {own} has "
-        f"{', '.join(sorted(has(method_class)))}"
-    )
-
-
 def erase(
     plan: Plan,
     folder: Path,
@@ -194,7 +164,7 @@ def erase(
     command: str = "",
     every: float = 60.0,
     batch: int = 32,
-    watch: Watch = quiet,
+    watch: Progress = no_progress,
     warn: Warn = warned,
 ) -> Report:
     """Carry a plan out and write edit.safetensors, before-after.png, index.html and run.json into `folder`.

@@ -12,7 +12,6 @@ from PIL.Image import Image
 
 from unsee import guards
 from unsee.concepts import Concept
-from unsee.denoising.record import Watch, quiet
 from unsee.edits.edit import Edit
 from unsee.errors import InputError
 from unsee.evaluate import suites
@@ -33,6 +32,7 @@ from unsee.models.distributed import processes
 from unsee.models.load import open_model
 from unsee.models.model import Pipeline, model_name, said_options
 from unsee.models.model_card import model_card
+from unsee.progress import Progress, no_progress
 from unsee.report.grid import contact, figure_sheets, paths
 from unsee.report.page import page
 from unsee.runs.config import EvalConfig, build
@@ -150,7 +150,7 @@ def _fit(variants: Sequence[Variant], pipe: Pipeline) -> None:
 
 
 def measure(
-    bench: Bench, store: Cache | Memory, *, command: str = "", batch: int = 32, watch: Watch = quiet
+    bench: Bench, store: Cache | Memory, *, command: str = "", batch: int = 32, watch: Progress = no_progress
 ) -> tuple[Evaluation, Outcome]:
     """Draw and score: the record, and the pictures behind it."""
     context = bench.context
@@ -188,7 +188,7 @@ def evaluate(
     command: str = "",
     batch: int = 32,
     remarks: Callable[[Evaluation], Sequence[str]] = lambda found: (),
-    watch: Watch = quiet,
+    watch: Progress = no_progress,
     warn: Warn = warned,
 ) -> Evaluation:
     """Draw, score, and write FILES into `folder`, each whole or not at all. Under accelerate, one process writes.

@@ -13,7 +13,6 @@ from filelock import FileLock, Timeout
 
 from unsee.concepts import Concept
 from unsee.denoising.activations import find_text
-from unsee.denoising.record import Watch, quiet
 from unsee.edits.edit import Edit
 from unsee.errors import InputError
 from unsee.evaluate.cache import model_key
@@ -22,6 +21,7 @@ from unsee.io.atomic import write_whole
 from unsee.models.denoisers import denoiser
 from unsee.models.distributed import processes
 from unsee.models.model import Pipeline
+from unsee.progress import Progress, no_progress
 from unsee.versions import code
 
 EDIT, STATE, RECORD, LOCK = "edit.safetensors", "state.safetensors", "run.json", ".lock"
@@ -79,7 +79,9 @@ def folder_name(words: Sequence[str]) -> str:
     return re.sub(r"[^\w]+", "-", "-".join(words)).strip("-")[:80] or "run"
 
 
-def kept_edit(folder: Path, method: Any, pipe: Pipeline, concepts: Sequence[Concept], *, watch: Watch = quiet) -> Path:
+def kept_edit(
+    folder: Path, method: Any, pipe: Pipeline, concepts: Sequence[Concept], *, watch: Progress = no_progress
+) -> Path:
     """The file of an edit, made unless `folder` holds it: its name is a hash of all that the edit depends on.
 
     That is the model with its options (see model_key), the concepts, the settings, and the code that makes it.

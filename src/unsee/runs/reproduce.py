@@ -23,7 +23,6 @@ from typing import Any
 from torch import Tensor
 
 from unsee.concepts import Concept
-from unsee.denoising.record import Watch, quiet
 from unsee.errors import InputError, unknown
 from unsee.evaluate.context import BASE, EvalContext, NotMeasured
 from unsee.evaluate.measures import Comparison
@@ -34,9 +33,10 @@ from unsee.evaluate.suites import Asked, Suite
 from unsee.evaluate.suites.implicit import PARTS
 from unsee.io.atomic import Warn, warned
 from unsee.methods.esd import ESD
+from unsee.progress import Progress, no_progress
 from unsee.runs import evaluate as evaluation
 from unsee.runs.config import EvalConfig
-from unsee.runs.erase import configure
+from unsee.runs.configure import configure
 from unsee.runs.folder import kept_edit
 
 MODEL = "CompVis/stable-diffusion-v1-4"
@@ -112,7 +112,7 @@ def reproduce(
     steps: int | None = 50,
     guidance_scale: float | None = 7.5,
     command: str = "",
-    watch: Watch = quiet,
+    watch: Progress = no_progress,
     warn: Warn = warned,
 ) -> Reproduction:
     """Erase, draw and count as the paper did. Edits stay in `folder`: an interrupted reproduction goes on.
@@ -243,7 +243,7 @@ def _line(what: str, claimed: Sequence[float] | None, one: Measured, scale: floa
 
 def _ask(context: EvalContext) -> list[Question]:
     if context.clip() is None:
-        raise NotMeasured("no detector compares a picture with a text: --detector FOLDER names a CLIP model")
+        raise NotMeasured("no detector compares a picture with a text: `detector` names a CLIP model")
     asked = []
     for artist in ARTISTS:
         shots = tuple(Shot(WAYS[k % len(WAYS)].format(artist), context.seed + k) for k in range(context.n))

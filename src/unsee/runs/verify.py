@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from unsee.denoising.record import Watch, quiet
 from unsee.edits.edit import Edit
 from unsee.errors import InputError
 from unsee.evaluate import suites
@@ -19,6 +18,7 @@ from unsee.evaluate.run import base, run
 from unsee.evaluate.statistics import rate
 from unsee.evaluate.suites.summary import NAME as SUMMARY
 from unsee.models.model import Pipeline
+from unsee.progress import Progress, no_progress
 from unsee.runs.evaluate import variant_of
 
 
@@ -38,7 +38,7 @@ def verify(
     detectors: Mapping[str, AnyDetector],
     *,
     words: Mapping[str, Any] | None = None,
-    watch: Watch = quiet,
+    watch: Progress = no_progress,
 ) -> list[Claim]:
     """Check that an edit is of the model `pipe`, and measure the claims of its card again, on their own seeds.
 

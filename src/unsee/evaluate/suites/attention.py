@@ -13,7 +13,7 @@ from functools import partial
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from unsee.denoising.activations import contributions
+from unsee.denoising.contributions import contributions
 from unsee.evaluate.context import BASE, EvalContext, NotMeasured
 from unsee.evaluate.measures import Comparison
 from unsee.evaluate.observations import Figure

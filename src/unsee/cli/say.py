@@ -1,0 +1,102 @@
+"""What a run of `erase` prints: its plan, its result, and the next command."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unsee.cli.terminal import (
+    plain,
+    shell,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from unsee.concepts import Concept
+    from unsee.runs.erase import Plan, Report
+
+
+def _say_plan(plan: Plan, folder: Path) -> None:
+    from unsee.models.borrow import left_out
+    from unsee.models.model import kind
+
+    config, (trained, of) = plan.config, plan.trained
+    shown = {k: "auto" if v is None else v for k, v in config.settings.items() if not isinstance(v, list | tuple)}
+    lines = {
+        "erase": _several(config.concepts),
+        "model": f"{plan.model.name}, {kind(plan.model).__name__} on {plan.model.device}"
+        + (f", variant {config.variant}" if config.variant else ""),
+        "method": f"{config.method}: " + ", ".join(f"{key} {value}" for key, value in shown.items()),
+        "changes": f"{trained:,} of {of:,} parameters ({100 * trained / of:.1f} %)",
+        "pictures": f"{config.pictures} a row, {config.steps} steps, guidance scale {config.guidance_scale:g}",
+        "seed": config.seed,
+        **({"calls": ", ".join(f"{key} {value}" for key, value in config.call.items())} if config.call else {}),
+        **({"without": " and ".join(gone) + ", which would change pictures"} if (gone := left_out(plan.model)) else {}),
+        "writes": f"{folder}/",
+    }
+    for key, value in lines.items():
+        print(f"{key:<8} {plain(str(value))}")
+    for note in plan.notes:
+        print(f"{'note':<8} {plain(note)}")
+
+
+def _say_report(report: Report, plan: Plan) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from unsee.report.before_after import HEADER, cells, notes
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for k, head in enumerate(HEADER):
+        table.add_column(head, justify="right" if k else "left", max_width=None if k else 44)
+    for row in report.rows:
+        table.add_row(*(Text(plain(cell)) for cell in cells(row)), style="bold" if row.removed else "")
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    console.print()
+    console.print(table)
+    print("difference in per cent of pictures, ≈ if chance explains it; picture change in grey levels of 255")
+    for note in notes(report.rows):
+        print(plain(note))
+    if not plan.detectors:
+        few = f"no detector was given, so nothing was counted, and {plan.config.pictures} pictures a row were drawn"
+        print(f"{few}: --detector objects=FOLDER names an image classifier, -n 48 draws more")
+    seconds, peak = report.record["seconds"], report.record["peak_memory_bytes"]
+    print("\n" + ", ".join(f"{stage} {value:.1f} s" for stage, value in seconds.items()), end="")
+    print(f", peak memory {peak / 1e9:.2f} GB" if peak else "")
+    for name in ("index.html", "before-after.png", "edit.safetensors", "run.json"):
+        if (report.folder / name).is_file():
+            print(f"  {report.folder / name}")
+    print(f"next: {_next(report, plan)}")
+
+
+def _next(report: Report, plan: Plan) -> str:
+    """The command that draws with the edit, as it can be typed."""
+    from unsee.evaluate.words import article
+    from unsee.runs.folder import EDIT
+
+    config, base = plan.config, report.edit.card.base
+    word = config.concepts[0].from_ or config.concepts[0].erase
+    way = next((way for way in config.settings.get("templates", ()) if way != "{}"), "{}")
+    prompt = way.replace("a {}", article(word)) if "a {}" in way else way.format(word)
+    named = config.model == "mini" or base.startswith(f"{config.model}@")  # a hub id, at the commit of the run
+    words = ["generate", prompt, "--edit", report.folder / EDIT, *([] if named else ["--model", config.model])]
+    words += ["--variant", config.variant] if config.variant else []
+    return shell(*words, *(["--trust-remote-code"] if config.trust_remote_code else []))
+
+
+def _several(concepts: Sequence[Concept], most: int = 8) -> str:
+    """Some concepts in a line: of many the first ones, and how many more there are."""
+    more = f"; and {len(concepts) - most} more" if len(concepts) > most else ""
+    return "; ".join(map(_describe, concepts[:most])) + more
+
+
+def _describe(concept: Concept) -> str:
+    text = concept.erase
+    for key, word in (("from", concept.from_), ("anchor", concept.anchor)):
+        text += f", {key} {word}" if word else ""
+    for key, words in (("also", concept.synonyms), ("keep", concept.keep)):
+        text += f", {key} {' / '.join(words)}" if words else ""
+    return text

@@ -1,0 +1,43 @@
+"""A method with its settings, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import fields
+from typing import Any
+
+from pydantic import ValidationError
+
+from unsee import methods
+from unsee.errors import InputError, invalid, unknown
+
+
+def configure(method_class: Any, settings: dict[str, Any], preset: str | None = None) -> Any:
+    """A method with settings over those of a preset. Raises InputError on what is unknown or out of range."""
+    presets = method_class.presets
+    if preset is not None and preset not in presets:
+        raise _elsewhere("preset", preset, method_class, lambda other: other.presets)
+    if wrong := next((name for name in settings if name not in _settings(method_class)), None):
+        raise _elsewhere("setting", wrong, method_class, _settings)
+    try:
+        return method_class(**{**(presets[preset] if preset else {}), **settings})
+    except ValidationError as error:
+        raise invalid(error, _settings(method_class)) from error
+
+
+def _settings(method_class: Any) -> list[str]:
+    return [setting.name for setting in fields(method_class)]
+
+
+def _elsewhere(kind: str, name: str, method_class: Any, has: Callable[[Any], Collection[str]]) -> InputError:
+    """The error for what a method does not have: who has it, or else the nearest that there is."""
+    known = {method: methods.find(method) for method in methods.names()}
+    others = [method for method, other in known.items() if name in has(other)]
+    if not others:
+        here = has(method_class) if kind == "setting" else {one for other in known.values() for one in has(other)}
+        return unknown(kind, name, here)
+    own = next((method for method, other in known.items() if other is method_class), method_class.__name__)
+    return InputError(
+        f"{own} has no {kind} {name!r}: leave it out, or take the method {' or '.join(others)}; {own} has "
+        f"{', '.join(sorted(has(method_class)))}"
+    )
