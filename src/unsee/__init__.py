@@ -1,7 +1,7 @@
 """unsee: take a concept out of a text-to-image diffusion model, with the evidence that it is gone.
 
     pipe = unsee.load("mini")
-    edit = unsee.ESD()(pipe, "church")
+    edit = unsee.Hybrid()(pipe, "church")
     with edit.applied(pipe):
         pipe("a church").images
 
