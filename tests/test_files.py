@@ -374,7 +374,7 @@ def test_a_run_claims_and_its_claims_are_found_again(pipe: Any, edit: unsee.Edit
         assert claim.name == "church"
         assert claim.found[0] == claim.found[1]
         assert claim.held is held
-    with pytest.raises(InputError, match="--detector objects=FOLDER"):
+    with pytest.raises(InputError, match="`detectors` objects=FOLDER"):
         verify(claimed, pipe, {})
     keyed = dataclasses.replace(claims, rows={"removed/church": (0.0, 0.0)}, suite="summary")
     (claim,) = verify(dataclasses.replace(idle, card=dataclasses.replace(idle.card, claims=keyed)), pipe, judges)
@@ -530,7 +530,7 @@ def test_commands_from_one_end_to_the_other(run: Run, edit: unsee.Edit, tmp_path
     code, out, err = run("diff", "a.safetensors", "b.safetensors")
     assert code == 0, err
     assert re.search(r"cosine +-1\.000000", out)
-    assert "method                   esd  |  merge" in out
+    assert "method                   hybrid  |  merge" in out
     assert max(map(len, out.splitlines())) < 160
     code, out, err = run("show", "b.safetensors")
     assert "-1.0 x church, by esd" in out

@@ -19,6 +19,7 @@ from unsee.errors import InputError
 from unsee.models import sources
 from unsee.models.fingerprint import fingerprint
 from unsee.models.load import load
+from unsee.models.model import raw
 from unsee.runs import evaluate as evaluation
 from unsee.runs.config import EvalConfig
 
@@ -87,7 +88,7 @@ def test_a_run_keeps_to_its_variant(run: Run, folder: Path, pipe: Any) -> None:
     assert f"--model {folder} --variant fp16" in out
     assert err.count("Loading") == 0  # no bars in a file
     found = evaluation.prepare(EvalConfig(model="out", suites=("pictures",))).context.pipe
-    assert fingerprint(found.unet) == fingerprint(pipe.unet)
+    assert fingerprint(raw(found).unet) == fingerprint(pipe.unet)
     drawn = ["generate", "church", "--edit", "out/edit.safetensors", "--model", folder, "-n", 1, "--steps", 1]
     code, _, err = run(*drawn)  # another model's weights
     assert code == 2
