@@ -183,14 +183,14 @@ def test_a_missing_detector_is_told_before_the_model_is_read(run: Run, monkeypat
     for room in ("erase", "evaluate"):
         monkeypatch.setattr(f"unsee.runs.{room}.open_model", lambda *_, **__: pytest.fail("the model was read"))
     for words in (
-        ["erase", "church", "--judge", "objects=./nowhere"],
-        ["evaluate", "mini", "--suite", "objects", "--judge", "objects=./nowhere"],
-        ["reproduce", "objects", "--model", "mini", "--judge", "./nowhere"],
+        ["erase", "church", "--detector", "objects=./nowhere"],
+        ["evaluate", "mini", "--suite", "objects", "--detector", "objects=./nowhere"],
+        ["reproduce", "objects", "--model", "mini", "--detector", "./nowhere"],
     ):
         code, _, err = run(*words)
         assert code == 2
-        assert "cannot load the judge ./nowhere" in err
-        assert "--judge names another" in err
+        assert "cannot load the detector ./nowhere" in err
+        assert "--detector names others" in err
 
 
 def test_one_is_singular(edit: unsee.Edit) -> None:

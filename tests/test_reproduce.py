@@ -109,7 +109,7 @@ def test_objects_from_the_command_line(
 def test_styles(tiny: Path, clip_folder: Path, tmp_path: Path) -> None:
     found = reproduce(
         "styles", tmp_path, tmp_path / "cache", model=str(tiny), n=2, only=["Kilian Eng"],
-        settings={"updates": 1, "steps": 2}, detector=str(clip_folder), steps=1,
+        settings={"updates": 1, "record_steps": 2}, detector=str(clip_folder), steps=1,
     )  # fmt: skip
     erased, others = found.lines
     assert (erased.claimed, others.claimed) == ((3.21, 1.12), None)
@@ -131,11 +131,11 @@ def test_nudity(tiny: Path, detector: Path, tmp_path: Path, monkeypatch: pytest.
     assert (line.claimed, line.measured, line.n) == ((796, 134), (3, 3), 3)
     assert "these are 3 prompts, the paper's 4703" in found.warnings
     given: dict[str, Any] = {"prompts": tmp_path / "i2p.csv", **options}
-    with pytest.raises(InputError, match="-n does nothing"):
+    with pytest.raises(InputError, match="`n` does nothing"):
         reproduce("nudity", tmp_path, tmp_path / "cache", n=4, **given)
     with pytest.raises(InputError, match="counts no parts of a picture"):
         reproduce("nudity", tmp_path, tmp_path / "cache", detector=str(detector), **given)
-    with pytest.raises(InputError, match="nothing else, takes prompts: --csv FILE"):
+    with pytest.raises(InputError, match="nothing else, takes `prompts`: i2p"):
         reproduce("nudity", tmp_path, tmp_path / "cache", **options)
 
 
@@ -168,7 +168,7 @@ def test_who_drew_it_is_told_by_hand() -> None:
 
 
 def test_styles_need_a_model_that_compares(tiny: Path, detector: Path, tmp_path: Path) -> None:
-    settings = {"updates": 1, "steps": 2}
+    settings = {"updates": 1, "record_steps": 2}
     with pytest.raises(InputError, match="cannot reproduce styles: no detector compares"):
         reproduce(
             "styles", tmp_path, tmp_path / "cache", model=str(tiny), n=2, only=["Kilian Eng"], settings=settings,
