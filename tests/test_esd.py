@@ -270,7 +270,7 @@ def test_the_paper_preset_draws_from_the_edited_model(pipe: Any, monkeypatch: py
 
     monkeypatch.setattr(targets, "record", spy)
     preset = {**ESD.presets["paper"], "updates": 3, "record_steps": 5, "lr": 1e-3}
-    Hybrid(**preset)(pipe, unsee.Concept("church"))
+    ESD(**preset)(pipe, unsee.Concept("church"))
     assert [prompts for prompts, _, _ in calls] == [["church"]] * 3
     assert all(len(at) == 1 for _, at, _ in calls)
     name = next(iter(calls[0][2]))

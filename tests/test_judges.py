@@ -438,7 +438,7 @@ def album(folder: Path, **levels: tuple[int, int, int]) -> Path:
 def test_folders_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no folder"):
         read_folder(tmp_path / "nowhere")
-    with pytest.raises(InputError, match="holds 1 pictures; at least 2"):
+    with pytest.raises(InputError, match="holds 1 picture; at least 2"):
         read_folder(album(tmp_path / "one", a=(0, 0, 0)))
     folder = album(tmp_path / "two", a=(0, 0, 0), b=(1, 1, 1))
     (folder / "metadata.csv").write_text("file_name,txt\na.png,A\n")

@@ -185,7 +185,8 @@ def test_summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(outcome.answers) == 2 * 6 * 6
 
 
-def test_what_one_edit_removes_another_keeps(tmp_path: Path) -> None:
+def test_what_one_edit_removes_another_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(summary_suite, "nearest", lambda pipe, words, labels: ["castle"])
     where = world(concepts=("church", "dog"))
     edits = [
         Variant(word, "edit", word, (Concept(word),), lambda pipe, word=word: pipe.without(word))

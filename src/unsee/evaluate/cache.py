@@ -78,6 +78,10 @@ class Pictures(Sequence[Image.Image]):
         return len(self._shots)
 
 
+class NotWritable(InputError):
+    """A folder of pictures cannot be written, or the disk is full."""
+
+
 class Memory:
     """Keeps nothing: every picture is drawn anew, and held in memory."""
 
@@ -103,13 +107,13 @@ class Memory:
 
 
 class Cache:
-    """A folder of pictures. Raises InputError, here or later, if it cannot be written or the disk is full."""
+    """A folder of pictures. Raises NotWritable, here or later, if it cannot be written or the disk is full."""
 
     def __init__(self, folder: Path):
         self.folder = folder
         self._guarded(lambda: folder.mkdir(parents=True, exist_ok=True))
         if not os.access(folder, os.W_OK):
-            raise InputError(f"cannot write pictures into {folder}: permission denied; `cache` names another folder")
+            raise NotWritable(f"cannot write pictures into {folder}: permission denied; `cache` names another folder")
 
     def key(self, pipe: Any) -> str:
         return model_key(pipe)
@@ -171,7 +175,7 @@ class Cache:
         try:
             write()
         except OSError as error:
-            raise InputError(
+            raise NotWritable(
                 f"cannot write pictures into {self.folder}: {error.strerror or error}; `cache` names another folder"
             ) from error
 

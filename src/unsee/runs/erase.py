@@ -21,7 +21,7 @@ from unsee.edits.card import Claims, settings_of
 from unsee.edits.edit import Edit
 from unsee.errors import InputError
 from unsee.evaluate import suites
-from unsee.evaluate.cache import Cache
+from unsee.evaluate.cache import Cache, Memory, NotWritable
 from unsee.evaluate.context import BASE, EvalContext
 from unsee.evaluate.detectors import AnyDetector, detectors_of, names_of
 from unsee.evaluate.records import Evaluation
@@ -193,7 +193,12 @@ def erase(
                 for path in folder.glob(STATES):
                     path.unlink(missing_ok=True)
 
-    evaluation, outcome = measure(_bench(plan, edit, folder), Cache(cache), command=command, batch=batch, watch=watch)
+    bench = _bench(plan, edit, folder)
+    try:
+        evaluation, outcome = measure(bench, Cache(cache), command=command, batch=batch, watch=watch)
+    except NotWritable as error:  # no result is lost to a picture
+        warn(f"{error}; pictures were kept in memory")
+        evaluation, outcome = measure(bench, Memory(), command=command, batch=batch, watch=watch)
     seconds |= outcome.seconds
     edit = replace(edit, card=replace(edit.card, claims=claims(evaluation)))
     _save(edit, folder / EDIT)
