@@ -102,7 +102,7 @@ def test_the_card_is_enough_to_do_it_again(pipe: Any, made: Any) -> None:
 def test_a_whole_run_repeats_from_its_record(made: Any, tmp_path: Path) -> None:
     name, _, _ = made
     values = {"concepts": [{"erase": "dog"}], "method": name, "settings": settings(name), "pictures": 2, "steps": 1}
-    report = erase(plan(build(values)), tmp_path)
+    report = erase(plan(build(values)), tmp_path, tmp_path / "cache")
     planned = plan(build(read(tmp_path / "run.json")))
     again = planned.method(planned.model, planned.config.concepts, seed=planned.config.seed)
     first = Edit.load(tmp_path / "edit.safetensors")
