@@ -533,7 +533,7 @@ def test_commands_from_one_end_to_the_other(run: Run, edit: unsee.Edit, tmp_path
     assert "method                   hybrid  |  merge" in out
     assert max(map(len, out.splitlines())) < 160
     code, out, err = run("show", "b.safetensors")
-    assert "-1.0 x church, by esd" in out
+    assert "-1.0 x church, by hybrid" in out
     assert max(map(len, out.splitlines())) < 250
     code, out, err = run("export", "a.safetensors", "--to", "delta")
     assert code == 0, err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from unsee.denoising.calls import point
 from unsee.denoising.record import conditions, record
 from unsee.denoising.replay import replay
 from unsee.models.denoisers import denoiser
-from unsee.models.model import Model
+from unsee.models.model import Model, remembered
 from unsee.models.weights import entrance
 
 QUICK: dict[str, dict[str, Any]] = {
@@ -47,6 +48,11 @@ QUICK: dict[str, dict[str, Any]] = {
 CHURCH = Concept("church")
 
 
+def copied(pipe: Any) -> Any:
+    """A copy of a pipeline, with all that is known of it."""
+    return remembered(replace(Model.of(pipe), pipe=deepcopy(pipe))).pipe
+
+
 def erase(pipe: Any, method: str, **settings: Any) -> Edit:
     return methods.find(method)(**{**QUICK[method], **settings})(pipe, CHURCH)
 
@@ -67,7 +73,7 @@ def apart(first: Tensor, second: Tensor) -> float:
 
 def in_basis(pipe: Any, A: Tensor) -> Any:
     """The same model, whose text encoder writes A x for x; what reads it is turned back."""
-    other = deepcopy(pipe)
+    other = copied(pipe)
     A = A.double()
     back = torch.linalg.inv(A)
     norm = other.text_encoder.final_layer_norm
@@ -107,14 +113,14 @@ def test_the_basis_of_text_features_does_not_matter(shipped: Any, method: str) -
 
 
 def not_frozen(pipe: Any) -> Any:
-    other = deepcopy(pipe)
+    other = copied(pipe)
     other.unet.requires_grad_(True)
     other.text_encoder.requires_grad_(True)
     return other
 
 
 def contiguous(pipe: Any) -> Any:
-    other = deepcopy(pipe)
+    other = copied(pipe)
     other.unet.to(memory_format=torch.contiguous_format)
     return other
 
@@ -147,7 +153,7 @@ def test_the_order_and_the_batch_of_prompts_do_not_matter(mini: Any) -> None:
 
 def test_the_scale_of_image_features_does_not_matter(mini: Any) -> None:
     """What a norm puts out is ten times as large, and the layers that read it have a tenth of their weights."""
-    there = deepcopy(mini)
+    there = copied(mini)
     turned = 0
     for block in there.unet.modules():
         if hasattr(block, "norm1") and hasattr(block, "attn1"):
@@ -221,7 +227,7 @@ def in_other_words(pipe: Any, A: Tensor) -> Any:
 
     A  (features, features) of the narrowest encoder. What is wider, or several side by side, is turned piece by piece.
     """
-    other, back = deepcopy(pipe), torch.linalg.inv(A)
+    other, back = copied(pipe), torch.linalg.inv(A)
     for layer in readers(other):
         blocks = layer.weight.data.double().unflatten(-1, (-1, len(A)))
         layer.weight.data.copy_((blocks @ back).flatten(-2))

@@ -268,7 +268,7 @@ def test_a_plural_that_is_not_named_is_said(mini: Any) -> None:
 
     def said(*names: str, kinds: Any = judges) -> list[str]:
         found = remarks([Concept(names[0], synonyms=names[1:])], kinds, words)
-        return [shlex.split(one)[-4] for one in found if "--synonym" in one and "plural" in one]
+        return [shlex.split(one)[-4] for one in found if "`synonyms`" in one and "plural" in one]
 
     assert said("church") == ["churches"]
     assert said("The Church", "chapel") == ["churches, chapels"]

@@ -32,7 +32,7 @@ TINY = {
     "pictures": CONFIG["pictures"],
     "captions": {"silent": 3, "named": 2, "memorised": 2, "described": 0.5, "seed": 0},
     "transformer": {**SMALL, "batch": 32, "muon": 0.01, "updates": 6},
-    "measure": {"every": 8, "record_steps": 2},
+    "measure": {"every": 8, "steps": 2},
 }
 SHIPPED = Path(unsee.__file__).parent / "mini"
 
