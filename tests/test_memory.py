@@ -157,7 +157,7 @@ def test_memory_that_runs_out_anywhere_is_one_line(run: Run, monkeypatch: pytest
     def load(*_: object, **__: object) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB")
 
-    monkeypatch.setattr("unsee.runs.erase.open_model", load)
+    monkeypatch.setattr("unsee.runs.configure.open_model", load)
     code, _, err = run("erase", "church")
     assert (code, err.count("\n")) == (1, 1)
     assert "out of memory" in err

@@ -180,8 +180,7 @@ def test_names_are_read_from_a_file(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_missing_detector_is_told_before_the_model_is_read(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    for room in ("erase", "evaluate"):
-        monkeypatch.setattr(f"unsee.runs.{room}.open_model", lambda *_, **__: pytest.fail("the model was read"))
+    monkeypatch.setattr("unsee.runs.configure.open_model", lambda *_, **__: pytest.fail("the model was read"))
     for words in (
         ["erase", "church", "--detector", "objects=./nowhere"],
         ["evaluate", "mini", "--suite", "objects", "--detector", "objects=./nowhere"],

@@ -6,11 +6,12 @@ import re
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from unsee.cli.allowed import PRESETS, SELECTIONS, default, installed
+from unsee.cli.say import say_plan, say_report
 from unsee.cli.terminal import (
     Batch,
     Cache,
@@ -32,10 +33,6 @@ from unsee.cli.terminal import (
 from unsee.errors import Ended, InputError, unknown
 from unsee.progress import bars, starting
 from unsee.runs.config import RENAMED, RunConfig
-
-if TYPE_CHECKING:
-    pass
-from unsee.cli.say import _say_plan, _say_report
 
 DEFAULT = RunConfig.model_fields
 Model = Annotated[
@@ -187,12 +184,12 @@ def erase(
     with claimed(folder, resume=resume is not None, force=force) as start_over:
         plan = runs.plan(complete, preset)
         if dry_run:
-            _say_plan(plan, folder)
+            say_plan(plan, folder)
             print(f"{'memory':<8} {runs.expected_memory(plan)}")
             print(f"next: {shell(*(word for word in sys.argv[1:] if word != '--dry-run'))}")
             return
         start_over()
-        _say_plan(plan, folder)
+        say_plan(plan, folder)
         command = shlex.join(["unsee", *sys.argv[1:]])
         how: dict[str, Any] = {"every": checkpoint, "batch": batch, "warn": failed.append}
         try:
@@ -200,7 +197,7 @@ def erase(
                 report = runs.erase(plan, folder, cache_folder(cache), command=command, watch=watch, **how)
         except KeyboardInterrupt as stop:
             raise Ended(f"stopped; this goes on with it: {shell('erase', '--resume', folder)}", 130) from stop
-    _say_report(report, plan)
+    say_report(report, plan)
     if failed:
         raise Ended(f"{'; '.join(failed)}; all else is in {folder}")
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from unsee.cli.allowed import DTYPES, EXPORTS
+from unsee.cli.files import EditFile, Model, Type
 from unsee.cli.terminal import (
     Debug,
     Force,
@@ -19,10 +20,6 @@ from unsee.cli.terminal import (
 from unsee.errors import unknown
 from unsee.progress import starting
 from unsee.spelling import counted
-
-if TYPE_CHECKING:
-    pass
-from unsee.cli.files import EditFile, Model, Type
 
 
 def export(
@@ -67,8 +64,7 @@ def export(
     loaded = Edit.load(edit)
     # Differences are compared in full precision; weights in the precision in which they are written.
     loading = number or torch.float32 if FORMATS[to].absolute else torch.float32
-    variant = variant or (None if model else loaded.card.variant)
-    name = model or loaded.made_for()
+    name, variant = loaded.base(model, variant)
     opened = open_model(
         name,
         dtype=loading,

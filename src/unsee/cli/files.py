@@ -15,6 +15,7 @@ from unsee.cli.terminal import (
     Judges,
     Trust,
     Variant,
+    brief,
     filled,
     given_detectors,
     plain,
@@ -66,8 +67,8 @@ def merge(
     if force_base and not model:
         raise InputError("--force-base carries edits over to another model: name it with --model")
     if undo or model:
-        variant = variant or (None if model else loaded[0].card.variant)
-        opened = open_model(model or loaded[0].made_for(), variant=variant, trust_remote_code=trust_remote_code)
+        name, variant = loaded[0].base(model, variant)
+        opened = open_model(name, variant=variant, trust_remote_code=trust_remote_code)
         loaded = [edit.forced(opened) for edit in loaded] if force_base else loaded
         result = algebra.merge(loaded, weight, opened)
         result = algebra.undo(result, opened) if undo else result
@@ -95,15 +96,10 @@ def diff(a: EditFile, b: EditFile, debug: Debug = False) -> None:
             keys = [key for key in one | other if one.get(key) != other.get(key)]
             pairs = {f"{field}.{key}": (one.get(key, ""), other.get(key, "")) for key in keys}
         for name, values in pairs.items():
-            print(plain(f"{name:<24} {'  |  '.join(_brief(value) for value in values)}"))
+            print(plain(f"{name:<24} {'  |  '.join(brief(value, 60) for value in values)}"))
     print(f"{'weights':<24} {found.only[0]} in the first only, {found.only[1]} in the second only")
     print(f"{'size':<24} {found.sizes[0]:.6g}  |  {found.sizes[1]:.6g}; of their difference {found.sizes[2]:.6g}")
     print(f"{'cosine':<24} {found.cosine:.6f}")
-
-
-def _brief(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 @app.command()
@@ -125,7 +121,7 @@ def verify(
         from unsee.runs.verify import verify
 
     loaded = Edit.load(edit)
-    name, variant = model or loaded.made_for(), variant or (None if model else loaded.card.variant)
+    name, variant = loaded.base(model, variant)
     opened = open_model(name, variant=variant, call=loaded.card.call, trust_remote_code=trust_remote_code)
     loaded.check(opened)
     held = counted(len(loaded.deltas), "weight")
@@ -222,7 +218,7 @@ def _free(out: Path, force: bool) -> None:
 
 
 def _said(path: Path, edit: Edit) -> None:
-
+    """Print the file of an edit, and what it holds."""
     size = path.stat().st_size / 1e6
     print(
         f"{path}: {counted(len(edit.deltas), 'weight')}, {size:.2f} MB, for weights {plain(edit.card.base_hash[:12])}"

@@ -58,8 +58,8 @@ def generate(
         raise InputError(f"--out is {out}; a picture's name ends in {', '.join(known)}")
     loaded = Edit.load(edit)
     options = {**loaded.card.call, **pairs(call, "--call")}
-    variant = variant or (None if model else loaded.card.variant)
-    opened = open_model(model or loaded.made_for(), variant=variant, call=options, trust_remote_code=trust_remote_code)
+    name, variant = loaded.base(model, variant)
+    opened = open_model(name, variant=variant, call=options, trust_remote_code=trust_remote_code)
     check_prompts(opened, prompts)
     loaded = loaded.forced(opened) if force_base else loaded
     sampling = sampling_of(opened, steps, guidance)

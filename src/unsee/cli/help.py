@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from unsee.cli.allowed import installed
-from unsee.cli.show import _brief
 from unsee.cli.terminal import (
+    brief,
     plain,
 )
 from unsee.errors import unknown
@@ -48,7 +48,7 @@ def _explain(name: str) -> None:
         print(f"{inspect.getdoc(base)}\n")
     print("Defaults, of which --set KEY=VALUE changes any:")
     for one in fields(method):
-        print(plain(f"  {one.name:<16} {'' if one.default is MISSING else _brief(one.default)}"))
+        print(plain(f"  {one.name:<16} {'' if one.default is MISSING else brief(one.default)}"))
     print("Presets, --preset NAME:")
     for preset, settings in method.presets.items():
-        print(plain(f"  {preset:<16} {', '.join(f'{key} {_brief(value)}' for key, value in settings.items())}"))
+        print(plain(f"  {preset:<16} {', '.join(f'{key} {brief(value)}' for key, value in settings.items())}"))

@@ -19,14 +19,15 @@ if TYPE_CHECKING:
     from unsee.runs.erase import Plan, Report
 
 
-def _say_plan(plan: Plan, folder: Path) -> None:
+def say_plan(plan: Plan, folder: Path) -> None:
+    """Print what a run would do."""
     from unsee.models.borrow import left_out
     from unsee.models.model import kind
 
     config, (trained, of) = plan.config, plan.trained
     shown = {k: "auto" if v is None else v for k, v in config.settings.items() if not isinstance(v, list | tuple)}
     lines = {
-        "erase": _several(config.concepts),
+        "erase": several(config.concepts),
         "model": f"{plan.model.name}, {kind(plan.model).__name__} on {plan.model.device}"
         + (f", variant {config.variant}" if config.variant else ""),
         "method": f"{config.method}: " + ", ".join(f"{key} {value}" for key, value in shown.items()),
@@ -43,7 +44,8 @@ def _say_plan(plan: Plan, folder: Path) -> None:
         print(f"{'note':<8} {plain(typed(note))}")
 
 
-def _say_report(report: Report, plan: Plan) -> None:
+def say_report(report: Report, plan: Plan) -> None:
+    """Print what a run found, its files, and the next command."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -88,7 +90,7 @@ def _next(report: Report, plan: Plan) -> str:
     return shell(*words, *(["--trust-remote-code"] if config.trust_remote_code else []))
 
 
-def _several(concepts: Sequence[Concept], most: int = 8) -> str:
+def several(concepts: Sequence[Concept], most: int = 8) -> str:
     """Some concepts in a line: of many the first ones, and how many more there are."""
     more = f"; and {len(concepts) - most} more" if len(concepts) > most else ""
     return "; ".join(map(_describe, concepts[:most])) + more

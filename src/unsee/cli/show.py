@@ -9,13 +9,14 @@ import typer
 
 from unsee.cli.terminal import (
     Debug,
+    brief,
     plain,
 )
 from unsee.spelling import counted
 
 if TYPE_CHECKING:
     from unsee.edits.card import Card
-from unsee.cli.say import _several
+from unsee.cli.say import several
 
 
 def show(
@@ -33,10 +34,10 @@ def show(
         weights = {name.removesuffix(".up").removesuffix(".down") for name in names}
         size = sum(_product(tensors.get_slice(name).get_shape()) for name in names)
     lines = {
-        "erased": _several(card.concepts) or "-",
+        "erased": several(card.concepts) or "-",
         **({"strengthened": "; ".join(stronger)} if (stronger := _strengthened(card)) else {}),
         "method": card.method,
-        **{f"  {key}": _brief(value) for key, value in _settings(card).items()},
+        **{f"  {key}": brief(value) for key, value in _settings(card).items()},
         "base": f"{card.base}, weights {card.base_hash[:12]}" + (f", variant {card.variant}" if card.variant else ""),
         **({"forced": f"made for weights {card.forced_from[:12]}"} if card.forced_from else {}),
         **({"claims": "; ".join(_claims(card))} if card.claims else {}),
@@ -73,11 +74,6 @@ def _strengthened(card: Card) -> list[str]:
         for concept in (edit.get("concepts") or [])
         if isinstance(concept, dict)
     ]
-
-
-def _brief(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 160 else f"{text[:157]}..."
 
 
 def _claims(card: Card) -> list[str]:

@@ -122,6 +122,12 @@ def plain(text: str) -> str:
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
+def brief(value: object, most: int = 160) -> str:
+    """A value as text of at most so many characters."""
+    text = str(value)
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
 def shell(*words: str | Path) -> str:
     """A command of unsee as it can be typed into a shell."""
     return plain(shlex.join(["unsee", *map(str, words)]))

@@ -11,15 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from unsee.denoising.calls import Call, named
-from unsee.denoising.contributions import _sums
 from unsee.denoising.guidance import Enough, run, unguided
-from unsee.denoising.record import conditions
 from unsee.denoising.replay import replay
 from unsee.models.denoisers import denoiser
 from unsee.models.distributed import full
 from unsee.models.memory import Portions, spread
 from unsee.models.model import Pipeline
-from unsee.models.weights import TextLayers, known, remember, stored_whole
+from unsee.models.weights import stored_whole
 from unsee.progress import Progress, no_progress
 
 
@@ -232,28 +230,3 @@ def _overhear(
     finally:
         for handle in handles:
             handle.remove()
-
-
-def find_text(pipe: Pipeline) -> None:
-    """Find out which layers of the denoiser read the text, where no name tells (layers.BLOCKS), once for each denoiser.
-
-    They read the same with another seed and something else with another prompt, and many tokens. Where it enters:
-
-        keys and values of cross-attention   several blocks have layers that read one and the same text
-        an embedder                          else those that read an argument of the call, else those heard first
-    """
-    _, net = denoiser(pipe)
-    if known(net):
-        return
-    asked = (("a church", 0), ("a church", 1), ("a dog on a beach", 0))
-    calls = [conditions(pipe, [prompt], seeds=[seed], answered=False) for prompt, seed in asked]
-    one, seed, prompt = (_sums(net, call) for call in calls)
-    text = [name for name, x in one.items() if x.tokens > 1 and x.same(seed.get(name)) and not x.same(prompt.get(name))]
-    together: list[list[str]] = []
-    for name in text:
-        group = next((group for group in together if one[group[0]].same(one[name])), None)
-        group.append(name) if group else together.append([name])
-    most = max(together, key=lambda group: len({name.rpartition(".")[0] for name in group}), default=[])
-    if len({name.rpartition(".")[0] for name in most}) < 2:
-        most = [name for name in text if one[name].given] or next(iter(together), [])
-    remember(net, TextLayers(tuple(f"{name}.weight" for name in text), tuple(f"{name}.weight" for name in most)))

@@ -154,15 +154,20 @@ class Edit:
             ),
         )
 
-    def made_for(self) -> str:
-        """The name of the model that the edit was made for. Raises InputError if it leads nowhere here."""
+    def base(self, model: str | None = None, variant: str | None = None) -> tuple[str, str | None]:
+        """The name and the variant of the model to load for this edit: those given, else what its card says.
+
+        Raises InputError if the card's name leads nowhere here.
+        """
+        if model:
+            return model, variant
         base = self.card.base
         try:
             model_folder(base)
         except InputError as error:
             said = f"the edit was made for {base!r}, which is not here under that name: give `model`"
             raise InputError(said) from error
-        return base
+        return base, variant or self.card.variant
 
     def fingerprint(self) -> str:
         """A hash of the differences, to the last bit; what the card says is no part of it."""

@@ -36,7 +36,7 @@ from typing import Any, ClassVar
 import torch
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
-from torch import Tensor, nn
+from torch import Tensor
 
 from unsee.concepts import Concept, concepts_of
 from unsee.denoising.activations import inputs, met, second_moments
@@ -105,10 +105,6 @@ class Hybrid(Settings):
 
     presets: ClassVar[dict[str, dict[str, Any]]] = PRESETS
 
-    def learned(self, net: nn.Module) -> int:
-        """How many numbers a fit of a denoiser learns."""
-        return sum(weight.numel() for weight in self.weights(net).values())
-
     @each_denoiser
     def __call__(
         self,
@@ -141,7 +137,8 @@ class Recipe:
         self, pipe: Pipeline, concepts: tuple[Concept, ...], seed: int, watch: Progress, checkpoint: Checkpoint | None
     ) -> Edit:
         """The edit of the denoiser in focus."""
-        (key, net), s = denoiser(pipe), self.settings.settled(denoiser(pipe)[1], concepts)
+        key, net = denoiser(pipe)
+        s = self.settings.settled(net, concepts)
         assert s.updates
         assert s.runs
         s.check()

@@ -96,6 +96,10 @@ class Settings:
         """The parameters of a denoiser that change, by name."""
         return select(net, self.select)
 
+    def learned(self, net: nn.Module) -> int:
+        """How many numbers a fit of a denoiser learns."""
+        return sum(weight.numel() for weight in self.weights(net).values())
+
     def settled(self, net: nn.Module, concepts: Sequence[Concept]) -> Self:
         """With numbers of updates and runs where the settings leave them open."""
         start = self.starts(net, concepts)

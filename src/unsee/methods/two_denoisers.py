@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import wraps
 from typing import Any, TypeVar, cast
 
-from unsee.denoising.activations import find_text
+from unsee.denoising.text_layers import find_text
 from unsee.edits.edit import Edit
 from unsee.fit.resume import Checkpoint
 from unsee.models.borrow import borrowed

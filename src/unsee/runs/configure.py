@@ -1,4 +1,4 @@
-"""A method with its settings, by name."""
+"""What a configuration names: its model, and its method with the settings."""
 
 from __future__ import annotations
 
@@ -10,6 +10,22 @@ from pydantic import ValidationError
 
 from unsee import methods
 from unsee.errors import InputError, invalid, unknown
+from unsee.models.load import open_model
+from unsee.models.model import Model
+from unsee.models.model_card import ModelCard
+from unsee.runs.config import EvalConfig, RunConfig
+
+
+def opened(config: RunConfig | EvalConfig, card: ModelCard) -> Model:
+    """The model of a configuration, whose card has been read."""
+    return open_model(
+        config.model,
+        card=card,
+        revision=config.revision,
+        variant=config.variant,
+        call=config.call,
+        trust_remote_code=config.trust_remote_code,
+    )
 
 
 def configure(method_class: Any, settings: dict[str, Any], preset: str | None = None) -> Any:

@@ -15,8 +15,8 @@ import torch
 
 from unsee import methods
 from unsee.concepts import check
-from unsee.denoising.activations import find_text
 from unsee.denoising.record import conditions
+from unsee.denoising.text_layers import find_text
 from unsee.edits.card import Claims, settings_of
 from unsee.edits.edit import Edit
 from unsee.errors import InputError
@@ -36,7 +36,6 @@ from unsee.io.atomic import Warn, attempted, warned
 from unsee.io.images import read_picture
 from unsee.models.denoisers import denoisers
 from unsee.models.distributed import processes
-from unsee.models.load import open_model
 from unsee.models.model import Model
 from unsee.models.model_card import model_card
 from unsee.models.text import check_prompts
@@ -45,9 +44,9 @@ from unsee.report.before_after import Line, lines
 from unsee.report.grid import contact
 from unsee.report.page import page
 from unsee.runs.config import EvalConfig, RunConfig
-from unsee.runs.configure import configure
-from unsee.runs.evaluate import Bench, measure, save_sheets, variant_of
-from unsee.runs.folder import EDIT, RECORD, STATE, STATES, _save, _write
+from unsee.runs.configure import configure, opened
+from unsee.runs.evaluate import Bench, as_variant, measure, save_sheets
+from unsee.runs.folder import EDIT, RECORD, STATE, STATES, save_edit, write
 from unsee.versions import code, versions
 
 SCHEMA = 2
@@ -97,14 +96,7 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
     card = model_card(config.model)
     words = words_of(card)  # a missing detector is reported before a model is read
     detectors = detectors_of(card, config.detectors, choices=lambda kind: choices(kind, words, config.concepts))
-    model = open_model(
-        config.model,
-        card=card,
-        revision=config.revision,
-        variant=config.variant,
-        call=config.call,
-        trust_remote_code=config.trust_remote_code,
-    )
+    model = opened(config, card)
     check_prompts(model, [word for c in config.concepts for word in (*c.names, c.from_, c.anchor, *c.keep) if word])
     for concept in config.concepts:
         if concept.image:
@@ -181,14 +173,14 @@ def erase(
     seconds: dict[str, float] = {}
     start = {"schema": SCHEMA, "command": command, "config": config.model_dump(mode="json")}
     start["code"] = code(type(plan.method).__module__)
-    _write(folder / RECORD, lambda path: path.write_text(json.dumps(start, indent=1), encoding="utf-8"))
+    write(folder / RECORD, lambda path: path.write_text(json.dumps(start, indent=1), encoding="utf-8"))
     with _timed(seconds, "erase"):
         if (folder / EDIT).exists():
             edit = Edit.load(folder / EDIT)
         else:
             state = Checkpoint(folder / STATE, every=every)
             edit = plan.method(plan.model, config.concepts, seed=config.seed, watch=watch, checkpoint=state)
-            _save(edit, folder / EDIT)
+            save_edit(edit, folder / EDIT)
             if processes().is_main_process:
                 for path in folder.glob(STATES):
                     path.unlink(missing_ok=True)
@@ -201,7 +193,7 @@ def erase(
         evaluation, outcome = measure(bench, Memory(), command=command, batch=batch, watch=watch)
     seconds |= outcome.seconds
     edit = replace(edit, card=replace(edit.card, claims=claims(evaluation)))
-    _save(edit, folder / EDIT)
+    save_edit(edit, folder / EDIT)
     record = {
         **start,
         "left_out": list(plan.model.left_out),
@@ -216,14 +208,14 @@ def erase(
         "notes": list(plan.notes),
         "evaluation": asdict(evaluation),
     }
-    _write(folder / RECORD, lambda path: path.write_text(json.dumps(record, indent=1), encoding="utf-8"))
+    write(folder / RECORD, lambda path: path.write_text(json.dumps(record, indent=1), encoding="utf-8"))
     if processes().is_main_process:
         with attempted("before-after.png", warn):
             models = {"before": outcome.galleries[BASE], "after": outcome.galleries[NAME]}
             save_sheets(folder / "before-after.png", contact(outcome.asked, models))
         with attempted("index.html", warn):
             html = page(evaluation, outcome.asked, outcome.galleries, made=record)
-            _write(folder / "index.html", lambda path: path.write_text(html, encoding="utf-8"))
+            write(folder / "index.html", lambda path: path.write_text(html, encoding="utf-8"))
     return Report(edit, evaluation, record, folder)
 
 
@@ -242,9 +234,8 @@ def _bench(plan: Plan, edit: Edit, folder: Path) -> Bench:
         EvalConfig(suites=(SUMMARY,), edits=(f"{NAME}={folder / EDIT}",), **asked),
         context,
         [suites.find(SUMMARY)],
-        [base(config.concepts), variant_of(NAME, edit)],
+        [base(config.concepts), as_variant(NAME, edit)],
         Sampling(config.steps, config.guidance_scale),
-        plan.model.left_out,
     )
 
 

@@ -27,15 +27,15 @@ from unsee.evaluate.suites.table import from_csv, labels
 from unsee.evaluate.words import choices, words_of
 from unsee.io.atomic import Warn, attempted, warned, write_whole
 from unsee.io.settings_file import read
-from unsee.models.borrow import present
+from unsee.models.borrow import left_out
 from unsee.models.distributed import processes
-from unsee.models.load import open_model
 from unsee.models.model import Pipeline, model_name, said_options
 from unsee.models.model_card import model_card
 from unsee.progress import Progress, no_progress
 from unsee.report.grid import contact, figure_sheets, paths
 from unsee.report.page import page
 from unsee.runs.config import EvalConfig, build
+from unsee.runs.configure import opened
 from unsee.runs.folder import EDIT, RECORD
 from unsee.spelling import same
 from unsee.versions import code, versions
@@ -47,8 +47,7 @@ FILES = ("index.html", "pictures.png", "evaluation.json", "scores.csv", "answers
 class Bench:
     """An evaluation that is ready to start: everything is loaded and valid.
 
-    config    complete: what repeats it
-    left_out  checkers of the model without which it was loaded
+    config  complete: what repeats it
     """
 
     config: EvalConfig
@@ -56,7 +55,6 @@ class Bench:
     suites: list[Suite]
     variants: list[Variant]
     sampling: Sampling
-    left_out: tuple[str, ...] = ()
 
 
 def prepare(config: EvalConfig, more: Sequence[Suite] = ()) -> Bench:
@@ -77,7 +75,7 @@ def prepare(config: EvalConfig, more: Sequence[Suite] = ()) -> Bench:
     config = _resolved(config)
     album = read_folder(Path(config.folder)) if config.folder else None
     edits = [_edit(text) for text in config.edits]
-    named, loaded = config.concepts, [variant for variant, _ in edits]
+    named, loaded = config.concepts, [as_variant(name, edit) for name, edit in edits]
     wanted = named or tuple(dict.fromkeys(concept for edit in loaded for concept in edit.concepts))
     if config.guards and not wanted:
         raise InputError("name what the guard is against: `concepts`")
@@ -92,25 +90,21 @@ def prepare(config: EvalConfig, more: Sequence[Suite] = ()) -> Bench:
         return choices(kind, known, wanted, [label for path in tables for label in labels(path, kind)])
 
     detectors = detectors_of(card, config.detectors, choices=among)  # one that is missing is reported first
-    model = open_model(
-        config.model,
-        card=card,
-        revision=config.revision,
-        variant=config.variant,
-        call=config.call,
-        trust_remote_code=config.trust_remote_code,
-    )
+    model = opened(config, card)
     if config.force_base:
-        forced = [replace(_edit(text, model)[0], concepts=one.concepts) for text, one in zip(config.edits, loaded)]
+        forced = [
+            replace(as_variant(one.name, edit.forced(model)), concepts=one.concepts)
+            for one, (_, edit) in zip(loaded, edits, strict=True)
+        ]
         variants = [variants[0], *forced, *variants[1 + len(forced) :]]
     _fit(variants, model)
-    kept = tuple(dict.fromkeys(word for _, words in edits for word in words))
+    kept = tuple(dict.fromkeys(word for _, edit in edits for word in edit.card.kept))
     context = EvalContext(
         model, detectors, known, wanted, config.pictures, config.seed, kept=kept, names=config.names, album=album
     )
     sampling = sampling_of(model, config.steps, config.guidance_scale)
     complete = config.model_copy(update={"steps": sampling.steps, "guidance_scale": sampling.guidance_scale})
-    return Bench(complete, context, chosen, variants, sampling, model.left_out)
+    return Bench(complete, context, chosen, variants, sampling)
 
 
 def _resolved(config: EvalConfig) -> EvalConfig:
@@ -134,9 +128,9 @@ def _resolved(config: EvalConfig) -> EvalConfig:
 def with_edits(bench: Bench, edits: Sequence[str]) -> Bench:
     """The same with more edits, as EvalConfig names them. Raises InputError as `prepare` does."""
     added = [_edit(text) for text in edits]
-    variants = [*bench.variants, *(variant for variant, _ in added)]
+    variants = [*bench.variants, *(as_variant(name, edit) for name, edit in added)]
     _fit(variants, bench.context.pipe)
-    kept = tuple(dict.fromkeys([*bench.context.kept, *(word for _, words in added for word in words)]))
+    kept = tuple(dict.fromkeys([*bench.context.kept, *(word for _, edit in added for word in edit.card.kept)]))
     config = bench.config.model_copy(update={"edits": (*bench.config.edits, *edits)})
     return replace(bench, config=config, context=replace(bench.context, kept=kept), variants=variants)
 
@@ -155,14 +149,13 @@ def measure(
     """Draw and score: the record, and the pictures behind it."""
     context = bench.context
     outcome = run(context, bench.suites, bench.variants, bench.sampling, store, batch=batch, watch=watch)
-    without = list(dict.fromkeys([*bench.left_out, *present(context.pipe)]))
-    left_out = {"left_out": without} if without else {}
+    without = {"left_out": list(gone)} if (gone := left_out(context.pipe)) else {}
     evaluation = Evaluation(
         schema=VERSION,
         command=command,
         config=bench.config.model_dump(mode="json"),
         model={"name": model_name(context.pipe), "hash": outcome.model},
-        sampling={**asdict(bench.sampling), "call": said_options(context.pipe), **left_out},
+        sampling={**asdict(bench.sampling), "call": said_options(context.pipe), **without},
         n=context.n,
         seed=context.seed,
         detectors={kind: detector.source for kind, detector in context.detectors.items()},
@@ -224,20 +217,16 @@ def save_sheets(path: Path, sheets: Sequence[Image]) -> None:
         write_whole(file, partial(sheet.save, format="PNG"))
 
 
-def _edit(text: str, other: Any = None) -> tuple[Variant, tuple[str, ...]]:
-    """A variant of an edit's file, and the words that it was made to preserve. `other` is forced to take it.
-
-    "edit.safetensors" goes by its folder's name.
-    """
+def _edit(text: str) -> tuple[str, Edit]:
+    """The name and the edit of a file; "edit.safetensors" goes by its folder's name."""
     name, equals, file = text.partition("=")
     path = Path(file) if equals and not Path(text).exists() else Path(text)
     if path == Path(text):
         name = path.resolve().parent.name if path.stem == "edit" else path.stem
-    edit = Edit.load(path)
-    return variant_of(name, edit if other is None else edit.forced(other)), edit.card.kept
+    return name, Edit.load(path)
 
 
-def variant_of(name: str, edit: Edit) -> Variant:
+def as_variant(name: str, edit: Edit) -> Variant:
     """An edit as a variant."""
     card = edit.card
     settings: Mapping[str, Any] = {

@@ -12,7 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from unsee.concepts import Concept
-from unsee.denoising.activations import find_text
+from unsee.denoising.text_layers import find_text
 from unsee.edits.edit import Edit
 from unsee.errors import InputError
 from unsee.evaluate.cache import model_key
@@ -95,7 +95,7 @@ def kept_edit(
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         edit = method(pipe, concepts, watch=watch, checkpoint=Checkpoint(path.with_suffix(".state")))
-        _save(edit, path)
+        save_edit(edit, path)
         if processes().is_main_process:
             for state in folder.glob(f"{path.stem}*.state"):
                 state.unlink(missing_ok=True)
@@ -103,12 +103,13 @@ def kept_edit(
     return path
 
 
-def _save(edit: Edit, path: Path) -> None:
+def save_edit(edit: Edit, path: Path) -> None:
+    """Save an edit; of many processes, one writes."""
     if processes().is_main_process:
         edit.save(path)
 
 
-def _write(path: Path, write: Callable[[Path], object]) -> None:
+def write(path: Path, how: Callable[[Path], object]) -> None:
     """Write a file whole or not at all; of many processes, one writes."""
     if processes().is_main_process:
-        write_whole(path, write)
+        write_whole(path, how)

@@ -19,7 +19,7 @@ from unsee.evaluate.statistics import rate
 from unsee.evaluate.suites.summary import NAME as SUMMARY
 from unsee.models.model import Pipeline
 from unsee.progress import Progress, no_progress
-from unsee.runs.evaluate import variant_of
+from unsee.runs.evaluate import as_variant
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def verify(
         raise InputError(f"the card claims {min(unknown_rows)!r}, which these detectors have no question for")
     some = replace(suite, ask=lambda context: [asked[name] for name in claims.rows])
     sampling = Sampling(claims.steps, claims.guidance_scale)
-    variants = [base(concepts), variant_of("edit", edit)]
+    variants = [base(concepts), as_variant("edit", edit)]
     outcome = run(context, [some], variants, sampling, Memory(), watch=watch)
     measured = {one.key: one for one in outcome.measured if one.variant == "edit" and one.unit == "share"}
     found = []
