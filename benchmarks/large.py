@@ -113,7 +113,7 @@ def measure(part: str, latent: int, updates: int) -> dict[str, float]:
         found["bare"] = median(seconds)
     else:
         clock = Clock()
-        esd(pipe, concept, watch=clock)
+        esd(pipe, concept, progress=clock)
         found |= {"learned": clock.each("fit") / 2, "recorded": clock.each("keep") / 2}
     return found | {"peak": float(peak_memory() or 0)}
 

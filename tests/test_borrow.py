@@ -134,7 +134,7 @@ def test_a_method_that_fails_leaves_it_as_it_was(untouched: Any) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        unsee.Hybrid(**QUICK)(untouched, unsee.Concept("church"), watch=stop)
+        unsee.Hybrid(**QUICK)(untouched, unsee.Concept("church"), progress=stop)
 
 
 def test_the_focus_chooses_one_of_two_denoisers() -> None:

@@ -26,7 +26,7 @@ import unsee
 from unsee.cli.erase import _seconds
 from unsee.cli.main import main
 from unsee.evaluate.records import Evaluation
-from unsee.fit.resume import Checkpoint
+from unsee.fit.resume import ResumeFile
 from unsee.methods.hybrid import Hybrid
 from unsee.report.curves import panels
 
@@ -439,7 +439,7 @@ def test_an_export_to_a_name_without_its_ending_is_refused(run: Run, finished: P
 def killed(folder: Path, moment: float, early: bool, *words: str) -> None:
     """Start a run, or go on with it, and kill it so many seconds after its start, or after its fit has begun."""
     begin = ["--resume", str(folder)] if (folder / "run.json").exists() else [*words, "--out", str(folder)]
-    command = [sys.executable, "-m", "unsee", "erase", *begin, "--checkpoint", "0"]
+    command = [sys.executable, "-m", "unsee", "erase", *begin, "--save-every", "0"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     state, begun = folder / "state.safetensors", time.time()
     while process.poll() is None and not early and not (state.exists() and state.stat().st_mtime > begun):
@@ -484,10 +484,10 @@ def test_a_full_disk_leaves_the_last_state(run: Run, monkeypatch: pytest.MonkeyP
         return write(path, data)
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    code, _, err = run("erase", "church", *QUICK, "--out", tmp_path / "out", "--checkpoint", "0")
+    code, _, err = run("erase", "church", *QUICK, "--out", tmp_path / "out", "--save-every", "0")
     assert code == 2
     assert re.search(r"cannot write .*state.safetensors: No space left on device", err.splitlines()[-1])
-    assert Checkpoint(tmp_path / "out" / "state.safetensors", unchecked(tmp_path / "out")).load()
+    assert ResumeFile(tmp_path / "out" / "state.safetensors", unchecked(tmp_path / "out")).load()
 
 
 def unchecked(folder: Path) -> str:

@@ -462,7 +462,7 @@ def test_a_checkpoint_file_is_a_model(pipe: Any, edit: unsee.Edit, tmp_path: Pat
         pass
     with pytest.raises(InputError):
         load(f"{path}@{tmp_path / 'nowhere'}")
-    with pytest.raises(InputError, match="whole checkpoint.*`model`"):
+    with pytest.raises(InputError, match="whole model file.*`model`"):
         adopt(path, pipe)
 
 

@@ -93,8 +93,8 @@ def test_it_changes_the_weights_that_it_says(pipe: Any, made: Any) -> None:
 def test_the_card_is_enough_to_do_it_again(pipe: Any, made: Any) -> None:
     name, method, edit = made
     assert edit.card.method == name
-    settled = method.settled(pipe.unet, edit.card.concepts)
-    assert methods.find(edit.card.method)(**edit.card.settings) == settled
+    resolved = method.resolved(pipe.unet, edit.card.concepts)
+    assert methods.find(edit.card.method)(**edit.card.settings) == resolved
     assert edit.card.concepts == (unsee.Concept("church"),)
     assert bool(edit.card.kept) == hasattr(method, "keep_weight")
 

@@ -12,7 +12,7 @@ from unsee.errors import InputError
 from unsee.evaluate.words import known
 from unsee.methods.prompts import preserved_words
 from unsee.runs.config import build
-from unsee.spelling import listed, nearest, plural, plurals, same, stands_for
+from unsee.spelling import listed, lookup, nearest, plural, plurals, same
 
 LABELS = {
     label: label
@@ -57,12 +57,12 @@ def test_a_text_lists_words(text: str, words: list[str]) -> None:
     ],
 )  # fmt: skip
 def test_one_label_stands_for_a_name_however_it_is_spelled(word: str, label: str | None) -> None:
-    assert stands_for(word, known(WORDS, LABELS)) == label
+    assert lookup(word, known(WORDS, LABELS)) == label
 
 
 def test_the_exact_name_goes_first() -> None:
     names = {"Glasses": "spectacles", "glass": "tumbler", "glasses": "eyewear"}
-    assert [stands_for(word, names) for word in ("glasses", "Glasses", "GLASS")] == ["eyewear", "spectacles", "tumbler"]
+    assert [lookup(word, names) for word in ("glasses", "Glasses", "GLASS")] == ["eyewear", "spectacles", "tumbler"]
     assert same("wolves", "wolf")
     assert not same("wolf", "fox")
 

@@ -27,7 +27,7 @@ from unsee.denoising.rows import single, stack
 from unsee.evaluate.render import Sampling, Shot, render
 from unsee.fit.loop import trainable
 from unsee.fit.monitor import error
-from unsee.fit.resume import Checkpoint
+from unsee.fit.resume import ResumeFile
 from unsee.guards import NegativePrompt
 from unsee.methods.esd import ESD
 from unsee.methods.hybrid import Hybrid
@@ -428,9 +428,9 @@ def test_a_fit_of_two_denoisers_that_is_stopped_goes_on_to_the_same_bits(tmp_pat
             raise Stopped
 
     with pytest.raises(Stopped):
-        method(pipe, concept, watch=stop, checkpoint=Checkpoint(tmp_path / "state.safetensors", every=0))
+        method(pipe, concept, progress=stop, resume=ResumeFile(tmp_path / "state.safetensors", every=0))
     assert len(list(tmp_path.iterdir())) == 2
-    edit = method(pipe, concept, checkpoint=Checkpoint(tmp_path / "state.safetensors", every=0))
+    edit = method(pipe, concept, resume=ResumeFile(tmp_path / "state.safetensors", every=0))
     assert edit.card == whole.card
     assert all(torch.equal(edit.deltas[name], delta) for name, delta in whole.deltas.items())
 

@@ -161,7 +161,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             folder = options.work / experiment.name / (words[0][0] if experiment.apart else "")
             folder.mkdir(parents=True, exist_ok=True)
             title = f"{experiment.name} {k + 1}/{len(groups(experiment))}"
-            found.append(evaluation.evaluate(bench, folder, cache, command=command, batch=BATCH, watch=progress(title)))
+            found.append(
+                evaluation.evaluate(bench, folder, cache, command=command, batch=BATCH, progress=progress(title))
+            )
             say(f"{title}: {found[-1].seconds}")
         own = list(results(experiment, together(experiment, found) if experiment.apart else found[0]))
         goals += own

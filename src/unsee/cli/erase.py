@@ -26,6 +26,7 @@ from unsee.cli.terminal import (
     Variant,
     cache_folder,
     given_detectors,
+    note_renamed,
     pairs,
     shell,
     split,
@@ -118,7 +119,10 @@ def erase(
     out: Annotated[Path | None, typer.Option(help="Folder to write; default runs/CONCEPT.")] = None,
     force: Force = False,
     resume: Annotated[Path | None, typer.Option(help="Folder of an interrupted run to go on with.")] = None,
-    checkpoint: Annotated[float, typer.Option(min=0, help="Seconds between two states that are kept.")] = 60.0,
+    save_every: Annotated[
+        float, typer.Option(min=0, help="Seconds between two saved states, from which --resume goes on.")
+    ] = 60.0,
+    checkpoint: Annotated[float | None, typer.Option("--checkpoint", min=0, hidden=True)] = None,
     batch: Batch = 32,
     cache: Cache = None,
     dry_run: Annotated[
@@ -132,10 +136,13 @@ def erase(
     from unsee.runs.config import build, renamed
 
     typed = {name for name in context.params if str(context.get_parameter_source(name)).endswith("COMMANDLINE")}
-    others = typed - (with_resume := {"resume", "checkpoint", "batch", "cache", "debug"})
+    others = typed - (with_resume := {"resume", "save_every", "checkpoint", "batch", "cache", "debug"})
     if resume and others:
-        beside = ", ".join(f"--{name}" for name in sorted(with_resume - {"resume"}))
+        beside = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(with_resume - {"resume", "checkpoint"}))
         raise InputError(f"--resume goes on with a run as it was started: beside it there are {beside}")
+    if checkpoint is not None:
+        note_renamed("--checkpoint", "--save-every")
+        save_every = checkpoint
     source = resume / "run.json" if resume else config
     values: dict[str, Any] = renamed(read(source)) if source else {}
     if settings and (one := next((word for word in concepts or () if re.match(r"[a-z_]+=", word)), None)):
@@ -191,10 +198,10 @@ def erase(
         start_over()
         say_plan(plan, folder)
         command = shlex.join(["unsee", *sys.argv[1:]])
-        how: dict[str, Any] = {"every": checkpoint, "batch": batch, "warn": failed.append}
+        how: dict[str, Any] = {"every": save_every, "batch": batch, "warn": failed.append}
         try:
-            with bars() as watch:
-                report = runs.erase(plan, folder, cache_folder(cache), command=command, watch=watch, **how)
+            with bars() as progress:
+                report = runs.erase(plan, folder, cache_folder(cache), command=command, progress=progress, **how)
         except KeyboardInterrupt as stop:
             raise Ended(f"stopped; this goes on with it: {shell('erase', '--resume', folder)}", 130) from stop
     say_report(report, plan)

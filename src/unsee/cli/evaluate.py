@@ -30,7 +30,7 @@ from unsee.cli.terminal import (
     cache_folder,
     filled,
     given_detectors,
-    note_judge,
+    note_renamed,
     pairs,
     plain,
     split,
@@ -140,9 +140,9 @@ def evaluate(
         bench = evaluation.prepare(complete)
         start_over()
         command = shlex.join(["unsee", *sys.argv[1:]])
-        with _again(), bars() as watch:
+        with _again(), bars() as progress:
             found = evaluation.evaluate(
-                bench, folder, cache_folder(cache), command=command, batch=batch, watch=watch, warn=failed.append
+                bench, folder, cache_folder(cache), command=command, batch=batch, progress=progress, warn=failed.append
             )
     if json:
         print(dumps(loads(found.to_json()), indent=1))  # in ASCII: it loses nothing to a terminal's encoding
@@ -198,10 +198,10 @@ def reproduce(
         from unsee.runs.reproduce import reproduce as run
 
     if judge:
-        note_judge()
+        note_renamed("--judge", "--detector")
     folder = out or Path("runs") / folder_name(["reproduce", experiment])
     failed: list[str] = []
-    with claimed(folder, force=force, results=["evaluation.json"]), _again(), bars() as watch:
+    with claimed(folder, force=force, results=["evaluation.json"]), _again(), bars() as progress:
         found = run(
             experiment,
             folder,
@@ -215,7 +215,7 @@ def reproduce(
             steps=steps,
             guidance_scale=guidance,
             command=shlex.join(["unsee", *sys.argv[1:]]),
-            watch=watch,
+            progress=progress,
             warn=failed.append,
         )
     paper, here = found.units

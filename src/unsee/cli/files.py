@@ -127,11 +127,11 @@ def verify(
     held = counted(len(loaded.deltas), "weight")
     print(plain(f"{held}: finite, of this model's shapes, made for {loaded.card.base_hash[:12]}"))
     wanted = loaded.card.claims.detectors if loaded.card.claims else {}
-    with bars() as watch:
+    with bars() as progress:
         words, given = words_of(opened), given_detectors(detector, judge)
         among = lambda kind: choices(kind, words, loaded.card.concepts)  # noqa: E731
         detectors = detectors_of(opened, given, wanted, choices=among)
-        found = verify(loaded, opened, detectors, words=words, watch=watch)
+        found = verify(loaded, opened, detectors, words=words, progress=progress)
     if not found:
         suite = "objects" if "objects" in opened.card.detectors else "pictures"
         more = ["--variant", variant] if variant else []

@@ -67,8 +67,10 @@ def generate(
     shots = [shot for _, group in groups for shot in group]
     with loaded.applied(opened, scale):
         pass  # refuse an edit for another model before anything is drawn
-    with bars() as watch:
-        base, after = render_pair(opened, loaded.applied(opened, scale), shots, sampling, batch=batch, watch=watch)
+    with bars() as progress:
+        base, after = render_pair(
+            opened, loaded.applied(opened, scale), shots, sampling, batch=batch, progress=progress
+        )
     label = f"edit x {scale:g}{', forced' if loaded.card.forced_from else ''}"
     out = out or edit.with_name(f"{folder_name(prompts)}.png")
     drawn = sheets(groups, {"base": base, label: after})

@@ -81,14 +81,15 @@ def pairs(texts: list[str] | None, option: str) -> dict[str, Any]:
     return found
 
 
-def note_judge() -> None:
-    print("note: --judge is now called --detector; the old name goes with the next version", file=sys.stderr)
+def note_renamed(old: str, new: str) -> None:
+    """Say that a flag of an earlier version has another name."""
+    print(f"note: {old} is now called {new}; the old name goes with the next version", file=sys.stderr)
 
 
 def given_detectors(detector: list[str] | None, judge: list[str] | None) -> dict[str, Any]:
     """Detectors by kind; --judge is what the option was called in earlier versions."""
     if judge:
-        note_judge()
+        note_renamed("--judge", "--detector")
     return {**pairs(judge, "--judge"), **pairs(detector, "--detector")}
 
 
@@ -99,7 +100,7 @@ def cache_folder(given: Path | None) -> Path:
     return given or user_cache_path("unsee") / "pictures"
 
 
-LIKE = {"\u2248": "~", "\u2026": "...", "\u2013": "-", "\u2019": "'", "\u00d7": "x"}
+SIMILAR = {"\u2248": "~", "\u2026": "...", "\u2013": "-", "\u2019": "'", "\u00d7": "x"}
 """Almost equal, an ellipsis, a dash, an apostrophe, times."""
 
 
@@ -114,7 +115,7 @@ def _alike(error: UnicodeError) -> tuple[str, int]:
     assert isinstance(error, UnicodeEncodeError)
     wrong = error.object[error.start : error.end]
     base = (unicodedata.normalize("NFKD", letter).encode("ascii", "ignore").decode() for letter in wrong)
-    return "".join(LIKE.get(letter) or like or "?" for letter, like in zip(wrong, base, strict=True)), error.end
+    return "".join(SIMILAR.get(letter) or like or "?" for letter, like in zip(wrong, base, strict=True)), error.end
 
 
 def plain(text: str) -> str:

@@ -22,7 +22,7 @@ from unsee.progress import Progress, no_progress
 
 
 def second_moments(
-    pipe: Pipeline, prompts: Sequence[str], layers: Sequence[str], *, batch: int = 64, watch: Progress = no_progress
+    pipe: Pipeline, prompts: Sequence[str], layers: Sequence[str], *, batch: int = 64, progress: Progress = no_progress
 ) -> dict[str, Tensor]:
     """E[x x^T], float64, of the inputs x of linear layers of the denoiser, over all tokens of all prompts.
 
@@ -40,10 +40,10 @@ def second_moments(
             found[name] = (x.T @ x, x.shape[0])
 
         _overhear(pipe, prompts[rows], together, add)
-        watch("prompts", rows.stop, len(prompts))
+        progress("prompts", rows.stop, len(prompts))
         return found
 
-    watch("prompts", 0, len(prompts))
+    progress("prompts", 0, len(prompts))
     together = _together(pipe, prompts[0], layers)
     for part in _portions(pipe, batch).each(moments, len(prompts)):
         for name, (moment, count) in part.items():
@@ -123,10 +123,10 @@ def inputs(pipe: Pipeline, prompts: Sequence[str], layers: Sequence[str]) -> dic
 
 
 def means(
-    pipe: Pipeline, prompts: Sequence[str], layers: Sequence[str], *, batch: int = 64, watch: Progress = no_progress
+    pipe: Pipeline, prompts: Sequence[str], layers: Sequence[str], *, batch: int = 64, progress: Progress = no_progress
 ) -> dict[str, Tensor]:
     """The inputs of layers of the denoiser for B prompts, each a mean over all tokens: (B, features) for each layer."""
-    watch("words", 0, len(prompts))
+    progress("words", 0, len(prompts))
     together = _together(pipe, prompts[0], layers)
 
     def hear(rows: slice) -> dict[str, Tensor]:
@@ -138,7 +138,7 @@ def means(
             heard[name] = (x * weight).sum(1) / weight.sum(1).clamp(min=1)
 
         _overhear(pipe, prompts[rows], together, add, seeds=[0] * n)
-        watch("words", rows.stop, len(prompts))
+        progress("words", rows.stop, len(prompts))
         return heard
 
     parts = list(_portions(pipe, batch).each(hear, len(prompts)))

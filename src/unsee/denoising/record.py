@@ -44,7 +44,7 @@ def record(
     at: Sequence[int] | None = None,
     image: Image | None = None,
     batch: int = 24,
-    watch: Progress = no_progress,
+    progress: Progress = no_progress,
 ) -> Trajectory:
     """Draw guided runs, one for each prompt and seed, and return every denoiser call of theirs.
 
@@ -68,7 +68,7 @@ def record(
     batches = [slice(start, start + batch) for start in range(0, len(prompts), batch)]
     mine = share(batches)
     recorded: list[list[Call]] = []
-    watch("record", 0, len(mine) * length)
+    progress("record", 0, len(mine) * length)
     with _scheduler(pipe, sampler):
         first = conditions(pipe, prompts[:1], seeds=seeds[:1], steps=steps)
         guidance = guided(pipe, guidance_scale)
@@ -79,7 +79,7 @@ def record(
         for rows in mine:
 
             def tick(done: int) -> None:
-                watch("record", len(recorded) * length + done, len(mine) * length)
+                progress("record", len(recorded) * length + done, len(mine) * length)
 
             def calls_of(
                 part: slice, prompts: Sequence[str] = prompts[rows], seeds: Sequence[int] = seeds[rows]

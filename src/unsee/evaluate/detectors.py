@@ -67,7 +67,7 @@ class Detector:
     others: Mapping[str, str] = field(default_factory=dict)
 
     @torch.no_grad()
-    def __call__(self, pictures: Sequence[Image], batch: int = 128, watch: Progress = no_progress) -> list[str]:
+    def __call__(self, pictures: Sequence[Image], batch: int = 128, progress: Progress = no_progress) -> list[str]:
         """A label, or NOTHING, for each picture."""
         found: list[str] = []
         for start in range(0, len(pictures), batch):
@@ -76,7 +76,7 @@ class Detector:
                 self.labels[k] if p >= self.threshold else NOTHING
                 for p, k in zip(sure.tolist(), label.tolist(), strict=True)
             ]
-            watch("score", len(found), len(pictures))
+            progress("score", len(found), len(pictures))
         return found
 
     def likely(self, pictures: Sequence[Image], batch: int = 128) -> Tensor:

@@ -94,7 +94,7 @@ def _weights(path: Path, tensors: dict[str, Tensor], pipe: Pipeline) -> dict[str
     parameters = dict(net.named_parameters())
     deltas: dict[str, Delta] = {}
     if any(given.startswith("model.diffusion_model.") for given in tensors):
-        raise InputError(f"{path} is a whole checkpoint, a model of its own: use it as `model` {path}@LAYOUT")
+        raise InputError(f"{path} is a whole model file: use it as `model` {path}@LAYOUT")
     for given, tensor in tensors.items():
         weight = given.removeprefix(f"{key}.")
         if weight not in parameters:

@@ -41,7 +41,7 @@ SHARE = 0.8
 """Of the free memory, what an estimate may fill. The rest is for what a kernel needs and for what does not fit gaps."""
 
 
-class Room(Portions):
+class FitMemory(Portions):
     """How a fit uses memory, by the rules at the top of this file; a context, which ends what it began.
 
     pipe           whose denoiser is trained
@@ -93,11 +93,11 @@ class Room(Portions):
             row, block = sys.maxsize, 0
         if row == sys.maxsize:
             clear_device_cache(garbage_collection=True)
-        if row > left and self.checkpointing is None and self.checkpoint():
+        if row > left and self.checkpointing is None and self.enable_checkpointing():
             row = kept(self.net, self.row)[0] + block
         self.size = min(self.size, at_once(left, row))
 
-    def checkpoint(self) -> bool:
+    def enable_checkpointing(self) -> bool:
         """Compute activations again from here on, if the denoiser can."""
         try:
             self.stack.enter_context(checkpointed(self.net, self.row))
@@ -110,7 +110,7 @@ class Room(Portions):
         return True
 
     def fewer(self, rows: int) -> bool:
-        return super().fewer(rows) or (self.checkpointing is None and self.checkpoint())
+        return super().fewer(rows) or (self.checkpointing is None and self.enable_checkpointing())
 
 
 def at_once(left: float, row: float) -> int:

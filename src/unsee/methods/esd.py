@@ -41,8 +41,8 @@ from unsee.denoising.rows import stack
 from unsee.edits.edit import Edit
 from unsee.errors import one_line
 from unsee.fit.loop import Learned, Optimisation, TrainBatch, fit, trainable
-from unsee.fit.memory import Room
-from unsee.fit.resume import Checkpoint
+from unsee.fit.memory import FitMemory
+from unsee.fit.resume import ResumeFile
 from unsee.methods.presets import Count, Guidance, NotNegative, Number, Positive, Schedule, Steps, Templates
 from unsee.methods.targets import Erasing, Runs, card_of, check_rerecord, esd_target, sampled, training_rows
 from unsee.methods.two_denoisers import each_denoiser
@@ -112,7 +112,7 @@ class ESD:
         """How many numbers a fit of a denoiser learns."""
         return sum(weight.numel() for weight in self.weights(net).values())
 
-    def settled(self, net: nn.Module, concepts: Sequence[Concept]) -> Self:
+    def resolved(self, net: nn.Module, concepts: Sequence[Concept]) -> Self:
         """Itself: its settings leave nothing open."""
         return self
 
@@ -123,8 +123,8 @@ class ESD:
         concepts: str | Concept | Sequence[str | Concept],
         *,
         seed: int = 0,
-        watch: Progress = no_progress,
-        checkpoint: Checkpoint | None = None,
+        progress: Progress = no_progress,
+        resume: ResumeFile | None = None,
     ) -> Edit:
         concepts = concepts_of(concepts)
         key, net = denoiser(pipe)
@@ -134,13 +134,13 @@ class ESD:
         runs = Runs(self.record_steps, self.record_guidance, self.sampler, 2 * self.batch)
         erasing = Erasing(runs, partial(esd_target, self.eta), self.templates)
         row = conditions(pipe, [concepts[0].erase], answered=False)
-        room = Room(pipe, row, self.gradient_checkpointing, alone=not self.rerecord)
+        memory = FitMemory(pipe, row, self.gradient_checkpointing, alone=not self.rerecord)
         count = 0 if self.rerecord else self.runs
-        calls = [call for concept in concepts for call in erasing.calls(pipe, concept, count, rng, watch)]
-        with trainable(weights) as frozen, room:
+        calls = [call for concept in concepts for call in erasing.calls(pipe, concept, count, rng, progress)]
+        with trainable(weights) as frozen, memory:
             rows, _ = training_rows(calls)
 
-            def lesson(update: int) -> TrainBatch:
+            def make_batch(update: int) -> TrainBatch:
                 rng = torch.Generator().manual_seed(1_000_003 * seed + update)
                 if self.rerecord and update % self.rerecord == 0:
                     concept = concepts[update // self.rerecord % len(concepts)]
@@ -150,6 +150,6 @@ class ESD:
                 return TrainBatch(some, torch.full((self.batch,), 1 / self.batch, device=some.output.device))
 
             how = Optimisation(self.updates, self.lr, self.optimizer, self.schedule, self.budget)
-            state = checkpoint and checkpoint.of(card.to_json(), max(1, self.rerecord))
-            fit(net, Learned(weights), lesson, how, checkpoint=state, room=room, watch=watch)
+            state = resume and resume.of(card.to_json(), max(1, self.rerecord))
+            fit(net, Learned(weights), make_batch, how, resume=state, memory=memory, progress=progress)
             return Edit.between(key, frozen, weights, card)

@@ -80,7 +80,7 @@ class Runs:
     batch: int
 
     def record(
-        self, pipe: Pipeline, prompts: Sequence[str], rng: torch.Generator, watch: Progress, **options: Any
+        self, pipe: Pipeline, prompts: Sequence[str], rng: torch.Generator, progress: Progress, **options: Any
     ) -> Trajectory:
         """One run for each prompt, of a random seed each; options are those of `record`."""
         if not prompts:
@@ -88,7 +88,7 @@ class Runs:
         seeds = torch.randint(2**31, (len(prompts),), generator=rng).tolist()
         return record(
             pipe, prompts, seeds=seeds, steps=self.steps, guidance_scale=self.guidance_scale, sampler=self.sampler,
-            batch=self.batch, watch=watch, **options,
+            batch=self.batch, progress=progress, **options,
         )  # fmt: skip
 
 
@@ -115,7 +115,7 @@ class Erasing:
         concept: Concept,
         count: int,
         rng: torch.Generator,
-        watch: Progress = no_progress,
+        progress: Progress = no_progress,
         at: Sequence[int] | None = None,
         frozen: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> list[Call]:
@@ -127,15 +127,15 @@ class Erasing:
             return []
         _, net = denoiser(pipe)
         named = not (concept.from_ or concept.image)  # else there is no name alone, whose context stays
-        ways = list(product((named and self.contexts) or self.templates, concept.names))
-        ways = [ways[k] for k in islice(cycle(torch.randperm(len(ways), generator=rng).tolist()), count)]
-        prompts = [way.format(concept.from_ or word) for way, word in ways]
+        pairs = list(product((named and self.contexts) or self.templates, concept.names))
+        pairs = [pairs[k] for k in islice(cycle(torch.randperm(len(pairs), generator=rng).tolist()), count)]
+        prompts = [template.format(concept.from_ or name) for template, name in pairs]
         image = read_picture(concept.image) if concept.image else None
-        trajectory = self.runs.record(pipe, prompts, rng, watch, at=at, image=image)
+        trajectory = self.runs.record(pipe, prompts, rng, progress, at=at, image=image)
         asked = partial(conditions, pipe, answered=False)
-        names = asked([way.format(word) for way, word in ways]) if concept.from_ else None
-        alone = torch.tensor([way in self.templates and not concept.anchor for way, _ in ways])
-        rest = [" ".join(way.format(concept.anchor or "").split()) for way, _ in ways]
+        names = asked([template.format(name) for template, name in pairs]) if concept.from_ else None
+        alone = torch.tensor([template in self.templates and not concept.anchor for template, _ in pairs])
+        rest = [" ".join(template.format(concept.anchor or "").split()) for template, _ in pairs]
         anchor = asked(rest) if not alone.all() else None
         calls = []
         with frozen():
@@ -169,10 +169,10 @@ def check_rerecord(pipe: Pipeline, rerecord: int) -> None:
 
 @torch.no_grad()
 def preserving(
-    pipe: Pipeline, prompts: Sequence[str], runs: Runs, rng: torch.Generator, watch: Progress = no_progress
+    pipe: Pipeline, prompts: Sequence[str], runs: Runs, rng: torch.Generator, progress: Progress = no_progress
 ) -> tuple[list[Call], list[Call]]:
     """Calls with preservation prompts, and the same without any prompt; targets are the frozen predictions."""
-    trajectory = runs.record(pipe, prompts, rng, lambda _, *done: watch("keep", *done))
+    trajectory = runs.record(pipe, prompts, rng, lambda _, *done: progress("keep", *done))
     return [step.concept for step in trajectory], [step.null for step in trajectory]
 
 

@@ -112,7 +112,7 @@ def reproduce(
     steps: int | None = 50,
     guidance_scale: float | None = 7.5,
     command: str = "",
-    watch: Progress = no_progress,
+    progress: Progress = no_progress,
     warn: Warn = warned,
 ) -> Reproduction:
     """Erase, draw and count as the paper did. Edits stay in `folder`: an interrupted reproduction goes on.
@@ -156,7 +156,7 @@ def reproduce(
             raise NotMeasured(f"{detector} counts no parts of a picture: the detector is nudenet:PROTOCOL")
     except NotMeasured as error:
         raise InputError(f"cannot reproduce {name}: {error}") from error
-    keep = partial(kept_edit, folder / "edits", method, bench.context.pipe, watch=watch)
+    keep = partial(kept_edit, folder / "edits", method, bench.context.pipe, progress=progress)
     edits = [f"{word}={keep([Concept(word)])}" for word in erased]
     bench = evaluation.with_edits(bench, edits)
 
@@ -166,7 +166,7 @@ def reproduce(
     def remarks(found: Evaluation) -> list[str]:
         return told(found).sentences()
 
-    options: dict[str, Any] = {"command": command, "remarks": remarks, "watch": watch, "warn": warn}
+    options: dict[str, Any] = {"command": command, "remarks": remarks, "progress": progress, "warn": warn}
     return told(evaluation.evaluate(bench, folder, cache, **options))
 
 
