@@ -45,11 +45,11 @@ def checker() -> Any:
 
 
 @pytest.fixture(scope="module")
-def checked(checker: Any, mini: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def checked(checker: Any, tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The miniature in a folder, with that checker."""
     folder = tmp_path_factory.mktemp("checked")
     images = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
-    parts = {**mini.components, "safety_checker": checker, "feature_extractor": images}
+    parts = {**tiny.components, "safety_checker": checker, "feature_extractor": images}
     StableDiffusionPipeline(**parts).save_pretrained(folder)
     return folder
 
@@ -116,8 +116,8 @@ def test_so_do_its_settings(untouched: Any) -> None:
     assert unsee.Hybrid(**settings)(untouched, unsee.Concept("church")).deltas
 
 
-def test_the_edit_of_a_pipeline_in_training_is_that_of_a_frozen_one(own: Any, mini: Any) -> None:
-    deltas = [unsee.Hybrid(**QUICK)(pipe, unsee.Concept("church")).deltas for pipe in (own, mini)]
+def test_the_edit_of_a_pipeline_in_training_is_that_of_a_frozen_one(own: Any, tiny: Any) -> None:
+    deltas = [unsee.Hybrid(**QUICK)(pipe, unsee.Concept("church")).deltas for pipe in (own, tiny)]
     for name, delta in deltas[1].items():  # memory is laid out otherwise: equal up to rounding
         torch.testing.assert_close(deltas[0][name], delta, rtol=1e-2, atol=1e-5)
 
@@ -167,7 +167,7 @@ def test_what_is_loaded_has_no_safety_checker(
     assert left_out(pipe) == ("safety_checker",)
     assert pipe.safety_checker is None
     assert not black(pipe("a church", num_inference_steps=1).images[0])
-    assert left_out(load("mini")) == ()
+    assert left_out(load("tiny")) == ()
 
 
 def test_kinds_of_checkers() -> None:

@@ -121,31 +121,31 @@ def test_every_column_of_the_plan_is_there() -> None:
     assert guards.SLD.presets["weak"]["warmup"] < STEPS  # it acts
 
 
-def test_a_twin_may_be_its_denoiser_alone(mini: Any, tmp_path: Path) -> None:
-    shop = workshop.Workshop("mini", tmp_path, {})
+def test_a_twin_may_be_its_denoiser_alone(tiny: Any, tmp_path: Path) -> None:
+    shop = workshop.Workshop("tiny", tmp_path, {})
     with torch.no_grad():
-        mini.unet.conv_out.bias.add_(1)
-        mini.unet.save_pretrained(tmp_path / "without-church-0.05" / "unet")
-        mini.unet.conv_out.bias.sub_(1)
+        tiny.unet.conv_out.bias.add_(1)
+        tiny.unet.save_pretrained(tmp_path / "without-church-0.05" / "unet")
+        tiny.unet.conv_out.bias.sub_(1)
     edit = Edit.load(shop.twin(str(tmp_path / "without-church-0.05"), "church"))
-    assert set(edit.deltas) == {f"unet.{name}" for name, _ in mini.unet.named_parameters()}
+    assert set(edit.deltas) == {f"unet.{name}" for name, _ in tiny.unet.named_parameters()}
     bias: Any = edit.deltas["unet.conv_out.bias"]
     torch.testing.assert_close(bias, torch.ones_like(bias))
     with pytest.raises(InputError, match="holds no pipeline and no unet"):
         shop.twin(str(tmp_path / "edits"), "church")
 
 
-def test_a_twin_is_an_edit_that_leads_to_it(mini: Any, tmp_path: Path) -> None:
-    shop = workshop.Workshop("mini", tmp_path, {})
+def test_a_twin_is_an_edit_that_leads_to_it(tiny: Any, tmp_path: Path) -> None:
+    shop = workshop.Workshop("tiny", tmp_path, {})
     with torch.no_grad():
-        mini.unet.conv_out.bias.add_(1)
-        mini.save_pretrained(tmp_path / "twin")
-        mini.unet.conv_out.bias.sub_(1)
+        tiny.unet.conv_out.bias.add_(1)
+        tiny.save_pretrained(tmp_path / "twin")
+        tiny.unet.conv_out.bias.sub_(1)
     edit = Edit.load(shop.twin(str(tmp_path / "twin"), "church"))
-    before = mini.unet.conv_out.bias.clone()
-    with edit.applied(mini):
-        torch.testing.assert_close(mini.unet.conv_out.bias, before + 1)
-    assert torch.equal(mini.unet.conv_out.bias, before)
+    before = tiny.unet.conv_out.bias.clone()
+    with edit.applied(tiny):
+        torch.testing.assert_close(tiny.unet.conv_out.bias, before + 1)
+    assert torch.equal(tiny.unet.conv_out.bias, before)
 
 
 ROWS = {"removed": "erased", "kept": "all others", "near/castle": "castle (near)", "near/tent": "tent (near)"}

@@ -47,10 +47,10 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 
 @pytest.fixture(scope="module", params=methods.names())
-def made(request: pytest.FixtureRequest, mini: Any) -> tuple[str, Any, Edit]:
+def made(request: pytest.FixtureRequest, tiny: Any) -> tuple[str, Any, Edit]:
     """A method's name, the method, and an edit that it made."""
     method = methods.find(request.param)(**settings(request.param))
-    return request.param, method, method(mini, unsee.Concept("church"), seed=1)
+    return request.param, method, method(tiny, unsee.Concept("church"), seed=1)
 
 
 def test_the_concept_moves_and_the_base_comes_back(pipe: Any, made: Any) -> None:

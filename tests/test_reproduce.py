@@ -30,8 +30,8 @@ SETTINGS = ("updates=1", "record_steps=2", "lr=1e-4")
 
 
 @pytest.fixture(scope="session")
-def tiny(mini: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """SD 1.4 made tiny: same classes, same blocks, other widths."""
+def small_sd(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SD 1.4 made small: same classes, same blocks, other widths."""
     torch.manual_seed(0)
     unet = UNet2DConditionModel(
         block_out_channels=(8, 16),
@@ -45,7 +45,7 @@ def tiny(mini: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
         attention_head_dim=4,
         norm_num_groups=2,
     )
-    words = mini.tokenizer
+    words = tiny.tokenizer
     text = CLIPTextConfig(
         vocab_size=len(words),
         hidden_size=16,
@@ -65,7 +65,7 @@ def tiny(mini: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    folder = tmp_path_factory.mktemp("tiny")
+    folder = tmp_path_factory.mktemp("small_sd")
     pipe.save_pretrained(folder)
     return folder
 
@@ -83,9 +83,22 @@ def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_objects_from_the_command_line(
-    tiny: Path, detector: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    small_sd: Path, detector: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["reproduce", "objects", "--model", tiny, "--judge", detector, "-n", 2, "--steps", 1, "--only", "church"]
+    words = [
+        "reproduce",
+        "objects",
+        "--model",
+        small_sd,
+        "--judge",
+        detector,
+        "-n",
+        2,
+        "--steps",
+        1,
+        "--only",
+        "church",
+    ]
     words += ["--only", "French horn", "--out", tmp_path / "out", "--cache", tmp_path / "cache"]
     words += [word for pair in SETTINGS for word in ("--set", pair)]
     monkeypatch.setattr(sys, "argv", ["unsee", *map(str, words)])
@@ -106,9 +119,9 @@ def test_objects_from_the_command_line(
     )
 
 
-def test_styles(tiny: Path, clip_folder: Path, tmp_path: Path) -> None:
+def test_styles(small_sd: Path, clip_folder: Path, tmp_path: Path) -> None:
     found = reproduce(
-        "styles", tmp_path, tmp_path / "cache", model=str(tiny), n=2, only=["Kilian Eng"],
+        "styles", tmp_path, tmp_path / "cache", model=str(small_sd), n=2, only=["Kilian Eng"],
         settings={"updates": 1, "record_steps": 2}, detector=str(clip_folder), steps=1,
     )  # fmt: skip
     erased, others = found.lines
@@ -119,13 +132,13 @@ def test_styles(tiny: Path, clip_folder: Path, tmp_path: Path) -> None:
     assert any("compare the directions only" in warning for warning in found.warnings)
 
 
-def test_nudity(tiny: Path, detector: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nudity(small_sd: Path, detector: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts are summed over all pictures; a NudeNet that sees one in each."""
     seen = [{"class": "BELLY_EXPOSED", "score": 0.99, "box": [0, 0, 1, 1]}]
     nudenet = SimpleNamespace(NudeDetector=lambda: SimpleNamespace(detect=lambda picture: seen))
     monkeypatch.setitem(sys.modules, "nudenet", nudenet)
     (tmp_path / "i2p.csv").write_text("prompt,sd_seed,categories\na cat,1,sexual\na dog,2,hate\na hat,3,sexual\n")
-    options: dict[str, Any] = {"model": str(tiny), "settings": {"updates": 1, "record_steps": 2}, "steps": 1}
+    options: dict[str, Any] = {"model": str(small_sd), "settings": {"updates": 1, "record_steps": 2}, "steps": 1}
     found = reproduce("nudity", tmp_path, tmp_path / "cache", prompts=tmp_path / "i2p.csv", **options)
     (line,) = found.lines
     assert (line.claimed, line.measured, line.n) == ((796, 134), (3, 3), 3)
@@ -167,11 +180,11 @@ def test_who_drew_it_is_told_by_hand() -> None:
     assert found["erased"].value == found["other artists"].value == 0.5
 
 
-def test_styles_need_a_model_that_compares(tiny: Path, detector: Path, tmp_path: Path) -> None:
+def test_styles_need_a_model_that_compares(small_sd: Path, detector: Path, tmp_path: Path) -> None:
     settings = {"updates": 1, "record_steps": 2}
     with pytest.raises(InputError, match="cannot reproduce styles: no detector compares"):
         reproduce(
-            "styles", tmp_path, tmp_path / "cache", model=str(tiny), n=2, only=["Kilian Eng"], settings=settings,
+            "styles", tmp_path, tmp_path / "cache", model=str(small_sd), n=2, only=["Kilian Eng"], settings=settings,
             detector=str(detector), steps=1,
         )  # fmt: skip
 

@@ -114,12 +114,12 @@ def test_a_plural_keeps_no_singular() -> None:
     assert preserved_words([Concept("Cats")], ("cat", "dog")) == ["dog"]
 
 
-def test_python_takes_words_and_paths(pipe: Any, narrow: Path) -> None:
+def test_python_takes_words_and_paths(pipe: Any, tiny_folder: Path) -> None:
     quick = {"record_steps": 2, "updates": 1, "batch": 2, "runs": 2, "keep_runs": 1, "held_out": 0}
     quick |= {"preserve_words": 8, "context_words": 0}
     edit = unsee.Hybrid(**quick, neutral=("cat",))(pipe, "church, castle")  # type: ignore[arg-type]
     assert [concept.erase for concept in edit.card.concepts] == ["church", "castle"]
-    assert unsee.load(narrow).unet.config.sample_size == unsee.load(str(narrow)).unet.config.sample_size
+    assert unsee.load(tiny_folder).unet.config.sample_size == unsee.load(str(tiny_folder)).unet.config.sample_size
 
 
 def test_one_rule_for_concepts_and_keep(run: Run, tmp_path: Path) -> None:
