@@ -18,7 +18,7 @@ from transformers import CLIPConfig, CLIPImageProcessor
 
 import unsee
 from unsee import guards, methods
-from unsee.denoising.record import record
+from unsee.denoising.record import Runs, record
 from unsee.evaluate.render import Sampling, Shot, render
 from unsee.models.borrow import borrowed, left_out
 from unsee.models.denoisers import denoiser
@@ -125,7 +125,7 @@ def test_the_edit_of_a_pipeline_in_training_is_that_of_a_frozen_one(own: Any, ti
 def test_guards_records_and_pictures_leave_it_as_it_was(untouched: Any, edit: unsee.Edit) -> None:
     with guards.named("sld-max", "church").applied(untouched), edit.applied(untouched):
         assert not any(black(picture) for picture in render(untouched, SHOTS, Sampling(2, 3.0)).values())
-    record(untouched, ["a church"], seeds=[0], steps=2, sampler="DDIMScheduler")
+    record(untouched, ["a church"], seeds=[0], runs=Runs(2, sampler="DDIMScheduler"))
 
 
 def test_a_method_that_fails_leaves_it_as_it_was(untouched: Any) -> None:

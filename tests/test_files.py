@@ -28,7 +28,7 @@ from unsee.models.fingerprint import fingerprint
 from unsee.models.load import load
 from unsee.models.model import model_name
 from unsee.models.model_card import model_card
-from unsee.runs.export import export
+from unsee.runs.export import Precision, export
 from unsee.runs.verify import _within, verify
 
 
@@ -58,7 +58,9 @@ def thin(edit: unsee.Edit, rank: int, seed: int = 0) -> unsee.Edit:
 
 @pytest.mark.parametrize("to", FORMATS)
 def test_every_format_reads_back(pipe: Any, edit: unsee.Edit, tmp_path: Path, to: str) -> None:
-    done = export(edit, pipe, to, tmp_path / "out.safetensors", energy=1.0 if FORMATS[to].low_rank else None)
+    done = export(
+        edit, pipe, to, tmp_path / "out.safetensors", precision=Precision(energy=1.0 if FORMATS[to].low_rank else None)
+    )
     assert done.effect > 0.01  # the edit is seen at all
     if FORMATS[to].low_rank:
         assert done.loss
@@ -74,7 +76,13 @@ def test_every_format_reads_back(pipe: Any, edit: unsee.Edit, tmp_path: Path, to
 
 @pytest.mark.parametrize("to", ["delta", "diffusers-lora", "kohya-lora", "comfy"])
 def test_convolutions_and_biases_read_back(pipe: Any, everywhere: unsee.Edit, tmp_path: Path, to: str) -> None:
-    done = export(everywhere, pipe, to, tmp_path / "out.safetensors", rank=2 if FORMATS[to].low_rank else None)
+    done = export(
+        everywhere,
+        pipe,
+        to,
+        tmp_path / "out.safetensors",
+        precision=Precision(rank=2 if FORMATS[to].low_rank else None),
+    )
     assert done.difference < 1e-3
     assert done.exact is not FORMATS[to].low_rank
     if done.loss:
@@ -147,7 +155,9 @@ def test_comfyui_applies_every_key(pipe: Any, everywhere: unsee.Edit, tmp_path: 
 
 
 def test_an_export_in_half_precision_is_read_back_and_small(pipe: Any, edit: unsee.Edit, tmp_path: Path) -> None:
-    path = export(edit, pipe, "diffusers-lora", tmp_path / "out.safetensors", rank=4, dtype=torch.float16).path
+    path = export(
+        edit, pipe, "diffusers-lora", tmp_path / "out.safetensors", precision=Precision(4, dtype=torch.float16)
+    ).path
     assert {value.dtype for value in load_file(path).values()} == {torch.float16}
 
 
@@ -164,16 +174,16 @@ def test_an_export_that_reads_back_wrong_is_not_left_there(
 
 def test_formats_refuse_what_they_cannot_hold(pipe: Any, edit: unsee.Edit, tmp_path: Path) -> None:
     out = tmp_path / "out.safetensors"
-    for to, options, message in (
-        ("lora", {}, "unknown format 'lora'"),
-        ("comfy", {"rank": 2}, "belong to LoRA formats"),
-        ("kohya-lora", {"rank": 2, "energy": 0.5}, "not both"),
-        ("kohya-lora", {"rank": 0}, "must be 1 or more"),
-        ("kohya-lora", {"energy": 1.5}, "at most 1"),
-        ("delta", {"dtype": torch.float16}, "the model's own weights"),
+    for to, precision, message in (
+        ("lora", Precision(), "unknown format 'lora'"),
+        ("comfy", Precision(rank=2), "belong to LoRA formats"),
+        ("kohya-lora", Precision(rank=2, energy=0.5), "not both"),
+        ("kohya-lora", Precision(rank=0), "must be 1 or more"),
+        ("kohya-lora", Precision(energy=1.5), "at most 1"),
+        ("delta", Precision(dtype=torch.float16), "the model's own weights"),
     ):
         with pytest.raises(InputError, match=message):
-            export(edit, pipe, to, out, **options)  # type: ignore[arg-type]
+            export(edit, pipe, to, out, precision=precision)
     norm = "unet.mid_block.resnets.0.norm1.weight"
     with pytest.raises(InputError, match="changes no matrix"):
         low_rank(unsee.Edit({norm: torch.ones(128)}, edit.card), matrices(pipe))

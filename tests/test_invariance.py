@@ -17,7 +17,7 @@ import unsee
 from unsee import Concept, Edit, methods
 from unsee.denoising.activations import second_moments
 from unsee.denoising.calls import point
-from unsee.denoising.record import conditions, record
+from unsee.denoising.record import Runs, conditions, record
 from unsee.denoising.replay import replay
 from unsee.models.denoisers import denoiser
 from unsee.models.model import Model, remembered
@@ -60,7 +60,7 @@ def erase(pipe: Any, method: str, **settings: Any) -> Edit:
 @torch.no_grad()
 def moved(pipe: Any, edit: Edit) -> Tensor:
     """How the edit changes the model's predictions for some prompts."""
-    trajectory = record(pipe, ["a church", "a castle", "a dog in a forest"], seeds=[1, 2, 3], steps=3)
+    trajectory = record(pipe, ["a church", "a castle", "a dog in a forest"], seeds=[1, 2, 3], runs=Runs(3))
     net = denoiser(pipe)[1]
     before = torch.cat([step.concept.output for step in trajectory])
     with edit.applied(pipe):

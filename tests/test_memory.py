@@ -11,7 +11,7 @@ from torch import nn
 import unsee
 from unsee.denoising.activations import inputs, means, second_moments
 from unsee.denoising.calls import Call
-from unsee.denoising.record import conditions, record
+from unsee.denoising.record import Runs, conditions, record
 from unsee.edits.edit import Edit, LowRank
 from unsee.evaluate.render import Sampling, Shot, render
 from unsee.fit import memory as fit_memory
@@ -165,10 +165,12 @@ def test_memory_that_runs_out_anywhere_is_one_line(run: Run, monkeypatch: pytest
 
 
 def test_recording_and_hearing_in_portions(pipe: Any, caplog: pytest.LogCaptureFixture) -> None:
-    record(pipe, ["sea"], seeds=[0], steps=2, at=[0])  # how it counts guidance, and which arguments have rows, is known
+    record(
+        pipe, ["sea"], seeds=[0], runs=Runs(2), at=[0]
+    )  # how it counts guidance, and which arguments have rows, is known
 
     def run() -> list[torch.Tensor]:
-        steps = record(pipe, ["church", "a dog", "sea"], seeds=[1, 2, 3], steps=2, at=[0])
+        steps = record(pipe, ["church", "a dog", "sea"], seeds=[1, 2, 3], runs=Runs(2), at=[0])
         return [call.output for step in steps for call in (step.concept, step.null)]
 
     def hear() -> list[torch.Tensor]:
@@ -210,7 +212,9 @@ def test_pictures_in_portions_and_decoded_one_by_one(pipe: Any, caplog: pytest.L
 def test_a_text_encoder_reads_each_prompt_of_a_call_once(pipe: Any) -> None:
     read: list[int] = []
     encoder = pipe.text_encoder
-    record(pipe, ["sea"], seeds=[0], steps=2, at=[0])  # how it counts guidance, and which arguments have rows, is known
+    record(
+        pipe, ["sea"], seeds=[0], runs=Runs(2), at=[0]
+    )  # how it counts guidance, and which arguments have rows, is known
     inside = next(part for part in encoder.modules() if isinstance(part, torch.nn.Embedding))  # what is computed
     handle = inside.register_forward_hook(lambda _, args, out: read.append(len(out)))
     try:
@@ -219,7 +223,7 @@ def test_a_text_encoder_reads_each_prompt_of_a_call_once(pipe: Any) -> None:
         assert read[0] == 2
         assert set(read[1:]) == {1}  # with what tells where a call has its rows: one prompt, and the same one twice
         before = len(read)
-        record(pipe, ["church", "a dog", "church"], seeds=[1, 2, 3], steps=2, at=[0])
+        record(pipe, ["church", "a dog", "church"], seeds=[1, 2, 3], runs=Runs(2), at=[0])
     finally:
         handle.remove()
     assert read[before:].count(2) == 1  # the prompts

@@ -12,7 +12,7 @@ from diffusers.hooks import apply_group_offloading
 from transformers import BertTokenizer
 
 import unsee
-from unsee.denoising.record import record
+from unsee.denoising.record import Runs, record
 from unsee.errors import InputError
 from unsee.evaluate.render import Sampling, Shot, render
 from unsee.models.denoisers import denoisers
@@ -143,9 +143,9 @@ def test_a_denoiser_that_moves_as_a_whole_is_not_trained_but_may_be_edited() -> 
 
 def test_other_parts_may_move() -> None:
     pipe = zoo.build("sd")
-    expected = record(pipe, ["a church"], seeds=[0], steps=2)
+    expected = record(pipe, ["a church"], seeds=[0], runs=Runs(2))
     apply_group_offloading(pipe.text_encoder, CPU, CPU, "leaf_level")
-    for step, other in zip(record(pipe, ["a church"], seeds=[0], steps=2), expected, strict=True):
+    for step, other in zip(record(pipe, ["a church"], seeds=[0], runs=Runs(2)), expected, strict=True):
         torch.testing.assert_close(step.concept.output, other.concept.output)
 
 
@@ -174,7 +174,7 @@ def test_the_second_miniature_is_asked_for_by_name(tmp_path: Path, monkeypatch: 
 
 def test_options_of_every_call_belong_to_the_model() -> None:
     model = Model(zoo.build("sd"), call={"height": 24, "width": 32})
-    (step,) = record(model, ["a church"], seeds=[0], steps=2, at=[0])
+    (step,) = record(model, ["a church"], seeds=[0], runs=Runs(2), at=[0])
     assert step.concept.output.shape == (1, 4, 12, 16)
     with pytest.raises(InputError, match="unknown option of StableDiffusionPipeline 'heigth': did you mean 'height'"):
         Model.of(model, call={"heigth": 24})

@@ -195,6 +195,7 @@ def reproduce(
     """Repeat an experiment of the ESD paper: its figures claimed next to the measured ones. Hours on a GPU."""
     with starting():
         from unsee.runs.folder import claimed, folder_name
+        from unsee.runs.reproduce import Experiment
         from unsee.runs.reproduce import reproduce as run
 
     if judge:
@@ -203,17 +204,19 @@ def reproduce(
     failed: list[str] = []
     with claimed(folder, force=force, results=["evaluation.json"]), _again(), bars() as progress:
         found = run(
-            experiment,
+            Experiment(
+                experiment,
+                model,
+                only or (),
+                pairs(settings, "--set"),
+                detector or judge,
+                csv,
+                n,
+                steps,
+                guidance,
+            ),
             folder,
             cache_folder(cache),
-            model=model,
-            n=n,
-            only=only or (),
-            settings=pairs(settings, "--set"),
-            detector=detector or judge,
-            prompts=csv,
-            steps=steps,
-            guidance_scale=guidance,
             command=shlex.join(["unsee", *sys.argv[1:]]),
             progress=progress,
             warn=failed.append,

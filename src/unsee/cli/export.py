@@ -51,14 +51,11 @@ def export(
         import torch
 
         from unsee.edits.edit import Edit
-        from unsee.evaluate.detectors import detectors_of
-        from unsee.evaluate.render import sampling_of
-        from unsee.evaluate.words import words_of
         from unsee.export.formats import FORMATS
         from unsee.models.denoisers import denoiser
         from unsee.models.load import open_model
         from unsee.models.names import source
-        from unsee.runs.export import TOLERANCE, export
+        from unsee.runs.export import TOLERANCE, Precision, export
 
     number = getattr(torch, dtype) if dtype else None
     loaded = Edit.load(edit)
@@ -78,13 +75,9 @@ def export(
         opened,
         to,
         out or edit.with_name(f"{edit.stem}-{to}{'' if to == 'pipeline' else '.safetensors'}"),
-        rank=rank,
-        energy=energy,
-        dtype=number,
-        detectors=detectors_of(opened),
-        sampling=sampling_of(opened),
-        words=words_of(opened),
+        precision=Precision(rank, energy, number),
         tolerance=TOLERANCE if tolerance is None else tolerance,
+        pictures=16,
         force=force,
     )
     size = sum(file.stat().st_size for file in [done.path, *done.path.rglob("*")] if file.is_file())

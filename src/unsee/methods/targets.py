@@ -18,6 +18,7 @@ from torch import Tensor
 
 from unsee.concepts import Concept
 from unsee.denoising.calls import Call, Trajectory
+from unsee.denoising.record import Runs as Runs
 from unsee.denoising.record import conditions, record
 from unsee.denoising.replay import again, placed, replay
 from unsee.denoising.rows import single
@@ -70,26 +71,14 @@ def esd_target(eta: float, concept: Concept, asked: Tensor, c: Tensor, u: Tensor
     return steer(asked if concept.from_ else u, c, u, eta)
 
 
-@dataclass(frozen=True)
-class Runs:
-    """How runs of the frozen model are recorded: sampler steps, guidance scale, sampler, and runs drawn at once."""
-
-    steps: int
-    guidance_scale: float
-    sampler: str
-    batch: int
-
-    def record(
-        self, pipe: Pipeline, prompts: Sequence[str], rng: torch.Generator, progress: Progress, **options: Any
-    ) -> Trajectory:
-        """One run for each prompt, of a random seed each; options are those of `record`."""
-        if not prompts:
-            return []
-        seeds = torch.randint(2**31, (len(prompts),), generator=rng).tolist()
-        return record(
-            pipe, prompts, seeds=seeds, steps=self.steps, guidance_scale=self.guidance_scale, sampler=self.sampler,
-            batch=self.batch, progress=progress, **options,
-        )  # fmt: skip
+def recorded(
+    pipe: Pipeline, prompts: Sequence[str], runs: Runs, rng: torch.Generator, progress: Progress, **options: Any
+) -> Trajectory:
+    """One run for each prompt, with a random seed each; options are those of `record`."""
+    if not prompts:
+        return []
+    seeds = torch.randint(2**31, (len(prompts),), generator=rng).tolist()
+    return record(pipe, prompts, seeds=seeds, runs=runs, progress=progress, **options)
 
 
 @dataclass(frozen=True)
@@ -131,7 +120,7 @@ class Erasing:
         pairs = [pairs[k] for k in islice(cycle(torch.randperm(len(pairs), generator=rng).tolist()), count)]
         prompts = [template.format(concept.from_ or name) for template, name in pairs]
         image = read_picture(concept.image) if concept.image else None
-        trajectory = self.runs.record(pipe, prompts, rng, progress, at=at, image=image)
+        trajectory = recorded(pipe, prompts, self.runs, rng, progress, at=at, image=image)
         asked = partial(conditions, pipe, answered=False)
         names = asked([template.format(name) for template, name in pairs]) if concept.from_ else None
         alone = torch.tensor([template in self.templates and not concept.anchor for template, _ in pairs])
@@ -172,7 +161,7 @@ def preserving(
     pipe: Pipeline, prompts: Sequence[str], runs: Runs, rng: torch.Generator, progress: Progress = no_progress
 ) -> tuple[list[Call], list[Call]]:
     """Calls with preservation prompts, and the same without any prompt; targets are the frozen predictions."""
-    trajectory = runs.record(pipe, prompts, rng, lambda _, *done: progress("keep", *done))
+    trajectory = recorded(pipe, prompts, runs, rng, lambda _, *done: progress("keep", *done))
     return [step.concept for step in trajectory], [step.null for step in trajectory]
 
 
