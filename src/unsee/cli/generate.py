@@ -25,10 +25,10 @@ from unsee.progress import bars, starting
 
 
 def generate(
-    prompts: Annotated[list[str], typer.Argument(help="What to draw.")],
-    edit: Annotated[Path, typer.Option(help="An edit's file.")],
-    scale: Annotated[float, typer.Option(help="How much of the edit; 0 is the base model.")] = 1.0,
-    n: Annotated[int, typer.Option("-n", min=1, help="Pictures of each prompt.")] = 4,
+    prompts: Annotated[list[str], typer.Argument(help="Prompts to draw.")],
+    edit: Annotated[Path, typer.Option(help="File of the edit.")],
+    scale: Annotated[float, typer.Option(help="Strength of the edit; 0 is the base model.")] = 1.0,
+    n: Annotated[int, typer.Option("-n", min=1, help="Pictures for each prompt.")] = 4,
     seed: Seed = 0,
     model: Model = None,
     variant: Variant = None,
@@ -36,12 +36,12 @@ def generate(
     guidance: Guidance = None,
     call: Call = None,
     batch: Batch = 32,
-    out: Annotated[Path | None, typer.Option(help="Picture to write; default beside the edit.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Image file to write; default beside the edit.")] = None,
     force_base: ForceBase = False,
     trust_remote_code: Trust = False,
     debug: Debug = False,
 ) -> None:
-    """Draw prompts with a model and with its edit, side by side on the same seeds."""
+    """Draw prompts with the base model and with an edit, side by side on the same seeds."""
     import math
 
     with starting():

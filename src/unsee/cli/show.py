@@ -20,7 +20,7 @@ from unsee.cli.say import several
 
 
 def show(
-    file: Annotated[Path, typer.Argument(help="An edit's file.")],
+    file: Annotated[Path, typer.Argument(help="File of an edit.")],
     debug: Debug = False,
 ) -> None:
     """Show the card of an edit: what was erased, how, from which model."""

@@ -16,7 +16,7 @@ from unsee.errors import InputError
 from unsee.spelling import listed
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-Seed = Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="Random seed; default 0.")]
+Seed = Annotated[int | None, typer.Option(min=0, max=2**32 - 1, show_default=False, help="Random seed; default 0.")]
 Steps = Annotated[
     int | None, typer.Option(min=1, help="Sampler steps of the pictures; default by the model's card, or 50.")
 ]
@@ -24,28 +24,33 @@ Guidance = Annotated[
     float | None,
     typer.Option(help="Guidance scale of the pictures, 1 is none; default by the model's card, or 7.5."),
 ]
-Variant = Annotated[str | None, typer.Option(help="Of the model's files, such as fp16; default by what there is.")]
-Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")]
+Variant = Annotated[
+    str | None,
+    typer.Option(help="Variant of the model's files, such as fp16; default the plain one, or what there is."),
+]
+Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Allow code that comes with the model to run.")]
 Call = Annotated[
-    list[str] | None, typer.Option(metavar="KEY=VALUE", help="Another option of the pipeline's calls; may be repeated.")
+    list[str] | None, typer.Option(metavar="KEY=VALUE", help="Another option of the pipeline's calls. May be repeated.")
 ]
 Detectors = Annotated[
     list[str] | None,
     typer.Option(
         "--detector",
         metavar="KIND=DETECTOR",
-        help="What says what pictures show: FOLDER or hub id of a classifier, clip:FOLDER, nudenet:mace@0.6, lpips. "
+        help="What recognises things in pictures: a classifier (folder, hub id), clip:FOLDER, nudenet:mace@0.6, lpips. "
         "Kinds: objects, styles, clip, distance, or a name of your own. May be repeated.",
     ),
 ]
 Judges = Annotated[list[str] | None, typer.Option("--judge", hidden=True)]
 Cache = Annotated[
     Path | None,
-    typer.Option(envvar="UNSEE_CACHE", help="Folder of pictures that are kept; default the user's."),
+    typer.Option(envvar="UNSEE_CACHE", help="Folder where drawn pictures are kept; default the user's cache."),
 ]
-Batch = Annotated[int, typer.Option(min=1, help="Pictures drawn at once; fewer where memory does not hold them.")]
-Force = Annotated[bool, typer.Option("--force", help="Write over what is there.")]
-ForceBase = Annotated[bool, typer.Option("--force-base", help="Use it on other weights; outputs tell of it.")]
+Batch = Annotated[int, typer.Option(min=1, help="Pictures drawn at once; fewer if memory does not hold them.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]
+ForceBase = Annotated[
+    bool, typer.Option("--force-base", help="Use the edit on a model that it was not made for; the outputs say so.")
+]
 
 
 def split(texts: list[str] | None) -> list[str]:

@@ -43,6 +43,12 @@ class TrainBatch:
     call: Call
     weight: Tensor
 
+    @classmethod
+    def mean(cls, call: Call) -> TrainBatch:
+        """Rows of equal weight, which sum to one."""
+        n = len(call.output)
+        return cls(call, torch.full((n,), 1 / n, device=call.output.device))
+
 
 @dataclass(frozen=True)
 class Learned:
