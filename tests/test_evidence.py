@@ -183,12 +183,12 @@ def test_goals_are_judged_by_the_worst_number() -> None:
     assert texts[2].endswith("| not measured |  |  |  |")
 
 
-def test_a_hit_that_chance_explains_is_said_so() -> None:
+def test_a_goal_whose_limit_is_in_the_interval_is_inconclusive() -> None:
     """None of 100 may be one of 28, by Wilson's interval: more than one of a hundred."""
     (experiment,) = [one for one in experiments({}, "church", "ink", "stamp") if one.name == "object"]
     none = replace(measured("removed", 1, 0), score=Score(0.0, 0.0, 0.036, 100))
     line = lines(experiment, found(none))[0]
-    assert line.endswith("| 0.0 (erased; base 100.0 %) | 0.0 to 3.6 | 100 | met, within chance |")
+    assert line.endswith("| 0.0 (erased; base 100.0 %) | 0.0 to 3.6 | 100 | inconclusive |")
 
 
 def test_goals_of_other_kinds_have_intervals() -> None:
@@ -196,10 +196,10 @@ def test_goals_of_other_kinds_have_intervals() -> None:
     one = replace(measured("unasked/watermark", 0.8, 0.4), score=Score(0.4, 0.4, 0.6, 100))
     goals = [goal for experiment in experiments(WORDS, "church", "ink", "watermark") for goal in experiment.goals]
     bounds = {goal.text: goal.quantity.bounds(one) for goal in goals}
-    assert bounds["unasked, per cent of base"] == pytest.approx((50, 75))
-    assert bounds["what stands beside it loses, per cent of base"] == pytest.approx((25, 50))
-    assert bounds["others move beyond chance, grey levels"] == pytest.approx((-0.4, -0.4))
-    assert bounds["FID above what other seeds give (0 no, 1 yes)"] is None
+    assert bounds["where no prompt names it, per cent of base"] == pytest.approx((50, 75))
+    assert bounds["the object beside it loses, per cent of base"] == pytest.approx((25, 50))
+    assert bounds["other images change (significant only), grey levels"] == pytest.approx((-0.4, -0.4))
+    assert bounds["FID above seed noise (0 no, 1 yes)"] is None
 
 
 def test_what_the_base_does_not_draw_is_no_goal_met() -> None:
@@ -214,12 +214,11 @@ def test_what_the_base_does_not_draw_is_no_goal_met() -> None:
         == "| all others lose, points | 15.0 | <= 0.5 | 0.4 (all others; base 0.4 %) | 0.4 to 0.4 | 100 | void |"
     )
     assert reached(list(results(experiment, found(*never)))) == (
-        "Goals measured: 2. Met: 0. Met within chance: 0. Missed: 0. Missed within chance: 0. "
-        "Void: 2 (erased, per cent; all others lose, points)."
+        "Goals measured: 2. Met: 0. Missed: 0. Inconclusive: 0. Void: 2 (erased, per cent; all others lose, points)."
     )
 
 
-def test_a_fall_that_chance_explains_is_no_goal_met() -> None:
+def test_a_fall_that_is_not_significant_is_void() -> None:
     (experiment,) = [one for one in experiments({}, "church", "ink", "stamp") if one.name == "object"]
 
     def state(*numbers: Measured) -> str:
@@ -230,10 +229,10 @@ def test_a_fall_that_chance_explains_is_no_goal_met() -> None:
     assert state(measured("removed", 1, 0)) == "met |"
 
 
-def test_a_loss_that_chance_explains_is_said_so() -> None:
+def test_a_loss_that_is_not_significant_is_inconclusive() -> None:
     (experiment,) = [one for one in experiments({}, "church", "ink", "stamp") if one.name == "object"]
     texts = lines(experiment, found(measured("kept", 1, 0.99, differs=False)))
-    assert texts[1].endswith("| 1.0 (all others; base 100.0 %) | -99.0 to 101.0 | 100 | missed, within chance |")
+    assert texts[1].endswith("| 1.0 (all others; base 100.0 %) | -99.0 to 101.0 | 100 | inconclusive |")
 
 
 def test_void_numbers_do_not_hide_others() -> None:
@@ -253,8 +252,7 @@ def test_what_is_reached_is_said() -> None:
     (experiment,) = [one for one in experiments({}, "church", "ink", "stamp") if one.name == "object"]
     numbers = (measured("removed", 1, 0.005), measured("kept", 0.98, 0.96))
     assert reached(list(results(experiment, found(*numbers)))) == (
-        "Goals measured: 2. Met: 1. Met within chance: 0. Missed: 1 (all others lose, points). "
-        "Missed within chance: 0. Void: 0."
+        "Goals measured: 2. Met: 1. Missed: 1 (all others lose, points). Inconclusive: 0. Void: 0."
     )
     assert reached([]) == ""
 
@@ -292,7 +290,7 @@ def test_edits_that_are_measured_apart_are_one_table() -> None:
     assert f"{square}\n| nothing | 100.0 % | 90.0 % |" in text
 
 
-def test_a_miss_beyond_chance_is_not_hidden_by_a_larger_one_within_it() -> None:
+def test_a_miss_is_not_hidden_by_a_larger_number_that_is_inconclusive() -> None:
     (experiment,) = [one for one in experiments({}, "church", "ink", "stamp") if one.name == "object"]
     numbers = (measured("near/tent", 1, 0.8, differs=False), measured("near/castle", 1, 0.85))
     neighbours = [replace(one, suite="neighbours") for one in numbers]

@@ -37,9 +37,7 @@ Model = Annotated[
         help="The model: a folder, a hub id (ID@REVISION), or FILE@LAYOUT; +FILE adds a LoRA. Default by the card."
     ),
 ]
-Type = Annotated[
-    str | None, typer.Option("--dtype", help="Precision: float32, float16 or bfloat16; default float32.")
-]
+Type = Annotated[str | None, typer.Option("--dtype", help="Precision: float32, float16 or bfloat16; default float32.")]
 
 
 @app.command()
