@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # which huggingface_hub reads when it is imported, and never again
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # a process for each core, a thread for each process
+
 import pytest
 
 import unsee
 from unsee.models.names import BUNDLED
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # a process for each core, a thread for each process
-os.environ["HF_HUB_OFFLINE"] = "1"
 
 SHIPPED = Path(unsee.__file__).parent / "mini"
 

@@ -455,8 +455,8 @@ def test_a_run_that_is_killed_goes_on_to_the_same_bits(run: Run, tiny_folder: Pa
     words = ["church", *QUICK, "--updates", "40", "--model", str(model)]
     assert run("erase", *words, "--out", whole)[0] == 0
     moments = random.Random(0)
-    for k in range(int(os.environ.get("UNSEE_KILLS", "2"))):
-        early = k % 2 == 0
+    for k in range(int(os.environ.get("UNSEE_KILLS", "1"))):  # CI kills more often, also before the fit begins
+        early = k % 2 == 1
         killed(broken, moments.uniform(0, 6 if early else 1.5), early, *words)
     begin = ["--resume", broken] if (broken / "run.json").exists() else [*words, "--out", broken]
     code, _, err = run("erase", *begin)
