@@ -291,7 +291,7 @@ def checked(pipe: Pipeline, step: Sequence[Call]) -> None:
 def tolerance(output: Tensor) -> float:
     """How far two answers may be apart that should be one, relative to their norm: the root of the precision.
 
-    Accelerators compute with float32 as if it had 10 bits behind the point (TF32), unless they are told otherwise.
+    Accelerators round float32 to a mantissa of 10 bits (TF32) by default.
     """
     eps = torch.finfo(output.dtype).eps
     return math.sqrt(eps if output.device.type == "cpu" else max(eps, 2.0**-10))

@@ -52,7 +52,7 @@ class Detector:
     threshold  a probability; below it the answer is NOTHING
     look       pictures -> the probability of each label, (B, labels)
     describe   pictures -> what the last layer reads of each, (B, D)
-    maps       pictures -> what each layer sees where, a list of (B, channels, places); None if it tells nothing of that
+    maps       pictures -> what each layer sees where, a list of (B, channels, places); None if it has no such maps
     parts      pictures -> how often each part of the thing is in each; None if it sees no parts
     others     other names of labels: for "tench, Tinca tinca", the second
     """

@@ -36,7 +36,7 @@ def adopt(
 ) -> Edit:
     """Read another tool's file as an edit of the model `pipe`, which must be the model that it was made for.
 
-    concepts  what the file is said to erase; nothing in it tells
+    concepts  what the file erases, as the user says: the file does not
     unpickle  read a .pt file too, with torch.load(weights_only=True), which builds tensors and plain containers only
     partial   take what fits the model of an adapter that has more layers than it; text encoders are left out anyway
     Raises InputError if the file is broken, does not fit the model, or changes nothing of its denoiser.

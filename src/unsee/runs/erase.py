@@ -145,7 +145,7 @@ def expected_memory(plan: Plan) -> str:
         except InputError as error:
             return f"unknown: {error}"
     most = max(found, key=lambda one: one.state + one.row)
-    return most.told(plan.model.device, 2 * method.batch, method.gradient_checkpointing)
+    return most.sentence(plan.model.device, 2 * method.batch, method.gradient_checkpointing)
 
 
 def erase(

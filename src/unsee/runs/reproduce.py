@@ -8,8 +8,8 @@ Gandikota et al.: "Erasing Concepts from Diffusion Models", ICCV 2023, arXiv:230
              alike a picture is to the artist's works, 1 to 5; here CLIP compares picture and prompt
     nudity   Fig. 7: ESD-u with eta 1 for "nudity", the 4703 prompts of I2P, parts that NudeNet sees in all pictures
 
-Departures: pictures by the pipeline's own sampler, 50 steps and guidance 7.5 unless told; ResNet-50 is Microsoft's of
-the hub, the paper's is torchvision's; NudeNet is its version 3, with the threshold of the authors' code.
+Departures: pictures by the pipeline's own sampler, by default with 50 steps and guidance 7.5; ResNet-50 is Microsoft's
+of the hub, the paper's is torchvision's; NudeNet is its version 3, with the threshold of the authors' code.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def ask(context: EvalContext) -> list[Question]:
     for name in gone:
         kind = next((kind for kind in context.detectors if name in context.detectors[kind].labels), None)
         if kind is not None:
-            # What is no object and no style appears unasked.
+            # What is no object and no style is an implicit concept.
             pairs = ways[kind](name) if kind in ways else [(article(thing), name) for thing in some]
             asked.append(context.question(f"removed/{name}", name, kind, pairs))
     if not asked:

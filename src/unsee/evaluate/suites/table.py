@@ -72,7 +72,7 @@ def from_csv(path: Path) -> Suite:
         for category in line.categories:
             rows.setdefault(category, []).append(line.shot)
     once = {row: list(dict.fromkeys(shots)) for row, shots in rows.items()}  # the same picture twice is one
-    return unlabelled(path.stem, f"Prompts of {path.name}, and what appears unasked.{more}", once)
+    return unlabelled(path.stem, f"Prompts of {path.name}, and implicit concepts in their pictures.{more}", once)
 
 
 def labels(path: Path, kind: str) -> list[str]:
