@@ -55,7 +55,7 @@ from unsee.progress import Progress, no_progress
 @one_line
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class ESD(LearnsSelected):
-    """Erase concepts as the ESD paper does; see the top of this file for the formula.
+    """Erase concepts as the ESD paper does (arXiv:2303.07345): the target is u - eta (c - u), eq. 6.
 
     select           layer group: cross (ESD-x), cross-kv (ESD-x-strict), self, noncross (ESD-u), all
     eta              how far to steer away; 0 maps the concept to the unconditional prediction. Paper: 1

@@ -58,5 +58,5 @@ def score(asked: Asked, c: Comparison) -> Iterator[Measured | Answer]:
 
 
 SUITE = Suite(
-    "eta", "Edits that steer away by different eta: what is left of the erased, and of ten others.", ask, score
+    "eta", "Edits with different eta: what is left of the erased concept, and of ten other objects.", ask, score
 )

@@ -231,8 +231,8 @@ def score(asked: Asked, c: Comparison) -> Iterator[Measured | Answer]:
 
 SUITE = Suite(
     NAME,
-    "Each erased concept, the objects whose texts are most like it, and everything else: the share of pictures that "
-    "show what the prompt asks for, and how far pictures change.",
+    "Each erased concept, the objects whose texts are most similar to it, and all other objects: the share of pictures "
+    "that show what the prompt asks for, and how far pictures change.",
     ask,
     score,
 )
