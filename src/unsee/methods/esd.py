@@ -44,7 +44,7 @@ from unsee.fit.memory import FitMemory
 from unsee.fit.resume import ResumeFile
 from unsee.methods.learners import LearnsSelected
 from unsee.methods.presets import Count, Guidance, NotNegative, Number, Positive, Schedule, Steps, Templates
-from unsee.methods.targets import Erasing, card_of, check_rerecord, esd_target, sampled, training_rows
+from unsee.methods.targets import Erasing, card_of, esd_target, sampled
 from unsee.methods.two_denoisers import each_denoiser
 from unsee.models.denoisers import denoiser
 from unsee.models.model import Pipeline
@@ -115,25 +115,20 @@ class ESD(LearnsSelected):
         resume: ResumeFile | None = None,
     ) -> Edit:
         concepts, (key, net) = concepts_of(concepts), denoiser(pipe)
-        check_rerecord(pipe, self.rerecord)
         weights, card = self.weights(net), card_of("esd", self, concepts, pipe, seed)
         row = conditions(pipe, [concepts[0].erase], answered=False)
         memory = FitMemory(pipe, row, self.gradient_checkpointing, alone=not self.rerecord)
 
         runs = Runs(self.record_steps, self.record_guidance, self.sampler, 2 * self.batch)
         erasing = Erasing(runs, partial(esd_target, self.eta), self.templates)
-        rng, count = torch.Generator().manual_seed(seed), 0 if self.rerecord else self.runs
-        calls = [call for concept in concepts for call in erasing.calls(pipe, concept, count, rng, progress)]
-        rows, _ = training_rows(calls)
+        rng = torch.Generator().manual_seed(seed)
+        rows = erasing.rows(pipe, concepts, self.runs, self.rerecord, rng, progress)
         with trainable(weights) as frozen, memory:
 
             def make_batch(update: int) -> TrainBatch:
                 rng = torch.Generator().manual_seed(1_000_003 * seed + update)
-                if self.rerecord and update % self.rerecord == 0:
-                    concept = concepts[update // self.rerecord % len(concepts)]
-                    on_frozen = partial(swapped, weights, frozen)
-                    rows[:] = erasing.again(pipe, concept, self.runs, rng, self.rerecord, on_frozen)
-                return TrainBatch.mean(stack(sampled(rows, self.batch, rng)))
+                some = sampled(rows(update, rng, partial(swapped, weights, frozen)), self.batch, rng)
+                return TrainBatch.mean(stack(some))
 
             how = Optimisation(self.updates, self.lr, self.optimizer, self.schedule, self.budget)
             state = resume and resume.of(card.to_json(), max(1, self.rerecord))

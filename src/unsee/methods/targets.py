@@ -136,6 +136,32 @@ class Erasing:
                 calls.append(replace(step.concept, output=self.target(concept, step.concept.output, c, u)))
         return calls
 
+    def rows(
+        self,
+        pipe: Pipeline,
+        concepts: Sequence[Concept],
+        count: int,
+        rerecord: int,
+        rng: torch.Generator,
+        progress: Progress = no_progress,
+    ) -> Callable[[int, torch.Generator, Callable[[], AbstractContextManager[None]]], list[Call]]:
+        """(update, rng, frozen) -> the rows to learn from, of `count` runs of each concept.
+
+        The runs are of the frozen model, recorded now. With `rerecord` they are recorded every `rerecord` updates, from
+        the model as it is then, for one concept after the other; `frozen` is a context in which it is the frozen one.
+        """
+        check_rerecord(pipe, rerecord)
+        first = () if rerecord else concepts
+        rows, _ = training_rows([call for one in first for call in self.calls(pipe, one, count, rng, progress)])
+
+        def at(update: int, rng: torch.Generator, frozen: Callable[[], AbstractContextManager[None]]) -> list[Call]:
+            if rerecord and update % rerecord == 0:
+                concept = concepts[update // rerecord % len(concepts)]
+                rows[:] = self.again(pipe, concept, count, rng, rerecord, frozen)
+            return rows
+
+        return at
+
     def again(
         self,
         pipe: Pipeline,
