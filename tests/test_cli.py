@@ -484,8 +484,9 @@ def test_a_full_disk_leaves_the_last_state(run: Run, monkeypatch: pytest.MonkeyP
         return write(path, data)
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    code, _, err = run("erase", "church", *QUICK, "--out", tmp_path / "out", "--save-every", "0")
+    code, _, err = run("erase", "church", *QUICK, "--out", tmp_path / "out", "--checkpoint", "0")
     assert code == 2
+    assert "note: --checkpoint is now called --save-every" in err  # and still works
     assert re.search(r"cannot write .*state.safetensors: No space left on device", err.splitlines()[-1])
     assert ResumeFile(tmp_path / "out" / "state.safetensors", unchecked(tmp_path / "out")).load()
 

@@ -487,7 +487,7 @@ def test_a_picture_that_cannot_be_made_leaves_the_rest(
     assert (
         err.splitlines()[-1] == "unsee: pictures.png could not be made: the picture is too large; all else is in there"
     )
-    assert "Things drawn in every style" in out
+    assert "Objects drawn in every style" in out
     assert Evaluation.from_json((tmp_path / "there" / "evaluation.json").read_bytes()).measured
     assert {path.name for path in (tmp_path / "there").iterdir()} >= {"index.html", "scores.csv", "answers.csv"}
 
