@@ -111,7 +111,7 @@ def evaluate(
     trust_remote_code: Trust = False,
     debug: Debug = False,
 ) -> None:
-    """Measure a model, and edits and guards beside it, on the same prompts and seeds."""
+    """Measure a model, edits and guards. All are measured on the same prompts and seeds."""
     with starting():
         from unsee.evaluate.words import read_words
         from unsee.io.settings_file import read
@@ -213,7 +213,7 @@ def reproduce(
     force: Force = False,
     debug: Debug = False,
 ) -> None:
-    """Repeat an experiment of the ESD paper, and print its figures next to ours. Takes hours on a GPU."""
+    """Repeat an experiment of the ESD paper. Prints its figures next to the measured ones. Takes hours on a GPU."""
     with starting():
         from unsee.runs.folder import claimed, folder_name
         from unsee.runs.reproduce import Experiment

@@ -89,7 +89,7 @@ def merge(
 
 @app.command()
 def diff(a: EditFile, b: EditFile, debug: Debug = False) -> None:
-    """Compare two edits: their cards, their weights, and the angle between them."""
+    """Compare two edits. Prints their cards, their weights, and the angle between them."""
     from unsee.edits.algebra import difference
     from unsee.edits.edit import Edit
 
@@ -116,7 +116,7 @@ def verify(
     trust_remote_code: Trust = False,
     debug: Debug = False,
 ) -> None:
-    """Check that an edit fits its model, and measure again what its card claims, on the same seeds."""
+    """Measure again what an edit's card claims. The model is checked, and the seeds are the same."""
     with starting():
         from unsee.edits.edit import Edit
         from unsee.evaluate.detectors import detectors_of

@@ -41,7 +41,7 @@ def generate(
     trust_remote_code: Trust = False,
     debug: Debug = False,
 ) -> None:
-    """Draw prompts with the base model and with an edit, side by side on the same seeds."""
+    """Draw prompts before and after an edit. Pictures of the base model and the edited one have the same seeds."""
     import math
 
     with starting():
