@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from unsee.cli.erase import Model
+from unsee.cli.files import Model
 from unsee.cli.terminal import (
     Batch,
     Call,
