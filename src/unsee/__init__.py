@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from unsee.guards import SLD as SLD
     from unsee.guards import NegativePrompt as NegativePrompt
     from unsee.methods.esd import ESD as ESD
+    from unsee.methods.balance import Balance as Balance
     from unsee.methods.hybrid import Hybrid as Hybrid
     from unsee.methods.lora import LoRA as LoRA
     from unsee.methods.uce import UCE as UCE
@@ -36,6 +37,7 @@ _HOME = {
     "load": "unsee.models.load",
     "Model": "unsee.models.model",
     "Concept": "unsee.concepts",
+    "Balance": "unsee.methods.balance",
     "Hybrid": "unsee.methods.hybrid",
     "ESD": "unsee.methods.esd",
     "UCE": "unsee.methods.uce",

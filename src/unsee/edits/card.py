@@ -57,6 +57,7 @@ class Card:
     seed       of everything random
     versions   of unsee and of the libraries that computed it
     kept       every word that the method was shown as one to leave alone, whoever chose it
+    hurt       known words that a closed form hurts most: the share of what layers read in each that it loses
     curve      of a fit, on runs that it never trained on: (updates done, mean squared error where the concept is asked
                for, and where something else is)
     claims     what was measured of it, if anything was
@@ -73,6 +74,7 @@ class Card:
     seed: int
     versions: dict[str, str]
     kept: tuple[str, ...] = ()
+    hurt: dict[str, float] = field(default_factory=dict)
     curve: tuple[tuple[float, float, float], ...] = ()
     claims: Claims | None = None
     call: dict[str, Any] = field(default_factory=dict)

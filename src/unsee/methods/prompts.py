@@ -12,7 +12,7 @@ from unsee.concepts import Concept
 from unsee.denoising.activations import means, written
 from unsee.models.denoisers import denoiser
 from unsee.models.model import Pipeline
-from unsee.models.text import tokenizer, vocabulary
+from unsee.models.text import listed, tokenizer, vocabulary
 from unsee.progress import Progress, no_progress
 from unsee.spelling import lookup
 
@@ -48,6 +48,12 @@ def preserved_words(concepts: Iterable[Concept], neutral: Iterable[str]) -> list
     return named + [word for word in neutral if lookup(word, erased) is None]
 
 
+def known_words(pipe: Pipeline, concepts: Iterable[Concept]) -> list[str]:
+    """What the model's card lists as known (models.text.listed), without the names of concepts."""
+    erased = {name: name for concept in concepts for name in concept.names}
+    return [word for word, others in listed(pipe).items() if not any(lookup(w, erased) for w in (word, *others))]
+
+
 def random_words(pipe: Pipeline, count: int, concepts: Iterable[Concept], rng: torch.Generator) -> list[str]:
     """Up to `count` random words of a pipeline's tokenizer that are no part of a concept's name."""
     if not count:
@@ -65,14 +71,25 @@ def other_words(
     rng: torch.Generator,
     progress: Progress = no_progress,
 ) -> list[str]:
-    """Up to `count` random words, without synonyms of a concept: those that the model reads like it, cosine > SYNONYM.
+    """Up to `count` random words of a pipeline's tokenizer that are no names of a concept (`unlike`)."""
+    return unlike(pipe, random_words(pipe, count, concepts, rng), concepts, layers, progress)
+
+
+def unlike(
+    pipe: Pipeline,
+    words: Sequence[str],
+    concepts: Sequence[Concept],
+    layers: Sequence[str],
+    progress: Progress = no_progress,
+) -> list[str]:
+    """The words without those that the model reads like a concept (cosine above SYNONYM): its synonyms.
 
     layers  layers of the denoiser through which the prompt enters. Their outputs are compared, which do not depend on
             the basis of the text features. Without layers, no word is left out
     """
-    words, names = random_words(pipe, count, concepts, rng), [name for concept in concepts for name in concept.names]
+    names = [name for concept in concepts for name in concept.names]
     if not (words and layers):
-        return words
+        return list(words)
     outputs = []
     for layer, x in means(pipe, [f"a {word}" for word in (*words, *names)], layers, progress=progress).items():
         y = written(denoiser(pipe)[1], layer, x)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from unsee.errors import InputError
-from unsee.models.model import Pipeline, kind
+from unsee.io.settings_file import read
+from unsee.models.model import Model, Pipeline, kind
 
 
 def tokenizer(pipe: Pipeline) -> Any:
@@ -27,6 +29,23 @@ def vocabulary(pipe: Pipeline) -> list[str]:
     words = {token.replace(mark, "").lower() for mark in often if mark != "##" for token in tokens if mark in token}
     words |= {token.lower() for token in tokens if "##" in often and not token.startswith("##")}
     return sorted(word for word in words if word.isalpha() and len(word) > 2)
+
+
+def listed(pipe: Pipeline) -> dict[str, list[str]]:
+    """What the model's card says that it knows, with other names: things, styles ("neon style") and titles."""
+    path = Model.of(pipe).card.words
+    words = read(Path(path)) if path else {}
+    things, titles = words.get("objects") or {}, words.get("memorised") or {}
+    found = {
+        name: [*said.get("synonyms", []), *said.get("languages", {}).values()] if isinstance(said, dict) else []
+        for name, said in (things.items() if isinstance(things, dict) else ((name, {}) for name in things))
+    }
+    found |= {f"{style} style": [style] for style in words.get("styles") or []}
+    return found | (
+        {title: list(titles[title] or []) for title in titles}
+        if isinstance(titles, dict)
+        else dict.fromkeys(titles, [])
+    )
 
 
 def check_prompts(pipe: Pipeline, prompts: Iterable[str]) -> None:
