@@ -1,6 +1,7 @@
 """Concepts from files: what is read, what is refused, and a run that repeats without the file."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,6 +39,16 @@ def test_a_table_has_a_column_for_each_field(tmp_path: Path, name: str) -> None:
         Concept("church", anchor="castle", keep=("house", "barn"), synonyms=("chapel",)),
         Concept("a, b"),
         Concept("crown", from_="cowboy"),
+    )
+
+
+def test_the_example_of_the_readme_is_read(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```csv\n(.*?)```", (Path(__file__).parents[1] / "README.md").read_text(), re.S)
+    (path := tmp_path / "names.csv").write_text(example)
+    assert read_concepts(path) == (
+        Concept("church", anchor="castle", keep="mosque, house", synonyms="chapel"),
+        Concept("dog", keep="fox, wolf"),
+        Concept("van gogh"),
     )
 
 

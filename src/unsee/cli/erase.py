@@ -153,8 +153,8 @@ def erase(
     if wrong := next((key for key in values if key not in DEFAULT), None):
         raise unknown("setting", str(wrong), DEFAULT)
     if concepts or file:
-        one = _once("--from", from_), _once("--anchor", anchor)
-        values["concepts"] = _concepts(concepts or [], file, *one, keep, synonym, image)
+        place, part = _once("--anchor", anchor), _once("--from", from_)
+        values["concepts"] = _concepts(concepts or [], file, part, place, keep, synonym, image)
     elif from_ or anchor or keep or synonym or image or not values.get("concepts"):
         raise InputError("name what to erase, such as: unsee erase church")
     direct = {"select": select, "eta": eta, "updates": updates, "lr": lr, "budget": _seconds(budget)}

@@ -108,8 +108,8 @@ def rows(
             yield Row(f"{role} by label/{own}", f"{title}, asked for as {label}", pairs, kind, role)
         pairs = [(STYLED.format(word, style), label) for style in styles]
         yield Row(f"{role} in styles/{own}", f"{title}, in every style", pairs, kind, role)
-        some = [(article(name), name) for name in near[label]]
-        yield Row(f"neighbours/{label}", f"its neighbours: {', '.join(near[label])}", some, "objects", "neighbour")
+        pairs = [(article(name), name) for name in near[label]]
+        yield Row(f"neighbours/{label}", f"its neighbours: {', '.join(near[label])}", pairs, "objects", "neighbour")
     elif kind == "styles":
         yield Row(f"{role}/{own}", title, [(STYLED.format(name, label), label) for name in some], kind, role)
         if "objects" in detectors:
