@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,7 @@ def check(
     """
     at = [f"{place}: " for place in places] or [""] * len(concepts)
 
+    @cache
     def meant(word: str) -> str:
         return stands_for(word, names or {}) or word
 
