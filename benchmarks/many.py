@@ -113,12 +113,13 @@ def measured(world: World, base: dict[str, list[bool]], text: str, number: int, 
 def text_space(pipe: Pipeline, words: Sequence[str]) -> dict[str, float]:
     """How many dimensions the words take in what the denoiser reads of a prompt.
 
-    x: the input of the first matrix that reads the prompt, for "a church" and so on, without its mean over words at
-    each token. With p the shares of its variance along principal directions, the participation ratio is 1 / sum p^2.
+    x: the input of the first matrix that reads the prompt, for "a church" and so on, at the token behind the article,
+    without its mean over words. With p the shares of its variance along principal directions, the participation ratio
+    is 1 / sum p^2.
     """
     layer = next(iter(entrance(denoiser(pipe)[1]))).removesuffix(".weight")
-    x = inputs(pipe, [article(word) for word in words], [layer])[layer].double()
-    x = (x - x.mean(0)).flatten(0, 1)
+    x = inputs(pipe, [f"a {word}" for word in words], [layer])[layer][:, 2].double()
+    x = x - x.mean(0)
     p = torch.linalg.svdvals(x).square()
     p = p / p.sum()
     held = {f"{100 * part:g} %": int((p.cumsum(0) < part).sum()) + 1 for part in (0.9, 0.99)}

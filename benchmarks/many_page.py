@@ -150,10 +150,10 @@ other object and at least as many of each erased one. A picture counts if the ob
 BOUND = """## How many directions the words take
 
 A matrix that reads the prompt is linear: what it does to one direction of the text features, it does to every word that
-has a part in that direction. For "a church" and so on, the features of {words} objects, less their mean at each token,
-have {channels} channels. Their participation ratio is {participation:.1f}; {ninety} directions hold 90 % of their
-variance, {most} hold 99 %. The fewer directions, the less a linear solution can erase many objects and leave all others
-as they are.
+has a part in that direction. For "a church" and so on, the features of the name's first token, less their mean over
+{words} objects, have {channels} channels. Their participation ratio is {participation:.1f}; {ninety} directions hold 90 %
+of their variance, {most} hold 99 %. The fewer directions, the less a linear solution can erase many objects and leave all
+others as they are.
 """
 
 
