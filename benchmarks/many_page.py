@@ -151,9 +151,9 @@ BOUND = """## How many directions the words take
 
 A matrix that reads the prompt is linear: what it does to one direction of the text features, it does to every word that
 has a part in that direction. For "a church" and so on, the features of the name's first token, less their mean over
-{words} objects, have {channels} channels. Their participation ratio is {participation:.1f}; {ninety} directions hold 90 %
-of their variance, {most} hold 99 %. The fewer directions, the less a linear solution can erase many objects and leave all
-others as they are.
+{words} objects, have {channels} channels. Their participation ratio is {participation:.1f}; {ninety} directions hold
+90 % of their variance, {most} hold 99 %. The fewer directions, the less a linear solution can erase many objects and
+leave all others as they are.
 """
 
 
