@@ -213,7 +213,7 @@ def test_many_concepts_have_a_row_each_worst_first(tmp_path: Path, monkeypatch: 
     cut = before_after.cut(lines, 1)
     assert [line if isinstance(line, str) else line.key for line in cut][:6] == [
         "removed together/objects", "removed/dog", "... 2 more are in the page",
-        "neighbours/all", "neighbour/castle", "... 1 more are in the page",
+        "neighbours/all", "neighbour/castle", "... 1 more is in the page",
     ]  # fmt: skip
 
 

@@ -93,7 +93,8 @@ def cut(rows: Sequence[Line], most: int = SHOWN) -> list[Line | str]:
         some = list(group)
         found += some[:most] if kind else some
         if kind and len(some) > most:
-            found.append(f"... {len(some) - most} more are in the page")
+            more = len(some) - most
+            found.append(f"... {more} more {'is' if more == 1 else 'are'} in the page")
     return found
 
 
