@@ -56,6 +56,7 @@ def test_many_concepts_are_pooled_over_draws() -> None:
     assert plot([*some, cell("a<b", 10, [False] * 2, [True] * 4)]).count("<polyline") == 2
 
 
+@pytest.mark.usefixtures("mini_is_tiny")
 def test_cells_of_many_concepts_are_done_once(tmp_path: Path) -> None:
     words = ["--draws", "1", "--each", "1", "--steps", "1", "--work", str(tmp_path), "--out", str(tmp_path / "many.md")]
     words += ["--methods", "uce preserve_words=8 context_words=0", "--numbers", "30"]

@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass
 
 from unsee.errors import InputError, one_line
 from unsee.io.lists import entries
-from unsee.spelling import listed, plain, stands_for
+from unsee.spelling import listed, lookup, plain
 
 
 @one_line
@@ -123,7 +123,7 @@ def check(
 
     @cache
     def meant(word: str) -> str:
-        return stands_for(word, names or {}) or word
+        return lookup(word, names or {}) or word
 
     before: dict[tuple[str, str | None], tuple[int, str]] = {}
     for k, concept in enumerate(concepts):
@@ -138,7 +138,7 @@ def check(
     kept: set[str] = set()
     for k, concept in enumerate(concepts):
         for word in concept.keep:
-            if word not in kept and (gone := stands_for(meant(word), changed)) is not None:
+            if word not in kept and (gone := lookup(meant(word), changed)) is not None:
                 raise InputError(f"{at[k]}keep holds {word!r}, but {gone!r} is what must change: leave it out of keep")
             kept.add(word)
     for k, concept in enumerate(concepts):
@@ -146,11 +146,11 @@ def check(
         for role, place in (("anchor", concept.anchor), ("from", concept.from_)):
             if not place:
                 continue
-            if (itself := stands_for(meant(place), own)) is not None:
+            if (itself := lookup(meant(place), own)) is not None:
                 raise InputError(
                     f"{at[k]}{role} is {place!r}, which is the concept {itself!r} itself: name something else"
                 )
-            if role == "anchor" and (gone := stands_for(meant(place), erased)) is not None:
+            if role == "anchor" and (gone := lookup(meant(place), erased)) is not None:
                 also = f"{gone!r} is erased too: name something that stays"
                 raise InputError(f"{at[k]}anchor of {concept.erase!r} is {place!r}, but {also}")
     return tuple(dict.fromkeys(concepts))

@@ -18,7 +18,7 @@ def help_(
     context: typer.Context,
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="A command, a method or a suite.")] = None,
 ) -> None:
-    """Explain a command, a method with its settings and presets, or a suite."""
+    """Explain a command, a method or a suite. A method has settings and presets."""
     parent: Any = context.parent
     commands = parent.command.commands
     if name is None:
