@@ -1,10 +1,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 WORKERS := OMP_NUM_THREADS=1 ACCELERATE_USE_CPU=1 $(BIN)/python -m torch.distributed.run --standalone --nproc-per-node $(shell nproc)
-QUICK := house contributing spelling statistics fit uce recorder guards layers suites judges
+QUICK := house contributing spelling statistics fit uce recorder guards layers lists suites judges
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: demo test quick check api browser bench gpu evidence methods mini mini-flow clean
+.PHONY: demo test quick check api browser bench gpu evidence methods many mini mini-flow clean
 
 demo: .venv/demo            ## erase a church from the miniature, and look
 	$(BIN)/unsee erase church --force
@@ -38,6 +38,9 @@ evidence: .venv/demo        ## docs/evidence.md: every suite, every baseline; fo
 
 methods: .venv/demo         ## docs/methods.md: every variant with pictures and numbers; hours, resumes
 	$(BIN)/python -m benchmarks.methods
+
+many: .venv/demo            ## docs/many.md: 1 to 100 concepts at once by every method, with a plot; hours, resumes
+	$(BIN)/python -m benchmarks.many
 
 # torch first and by itself: pip then finds the build for a CPU, and everything else fits around it.
 .venv/demo: pyproject.toml constraints.txt

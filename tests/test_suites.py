@@ -29,8 +29,10 @@ from unsee.evaluate.suites import memorised as memorised_suite
 from unsee.evaluate.suites import neighbours as neighbours_suite
 from unsee.evaluate.suites import partial as partial_suite
 from unsee.evaluate.suites import summary as summary_suite
+from unsee.evaluate.suites.many import each
 from unsee.evaluate.suites.table import from_csv
 from unsee.models.weights import swapped
+from unsee.report import before_after
 from unsee.report.curves import curves
 
 OBJECTS = ("church", "castle", "dog", "pizza", "fish")
@@ -183,6 +185,44 @@ def test_summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert church.difference is not None
     assert (church.difference.value, church.difference.differs) == (-1, True)  # six of six: 2 / 2^6 < 0.05
     assert len(outcome.answers) == 2 * 6 * 6
+
+
+def test_many_concepts_have_a_row_each_worst_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of church, dog and pizza the church alone is gone, and the castle with it; the fish stays."""
+    monkeypatch.setattr(summary_suite, "nearest", lambda pipe, words, labels: ["fish", "castle"])
+    monkeypatch.setattr(summary_suite, "MANY", 2)
+    where = world(concepts=("church", "pizza", "dog"), n=6)
+    outcome = measure("summary", tmp_path, where, "church", "castle")
+    by = {one.key: one for one in outcome.measured if one.variant == "edit" and one.unit == "share"}
+    found = [(key, one.role, one.score.value, one.score.n) for key, one in by.items()]
+    assert found[:7] == [
+        ("removed together/objects", "removed", pytest.approx(2 / 3), 18),
+        ("removed/dog", "removed", 1, 6),
+        ("removed/pizza", "removed", 1, 6),
+        ("removed/church", "removed", 0, 6),
+        ("neighbours/all", "neighbour", 0.5, 12),
+        ("neighbour/castle", "neighbour", 0, 6),
+        ("neighbour/fish", "neighbour", 1, 6),
+    ]
+    looked = [answer for answer in outcome.answers if answer.variant == "edit" and answer.wanted == "church"]
+    assert len({(answer.prompt, answer.seed) for answer in looked}) == len(looked)  # no picture is there twice
+    lines = before_after.lines(outcome.measured, "edit")
+    assert before_after.verdict(lines) == (
+        "3 erased objects, together: 100 % before, 67 % after; still seen most: dog 100 %, pizza 100 %."
+    )
+    cut = before_after.cut(lines, 1)
+    assert [line if isinstance(line, str) else line.key for line in cut][:6] == [
+        "removed together/objects", "removed/dog", "... 2 more are in the page",
+        "neighbours/all", "neighbour/castle", "... 1 more is in the page",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("n", "count", "pictures"), [(48, 9, 21), (48, 20, 9), (48, 100, 4), (8, 100, 4), (2, 100, 2), (48, 1, 48)]
+)
+def test_pictures_of_many_rows_are_few_each(n: int, count: int, pictures: int) -> None:
+    """4 n for all rows together, 4 at least for each, and never more than n."""
+    assert each(n, count) == pictures
 
 
 def test_what_one_edit_removes_another_keeps(monkeypatch: pytest.MonkeyPatch) -> None:

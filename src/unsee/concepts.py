@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from pydantic import ConfigDict, field_validator
 from pydantic.dataclasses import dataclass
 
 from unsee.errors import InputError, one_line
-from unsee.spelling import listed, lookup
+from unsee.io.lists import entries
+from unsee.spelling import listed, lookup, plain
 
 
 @one_line
@@ -85,24 +88,69 @@ def concepts_of(given: str | Concept | Sequence[str | Concept]) -> tuple[Concept
     return check(found)
 
 
-def check(concepts: Sequence[Concept], names: Mapping[str, str] | None = None) -> tuple[Concept, ...]:
+COLUMNS = {"erase": "erase", "anchor": "anchor", "keep": "keep", "synonyms": "synonyms", "from": "from_"}
+"""The columns of a CSV of concepts, and the field that each is."""
+
+
+def read_concepts(path: str | Path) -> tuple[Concept, ...]:
+    """The concepts in a file: one a line, or a CSV with the columns of COLUMNS, of which only `erase` must be there.
+
+    Blank lines and lines that start with # are skipped. In a CSV, `keep` and `synonyms` are lists, "castle, house".
+    Raises InputError, naming the line, for a file or an entry that cannot be used, and as `check` does.
+    """
+    found, places = [], []
+    for place, cells in entries(Path(path), list(COLUMNS)):
+        try:
+            found.append(Concept(**{COLUMNS[name]: cell for name, cell in cells.items()}))  # type: ignore[arg-type]
+        except InputError as error:
+            raise InputError(f"{place}: {error}") from error
+        places.append(place)
+    return check(found, places=places)
+
+
+def check(
+    concepts: Sequence[Concept], names: Mapping[str, str] | None = None, places: Sequence[str] = ()
+) -> tuple[Concept, ...]:
     """The concepts, each once.
 
-    Raises InputError if one of them is to be kept or takes its own place: nothing would be erased.
+    Raises InputError if one of them is to be kept or takes a place that is erased: nothing would be erased. So it does
+    if one word is erased in two ways.
 
-    names  what names stand for; two that stand for one thing are one
+    names   what names stand for; two that stand for one thing are one
+    places  where in a file each concept stands, which errors say; no word is there twice
     """
+    at = [f"{place}: " for place in places] or [""] * len(concepts)
 
+    @cache
     def meant(word: str) -> str:
         return lookup(word, names or {}) or word
 
+    before: dict[tuple[str, str | None], tuple[int, str]] = {}
+    for k, concept in enumerate(concepts):
+        for name in concept.names:
+            j, other = before.setdefault((plain(name), concept.from_), (k, name))
+            if j != k and (places or concepts[j] != concept):
+                where = f", there and in {places[j].rpartition(', ')[2]}" if places else ""
+                what = repr(name) if other == name else f"{name!r} is {other!r}, which"
+                raise InputError(f"{at[k]}{what} is erased twice{where}: name it once")
     changed = {meant(word): word for c in concepts for word in ((c.from_,) if c.from_ else c.names)}
-    for word in dict.fromkeys(word for concept in concepts for word in concept.keep):
-        if (gone := lookup(meant(word), changed)) is not None:
-            raise InputError(f"keep holds {word!r}, but {gone!r} is what must change: leave it out of keep")
-    for concept in concepts:
+    erased = {meant(word): word for c in concepts if not c.from_ for word in c.names}
+    kept: set[str] = set()
+    for k, concept in enumerate(concepts):
+        for word in concept.keep:
+            if word not in kept and (gone := lookup(meant(word), changed)) is not None:
+                raise InputError(f"{at[k]}keep holds {word!r}, but {gone!r} is what must change: leave it out of keep")
+            kept.add(word)
+    for k, concept in enumerate(concepts):
         own = {meant(name): name for name in concept.names}
         for role, place in (("anchor", concept.anchor), ("from", concept.from_)):
-            if place and (itself := lookup(meant(place), own)) is not None:
-                raise InputError(f"{role} is {place!r}, which is the concept {itself!r} itself: name something else")
+            if not place:
+                continue
+            if (itself := lookup(meant(place), own)) is not None:
+                raise InputError(
+                    f"{at[k]}{role} is {place!r}, which is the concept {itself!r} itself: name something else"
+                )
+            if role == "anchor" and (gone := lookup(meant(place), erased)) is not None:
+                also = f"{gone!r} is erased too: name something that stays"
+                raise InputError(f"{at[k]}anchor of {concept.erase!r} is {place!r}, but {also}")
     return tuple(dict.fromkeys(concepts))

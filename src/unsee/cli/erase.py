@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -35,6 +36,9 @@ from unsee.errors import Ended, InputError, unknown
 from unsee.progress import bars, starting
 from unsee.runs.config import RENAMED, RunConfig
 
+if TYPE_CHECKING:
+    from unsee.concepts import Concept
+
 DEFAULT = RunConfig.model_fields
 Model = Annotated[
     str | None,
@@ -50,9 +54,16 @@ def erase(
         list[str] | None,
         typer.Argument(metavar="CONCEPT...", help="What to erase: church castle, or 'church, castle', or @FILE."),
     ] = None,
-    from_: Annotated[str | None, typer.Option("--from", help="Erase it only from this: 'hat' from 'cowboy'.")] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option("--concepts", help="Concepts, one a line, or CSV: erase, anchor, keep, synonyms, from."),
+    ] = None,
+    from_: Annotated[
+        list[str] | None, typer.Option("--from", metavar="WORD", help="Erase it only from this: 'hat' from 'cowboy'.")
+    ] = None,
     anchor: Annotated[
-        str | None, typer.Option(help="What the model draws in its place; default nothing in particular.")
+        list[str] | None,
+        typer.Option(metavar="WORD", help="What the model draws in its place; default nothing in particular."),
     ] = None,
     keep: Annotated[
         list[str] | None, typer.Option(metavar="WORDS", help="What must stay: 'castle, house'. May be repeated.")
@@ -167,8 +178,9 @@ def erase(
         raise InputError(f"{one!r} is no concept but a setting; each needs a --set of its own: --set {one}")
     if wrong := next((key for key in values if key not in DEFAULT), None):
         raise unknown("setting", str(wrong), DEFAULT)
-    if concepts:
-        values["concepts"] = _concepts(concepts, from_, anchor, keep, synonym, image)
+    if concepts or file:
+        place, part = _once("--anchor", anchor), _once("--from", from_)
+        values["concepts"] = _concepts(concepts or [], file, part, place, keep, synonym, image)
     elif from_ or anchor or keep or synonym or image or not values.get("concepts"):
         raise InputError("name what to erase, such as: unsee erase church")
     direct = {"select": select, "eta": eta, "updates": updates, "lr": lr, "budget": _seconds(budget)}
@@ -229,18 +241,43 @@ def erase(
 
 def _concepts(
     words: list[str],
+    file: Path | None,
     from_: str | None,
     anchor: str | None,
     keep: list[str] | None,
     synonyms: list[str] | None,
     image: Path | None,
-) -> list[dict[str, Any]]:
-    words = split(words) or words  # nothing in a list is an empty concept, of which Concept says so
-    if (synonyms or image) and len(words) > 1:
-        raise InputError("--synonym and --image are of one concept; erase several concepts with a --config file")
-    common = {"from_": from_, "anchor": anchor, "keep": split(keep)}
-    one = {"synonyms": split(synonyms), "image": str(image) if image else None}
-    return [{"erase": word, **one, **common} for word in words]
+) -> list[Concept]:
+    """What must go: words, "@FILE" and --concepts, with the options that are for each of them."""
+    from unsee.concepts import Concept, read_concepts
+
+    files = [Path(word[1:]).expanduser() for word in words if word.startswith("@")] + ([file] if file else [])
+    plain = [word for word in words if not word.startswith("@")]
+    plain = split(plain) or plain  # nothing in a list is an empty concept, of which Concept says so
+    found = [*map(Concept, plain), *(concept for path in files for concept in read_concepts(path))]
+    if (synonyms or image) and len(found) > 1:
+        columns = "a --concepts file has them for each, images only a --config file"
+        raise InputError(f"--synonym and --image are of one concept: {columns}")
+    own: dict[str, Any] = {}
+    if len(found) == 1:
+        own = {"synonyms": (*found[0].synonyms, *split(synonyms)), "image": str(image) if image else None}
+    return [
+        replace(
+            concept,
+            from_=concept.from_ or from_,
+            anchor=concept.anchor or anchor,
+            keep=tuple(dict.fromkeys([*concept.keep, *split(keep)])),
+            **own,
+        )
+        for concept in found
+    ]
+
+
+def _once(option: str, words: list[str] | None) -> str | None:
+    """The word of an option that is for all concepts alike."""
+    if words and len(words) > 1:
+        raise InputError(f"{option} is given {len(words)} times: it is for all concepts; --concepts has one for each")
+    return words[0] if words else None
 
 
 def _seconds(text: str | None) -> float | None:

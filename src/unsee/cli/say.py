@@ -50,18 +50,21 @@ def say_report(report: Report, plan: Plan) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from unsee.report.before_after import HEADER, cells, notes
+    from unsee.report.before_after import HEADER, cells, cut, notes
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for k, head in enumerate(HEADER):
         table.add_column(head, justify="right" if k else "left", max_width=None if k else 44)
-    for row in report.rows:
-        table.add_row(*(Text(plain(cell)) for cell in cells(row)), style="bold" if row.removed else "")
+    for row in cut(report.rows):
+        if isinstance(row, str):
+            table.add_row(row, style="dim")
+        else:
+            table.add_row(*(Text(plain(cell)) for cell in cells(row)), style="bold" if row.removed else "")
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print()
     console.print(table)
     print("difference in per cent of pictures, ≈ if chance explains it; picture change in grey levels of 255")
-    for note in notes(report.rows):
+    for note in (*report.record["preserved"], *notes(report.rows)):
         print(plain(typed(note)))
     if not plan.detectors:
         few = f"no detector was given, so nothing was counted, and {plan.config.pictures} pictures a row were drawn"

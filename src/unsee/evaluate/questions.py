@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,6 +19,21 @@ from unsee.evaluate.render import Shot
 T = TypeVar("T")
 NEIGHBOURS = 5
 STYLED = "{} in {} style"
+
+
+Pairs = Sequence[tuple[str, str]]
+"""Prompts, each with the label that counts."""
+
+
+class Row(NamedTuple):
+    """A row before its pictures are chosen."""
+
+    key: str
+    name: str
+    pairs: Pairs
+    detector: str | None
+    role: Role
+    note: str = ""
 
 
 @dataclass(frozen=True)

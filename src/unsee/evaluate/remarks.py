@@ -8,7 +8,8 @@ from typing import Any
 from unsee.concepts import Concept
 from unsee.evaluate.counted import counted_as, uncounted
 from unsee.evaluate.detectors import AnyDetector, names_of
-from unsee.evaluate.suites.summary import MANY, mixed, pooled
+from unsee.evaluate.suites.many import MANY, pooled
+from unsee.evaluate.suites.summary import mixed
 from unsee.evaluate.words import article, known
 from unsee.spelling import IRREGULAR, UNCOUNTED, plain, plural, plurals
 

@@ -153,3 +153,8 @@ def article(noun: str) -> str:
     if noun.startswith(("a ", "an ", "the ")) or (noun.endswith("s") and not noun.endswith(("ss", "us", "is"))):
         return noun
     return ("an " if noun[0].lower() in "aeiou" else "a ") + noun
+
+
+def ways(name: str) -> tuple[str, ...]:
+    """How a thing is asked for: by its name, and with an article if it takes one."""
+    return tuple(dict.fromkeys([name, article(name)]))

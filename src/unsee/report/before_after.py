@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from unsee.evaluate.measures import CHANGE
 from unsee.evaluate.records import Evaluation, Measured
+from unsee.evaluate.suites.many import is_whole, kind_of
 from unsee.evaluate.suites.summary import NAME, REST
 
 MISSING = "not measured"
+SHOWN, FEW = 10, 3
+"""Rows of many single concepts that a terminal shows, and rows of which a note is made each."""
 HEADER = ("", "before", "after", "n", "95 % interval after", "difference", "picture change")
 
 
@@ -76,13 +80,35 @@ def cells(line: Line) -> tuple[str, ...]:
     )
 
 
+def brief(words: Sequence[str], most: int = 8) -> str:
+    """Some words in a line: of many the first ones, and how many more there are."""
+    more = f" and {len(words) - most} more" if len(words) > most else ""
+    return ", ".join(words[:most]) + more
+
+
+def cut(rows: Sequence[Line], most: int = SHOWN) -> list[Line | str]:
+    """Rows for a terminal: of many single concepts, and of many neighbours, the first and how many more there are."""
+    found: list[Line | str] = []
+    for kind, group in groupby(rows, key=lambda row: kind_of(row.key)):
+        some = list(group)
+        found += some[:most] if kind else some
+        if kind and len(some) > most:
+            more = len(some) - most
+            found.append(f"... {more} more {'is' if more == 1 else 'are'} in the page")
+    return found
+
+
 def verdict(rows: Sequence[Line]) -> str:
-    """What happened, in one sentence with its numbers."""
+    """What happened, in one sentence with its numbers; of many concepts those together, and which are most seen."""
+    many = any(is_whole(row.key) for row in rows)
+    single = [row for row in rows if row.removed and kind_of(row.key) and many]
     parts = [
         f"{row.name}: {100 * row.shares[0]:.0f} % before, {100 * row.shares[1]:.0f} % after"
         for row in rows
-        if row.shares and (row.removed or row.key == REST)
+        if row.shares and (row.removed or row.key == REST) and row not in single
     ]
+    if seen := [f"{row.name} {100 * row.shares[1]:.0f} %" for row in single if row.shares and row.shares[1]]:
+        parts.append(f"still seen most: {brief(seen, 5)}")
     return "; ".join(parts) + "." if parts else "Nothing that is erased was counted: look at the pictures."
 
 
@@ -90,6 +116,9 @@ def notes(rows: Sequence[Line]) -> list[str]:
     """What to know of rows that no detector counts: why, and whether their pictures change more than others do."""
     others = [row.change.score.value for row in rows if not row.removed]
     found = [f"{row.name}: {row.note}" for row in rows if row.note]
+    if len(none := [row.name for row in rows if row.removed and row.shares and row.shares[0] == 0]) > FEW:
+        found.append(f"{brief(none)}: the base model draws none, so these rows cannot show that they are gone")
+        rows = [row for row in rows if row.name not in none]
     for row in rows:
         if row.removed and row.shares and row.shares[0] == 0:
             found.append(f"{row.name}: the base model draws none, so this row cannot show that it is gone")

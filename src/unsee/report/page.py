@@ -34,12 +34,6 @@ def environment() -> Environment:
     return made
 
 
-def brief(words: Sequence[str], most: int = 8) -> str:
-    """Some words in a line: of many the first ones, and how many more there are."""
-    more = f" and {len(words) - most} more" if len(words) > most else ""
-    return ", ".join(words[:most]) + more
-
-
 def known_as(source: str) -> str:
     """A folder's own name, a hub id whole: a page is shown to others, whom places on this machine do not concern."""
     return Path(source).name if Path(source).is_absolute() else source
@@ -62,6 +56,7 @@ def page(
     rows = before_after.of_one_edit(evaluation)
     sentences = [before_after.verdict(rows)] if rows else verdict(evaluation)
     others = evaluation.variants[1 : 1 + VARIANTS]
+    title = f"Erased: {before_after.brief(others[0].concepts)}" if made else f"Measured: {evaluation.model['name']}"
     drawn = [one for questions in asked.values() for one in _ends([q for q in questions if not q.reference])]
     shots = [shot for question in drawn for shot in spread(question.shots, SHOWN // 2)][:SHOWN]
     pairs = [
@@ -73,13 +68,13 @@ def page(
         environment()
         .get_template("page.html.j2")
         .render(
-            title=f"Erased: {brief(others[0].concepts)}" if made else f"Measured: {evaluation.model['name']}",
+            title=title,
             evaluation=evaluation,
             verdict=[*remarks, *sentences, *idle(evaluation)],
             summary=SUMMARY,
             header=before_after.HEADER,
             rows=[{"removed": row.removed, "cells": before_after.cells(row)} for row in rows],
-            notes=[*(made["notes"] if made else ()), *before_after.notes(rows)],
+            notes=[*((*made["notes"], *made["preserved"]) if made else ()), *before_after.notes(rows)],
             tables=tables(evaluation),
             pairs=pairs,
             pictures=fitting(shown(asked), galleries),

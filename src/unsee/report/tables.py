@@ -58,7 +58,7 @@ def _table(evaluation: Evaluation, name: str, about: str, missing: str | None) -
     notes = list(_notes(found))
     if len(rows) > ROWS:
         first = variants[1] if len(variants) > 1 else variants[0]
-        loss = {row: one.difference.value if (one := by.get((row, first))) and one.difference else 0.0 for row in rows}
+        loss = {row: _loss(by.get((row, first))) for row in rows}
         keep = set(rows[:4]) | set(sorted(rows, key=lambda row: loss[row])[: ROWS // 2])
         text = f"{len(keep)} of {len(rows)} rows are shown, those that lose most by {first}; all are in scores.csv"
         notes.append(text)
@@ -75,6 +75,13 @@ def _table(evaluation: Evaluation, name: str, about: str, missing: str | None) -
         shares.append((None, *bars, None, None))
     head = ("", *variants, "n", "unit")
     return Table(name, about, missing, head, tuple(lines), tuple(removed), tuple(shares), tuple(notes))
+
+
+def _loss(one: Measured | None) -> float:
+    """How little a row is as it should be, least first: what is still seen of what must go, what other rows lose."""
+    if one is None or one.difference is None:
+        return 0.0
+    return -one.score.value if one.expect_removed and one.unit == "share" else one.difference.value
 
 
 def _notes(found: Sequence[Measured]) -> Iterator[str]:

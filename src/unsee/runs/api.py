@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL.Image import Image
 
-from unsee.concepts import Concept
+from unsee.concepts import Concept, read_concepts
 from unsee.evaluate.records import Evaluation
 from unsee.evaluate.render import Shot, render, sampling_of
 from unsee.models.model import Pipeline
@@ -22,7 +22,7 @@ from unsee.runs.folder import claimed
 
 
 def erase(
-    concepts: str | Concept | Sequence[str | Concept],
+    concepts: str | Concept | Path | Sequence[str | Concept],
     folder: str | Path,
     *,
     preset: str | None = None,
@@ -33,7 +33,7 @@ def erase(
 ) -> Report:
     """Erase concepts from a model, draw before and after, measure, and write an edit, pictures, a page and run.json.
 
-    concepts  what must go: "church", a Concept, or some of them
+    concepts  what must go: "church", a Concept, some of them, or the Path of a file (see concepts.read_concepts)
     folder    to write into; an interrupted run goes on with the command line's --resume
     preset    settings of the method for a kind of concept, such as "style"
     force     start over where the folder holds a run
@@ -44,9 +44,8 @@ def erase(
         >>> report = unsee.erase("church", "out", method="uce", pictures=2, steps=2)
         >>> edit, page = report.edit, report.folder / "index.html"
     """
-    plan = erasing.plan(
-        build({"concepts": [concepts] if isinstance(concepts, Concept) else concepts, **config}), preset
-    )
+    given = read_concepts(concepts) if isinstance(concepts, Path) else concepts
+    plan = erasing.plan(build({"concepts": [given] if isinstance(given, Concept) else given, **config}), preset)
     with claimed(Path(folder), force=force) as start_over:
         start_over()
         return erasing.erase(plan, Path(folder), cache or Path(folder) / "pictures", progress=progress)

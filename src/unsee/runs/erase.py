@@ -43,6 +43,7 @@ from unsee.progress import Progress, no_progress
 from unsee.report.before_after import Line, lines
 from unsee.report.grid import contact
 from unsee.report.page import page
+from unsee.report.preserved import preserved
 from unsee.runs.config import EvalConfig, RunConfig
 from unsee.runs.configure import configure, opened
 from unsee.runs.evaluate import Bench, as_variant, measure, save_sheets
@@ -206,6 +207,7 @@ def erase(
         "peak_memory_bytes": peak_memory(),
         "curve": edit.card.curve,
         "notes": list(plan.notes),
+        "preserved": preserved(edit.card),
         "evaluation": asdict(evaluation),
     }
     write(folder / RECORD, lambda path: path.write_text(json.dumps(record, indent=1), encoding="utf-8"))

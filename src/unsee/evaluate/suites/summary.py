@@ -5,46 +5,31 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import cycle, islice
-from typing import Final, NamedTuple
+from typing import Final
 
 from unsee.concepts import Concept
 from unsee.evaluate.context import EvalContext
 from unsee.evaluate.counted import counted_as, uncounted
 from unsee.evaluate.detectors import AnyDetector
 from unsee.evaluate.measures import Comparison
-from unsee.evaluate.questions import NEIGHBOURS, STYLED, Question, nearest, spread
+from unsee.evaluate.questions import NEIGHBOURS, STYLED, Question, Row, nearest, spread
 from unsee.evaluate.records import Answer, Measured, Role
-from unsee.evaluate.render import Shot
 from unsee.evaluate.suites import Asked, Suite
-from unsee.evaluate.words import IMAGENETTE, article
+from unsee.evaluate.suites.many import MANY, NEAREST, drawn, each, for_each, is_whole, nearest_texts, worst_first
+from unsee.evaluate.words import IMAGENETTE, article, ways
 from unsee.spelling import lookup, plain, same
 
 NAME: Final = "summary"
 REST = "everything else"
 """The key of everything else."""
-MANY = 8
-"""More concepts than these are counted together: a row for each kind of detector, not several for each concept."""
 PART = 16
 """Everything else has one picture for each object, at most so many times a row's."""
-
-Pairs = Sequence[tuple[str, str]]
-"""Prompts, each with the label that counts."""
-
-
-class Row(NamedTuple):
-    """A row before its pictures are chosen."""
-
-    key: str
-    name: str
-    pairs: Pairs
-    detector: str | None
-    role: Role
-    note: str = ""
 
 
 def ask(context: EvalContext) -> list[Question]:
     """Rows for each concept, for the objects most like it, for what the edits were made to preserve, and for the rest.
 
+    More than MANY concepts have one row each, with fewer pictures, and one together; see many.py.
     "everything else" has one picture for each object, unless n is so small that PART n are fewer.
     """
     detectors, words, n, names = context.detectors, context.words, context.n, context.known
@@ -59,7 +44,8 @@ def ask(context: EvalContext) -> list[Question]:
         if c not in together and (label := lookup(c.from_ or c.erase, names)) in objects and label
     }
     if any_of := [label for c in together if (label := lookup(c.erase, names)) in objects and label]:
-        near["all"] = nearest(context.pipe, any_of, rest)[:NEIGHBOURS]
+        most = max(NEIGHBOURS, min(NEAREST, len(rest) // 3))  # some remain that are not near
+        near["all"] = nearest(context.pipe, any_of, rest)[:most]
     close = {label for labels in near.values() for label in labels}
     named = [label for label in rest if label not in close and set(label.split()) & set(context.kept)]
     other = [label for label in rest if label not in close and label not in named]
@@ -68,21 +54,15 @@ def ask(context: EvalContext) -> list[Question]:
     asked: list[Question] = []
 
     def add(row: Row, count: int = n, erases: Sequence[Concept] = ()) -> None:
-        """Add a row of `count` pictures that go through its pairs."""
+        """Add a row of `count` pictures, if it asks for any."""
         if row.pairs:
-            some = list(islice(cycle(row.pairs), count))
-            shots = tuple(Shot(prompt, context.seed + k) for k, (prompt, _) in enumerate(some))
-            labels, gone = tuple(label for _, label in some), tuple(erases) if row.role == "removed" else ()
-            asked.append(Question(row.key, row.name, shots, row.detector, labels, row.role, gone, note=row.note))
+            asked.append(drawn(row, count, context.seed, erases))
 
-    for row in pooled(together, names, detectors, few):
-        add(row, max(n, len(row.pairs)), together)
-    if "all" in near:
-        add(neighbours("their", "all", near["all"]))
+    asked += [*for_each(context, together, few), *nearest_texts(context, near.get("all", ()))]
     for concept in concepts:
         if concept not in together:
             for row in rows(concept, names, detectors, few, styles, near):
-                add(row, erases=[concept])
+                add(row, each(n, len(concepts)) if len(concepts) > MANY else n, [concept])
     shown = [(article(label), label) for label in named]
     add(Row("preserved", "shown to the method as ones to keep", shown, "objects", "kept"))
     some = [(article(label), label) for label in spread(other, PART * n)]
@@ -128,7 +108,8 @@ def rows(
             yield Row(f"{role} by label/{own}", f"{title}, asked for as {label}", pairs, kind, role)
         pairs = [(STYLED.format(word, style), label) for style in styles]
         yield Row(f"{role} in styles/{own}", f"{title}, in every style", pairs, kind, role)
-        yield neighbours("its", label, near[label])
+        pairs = [(article(name), name) for name in near[label]]
+        yield Row(f"neighbours/{label}", f"its neighbours: {', '.join(near[label])}", pairs, "objects", "neighbour")
     elif kind == "styles":
         yield Row(f"{role}/{own}", title, [(STYLED.format(name, label), label) for name in some], kind, role)
         if "objects" in detectors:
@@ -138,12 +119,6 @@ def rows(
         yield Row(f"{role} unasked/{own}", f"{title}, unasked", [(article(name), label) for name in some], kind, role)
         pairs = [(f"{article(name)} with {article(word)}", label) for name in some]
         yield Row(f"{role} asked/{own}", f"{title}, asked for", pairs, kind, role)
-
-
-def neighbours(whose: str, key: str, names: Sequence[str]) -> Row:
-    """The objects whose texts are most like an erased one's."""
-    pairs = [(article(name), name) for name in names]
-    return Row(f"neighbours/{key}", f"{whose} neighbours: {', '.join(names)}", pairs, "objects", "neighbour")
 
 
 def taken(
@@ -179,26 +154,6 @@ def taken(
             yield Row(there, f"{c} elsewhere", alone, kind, "kept")
 
 
-def pooled(
-    concepts: Sequence[Concept],
-    names: Mapping[str, str],
-    detectors: Mapping[str, AnyDetector],
-    some: Sequence[str],
-) -> Iterator[Row]:
-    """Rows for many concepts: of each kind of detector those that it knows, each asked for once."""
-    kinds: dict[str | None, list[tuple[str, str]]] = {}
-    for concept, thing in zip(concepts, cycle(some), strict=False):
-        label, kind = counted_as(concept.erase, names, detectors)
-        way = {"styles": STYLED.format(thing, label), "objects": ways(concept.erase)[-1], None: concept.erase}
-        kinds.setdefault(kind, []).append((way.get(kind, f"{article(thing)} with {article(label)}"), label))
-    for kind, pairs in kinds.items():
-        note = ""
-        if not kind and any(detector.labels for detector in detectors.values()):
-            note = f"not measured: no detector has a word for {'; '.join(word for word, _ in pairs[:3])} ..."
-        title = f"{len(pairs)} erased {kind or 'names'}, together"
-        yield Row(f"removed together/{kind or 'names'}", title, pairs, kind, "removed", note)
-
-
 def mixed(
     word: str, names: Mapping[str, str], detectors: Mapping[str, AnyDetector], some: Sequence[str]
 ) -> Iterator[Row]:
@@ -216,14 +171,12 @@ def mixed(
     yield Row(f"thing elsewhere/{word}", f"{thing[0]} in no style", alone, "objects", "kept")
 
 
-def ways(name: str) -> tuple[str, ...]:
-    """How a thing is asked for: by its name, and with an article if it takes one."""
-    return tuple(dict.fromkeys([name, article(name)]))
-
-
 def score(asked: Asked, c: Comparison) -> Iterator[Measured | Answer]:
     """Every row's share, then how far every row's pictures are from the base's."""
-    yield from c.count([question for question in asked if question.detector])
+    asked = worst_first(asked, c)
+    for found in c.count([question for question in asked if question.detector]):
+        if isinstance(found, Measured) or not is_whole(found.key):  # its parts have its answers
+            yield found
     for question in asked:
         note = "" if question.detector else question.note
         yield c.change(question.key, question.name, question.shots, c.role(question), note)

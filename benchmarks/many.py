@@ -1,0 +1,195 @@
+"""docs/many.md: many objects of the miniature erased at once, by number of concepts and by method.
+
+    python -m benchmarks.many [--numbers 1 2 5 ...] [--draws 3] [--each 2] [--methods hybrid "uce eta=0" ...]
+                              [--only "uce, 20" ...] [--work runs/many] [--out docs/many.md]
+
+A cell is one method on one random draw of objects. It is saved under `--work` and is not done again, unless the code of
+the method has changed since; the page and its plot are written anew after each cell, from all cells that are there.
+A method is a name of `unsee.methods` with settings behind it: "uce eta=0 keep_weight=3".
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+import re
+import shlex
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import unsee
+from benchmarks.many_page import Cell, page, plot
+from unsee import methods
+from unsee.concepts import Concept
+from unsee.denoising.activations import inputs
+from unsee.errors import InputError
+from unsee.evaluate.detectors import Detector, detectors_of
+from unsee.evaluate.render import Sampling, Shot, render, sampling_of
+from unsee.evaluate.words import article, ways
+from unsee.io.atomic import write_whole
+from unsee.io.settings_file import parse
+from unsee.models.denoisers import denoiser
+from unsee.models.fingerprint import fingerprint
+from unsee.models.model import Pipeline
+from unsee.models.weights import entrance
+from unsee.runs.configure import configure
+from unsee.versions import code
+
+NUMBERS = (1, 2, 5, 10, 20, 40, 60, 100)
+METHODS = ("hybrid", "uce", "uce eta=0 keep_weight=1", "uce eta=0 keep_weight=3", "oce", "speed")
+SEED, ERASED = 5000, 40
+"""Of a word's first picture; and pictures of erased words in a cell, at least."""
+
+
+@dataclass(frozen=True)
+class World:
+    """What all cells have in common: the model, what it can draw and who looks, and how pictures are drawn."""
+
+    pipe: Pipeline
+    detector: Detector
+    sampling: Sampling
+    each: int
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """What must be equal for two cells to stand in one table."""
+        how = {"model": fingerprint(denoiser(self.pipe)[1]), "each": self.each, "seed": SEED}
+        return {**how, **asdict(self.sampling)}
+
+    def seen(self, shots: dict[str, list[Shot]]) -> dict[str, list[bool]]:
+        """For each word, in which of its pictures the detector sees it first of all that it knows."""
+        drawn = render(self.pipe, [shot for some in shots.values() for shot in some], self.sampling, batch=64)
+        found: dict[str, list[bool]] = {}
+        for word, some in shots.items():
+            top = self.detector.likely([drawn[shot] for shot in some]).argmax(1).tolist()
+            found[word] = [self.detector.labels[k] == word for k in top]
+        return found
+
+    def others(self, words: Sequence[str]) -> dict[str, list[Shot]]:
+        return {word: [Shot(article(word), SEED + k) for k in range(self.each)] for word in words}
+
+    def erased(self, words: Sequence[str]) -> dict[str, list[Shot]]:
+        """More pictures where words are few; by the name alone and with its article in turn."""
+        count = max(self.each, math.ceil(ERASED / len(words)))
+        return {word: [Shot(way, SEED + k) for k, way in enumerate(islice(cycle(ways(word)), count))] for word in words}
+
+
+def drawn_words(labels: Sequence[str], number: int, draw: int) -> list[str]:
+    """The first `number` objects of a random order, so that more concepts hold all of fewer."""
+    return random.Random(draw).sample(list(labels), len(labels))[:number]
+
+
+def method_of(text: str) -> Any:
+    """A method with its settings: "uce eta=0 keep_weight=3". Raises InputError for what is unknown."""
+    name, *settings = shlex.split(text)
+    pairs = (setting.partition("=") for setting in settings)
+    return configure(methods.find(name), {key: parse(value, key) for key, _, value in pairs})
+
+
+def measured(world: World, base: dict[str, list[bool]], text: str, number: int, draw: int) -> Cell:
+    """One cell: the edit, and what is seen under it."""
+    method, words = method_of(text), drawn_words(world.detector.labels, number, draw)
+    others = [word for word in world.detector.labels if word not in words]
+    start = time.perf_counter(), time.process_time()
+    edit = method(world.pipe, [Concept(word) for word in words], seed=draw)
+    wall, cpu = time.perf_counter() - start[0], time.process_time() - start[1]
+    with edit.applied(world.pipe):
+        gone, kept = world.seen(world.erased(words)), world.seen(world.others(others))
+    before = {word: base[word] for word in others}
+    made = code(type(method).__module__)
+    return Cell(text, number, draw, gone, kept, before, cpu, wall, made, world.protocol)
+
+
+def text_space(pipe: Pipeline, words: Sequence[str]) -> dict[str, float]:
+    """How many dimensions the words take in what the denoiser reads of a prompt.
+
+    x: the input of the first matrix that reads the prompt, for "a church" and so on, at the token behind the article,
+    without its mean over words. With p the shares of its variance along principal directions, the participation ratio
+    is 1 / sum p^2.
+    """
+    layer = next(iter(entrance(denoiser(pipe)[1]))).removesuffix(".weight")
+    x = inputs(pipe, [f"a {word}" for word in words], [layer])[layer][:, 2].double()
+    x = x - x.mean(0)
+    p = torch.linalg.svdvals(x).square()
+    p = p / p.sum()
+    held = {f"{100 * part:g} %": int((p.cumsum(0) < part).sum()) + 1 for part in (0.9, 0.99)}
+    return {"words": len(words), "channels": x.shape[1], "participation": 1 / p.square().sum().item(), **held}
+
+
+def cells(work: Path, world: World, stale: bool) -> Iterator[Cell]:
+    """The finished cells of a protocol; `stale`: also those of other code than there is now."""
+    for path in sorted(work.glob("cell-*.json")):
+        cell = Cell(**json.loads(path.read_text()))
+        current = stale or cell.code == code(type(method_of(cell.method)).__module__)
+        if cell.protocol == world.protocol and current:
+            yield cell
+
+
+def parsed(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--numbers", type=int, nargs="*", default=NUMBERS, help="of concepts")
+    parser.add_argument("--draws", type=int, default=3, help="random draws of objects for each number")
+    parser.add_argument("--each", type=int, default=2, help="pictures of each word")
+    installed = [text for text in METHODS if text.split()[0] in methods.names()]
+    parser.add_argument("--methods", nargs="*", default=installed, metavar="'NAME KEY=VALUE ...'")
+    parser.add_argument("--only", nargs="*", default=[""], help="cells whose name holds this, such as 'uce, 20'")
+    parser.add_argument("--steps", type=int, help="sampler steps of the pictures; default as the model's card says")
+    parser.add_argument("--stale", action="store_true", help="also show, and do not redo, cells of earlier code")
+    parser.add_argument("--work", type=Path, default=Path("runs/many"), help="where cells stay")
+    parser.add_argument("--out", type=Path, default=Path("docs/many.md"))
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    options = parsed(argv)
+    for text in options.methods:
+        method_of(text)
+    torch.set_num_threads(1)
+    options.work.mkdir(parents=True, exist_ok=True)
+    pipe = unsee.load("mini")
+    detector = detectors_of(pipe)["objects"]
+    assert isinstance(detector, Detector)
+    if not all(0 < number < len(detector.labels) for number in options.numbers):
+        raise InputError(f"numbers of concepts are 1 to {len(detector.labels) - 1}: one object must stay")
+    world = World(pipe, detector, sampling_of(pipe, options.steps), options.each)
+    command = shlex.join(["python", "-m", "benchmarks.many", *(sys.argv[1:] if argv is None else argv)])
+    space = text_space(pipe, detector.labels)
+
+    def publish() -> None:
+        found = list(cells(options.work, world, options.stale))
+        write_whole(options.out.with_suffix(".svg"), partial(Path.write_text, data=plot(found)))
+        write_whole(options.out, partial(Path.write_text, data=page(found, space, command, options.out.stem)))
+
+    base: dict[str, list[bool]] = {}
+    kept = options.work / "base.json"
+    if kept.is_file() and (known := json.loads(kept.read_text()))["protocol"] == world.protocol:
+        base = known["seen"]
+    done = {(one.method, one.number, one.draw) for one in cells(options.work, world, options.stale)}
+    todo = [(text, n, draw) for n in options.numbers for draw in range(options.draws) for text in options.methods]
+    for text, number, draw in todo:
+        name = f"{text}, {number} concepts, draw {draw}"
+        if (text, number, draw) in done or not any(part in name for part in options.only):
+            continue
+        if not base:
+            base = world.seen(world.others(detector.labels))
+            write_whole(kept, partial(Path.write_text, data=json.dumps({"protocol": world.protocol, "seen": base})))
+        cell = measured(world, base, text, number, draw)
+        path = options.work / f"cell-{re.sub(r'[^a-z0-9.]+', '-', text.lower())}-{number}-{draw}.json"
+        write_whole(path, partial(Path.write_text, data=json.dumps(asdict(cell))))
+        print(f"{name}: {cell.said()}", file=sys.stderr, flush=True)
+        publish()
+    publish()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,230 @@
+"""The page and the plot of benchmarks.many, from its cells."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from unsee.evaluate.statistics import Score, rate
+from unsee.spelling import counted
+
+TIMES = 2000
+"""Draws of a bootstrap."""
+GOALS = {
+    1: "erased 0, others -0.5 points", 10: "erased <= 1, others >= 99", 20: "erased <= 1, others >= 98.5",
+    40: "erased <= 2, others >= 96", 60: "Ho >= 92", 100: "Ho >= 88",
+}  # fmt: skip
+"""What must be reached, in per cent, by number of concepts."""
+
+Seen = Mapping[str, Sequence[bool]]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method on one draw of objects.
+
+    erased, others, base  by word, in which of its pictures it is seen: of what is erased and of all others under the
+                          edit, and of those others before
+    cpu, wall             seconds until the edit exists: of one core, and by the clock
+    code                  a hash of the method's code
+    protocol              how pictures were drawn and of which model
+    """
+
+    method: str
+    number: int
+    draw: int
+    erased: Seen
+    others: Seen
+    base: Seen
+    cpu: float
+    wall: float
+    code: str
+    protocol: Mapping[str, Any]
+
+    def said(self) -> str:
+        return row([self])
+
+
+@dataclass(frozen=True)
+class Result:
+    """A method on all draws of a number of concepts. Shares are 0 to 1, with their 95 % intervals.
+
+    erased  share of pictures of erased words that still show them; Wilson's interval over pictures
+    kept    pictures of others in which they are seen, divided by those of the base; bootstrap over words
+    ho      harmonic mean of 1 - erased and kept (at most 1); likewise
+    """
+
+    erased: Score
+    kept: Score
+    ho: Score
+
+
+def harmonic(erased: float, kept: float) -> float:
+    """Ho = 2 (1 - e) k / (1 - e + k), with k at most 1; 0 where both are."""
+    removed, kept = 1 - erased, min(1.0, kept)
+    return 2 * removed * kept / (removed + kept) if removed + kept else 0.0
+
+
+def result(cells: Sequence[Cell], seed: int = 0) -> Result:
+    """The result of some cells of one method and one number, all their words together."""
+    gone = np.array([(sum(hits), len(hits)) for cell in cells for hits in cell.erased.values()], float)
+    stay = np.array([(sum(cell.others[x]), sum(cell.base[x])) for cell in cells for x in cell.others], float)
+    rng = np.random.default_rng(seed)
+    kept, ho = [], []
+    for _ in range(TIMES):
+        e, o = (some[rng.integers(0, len(some), len(some))].sum(0) for some in (gone, stay))
+        kept.append(o[0] / max(1.0, o[1]))
+        ho.append(harmonic(e[0] / e[1], kept[-1]))
+    (seen, pictures), (now, before) = gone.sum(0), stay.sum(0)
+    share = now / max(1.0, before)
+
+    def score(value: float, draws: Sequence[float], n: int) -> Score:
+        low, high = np.quantile(draws, [0.025, 0.975])
+        return Score(float(value), float(low), float(high), n)
+
+    shown = sum(len(hits) for cell in cells for hits in cell.others.values())
+    hits = [True] * int(seen) + [False] * int(pictures - seen)
+    return Result(rate(hits), score(share, kept, shown), score(harmonic(seen / pictures, share), ho, shown))
+
+
+def worst(cells: Sequence[Cell], most: int = 5) -> str:
+    """The others that lose most, and what of the erased is still seen most: pictures now of those before."""
+    lost: Counter[str] = Counter()
+    seen: Counter[str] = Counter()
+    now, before, shown = Counter[str](), Counter[str](), Counter[str]()
+    for cell in cells:
+        for word, hits in cell.others.items():
+            lost[word] += sum(cell.base[word]) - sum(hits)
+            now[word] += sum(hits)
+            before[word] += sum(cell.base[word])
+        for word, hits in cell.erased.items():
+            seen[word] += sum(hits)
+            shown[word] += len(hits)
+    first = [f"{x} {now[x]}/{before[x]}" for x in sorted(lost, key=lambda x: (-lost[x], x))[:most] if lost[x] > 0]
+    still = [f"{x} {seen[x]}/{shown[x]}" for x in sorted(seen, key=lambda x: (-seen[x], x))[:most] if seen[x]]
+    return "; ".join(filter(None, [", ".join(first), still and f"still seen: {', '.join(still)}"]))
+
+
+def per_cent(score: Score) -> str:
+    low, high = 100 * score.low, 100 * score.high
+    return f"{100 * score.value:.1f}" + (f" ({low:.1f} to {high:.1f})" if low < high else "")
+
+
+def row(cells: Sequence[Cell]) -> str:
+    """Cells of one method and one number, as a line of the table without its first columns."""
+    found = result(cells)
+    mean = (f"{sum(times) / len(times):.1f}" for times in ([c.cpu for c in cells], [c.wall for c in cells]))
+    shares = f"{per_cent(found.erased)}, n {found.erased.n} | {per_cent(found.kept)}, n {found.kept.n}"
+    return f"{shares} | {per_cent(found.ho)} | {worst(cells)} | {' | '.join(mean)} | {len(cells)}"
+
+
+def grouped(cells: Sequence[Cell]) -> dict[tuple[int, str], list[Cell]]:
+    """By number of concepts and method, in order."""
+    order = list(dict.fromkeys(cell.method for cell in cells))
+    found: dict[tuple[int, str], list[Cell]] = {}
+    for cell in sorted(cells, key=lambda one: (one.number, order.index(one.method), one.draw)):
+        found.setdefault((cell.number, cell.method), []).append(cell)
+    return found
+
+
+HEAD = """# Many concepts at once
+
+Made by `{command}`. Random objects of the miniature's {words} are erased in one edit, in {draws} for each
+number; a draw of more objects holds those of fewer. Pictures: {steps} steps, guidance scale {guidance}, {each} of each
+other object and at least as many of each erased one. A picture counts if the object is the first guess of the detector.
+
+- **Erased**: per cent of pictures of erased objects that still show them, with Wilson's 95 % interval.
+- **Others**: pictures that show what they should, of all objects that are not erased, in per cent of the base model's.
+  The base shows {base:.1f} % of all objects. The interval is a bootstrap over objects.
+- **Ho**: harmonic mean of the share that is removed and the share that is kept, in per cent; likewise.
+- **Worst**: the objects that lose most, pictures now of those before, of all draws; and the erased objects that are
+  still seen.
+- **Seconds** until the edit exists: of one core, and by the clock of the machine that wrote this page; means of draws.
+"""
+BOUND = """## How many directions the words take
+
+A matrix that reads the prompt is linear: what it does to one direction of the text features, it does to every word that
+has a part in that direction. For "a church" and so on, the features of the name's first token, less their mean over
+{words} objects, have {channels} channels. Their participation ratio is {participation:.1f}; {ninety} directions hold
+90 % of their variance, {most} hold 99 %. The fewer directions, the less a linear solution can erase many objects and
+leave all others as they are.
+"""
+
+
+def page(cells: Sequence[Cell], space: Mapping[str, float], command: str, stem: str) -> str:
+    """The page; without cells, its bound alone."""
+    numbers = {"words": int(space["words"]), "channels": int(space["channels"])}
+    bound = BOUND.format(
+        **numbers, participation=space["participation"], ninety=int(space["90 %"]), most=int(space["99 %"])
+    )
+    if not cells:
+        return f"# Many concepts at once\n\nMade by `{command}`.\n\n{bound}"
+    how, groups = cells[0].protocol, grouped(cells)
+    known = {word: hits for cell in cells for word, hits in cell.base.items()}
+    base = [hit for hits in known.values() for hit in hits]
+    head = HEAD.format(
+        command=command, words=int(space["words"]), draws=counted(len({cell.draw for cell in cells}), "random draw"),
+        steps=how["steps"],
+        guidance=how["guidance_scale"], each=how["each"], base=100 * sum(base) / len(base),
+    )  # fmt: skip
+    names = list(dict.fromkeys(name for _, name in groups))
+    lines = ["| concepts | " + " | ".join(names) + " | must reach |", "|---:|" + "---:|" * len(names) + "---|"]
+    for number in dict.fromkeys(number for number, _ in groups):
+        some = [groups.get((number, name)) for name in names]
+        found = [per_cent(result(one).ho) if one else "" for one in some]
+        lines.append(f"| {number} | " + " | ".join(found) + f" | {GOALS.get(number, '')} |")
+    table = [
+        "| concepts | method | erased | others | Ho | worst | CPU s | s | draws |",
+        "|---:|---|---|---|---|---|---:|---:|---:|",
+    ]
+    table += [f"| {number} | {name} | {row(some)} |" for (number, name), some in groups.items()]
+    ho = "## Ho by number of concepts\n\n" + f"![Ho by number of concepts]({stem}.svg)\n\n" + "\n".join(lines)
+    return "\n".join([head, ho, "\n## Every cell\n", *table, "", bound])
+
+
+COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c564b", "#e377c2")
+WIDTH, HEIGHT, LEFT, TOP = 640, 360, 50, 20
+
+
+def plot(cells: Sequence[Cell]) -> str:
+    """Ho by number of concepts, a line for each method with its 95 % intervals, as SVG; numbers on a log scale."""
+    groups = grouped(cells)
+    numbers = sorted({number for number, _ in groups}) or [1]
+    names = list(dict.fromkeys(name for _, name in groups))
+    right, bottom = WIDTH - 190, HEIGHT - 40
+    span = math.log(numbers[-1] / numbers[0]) or 1.0
+
+    def x(number: int) -> float:
+        return LEFT + (right - LEFT) * math.log(number / numbers[0]) / span
+
+    def y(share: float) -> float:
+        return bottom - (bottom - TOP) * share
+
+    parts = [f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>']
+    for share in (0, 0.25, 0.5, 0.75, 1):
+        parts.append(f'<path d="M{LEFT} {y(share):.1f}H{right}" stroke="#dddddd"/>')
+        parts.append(f'<text x="{LEFT - 6}" y="{y(share) + 4:.1f}" text-anchor="end">{100 * share:.0f}</text>')
+    parts += [f'<text x="{x(n):.1f}" y="{bottom + 18}" text-anchor="middle">{n}</text>' for n in numbers]
+    parts.append(
+        f'<text x="{(LEFT + right) / 2}" y="{bottom + 34}" text-anchor="middle">concepts; up: Ho, per cent</text>'
+    )
+    for k, name in enumerate(names):
+        colour = COLOURS[k % len(COLOURS)]
+        found = [(number, result(some).ho) for (number, method), some in groups.items() if method == name]
+        points = " ".join(f"{x(number):.1f},{y(ho.value):.1f}" for number, ho in found)
+        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        for number, ho in found:
+            parts.append(f'<path d="M{x(number):.1f} {y(ho.low):.1f}V{y(ho.high):.1f}" stroke="{colour}"/>')
+            parts.append(f'<circle cx="{x(number):.1f}" cy="{y(ho.value):.1f}" r="3" fill="{colour}"/>')
+        line = TOP + 16 * k
+        parts.append(f'<path d="M{right + 12} {line}h16" stroke="{colour}" stroke-width="2"/>')
+        parts.append(f'<text x="{right + 34}" y="{line + 4}">{html.escape(name)}</text>')
+    body = "\n".join(parts)
+    style = 'font-family="sans-serif" font-size="12" fill="#1b1b1f"'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" {style}>\n{body}\n</svg>\n'
