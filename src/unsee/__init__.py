@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from unsee.methods.balance import Balance as Balance
     from unsee.methods.hybrid import Hybrid as Hybrid
     from unsee.methods.lora import LoRA as LoRA
+    from unsee.methods.oce import OCE as OCE
+    from unsee.methods.speed import SPEED as SPEED
     from unsee.methods.uce import UCE as UCE
     from unsee.models.load import load as load
     from unsee.models.model import Model as Model
@@ -41,6 +43,8 @@ _HOME = {
     "Hybrid": "unsee.methods.hybrid",
     "ESD": "unsee.methods.esd",
     "UCE": "unsee.methods.uce",
+    "OCE": "unsee.methods.oce",
+    "SPEED": "unsee.methods.speed",
     "LoRA": "unsee.methods.lora",
     "Edit": "unsee.edits.edit",
     "applied": "unsee.edits.algebra",

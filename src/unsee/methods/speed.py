@@ -1,0 +1,208 @@
+r"""SPEED: change only what lies in the null space of what must stay; solved, not trained.
+
+"SPEED: Scalable, Precise, and Efficient Concept Erasure for Diffusion Models", arXiv:2503.07392. The formula is that of
+the authors' code, Ouxiang-Li/SPEED, train_erase_null.py. For every matrix W (out, features) that makes values:
+
+    W  <-  W + W (S_a - S_c) N (1 - A^-1 K (K^T A^-1 K)^-1 K^T) A^-1 N^T,      A = N^T S_c N + s
+    S_c = mean c c^T,   S_a = mean a c^T,   N: eigenvectors of R = mean r r^T whose eigenvalues are below `threshold`
+    K = N^T k,   k: the begin token and three centres of the other tokens of the empty prompt (k-means)
+
+c are names that go, a what takes their places, r what must stay. Of all changes that are exactly 0 on the other
+eigenvectors of R and on k (invariant equality constraints), this one is nearest to the least squares of
+|(W + D) c - W a|^2 + s |D|^2. R counts for each W
+
+    those r whose change by E = W (S_a - S_c) (1 + S_c)^-1 is above the mean          influence-based prior filtering
+    r + z v, z normal, v the direction that W reads least, under the same filter      directed prior augmentation
+
+Departures from the paper
+- The authors' numbers, 1, s and `threshold`, have the unit of a channel of the text features and mean something else in
+  another basis or scale. Here lengths are those of what all layers put out, |x|^2 = x^T G x (balance.py), in the unit in
+  which the mean eigenvalue of R before the filters is 1: features are L^T x with G = L L^T. A LayerNorm writes the
+  features of CLIP, for which the paper's numbers are, with about that size. The result is the same function in any basis.
+- v is found in those coordinates, and its sign is that of the mean r, which the random z need.
+- c, a and r are means over tokens (columns.py), not last tokens of names. r are known words by themselves and beside
+  others, and all words of the preservation prompts in `templates`. A name has a second c beside other words
+  (`context_words`): columns from contexts and from end tokens, as in TRCE's first stage (arXiv:2503.07389).
+- Without an anchor, a is what random words say in the name's place, as in UCE; the paper's is the empty prompt.
+- `retain_scale`, s, is the authors' for ten celebrities by default, 0.05, since S_c is a mean over names and falls
+  with their number beside s. They have 1 for one concept.
+- k-means starts at the tokens farthest apart, not at random ones. The pseudoinverse stands for (K^T A^-1 K)^-1, where
+  the null space knows no difference between two k. The authors' lambda I there, 0 by default, is left out.
+`SPEED.presets["paper"]` takes back s, the templates, the company and the neutral words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Self
+
+import torch
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from unsee.concepts import Concept, concepts_of
+from unsee.denoising.activations import inputs, means
+from unsee.edits.edit import Edit
+from unsee.errors import one_line
+from unsee.fit.resume import ResumeFile
+from unsee.methods.balance import gram
+from unsee.methods.columns import Columns, columns, named_only, solvable, values
+from unsee.methods.presets import NotNegative, Number, Positive, Templates
+from unsee.methods.prompts import NEUTRAL, TEMPLATES
+from unsee.methods.targets import card_of
+from unsee.methods.two_denoisers import each_denoiser
+from unsee.models.denoisers import denoiser
+from unsee.models.distributed import full
+from unsee.models.model import Pipeline
+from unsee.progress import Progress, no_progress
+
+CENTRES = 3
+"""Of the tokens of the empty prompt behind the first, as in the authors' code."""
+
+
+@one_line
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class SPEED:
+    """Erase one or many concepts with SPEED; see the top of this file for the formula.
+
+    threshold     the share of the mean eigenvalue of R below which a direction may change
+    retain_scale  s: how strictly the rest of the null space stays, in the same unit
+    augment       times that each r is added with noise; 0: neither filter nor noise
+    context_words   random context words for each prompt of prompts.CONTEXTS; 0: names by themselves
+    preserve_words  random words of the tokenizer that must stay, but for other names of a concept
+    templates    prompts; {} is the concept's name, or a word that must stay
+    neutral      words that must stay, beside the concept's own `keep`
+
+    Calling it with a pipeline and one or more concepts returns an Edit and leaves the pipeline as it was.
+    Raises InputError on a setting that is unknown or out of range.
+
+        >>> edit = unsee.SPEED()(pipe, ["church", "castle", "fox"])
+        >>> path = edit.save("three.safetensors")
+    """
+
+    threshold: NotNegative = 0.1
+    retain_scale: Positive = 0.05
+    augment: Number = 10
+    context_words: Number = 8
+    preserve_words: Number = 384
+    templates: Templates = TEMPLATES
+    neutral: tuple[str, ...] = NEUTRAL
+
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "paper": {"retain_scale": 1.0, "context_words": 0, "templates": ("{}",), "neutral": ()},
+    }
+
+    def weights(self, net: nn.Module) -> dict[str, nn.Parameter]:
+        """The matrices that change: values through which the prompt enters. Raises InputError if there is none."""
+        return values(solvable(net))
+
+    def resolved(self, net: nn.Module, concepts: Sequence[Concept]) -> Self:
+        """Itself: its settings leave nothing open."""
+        return self
+
+    @each_denoiser
+    def __call__(
+        self,
+        pipe: Pipeline,
+        concepts: str | Concept | Sequence[str | Concept],
+        *,
+        seed: int = 0,
+        progress: Progress = no_progress,
+        resume: ResumeFile | None = None,
+    ) -> Edit:
+        concepts = named_only("speed", concepts_of(concepts))
+        key, net = denoiser(pipe)
+        rng = torch.Generator().manual_seed(seed)
+        weights = {name.removesuffix(".weight"): weight for name, weight in self.weights(net).items()}
+        found = columns(pipe, concepts, weights, self, rng, progress)
+        card = card_of("speed", self, concepts, pipe, seed, found[0].kept)
+        heads = [one.layers[0] for one in found]
+        stay = [way.format(word) for word, way in zip(found[0].kept, self.templates * len(found[0].kept))]
+        more = means(pipe, stay, heads, progress=progress) if stay else {}
+        empty = inputs(pipe, [""], heads)
+        deltas: dict[str, Tensor] = {}
+        for one in found:
+            layers = {layer: full(weights[layer]).detach().double().cpu() for layer in one.layers}
+            first = one.layers[0]
+            r = torch.cat([one.x, *(x[first].double().cpu() for x in [more] if more)])
+            space = Space.of(gram(layers, one.P), r)
+            rest = tokens(empty[first].flatten(0, -2).double().cpu(), space.L)
+            for layer, W in layers.items():
+                D = solve(space.matrix(W), one.c @ space.L, one.a @ space.L, r @ space.L, rest, self, rng)
+                deltas[layer] = (D @ space.L.T).float()
+        return Edit({f"{key}.{layer}.weight": deltas[layer] for layer in weights}, card)
+
+
+@dataclass(frozen=True, config=ConfigDict(arbitrary_types_allowed=True))
+class Space:
+    """Coordinates L^T x (k,) of features x, whose lengths are those of what layers put out; see the top of this file.
+
+    L     (features, k), L L^T = G up to a scale
+    back  (features, k), L^T back = 1: coordinates to features that have them
+    """
+
+    L: Tensor
+    back: Tensor
+
+    @classmethod
+    def of(cls, G: Tensor, r: Tensor) -> Self:
+        """The coordinates in which rows of r have a mean square of 1 for each coordinate."""
+        scale = G.diagonal().clamp(min=1e-30 * float(G.trace())).rsqrt()  # a channel may be a thousand times another
+        size, u = torch.linalg.eigh(scale[:, None] * G * scale)
+        size, u = size[size > 1e-10 * size[-1]], u[:, size > 1e-10 * size[-1]]
+        L, back = u * size.sqrt() / scale[:, None], scale[:, None] * u / size.sqrt()
+        unit = (r @ L).square().mean().sqrt()
+        return cls(L / unit, back * unit)
+
+    def matrix(self, W: Tensor) -> Tensor:
+        """(out, k) what W (out, features), a part of G, makes of coordinates."""
+        return W @ self.back
+
+
+def tokens(x: Tensor, L: Tensor) -> Tensor:
+    """(centres, k) coordinates of the first of some tokens x (n, features) and of CENTRES clusters of the others."""
+    x = x[x.any(-1)] @ L
+    first, rest = x[:1], x[1:]
+    if len(rest) <= CENTRES:
+        return x
+    centres = rest[(rest - first).norm(dim=-1).argmax()][None]
+    while len(centres) < CENTRES:
+        centres = torch.cat((centres, rest[torch.cdist(rest, centres).amin(1).argmax()][None]))
+    for _ in range(100):
+        nearest = torch.cdist(rest, centres).argmin(1)
+        centres = torch.stack([rest[nearest == k].mean(0) if (nearest == k).any() else c for k, c in enumerate(centres)])
+    return torch.cat((first, centres))
+
+
+def solve(W: Tensor, c: Tensor, a: Tensor, r: Tensor, k: Tensor, how: SPEED, rng: torch.Generator) -> Tensor:
+    """D (out, features), float64, in coordinates in which 1 is the size of what must stay; all but W are rows.
+
+    c, a  (n, features) names, and what takes their places
+    r     (words, features) what must stay
+    k     (tokens, features) what every prompt has
+    """
+    S_c, move = c.T @ c / len(c), (a - c).T @ c / len(c)
+    r = refined(W, W @ move @ torch.linalg.inv(torch.eye(len(S_c)).double() + S_c), r, how.augment, rng)
+    size, u = torch.linalg.eigh(r.T @ r / len(r))
+    N = u[:, size < how.threshold]
+    K = N.T @ k.T
+    inverse = torch.linalg.inv(N.T @ S_c @ N + how.retain_scale * torch.eye(N.shape[1]).double())
+    onto = K @ torch.linalg.pinv(K.T @ inverse @ K, rtol=1e-10, hermitian=True) @ K.T
+    return W @ move @ N @ (inverse - inverse @ onto @ inverse) @ N.T
+
+
+def refined(W: Tensor, E: Tensor, r: Tensor, augment: int, rng: torch.Generator) -> Tensor:
+    """Rows of r (words, features) that E changes by more than the mean, and as many times `augment` with noise."""
+    if not augment:
+        return r
+
+    def influenced(r: Tensor) -> Tensor:
+        change = (r @ E.T).norm(dim=-1)
+        return r[change >= change.mean()]
+
+    r = influenced(r)
+    v = torch.linalg.svd(W, full_matrices=False)[2][-1]
+    v = v * torch.where(r.mean(0) @ v < 0, -1.0, 1.0)
+    z = torch.randn(augment * len(r), 1, generator=rng, dtype=torch.double)
+    return torch.cat((r, influenced(r.repeat(augment, 1) + z * v)))
