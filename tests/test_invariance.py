@@ -24,6 +24,8 @@ from unsee.models.weights import entrance
 
 QUICK: dict[str, dict[str, Any]] = {
     "uce": {"preserve_words": 96, "context_words": 8},
+    "oce": {"preserve_words": 96},
+    "speed": {"preserve_words": 96},
     "hybrid": {
         "preserve_words": 96,
         "context_words": 8,
@@ -106,7 +108,7 @@ def test_the_basis_of_text_features_does_not_matter(shipped: Any, method: str) -
     expected = moved(shipped, here)
     assert expected.norm() > 1
     for name, A in bases(128).items():
-        if method == "uce" or name == "all of it":  # which turns, scales all and scales each
+        if method in ("uce", "oce", "speed") or name == "all of it":  # which turns, scales all and scales each
             there = in_basis(shipped, A)
             assert apart(expected, moved(there, erase(there, method))) < 0.01, name
 
@@ -160,6 +162,8 @@ def test_the_scale_of_image_features_does_not_matter(tiny: Any) -> None:
 
 SMALL: dict[str, dict[str, Any]] = {
     "uce": {"preserve_words": 48, "context_words": 4},
+    "oce": {"preserve_words": 48, "context_words": 4},
+    "speed": {"preserve_words": 48, "context_words": 4},
     "hybrid": {
         "preserve_words": 48, "context_words": 4, "record_steps": 2, "updates": 2, "batch": 2, "runs": 2,
         "keep_runs": 2, "held_out": 0,

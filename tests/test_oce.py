@@ -28,10 +28,11 @@ def matrix(out: int = 9, features: int = 12) -> Tensor:
 
 
 def test_two_by_two_by_hand() -> None:
-    # The name is read as (1, 0), and nothing takes its place but (0, 1): R (I - R*) = diag(1, 0). Of all tokens and known
-    # words a share of 1/4 and of 0 lies along the name, so the code's weights give the name -1 + 0.5 / 4 + 1.5 / 2 < 0.
-    # M = diag(-1/8, 3/8 + 0.3 + 3/4). Its best orthogonal matrix, diag(-1, 1), is no rotation, and of least worth is the
-    # name's direction: among rotations the identity is best. A third output that nothing reads lets the name turn over.
+    # The name is read as (1, 0), and (0, 1) takes its place: R (I - R*) = diag(1, 0). Of all tokens and known words a
+    # share of 1/4 and of 0 lies along the name, so the code's weights give the name -1 + 0.5 / 4 + 1.5 / 2 < 0, and
+    # M = diag(-1/8, 3/8 + 0.3 + 3/4). Its best orthogonal matrix, diag(-1, 1), is no rotation, and of least worth is
+    # the name's direction: among rotations the identity is best. With a third output, which reads nothing, the name
+    # turns over, and that output with it.
     it = Columns(
         ("layer",), torch.tensor([[1.0, 0.0]]).double(), torch.tensor([[0.0, 1.0]]).double(), torch.zeros(0),
         torch.tensor([1.0, 3.0]).double().diag(), ("w",), torch.tensor([[0.0, 2.0]]).double(), torch.zeros(0), (),
@@ -94,7 +95,9 @@ def test_the_stored_edit_keeps_the_gram_matrix(pipe: Any) -> None:
     for name, delta in edit.deltas.items():
         assert isinstance(delta, Tensor)
         W = pipe.unet.get_parameter(name.removeprefix("unet.")).detach()
-        torch.testing.assert_close((W + delta).T @ (W + delta), W.T @ W, atol=1e-5 * float((W.T @ W).abs().max()), rtol=0)
+        torch.testing.assert_close(
+            (W + delta).T @ (W + delta), W.T @ W, atol=1e-5 * float((W.T @ W).abs().max()), rtol=0
+        )
     assert all(name.endswith("to_v.weight") for name in edit.deltas)
 
 

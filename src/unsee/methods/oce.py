@@ -1,7 +1,7 @@
 r"""OCE: turn what layers put out, so that a name's part of it points away; solved, not trained.
 
-"Orthogonal Concept Erasure for Diffusion Models", arXiv:2605.28902. The authors' code is HansSunY/OCE, oce.py. For every
-matrix W (out, features) that makes values of the prompt:
+"Orthogonal Concept Erasure for Diffusion Models", arXiv:2605.28902. The authors' code is HansSunY/OCE, oce.py. For
+every matrix W (out, features) that makes values of the prompt:
 
     W  <-  Q W,      Q  =  argmax <Q, M> over rotations  =  U V^T   of the singular value decomposition M = U S V^T
     M   =  - s_e R (I - R*)  +  s_g W C_g W^T  +  s_n sum_k (W k)(W k)^T  +  lambda I
@@ -143,7 +143,8 @@ def projector(y: Tensor) -> Tensor:
     """(out, out) onto the span of the rows of y (n, out)."""
     u, s, _ = torch.linalg.svd(nn.functional.normalize(y).T, full_matrices=False)
     u = u[:, s > RANK * s[0]]
-    return u @ u.T
+    P: Tensor = u @ u.T
+    return P
 
 
 def share(A: Tensor) -> Tensor:
@@ -156,4 +157,5 @@ def nearest(M: Tensor) -> Tensor:
     U, _, V = torch.linalg.svd(M)
     if torch.linalg.det(U) * torch.linalg.det(V) < 0:
         U = torch.cat((U[:, :-1], -U[:, -1:]), 1)
-    return U @ V
+    Q: Tensor = U @ V
+    return Q

@@ -15,17 +15,20 @@ eigenvectors of R and on k (invariant equality constraints), this one is nearest
     r + z v, z normal, v the direction that W reads least, under the same filter      directed prior augmentation
 
 Departures from the paper
-- The authors' numbers, 1, s and `threshold`, have the unit of a channel of the text features and mean something else in
-  another basis or scale. Here lengths are those of what all layers put out, |x|^2 = x^T G x (balance.py), in the unit in
-  which the mean eigenvalue of R before the filters is 1: features are L^T x with G = L L^T. A LayerNorm writes the
-  features of CLIP, for which the paper's numbers are, with about that size. The result is the same function in any basis.
-- v is found in those coordinates, and its sign is that of the mean r, which the random z need.
+- The authors' numbers, 1, s and `threshold`, have the unit of a channel of the text features and mean something else
+  in another basis or scale. Here lengths are those of what all layers put out, |x|^2 = x^T G x (balance.py), in the
+  unit in which the mean eigenvalue of R before the filters is 1: features are L^T x with G = L L^T. A LayerNorm writes
+  the features of CLIP, for which the paper's numbers are, with about that size. So the result is the same function in
+  any basis.
+- v is the unit vector along which |W v| is least in the code, which has no meaning apart from a basis. Here it is that
+  of the ellipsoid v^T E[p p^T]^-1 v = 1 over tokens p of what must stay: noise has the size that text has there. Its
+  sign, which random z need, is that of the mean r.
 - c, a and r are means over tokens (columns.py), not last tokens of names. r are known words by themselves and beside
   others, and all words of the preservation prompts in `templates`. A name has a second c beside other words
   (`context_words`): columns from contexts and from end tokens, as in TRCE's first stage (arXiv:2503.07389).
 - Without an anchor, a is what random words say in the name's place, as in UCE; the paper's is the empty prompt.
-- `retain_scale`, s, is the authors' for ten celebrities by default, 0.05, since S_c is a mean over names and falls
-  with their number beside s. They have 1 for one concept.
+- s is 0.005 by default. The authors have 1 for one concept and 0.05 for ten celebrities: S_c is a mean over names, so
+  it falls with their number beside s. On the miniature 0.005 suits one object and twenty; 0.05 leaves most of twenty.
 - k-means starts at the tokens farthest apart, not at random ones. The pseudoinverse stands for (K^T A^-1 K)^-1, where
   the null space knows no difference between two k. The authors' lambda I there, 0 by default, is left out.
 `SPEED.presets["paper"]` takes back s, the templates, the company and the neutral words.
@@ -47,7 +50,7 @@ from unsee.edits.edit import Edit
 from unsee.errors import one_line
 from unsee.fit.resume import ResumeFile
 from unsee.methods.balance import gram
-from unsee.methods.columns import Columns, columns, named_only, solvable, values
+from unsee.methods.columns import columns, named_only, solvable, values
 from unsee.methods.presets import NotNegative, Number, Positive, Templates
 from unsee.methods.prompts import NEUTRAL, TEMPLATES
 from unsee.methods.targets import card_of
@@ -67,7 +70,7 @@ class SPEED:
     """Erase one or many concepts with SPEED; see the top of this file for the formula.
 
     threshold     the share of the mean eigenvalue of R below which a direction may change
-    retain_scale  s: how strictly the rest of the null space stays, in the same unit
+    keep_weight   s: how strictly the rest of the null space stays, in the same unit
     augment       times that each r is added with noise; 0: neither filter nor noise
     context_words   random context words for each prompt of prompts.CONTEXTS; 0: names by themselves
     preserve_words  random words of the tokenizer that must stay, but for other names of a concept
@@ -82,7 +85,7 @@ class SPEED:
     """
 
     threshold: NotNegative = 0.1
-    retain_scale: Positive = 0.05
+    keep_weight: Positive = 0.005
     augment: Number = 10
     context_words: Number = 8
     preserve_words: Number = 384
@@ -90,7 +93,7 @@ class SPEED:
     neutral: tuple[str, ...] = NEUTRAL
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "paper": {"retain_scale": 1.0, "context_words": 0, "templates": ("{}",), "neutral": ()},
+        "paper": {"keep_weight": 1.0, "context_words": 0, "templates": ("{}",), "neutral": ()},
     }
 
     def weights(self, net: nn.Module) -> dict[str, nn.Parameter]:
@@ -127,10 +130,11 @@ class SPEED:
             first = one.layers[0]
             r = torch.cat([one.x, *(x[first].double().cpu() for x in [more] if more)])
             space = Space.of(gram(layers, one.P), r)
-            rest = tokens(empty[first].flatten(0, -2).double().cpu(), space.L)
+            L = space.L
+            rest = tokens(empty[first].flatten(0, -2).double().cpu(), L)
             for layer, W in layers.items():
-                D = solve(space.matrix(W), one.c @ space.L, one.a @ space.L, r @ space.L, rest, self, rng)
-                deltas[layer] = (D @ space.L.T).float()
+                D = solve(space.matrix(W), one.c @ L, one.a @ L, r @ L, rest, L.T @ one.P @ L, self, rng)
+                deltas[layer] = (D @ L.T).float()
         return Edit({f"{key}.{layer}.weight": deltas[layer] for layer in weights}, card)
 
 
@@ -170,39 +174,48 @@ def tokens(x: Tensor, L: Tensor) -> Tensor:
     while len(centres) < CENTRES:
         centres = torch.cat((centres, rest[torch.cdist(rest, centres).amin(1).argmax()][None]))
     for _ in range(100):
-        nearest = torch.cdist(rest, centres).argmin(1)
-        centres = torch.stack([rest[nearest == k].mean(0) if (nearest == k).any() else c for k, c in enumerate(centres)])
+        own = torch.cdist(rest, centres).argmin(1) == torch.arange(CENTRES)[:, None]
+        centres = torch.stack([rest[mask].mean(0) if mask.any() else c for mask, c in zip(own, centres, strict=True)])
     return torch.cat((first, centres))
 
 
-def solve(W: Tensor, c: Tensor, a: Tensor, r: Tensor, k: Tensor, how: SPEED, rng: torch.Generator) -> Tensor:
-    """D (out, features), float64, in coordinates in which 1 is the size of what must stay; all but W are rows.
+def solve(W: Tensor, c: Tensor, a: Tensor, r: Tensor, k: Tensor, P: Tensor, how: SPEED, rng: torch.Generator) -> Tensor:
+    """D (out, features), float64, in coordinates in which 1 is the size of what must stay; c, a, r and k are rows.
 
     c, a  (n, features) names, and what takes their places
     r     (words, features) what must stay
     k     (tokens, features) what every prompt has
+    P     (features, features) E[p p^T] over tokens of what must stay
     """
     S_c, move = c.T @ c / len(c), (a - c).T @ c / len(c)
-    r = refined(W, W @ move @ torch.linalg.inv(torch.eye(len(S_c)).double() + S_c), r, how.augment, rng)
+    if how.augment:
+        E = W @ move @ torch.linalg.inv(torch.eye(len(S_c)).double() + S_c)
+        r = refined(E, r, least_read(W, P), how.augment, rng)
     size, u = torch.linalg.eigh(r.T @ r / len(r))
     N = u[:, size < how.threshold]
     K = N.T @ k.T
-    inverse = torch.linalg.inv(N.T @ S_c @ N + how.retain_scale * torch.eye(N.shape[1]).double())
+    inverse = torch.linalg.inv(N.T @ S_c @ N + how.keep_weight * torch.eye(N.shape[1]).double())
     onto = K @ torch.linalg.pinv(K.T @ inverse @ K, rtol=1e-10, hermitian=True) @ K.T
-    return W @ move @ N @ (inverse - inverse @ onto @ inverse) @ N.T
+    D: Tensor = W @ move @ N @ (inverse - inverse @ onto @ inverse) @ N.T
+    return D
 
 
-def refined(W: Tensor, E: Tensor, r: Tensor, augment: int, rng: torch.Generator) -> Tensor:
-    """Rows of r (words, features) that E changes by more than the mean, and as many times `augment` with noise."""
-    if not augment:
-        return r
+def least_read(W: Tensor, P: Tensor) -> Tensor:
+    """The v (features,) with the least |W v| of the ellipsoid v^T P^-1 v = 1."""
+    size, u = torch.linalg.eigh(P)
+    root = u * size.clamp(min=0).sqrt()
+    v: Tensor = root @ torch.linalg.svd(W @ root, full_matrices=False)[2][-1]
+    return v
+
+
+def refined(E: Tensor, r: Tensor, v: Tensor, augment: int, rng: torch.Generator) -> Tensor:
+    """Rows of r (words, features) that E changes by more than the mean, and `augment` times as many with noise."""
 
     def influenced(r: Tensor) -> Tensor:
         change = (r @ E.T).norm(dim=-1)
         return r[change >= change.mean()]
 
     r = influenced(r)
-    v = torch.linalg.svd(W, full_matrices=False)[2][-1]
     v = v * torch.where(r.mean(0) @ v < 0, -1.0, 1.0)
     z = torch.randn(augment * len(r), 1, generator=rng, dtype=torch.double)
     return torch.cat((r, influenced(r.repeat(augment, 1) + z * v)))
