@@ -57,6 +57,8 @@ from unsee.progress import Progress, no_progress
 
 STEP = 0.001
 """Of dual ascent, in the unit in which E[p p^T] is weighed."""
+RELAX = 1.03
+"""By how much `limit` grows a round, from the second quarter of them on, while it does not hold for 98 % of the words."""
 BESIDE = 1.5
 """How many times `limit` a word may lose where it stands beside others, of which it loses a part too."""
 
@@ -82,10 +84,10 @@ class Balance:
         >>> path = edit.save("three.safetensors")
     """
 
-    strength: Positive = 1.0
-    limit: Positive = 0.3
+    strength: Positive = 1.15
+    limit: Positive = 0.2
     keep_weight: NotNegative = 1000.0
-    rounds: Count = 40
+    rounds: Count = 60
     context_words: Number = 8
     preserve_words: Number = 384
     templates: Templates = TEMPLATES
@@ -148,12 +150,16 @@ def solve(it: Columns, G: Tensor, how: Balance) -> tuple[Tensor, Tensor, Tensor]
     f, multiplier = torch.ones(len(it.c)).double(), torch.zeros(len(it.x)).double()
     limit = how.limit * torch.where(it.firm, 0.5, 1.0).double()
     limit[len(it.words) :] *= BESIDE
-    for _ in range(how.rounds):
+    goal = torch.full((len(it.c),), how.strength).double()
+    least = torch.tensor([1.0, 0.8]).double().repeat_interleave(len(it.c) // 2).clamp(max=how.strength)
+    for k in range(how.rounds):
         S = it.C + how.keep_weight * (it.P + it.x.T * multiplier @ it.x)
         read = torch.cholesky_solve(it.c.T, torch.linalg.cholesky(S + it.ridge(S))).T
         moved = (read @ it.c.T).T * f @ delta  # B c_i, a row each
         along = (moved @ G * delta).sum(-1) / squared(delta)
-        f = f * (how.strength / along.clamp(min=0.1)).clamp(0.5, 2.0)
+        f = f * (goal / along.clamp(min=0.1)).clamp(0.5, 2.0)
         lost = (squared(it.x @ read.T * f @ delta) / own).sqrt()
+        if k > how.rounds / 4 and (lost > 1.1 * limit).double().mean() > 0.02:
+            limit, goal = limit * RELAX, torch.maximum(goal / RELAX, least)
         multiplier = (multiplier + STEP * ((lost / limit) ** 2 - 1)).clamp(min=0)
     return (f[:, None] * delta).T, read, lost
