@@ -25,8 +25,8 @@ Each name has two columns c_i: as it is asked for (`templates`), and beside othe
 a smaller part of each token. Values change and keys do not, where the prompt enters through both: on the miniature,
 changing the keys too takes twice as many others along (docs/LOG.md). So do OCE and SPEED (oce.py, speed.py).
 
-A known word is one of `keep`, or of the list on the model's card; where the card lists none, of `neutral`. Half of
-`limit` holds for `keep`.
+A known word is one of `keep`, or of the list on the model's card; where the card lists none, of `neutral` or a random
+word of the tokenizer. Half of `limit` holds for `keep`.
 Which numbers were tried on the miniature: docs/LOG.md.
 """
 
@@ -68,14 +68,15 @@ BESIDE = 1.5
 class Balance:
     """Erase one or a hundred concepts by one solution; see the top of this file for the formula.
 
-    strength     how far each name moves: 1 is all the way to what takes its place
-    limit        the share of what layers read in a known word that it may lose at most
+    strength     how far each name moves: 1 is all the way to what takes its place. Where not all of it can be had, it
+                 falls to 1 (beside other words 0.8), while `limit` grows by the same factor
+    limit        the share of what layers read in a known word that it may lose
     keep_weight  s: how strictly all other text stays
-    rounds       of dual ascent at most; fewer if all limits hold before
+    rounds       of dual ascent
     context_words   random context words for each prompt of prompts.CONTEXTS
     preserve_words  random words of the tokenizer in p, but for other names of a concept
     templates    prompts; {} is the concept's name, or a word that must stay
-    neutral      words in p; known ones where the model's card lists none
+    neutral      words in p
 
     Calling it with a pipeline and one or more concepts returns an Edit and leaves the pipeline as it was.
     Raises InputError on a setting that is unknown or out of range.

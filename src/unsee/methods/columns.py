@@ -125,7 +125,7 @@ def columns(
     stay = preserved_words(concepts, asked.neutral)
     others = other_words(pipe, asked.preserve_words, concepts, layers, rng, progress)
     listed = unlike(pipe, known_words(pipe, concepts), concepts, layers, progress)
-    known = tuple(dict.fromkeys([*firm, *(listed or stay)]))
+    known = tuple(dict.fromkeys([*firm, *(listed or (*stay, *others))]))
     styles = [word.removesuffix(" style") for word in known if word.endswith(" style")]
     around = [
         *with_contexts(pipe, (), asked.context_words, concepts, rng),
