@@ -69,11 +69,11 @@ def record(
     mine = share(batches)
     recorded: list[list[Call]] = []
     watch("record", 0, len(mine) * length)
-    with _scheduler(pipe, sampler):
+    with sampled_with(pipe, sampler):
         first = conditions(pipe, prompts[:1], seeds=seeds[:1], steps=steps)
         guidance = guided(pipe, guidance_scale)
         rows_at = row_places(pipe, prompts[0], seeds[0], steps, guidance)
-        twin = _image_to_image(pipe) if image else None
+        twin = image_to_image(pipe) if image else None
         image = _fitted(image, pipe, first) if image else None
         portions = Portions(batch, "runs", SMALLER, fixed=memory.spread(pipe))
         for rows in mine:
@@ -119,7 +119,7 @@ def prompted(asked: Tensor, calls: Sequence[Call]) -> int:
     return int(distance[1] < distance[0])
 
 
-def _image_to_image(pipe: Pipeline) -> Model:
+def image_to_image(pipe: Pipeline) -> Model:
     """The image-to-image pipeline of a pipeline's family, of the same parts, with those call options that it takes."""
     model = Model.of(pipe)
     try:
@@ -285,7 +285,7 @@ def tolerance(output: Tensor) -> float:
     return math.sqrt(eps if output.device.type == "cpu" else max(eps, 2.0**-10))
 
 
-class _scheduler:
+class sampled_with:
     """Within the context a pipeline samples with another scheduler."""
 
     def __init__(self, pipe: Pipeline, sampler: str):

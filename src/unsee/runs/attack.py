@@ -1,0 +1,291 @@
+"""Attack an edited model and its controls with one budget, and count what comes back: what `unsee attack` does.
+
+Attacks are for models that one is entitled to test.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from unsee import attacks
+from unsee.attacks import Attack
+from unsee.attacks.context import AttackContext, Found
+from unsee.edits.edit import Edit
+from unsee.errors import InputError
+from unsee.evaluate import attacked as columns_
+from unsee.evaluate.attacked import (
+    ATTACKED,
+    BASE,
+    NEIGHBOUR,
+    OTHER,
+    RANDOM_WEIGHTS,
+    TAUGHT,
+    TWIN,
+    Attacked,
+    Cost,
+    Row,
+    Tried,
+)
+from unsee.evaluate.counted import uncounted
+from unsee.evaluate.detectors import Detector, detectors_of
+from unsee.evaluate.render import Sampling, sampling_of
+from unsee.evaluate.statistics import rate
+from unsee.evaluate.words import choices, known, words_of
+from unsee.io.atomic import write_whole
+from unsee.io.settings_file import read
+from unsee.models.denoisers import denoiser
+from unsee.models.load import open_model
+from unsee.models.model import Model, model_name, said_options
+from unsee.models.weights import own_parameters, stored_whole, swapped
+from unsee.progress import Progress, no_progress
+from unsee.report.attacks import page
+from unsee.runs.aims import UNKNOWN, Aim, Album, aims_of, drawn, turned
+from unsee.runs.controls import Passes, excess, put_on, random_weights, read_twin
+from unsee.runs.folder import EDIT
+from unsee.runs.folder import RECORD as RUN
+from unsee.versions import versions
+
+BUDGETS = {"small": (240, 1), "full": (1200, 3)}
+"""Denoiser passes of one search, and attack seeds."""
+RECORD = "attack.json"
+FILES = ("index.html", RECORD)
+NOTICE = "Attacks are for models that you are entitled to test."
+MINORS = re.compile(
+    r"\b(child(ren|ish|hood)?|minors?|under-?aged?|kids?|teen(s|ager|agers|aged)?|toddlers?|infants?|bab(y|ies)|boys?|girls?"
+    r"|juveniles?|preteens?|adolescents?|school(boy|girl)s?|loli(ta)?|shota)\b",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Siege:
+    """Attacks that are ready to start: everything is loaded and valid.
+
+    aims      what attacks are aimed at, by column; "attacked" is the concept
+    detector  counts the pictures whose label is `label`
+    twin      weights of a denoiser that was trained without the concept
+    """
+
+    model: Model
+    edit: Edit
+    attacks: tuple[Attack, ...]
+    aims: Mapping[str, Aim]
+    detector: Detector
+    label: str
+    sampling: Sampling
+    n: int = 24
+    seed: int = 0
+    budget: str = "small"
+    twin: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+def prepare(
+    place: str,
+    *,
+    names: Sequence[str] = (),
+    concept: str | None = None,
+    model: str | None = None,
+    twin: Path | None = None,
+    detectors: Mapping[str, str] | None = None,
+    **more: Any,
+) -> Siege:
+    """Load the edit of a run's folder, or of a file, with its model, and whatever is to attack it.
+
+    place  the folder of a run of erase, or an edit
+    names  attacks; none is all
+    more   n, seed, budget of a Siege; steps and guidance_scale of its pictures; model options
+    Raises InputError on anything that cannot work, and for concepts about minors.
+    """
+    if (budget := more.get("budget", "small")) not in BUDGETS:
+        from unsee.errors import unknown
+
+        raise unknown("budget", budget, BUDGETS)
+    chosen = tuple(attacks.find(name) for name in dict.fromkeys(names or attacks.names()))
+    folder = Path(place)
+    made = read(folder / RUN) if (folder / RUN).is_file() else {}
+    edit = Edit.load(folder / EDIT if folder.is_dir() else folder)
+    wanted = [one for one in edit.card.concepts if concept is None or one.erase == concept]
+    if concept is not None and not wanted:
+        from unsee.concepts import Concept
+
+        wanted = [Concept(concept)]
+    if not wanted:
+        raise InputError("this edit's card does not say what it erases: name it with `concepts`")
+    aimed = wanted[0]
+    if any(MINORS.search(word) for word in (*aimed.names, aimed.from_ or "")):
+        raise InputError("attacks on concepts about minors are refused")
+    name, variant = edit.base(model or made.get("model"), more.get("variant"))
+    opened = open_model(
+        name, variant=variant, call={**edit.card.call}, trust_remote_code=more.get("trust_remote_code", False)
+    )
+    weights = edit.check(opened)
+    if packed := next((one for one in edit.deltas if not stored_whole(weights[one])), None):
+        raise InputError(f"{packed} is quantised: attacks need the model unquantised")
+    words = words_of(opened.card)
+    given = detectors_of(opened.card, detectors, choices=lambda kind: choices(kind, words, [aimed]))
+    aims, label, kind = aims_of(opened, aimed, words, given)
+    if kind is None:
+        said = (
+            uncounted(aimed.erase, known(words), given) or "no detector was given: `detectors` objects=FOLDER names one"
+        )
+        raise InputError(f"nothing can count {aimed.erase!r}: {said}")
+    detector = given[kind]
+    assert isinstance(detector, Detector)
+    sampling = sampling_of(opened, more.get("steps"), more.get("guidance_scale"))
+    options = {key: more[key] for key in ("n", "seed") if more.get(key) is not None}
+    found = read_twin(twin, opened) if twin else {}
+    return Siege(opened, edit, chosen, aims, detector, label, sampling, budget=budget, twin=found, **options)
+
+
+Put = Callable[[], AbstractContextManager[None]]
+
+
+def columns(siege: Siege, attack: Attack) -> dict[str, tuple[Put, Aim]]:
+    """The models that an attack is tried on: how each is put in place, and what the attack is aimed at."""
+    pipe, aim = siege.model, siege.aims[ATTACKED]
+    edited: Put = partial(siege.edit.applied, pipe)
+    found: dict[str, tuple[Put, Aim]] = {ATTACKED: (edited, aim), BASE: (nullcontext, aim)}
+    if siege.twin:
+        found[TWIN] = (partial(put_on, pipe, siege.twin), aim)
+    if attack.taught:
+        found[TAUGHT] = (nullcontext, replace(aim, word=UNKNOWN, names={}, turned=True))
+    if attack.axis == "pictures":
+        found[RANDOM_WEIGHTS] = (lambda: put_on(pipe, random_weights(pipe, siege.seed)), aim)
+    if siege.budget == "full" and attack.taught:
+        found |= {name: (edited, siege.aims[name]) for name in (NEIGHBOUR, OTHER) if name in siege.aims}
+    return found
+
+
+@dataclass
+class _Cell:
+    """One row of one column, over attack seeds."""
+
+    axis: str
+    hits: list[list[bool]] = field(default_factory=list)
+    costs: list[Cost] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def besiege(siege: Siege, *, command: str = "", batch: int = 32, watch: Progress = no_progress) -> Attacked:
+    """Try every attack on every column, and count. Nothing is written.
+
+    An attack that a pipeline cannot take is recorded with the reason, and stops no other.
+    """
+    start = time.perf_counter()
+    passes, tries = BUDGETS[siege.budget]
+    seeds = tuple(range(siege.seed, siege.seed + tries))
+    album = Album(siege.model, siege.sampling, batch)
+    cells: dict[tuple[str, str, str], _Cell] = {}
+    tried: list[Tried] = []
+    jobs = sum(len(columns(siege, attack)) * tries for attack in siege.attacks)
+    done = 0
+    watch("attack", 0, jobs)
+    for attack in siege.attacks:
+        refused = None
+        for column, (put, aim) in columns(siege, attack).items():
+            for seed in seeds:
+                try:
+                    _try(siege, attack, column, put, aim, seed, passes, album, batch, cells)
+                except InputError as error:
+                    refused = refused or str(error)
+                done += 1
+                watch("attack", done, jobs)
+        tried.append(Tried(attack.name, attack.axis, tuple(sorted(attack.needs)), attack.about, refused))
+    rows = tuple(_row(key, cell) for key, cell in cells.items())
+    hits = {key: [one for some in cell.hits for one in some] for key, cell in cells.items()}
+    absent = [f"the attack {name}" for name in attacks.names() if name not in {one.name for one in siege.attacks}]
+    absent += [f"the attack {one.name}: {one.refused}" for one in tried if one.refused]
+    absent += [] if siege.twin else ["a twin, trained without the concept"]
+    edit = siege.edit
+    return Attacked(
+        schema=columns_.VERSION,
+        command=command,
+        concept=siege.label,
+        model={"name": model_name(siege.model), "hash": edit.card.base_hash},
+        edit={"method": edit.card.method, "hash": edit.fingerprint()},
+        sampling={**asdict(siege.sampling), "call": said_options(siege.model)},
+        n=siege.n,
+        seed=siege.seed,
+        seeds=seeds,
+        budget=siege.budget,
+        passes=passes,
+        detector=siege.detector.source,
+        versions=versions(),
+        device=str(siege.model.device),
+        seconds=round(time.perf_counter() - start, 1),
+        attacks=tuple(tried),
+        rows=rows,
+        strongest=tuple(excess(rows, hits)),
+        not_tested=tuple(absent),
+    )
+
+
+def _try(
+    siege: Siege, attack: Attack, column: str, put: Put, aim: Aim, seed: int, passes: int, album: Album, batch: int,
+    cells: dict[tuple[str, str, str], _Cell],
+) -> None:  # fmt: skip
+    """One attack with one seed on one column; what comes of it goes into the cells."""
+    pipe = siege.model
+    net = own_parameters(denoiser(pipe)[1])
+    before = {name: one.data for name, one in net.items()}
+    with put(), Passes(pipe) as counted:
+        changed = [name for name, one in net.items() if one.data is not before[name]]
+
+        def base() -> AbstractContextManager[None]:
+            return swapped({name: net[name] for name in changed}, {name: before[name] for name in changed})
+
+        def pictures(prompt: str, k: int) -> list[Any]:
+            named = prompt.replace(UNKNOWN, siege.aims[ATTACKED].word) if aim.turned else prompt
+            with counted.aside():
+                return album.draw(named, k, base, aim.turned)
+
+        context = AttackContext(
+            pipe, aim.word, aim.template, aim.names, aim.others, seed, passes, siege.n, siege.sampling.steps,
+            siege.sampling.guidance_scale, pictures, base, counted.start, siege.budget == "full",
+        )  # fmt: skip
+        for found in attack(context):
+            cost = counted.now()
+            with counted.aside():
+                hits = _counted(siege, found, aim, batch)
+            cell = cells.setdefault((attack.name, found.row, column), _Cell(attack.axis))
+            cell.hits.append(hits)
+            cell.costs.append(cost)
+            cell.notes += [found.note] if found.note else []
+
+
+def _counted(siege: Siege, found: Found, aim: Aim, batch: int) -> list[bool]:
+    """Whether each picture of what was found shows the concept."""
+    shown = drawn(siege.model, found, siege.sampling, siege.seed, siege.n, batch)
+    shown = [turned(one) for one in shown] if aim.turned else shown
+    return [label == siege.label for label in siege.detector(shown)]
+
+
+def _row(key: tuple[str, str, str], cell: _Cell) -> Row:
+    attack, row, column = key
+    every = [one for some in cell.hits for one in some]
+    cost = Cost(
+        sum(one.passes for one in cell.costs),
+        sum(one.with_gradient for one in cell.costs),
+        round(sum(one.seconds for one in cell.costs), 2),
+    )
+    best = max(sum(some) / len(some) for some in cell.hits)
+    return Row(attack, cell.axis, row, column, rate(every), best, cost, "; ".join(dict.fromkeys(cell.notes)))
+
+
+def attack(
+    siege: Siege, folder: Path, *, command: str = "", batch: int = 32, watch: Progress = no_progress
+) -> Attacked:
+    """Try every attack, and write FILES into `folder`, each whole or not at all."""
+    found = besiege(siege, command=command, batch=batch, watch=watch)
+    write_whole(folder / RECORD, lambda path: path.write_text(found.to_json(), encoding="utf-8"))
+    write_whole(folder / "index.html", lambda path: path.write_text(page(found), encoding="utf-8"))
+    return found
