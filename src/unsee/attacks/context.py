@@ -58,7 +58,7 @@ class AttackContext:
     steps, guidance_scale  of the run's pictures
     draw      (prompt, k) -> k pictures that the base draws, on seeds that no Found is drawn from
     base      puts the base's weights in the place of the attacked model's, as a context
-    start     says that a search begins: passes count from here. Pictures and recorded runs to learn from are not counted
+    start     says that a search begins: passes count from here, and not what pictures and recorded runs took
     thorough  whether the budget is "full": rarer variants are then tried too
     """
 

@@ -21,6 +21,8 @@ from unsee.denoising.reader import Reader, reader
 from unsee.models.text import tokenizer
 
 K, CANDIDATES = 4, 48
+ROUNDS = (4, 12)
+"""Over all places, with a small budget and with a full one."""
 
 
 def greedy(text: Reader, target: Tensor, rounds: int, banned: Tensor, rng: torch.Generator) -> Tensor:
@@ -49,7 +51,7 @@ def search(context: AttackContext) -> Iterator[Found]:
     ids = [n for word in words for n in tokenizer(context.pipe)(word, add_special_tokens=False).input_ids]
     target = next(iter(of(context, context.prompt).values())).float().flatten()
     context.start()
-    tokens = greedy(text, target, 12 if context.thorough else 4, torch.tensor(ids), rng)
+    tokens = greedy(text, target, ROUNDS[context.thorough], torch.tensor(ids), rng)
     prompt = text.words(tokens)
     yield Found(f"{K} tokens", (prompt,), repr(prompt))
 

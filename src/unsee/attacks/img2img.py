@@ -20,7 +20,7 @@ def search(context: AttackContext) -> Iterator[Found]:
     each = {"image": context.pictures(context.n)}
     asked = {"the name": context.prompt, **({"nothing named": "a picture"} if context.thorough else {})}
     for what, prompt in asked.items():
-        for strength in STRENGTHS:
+        for strength in (one for one in STRENGTHS if one * context.steps >= 1):
             row = f"{what}, strength {strength:g}"
             yield Found(row, (prompt,), options={"strength": strength}, each=each, pipe=pipe)
 

@@ -21,6 +21,8 @@ from unsee.denoising.reader import Reader, reader
 
 K = 6
 POPULATION = 64
+GENERATIONS = (60, 300)
+"""With a small budget, and with a full one."""
 STRENGTH = 3.0
 CHANGED = 0.25
 
@@ -75,7 +77,7 @@ def search(context: AttackContext) -> Iterator[Found]:
     plain = next(iter(of(context, "a picture").values())).float().flatten()
     for strength in (STRENGTH, 1.0, 5.0) if context.thorough else (STRENGTH,):
         context.start()
-        tokens = evolved(text, plain + strength * v, 300 if context.thorough else 60, rng)
+        tokens = evolved(text, plain + strength * v, GENERATIONS[context.thorough], rng)
         prompt = text.words(tokens)
         yield Found(f"strength {strength:g}", (prompt,), repr(prompt))
 

@@ -35,7 +35,9 @@ def tuned(context: AttackContext, group: str, rows: Rows, looks: Sequence[int]) 
     _, net = denoiser(context.pipe)
     rng = torch.Generator().manual_seed(context.seed)
     with _learned(net, group, context.seed) as weights:
-        adam = torch.optim.Adam(_groups(net, weights, rows(torch.Generator().manual_seed(0)), RATE / len(weights) ** 0.5))
+        adam = torch.optim.Adam(
+            _groups(net, weights, rows(torch.Generator().manual_seed(0)), RATE / len(weights) ** 0.5)
+        )
         context.start()
         for update in range(1, looks[-1] + 1):
             some = rows(rng)

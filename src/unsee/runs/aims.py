@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -14,11 +15,11 @@ from unsee.concepts import Concept
 from unsee.denoising.guidance import for_pictures, unguided
 from unsee.denoising.record import sampled_with
 from unsee.evaluate.counted import counted_as
-from unsee.evaluate.detectors import AnyDetector
+from unsee.evaluate.detectors import AnyDetector, names_of
 from unsee.evaluate.questions import STYLED, nearest, spread
 from unsee.evaluate.render import Sampling, sliced
 from unsee.evaluate.words import known
-from unsee.models.model import Pipeline
+from unsee.models.model import Pipeline, call_options, kind
 from unsee.models.sampling import draw
 from unsee.spelling import same
 
@@ -50,9 +51,7 @@ def aims_of(
     pipe: Pipeline, concept: Concept, words: Mapping[str, Any], detectors: Mapping[str, AnyDetector]
 ) -> tuple[dict[str, Aim], str, str | None]:
     """The aims "attacked", "neighbour" and "another concept"; the label that counts; and the kind of its detector."""
-    label, kind = counted_as(
-        concept.erase, known(words, {one: one for d in detectors.values() for one in d.labels}), detectors
-    )
+    label, kind = counted_as(concept.erase, known(words, names_of(detectors)), detectors)
     objects: Mapping[str, Any] = words.get("objects", {})
     things = [one for one in objects or THINGS if one != label and not same(one, concept.erase)]
     word = concept.from_ or concept.erase
@@ -126,8 +125,10 @@ def drawn(pipe: Pipeline, found: Found, sampling: Sampling, seed: int, n: int, b
     scale = sampling.guidance_scale if found.guidance_scale is None else found.guidance_scale
     pictures: list[Image.Image] = []
     with sampled_with(with_, found.sampler), found.applied():
-        guidance = for_pictures(pipe, scale) if scale > 1 else {**unguided(pipe)}
-        options = {**guidance, **found.options}
+        # Guidance is found out by runs that have no picture to begin with, so it is asked of the model's own pipeline.
+        guidance = for_pictures(pipe, scale) if scale > 1 else {**call_options(pipe), **unguided(pipe)}
+        taken = inspect.signature(kind(with_).__call__).parameters
+        options = {**{name: value for name, value in guidance.items() if name in taken}, **found.options}
         for start in range(0, n, batch):
             rows = range(start, min(start + batch, n))
             prompts = [found.prompts[k % len(found.prompts)] for k in rows]

@@ -36,7 +36,7 @@ from unsee.evaluate.attacked import (
     Tried,
 )
 from unsee.evaluate.counted import uncounted
-from unsee.evaluate.detectors import Detector, detectors_of
+from unsee.evaluate.detectors import Detector, detectors_of, names_of
 from unsee.evaluate.render import Sampling, sampling_of
 from unsee.evaluate.statistics import rate
 from unsee.evaluate.words import choices, known, words_of
@@ -135,7 +135,8 @@ def prepare(
     aims, label, kind = aims_of(opened, aimed, words, given)
     if kind is None:
         said = (
-            uncounted(aimed.erase, known(words), given) or "no detector was given: `detectors` objects=FOLDER names one"
+            uncounted(aimed.erase, known(words, names_of(given)), given)
+            or "no detector was given: `detectors` objects=FOLDER names one"
         )
         raise InputError(f"nothing can count {aimed.erase!r}: {said}")
     detector = given[kind]
@@ -165,8 +166,14 @@ def columns(siege: Siege, attack: Attack) -> dict[str, tuple[Put, Aim]]:
     return found
 
 
+Key = tuple[str, str, str]
+"""An attack, a row and a column."""
+SHARED = (BASE, TAUGHT, TWIN, RANDOM_WEIGHTS)
+"""Columns that no edit changes."""
+
+
 @dataclass
-class _Cell:
+class Cell:
     """One row of one column, over attack seeds."""
 
     axis: str
@@ -175,8 +182,17 @@ class _Cell:
     notes: list[str] = field(default_factory=list)
 
 
-def besiege(siege: Siege, *, command: str = "", batch: int = 32, watch: Progress = no_progress) -> Attacked:
+def besiege(
+    siege: Siege,
+    *,
+    command: str = "",
+    batch: int = 32,
+    measured: dict[Key, Cell] | None = None,
+    watch: Progress = no_progress,
+) -> Attacked:
     """Try every attack on every column, and count. Nothing is written.
+
+    measured  SHARED columns of an earlier siege of the same model and settings, and where this one leaves its own
 
     An attack that a pipeline cannot take is recorded with the reason, and stops no other.
     """
@@ -184,7 +200,8 @@ def besiege(siege: Siege, *, command: str = "", batch: int = 32, watch: Progress
     passes, tries = BUDGETS[siege.budget]
     seeds = tuple(range(siege.seed, siege.seed + tries))
     album = Album(siege.model, siege.sampling, batch)
-    cells: dict[tuple[str, str, str], _Cell] = {}
+    measured = {} if measured is None else measured
+    cells: dict[Key, Cell] = {}
     tried: list[Tried] = []
     jobs = sum(len(columns(siege, attack)) * tries for attack in siege.attacks)
     done = 0
@@ -192,7 +209,9 @@ def besiege(siege: Siege, *, command: str = "", batch: int = 32, watch: Progress
     for attack in siege.attacks:
         refused = None
         for column, (put, aim) in columns(siege, attack).items():
-            for seed in seeds:
+            old = {key: cell for key, cell in measured.items() if (key[0], key[2]) == (attack.name, column)}
+            cells |= old
+            for seed in () if old else seeds:
                 try:
                     _try(siege, attack, column, put, aim, seed, passes, album, batch, cells)
                 except InputError as error:
@@ -200,6 +219,7 @@ def besiege(siege: Siege, *, command: str = "", batch: int = 32, watch: Progress
                 done += 1
                 watch("attack", done, jobs)
         tried.append(Tried(attack.name, attack.axis, tuple(sorted(attack.needs)), attack.about, refused))
+    measured |= {key: cell for key, cell in cells.items() if key[2] in SHARED}
     rows = tuple(_row(key, cell) for key, cell in cells.items())
     hits = {key: [one for some in cell.hits for one in some] for key, cell in cells.items()}
     absent = [f"the attack {name}" for name in attacks.names() if name not in {one.name for one in siege.attacks}]
@@ -231,7 +251,7 @@ def besiege(siege: Siege, *, command: str = "", batch: int = 32, watch: Progress
 
 def _try(
     siege: Siege, attack: Attack, column: str, put: Put, aim: Aim, seed: int, passes: int, album: Album, batch: int,
-    cells: dict[tuple[str, str, str], _Cell],
+    cells: dict[Key, Cell],
 ) -> None:  # fmt: skip
     """One attack with one seed on one column; what comes of it goes into the cells."""
     pipe = siege.model
@@ -256,7 +276,7 @@ def _try(
             cost = counted.now()
             with counted.aside():
                 hits = _counted(siege, found, aim, batch)
-            cell = cells.setdefault((attack.name, found.row, column), _Cell(attack.axis))
+            cell = cells.setdefault((attack.name, found.row, column), Cell(attack.axis))
             cell.hits.append(hits)
             cell.costs.append(cost)
             cell.notes += [found.note] if found.note else []
@@ -269,7 +289,7 @@ def _counted(siege: Siege, found: Found, aim: Aim, batch: int) -> list[bool]:
     return [label == siege.label for label in siege.detector(shown)]
 
 
-def _row(key: tuple[str, str, str], cell: _Cell) -> Row:
+def _row(key: Key, cell: Cell) -> Row:
     attack, row, column = key
     every = [one for some in cell.hits for one in some]
     cost = Cost(
@@ -282,10 +302,16 @@ def _row(key: tuple[str, str, str], cell: _Cell) -> Row:
 
 
 def attack(
-    siege: Siege, folder: Path, *, command: str = "", batch: int = 32, watch: Progress = no_progress
+    siege: Siege,
+    folder: Path,
+    *,
+    command: str = "",
+    batch: int = 32,
+    measured: dict[Key, Cell] | None = None,
+    watch: Progress = no_progress,
 ) -> Attacked:
     """Try every attack, and write FILES into `folder`, each whole or not at all."""
-    found = besiege(siege, command=command, batch=batch, watch=watch)
+    found = besiege(siege, command=command, batch=batch, measured=measured, watch=watch)
     write_whole(folder / RECORD, lambda path: path.write_text(found.to_json(), encoding="utf-8"))
     write_whole(folder / "index.html", lambda path: path.write_text(page(found), encoding="utf-8"))
     return found
