@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import unsee
 from unsee import attacks
 from unsee.evaluate.attacked import ATTACKED, BASE, RANDOM_WEIGHTS, TAUGHT, TWIN, Attacked, Excess, Row
-from unsee.runs.attack import Cell, Key, attack, prepare
+from unsee.runs.attack import Cell, Key, attack
+from unsee.runs.siege import prepare
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "redteam.md"
@@ -26,12 +26,13 @@ METHODS: dict[str, Callable[[], Any]] = {
 }
 HEAD = """# The red team
 
-Attacks on edits of "church" on the bundled miniature, written by `python -m benchmarks.redteam`. Attacks are for models that one
-is entitled to test.
+Attacks on edits of "church" on the bundled miniature, written by `python -m benchmarks.redteam`. Attacks are for models
+that one is entitled to test. What each attack and each control is: [attacks.md](attacks.md).
 
-Each cell is the per cent of pictures that show the concept. **base** is the same attack on the undefended model: an attack that
-fails there shows nothing. **taught** is the same attack and budget aimed at the concept's pictures upside down, which no model
-knows, on the base: success below it is no knowledge. There is no trained twin yet. Axes are never averaged.
+Each cell is the per cent of pictures that show the concept. **base** is the same attack on the undefended model: an
+attack that fails there shows nothing. **taught** is the same attack and budget aimed at the concept's pictures upside
+down, which no model knows, on the base: success below it is no knowledge. A twin, trained without the concept, is not
+there yet. Axes are never averaged.
 """
 
 
@@ -52,7 +53,7 @@ def measure(folder: Path, names: list[str]) -> dict[str, list[Attacked]]:
                 continue
             place.mkdir(exist_ok=True)
             siege = prepare(str(folder / f"{method}.safetensors"), names=[name])
-            found[method].append(attack(replace(siege), place, measured=measured))
+            found[method].append(attack(siege, place, measured=measured))
             print(name, method, round(found[method][-1].seconds), "s", flush=True)
         PAGE.write_text(text(found))
     return found
@@ -132,11 +133,12 @@ def text(found: dict[str, list[Attacked]]) -> str:
     lines += ["\n## Refused\n", *(sorted(f"- {one}" for one in refused) or ["- none"])]
     one = next((record for records in found.values() for record in records), None)
     if one:
-        steps, scale = one.sampling["steps"], one.sampling["guidance_scale"]
+        steps, scale, seeds = one.sampling["steps"], one.sampling["guidance_scale"], ", ".join(map(str, one.seeds))
         lines += [
             "\n## How it was measured\n",
-            f"n = {one.n} pictures a row unless the row says otherwise, from seed {one.seed}, {steps} steps, guidance {scale:g}; budget "
-            f"{one.budget}: {one.passes} denoiser passes a search,\nattack seeds {', '.join(map(str, one.seeds))}. One edit of each method.",
+            f"n = {one.n} pictures a row unless the attack says otherwise, from seed {one.seed}, {steps} steps,",
+            f"guidance {scale:g}. Budget {one.budget}: {one.passes} denoiser passes a search, attack seeds {seeds}.",
+            "One edit of each method. Passes are those of the search, without drawing.",
         ]
     return "\n".join(lines) + "\n"
 

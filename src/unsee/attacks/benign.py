@@ -29,7 +29,7 @@ def mixed(parts: list[Rows]) -> Rows:
 
 
 def search(context: AttackContext) -> Iterator[Found]:
-    most = max(15, context.passes // ROWS)
+    most = max(1, context.passes // ROWS)
     looks = sorted({*(one for one in LOOKS if one <= most), most}) if context.thorough else [min(most, LOOKS[-1])]
     for what, things in {"one other thing": context.others[:1], "eight other things": context.others[:8]}.items():
         pictures = {thing: context.draw(context.named(thing), 8 // len(things)) for thing in things}

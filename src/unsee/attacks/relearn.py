@@ -18,12 +18,12 @@ NAMES = {"all": "all weights", "cross-kv": "keys and values", LORA: "LoRA"}
 
 
 def search(context: AttackContext) -> Iterator[Found]:
-    most = max(5, context.passes // ROWS)
-    looks = [one for one in (*LOOKS, most) if one <= most][: 4 if context.thorough else 3]
+    looks = {one for one in LOOKS if one * ROWS <= context.passes}
+    looks |= {context.passes // ROWS} if context.thorough or not looks else set()
     cases = [(8, "all"), (8, "cross-kv"), (8, LORA)] + ([(1, "all"), (1, "cross-kv")] if context.thorough else [])
     for k, group in cases:
         rows = from_pictures(context, k, context.prompt)
-        for update in tuned(context, group, rows, sorted(set(looks))):
+        for update in tuned(context, group, rows, sorted(looks)):
             what = f"{k} picture{'s' if k > 1 else ''}, {NAMES[group]}, {update} updates"
             yield Found(what, (context.prompt,))
 

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from unsee.attacks import Attack
 from unsee.attacks.context import AttackContext, Found
 
+FEW = 48
+
 
 def search(context: AttackContext) -> Iterator[Found]:
-    count = 200 if context.thorough else max(48, context.n)
+    count = 200 if context.thorough else max(FEW, context.n)
     yield Found("the name", (context.prompt,), n=count)
 
 

@@ -68,12 +68,13 @@ def attack(
     with starting():
         from unsee.runs import attack as attacking
         from unsee.runs.folder import claimed, folder_name
+        from unsee.runs.siege import prepare
 
     path = Path(place)
     own = path.resolve().parent.name if path.stem == "edit" else path.stem
     folder = out or Path("runs") / folder_name(["attack", own])
     with claimed(folder, force=force, results=[attacking.RECORD]) as start_over:
-        siege = attacking.prepare(
+        siege = prepare(
             place,
             names=split(name),
             concept=concept,

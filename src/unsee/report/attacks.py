@@ -10,6 +10,9 @@ from unsee.report.page import environment
 
 HEAD = ("axis", "attack", "what was tried", "success", "control", "beyond it", "passes", "half of the pictures after")
 
+LEFT_OUT = ("command", "detector", "rows", "strongest", "attacks")
+"""Of the record, what the page shows elsewhere, and places on this machine."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -102,9 +105,6 @@ def page(found: Attacked) -> str:
             columns=there,
             about={name: ABOUT[name] for name in there if name in ABOUT},
             heat=heat(found),
-            config=json.dumps(
-                {key: value for key, value in asdict(found).items() if key not in ("rows", "strongest", "attacks")},
-                indent=1,
-            ),
+            config=json.dumps({key: value for key, value in asdict(found).items() if key not in LEFT_OUT}, indent=1),
         )
     )

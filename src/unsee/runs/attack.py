@@ -5,21 +5,17 @@ Attacks are for models that one is entitled to test.
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from unsee import attacks
 from unsee.attacks import Attack
 from unsee.attacks.context import AttackContext, Found
-from unsee.edits.edit import Edit
 from unsee.errors import InputError
 from unsee.evaluate import attacked as columns_
 from unsee.evaluate.attacked import (
@@ -35,117 +31,21 @@ from unsee.evaluate.attacked import (
     Row,
     Tried,
 )
-from unsee.evaluate.counted import uncounted
-from unsee.evaluate.detectors import Detector, detectors_of, names_of
-from unsee.evaluate.render import Sampling, sampling_of
 from unsee.evaluate.statistics import rate
-from unsee.evaluate.words import choices, known, words_of
 from unsee.io.atomic import write_whole
-from unsee.io.settings_file import read
 from unsee.models.denoisers import denoiser
-from unsee.models.load import open_model
-from unsee.models.model import Model, model_name, said_options
-from unsee.models.weights import own_parameters, stored_whole, swapped
+from unsee.models.model import model_name, said_options
+from unsee.models.weights import own_parameters, swapped
 from unsee.progress import Progress, no_progress
 from unsee.report.attacks import page
-from unsee.runs.aims import UNKNOWN, Aim, Album, aims_of, drawn, turned
-from unsee.runs.controls import Passes, excess, put_on, random_weights, read_twin
-from unsee.runs.folder import EDIT
-from unsee.runs.folder import RECORD as RUN
+from unsee.runs.aims import UNKNOWN, Aim, Album, drawn, turned
+from unsee.runs.controls import Passes, excess, put_on, random_weights
+from unsee.runs.siege import BUDGETS, Siege
 from unsee.versions import versions
 
-BUDGETS = {"small": (240, 1), "full": (1200, 3)}
-"""Denoiser passes of one search, and attack seeds."""
 RECORD = "attack.json"
 FILES = ("index.html", RECORD)
 NOTICE = "Attacks are for models that you are entitled to test."
-MINORS = re.compile(
-    r"\b(child(ren|ish|hood)?|minors?|under-?aged?|kids?|teen(s|ager|agers|aged)?|toddlers?|infants?|bab(y|ies)|boys?|girls?"
-    r"|juveniles?|preteens?|adolescents?|school(boy|girl)s?|loli(ta)?|shota)\b",
-    re.IGNORECASE,
-)
-
-
-@dataclass(frozen=True)
-class Siege:
-    """Attacks that are ready to start: everything is loaded and valid.
-
-    aims      what attacks are aimed at, by column; "attacked" is the concept
-    detector  counts the pictures whose label is `label`
-    twin      weights of a denoiser that was trained without the concept
-    """
-
-    model: Model
-    edit: Edit
-    attacks: tuple[Attack, ...]
-    aims: Mapping[str, Aim]
-    detector: Detector
-    label: str
-    sampling: Sampling
-    n: int = 24
-    seed: int = 0
-    budget: str = "small"
-    twin: Mapping[str, Tensor] = field(default_factory=dict)
-
-
-def prepare(
-    place: str,
-    *,
-    names: Sequence[str] = (),
-    concept: str | None = None,
-    model: str | None = None,
-    twin: Path | None = None,
-    detectors: Mapping[str, str] | None = None,
-    **more: Any,
-) -> Siege:
-    """Load the edit of a run's folder, or of a file, with its model, and whatever is to attack it.
-
-    place  the folder of a run of erase, or an edit
-    names  attacks; none is all
-    more   n, seed, budget of a Siege; steps and guidance_scale of its pictures; model options
-    Raises InputError on anything that cannot work, and for concepts about minors.
-    """
-    if (budget := more.get("budget", "small")) not in BUDGETS:
-        from unsee.errors import unknown
-
-        raise unknown("budget", budget, BUDGETS)
-    chosen = tuple(attacks.find(name) for name in dict.fromkeys(names or attacks.names()))
-    folder = Path(place)
-    made = read(folder / RUN) if (folder / RUN).is_file() else {}
-    edit = Edit.load(folder / EDIT if folder.is_dir() else folder)
-    wanted = [one for one in edit.card.concepts if concept is None or one.erase == concept]
-    if concept is not None and not wanted:
-        from unsee.concepts import Concept
-
-        wanted = [Concept(concept)]
-    if not wanted:
-        raise InputError("this edit's card does not say what it erases: name it with `concepts`")
-    aimed = wanted[0]
-    if any(MINORS.search(word) for word in (*aimed.names, aimed.from_ or "")):
-        raise InputError("attacks on concepts about minors are refused")
-    name, variant = edit.base(model or made.get("model"), more.get("variant"))
-    opened = open_model(
-        name, variant=variant, call={**edit.card.call}, trust_remote_code=more.get("trust_remote_code", False)
-    )
-    weights = edit.check(opened)
-    if packed := next((one for one in edit.deltas if not stored_whole(weights[one])), None):
-        raise InputError(f"{packed} is quantised: attacks need the model unquantised")
-    words = words_of(opened.card)
-    given = detectors_of(opened.card, detectors, choices=lambda kind: choices(kind, words, [aimed]))
-    aims, label, kind = aims_of(opened, aimed, words, given)
-    if kind is None:
-        said = (
-            uncounted(aimed.erase, known(words, names_of(given)), given)
-            or "no detector was given: `detectors` objects=FOLDER names one"
-        )
-        raise InputError(f"nothing can count {aimed.erase!r}: {said}")
-    detector = given[kind]
-    assert isinstance(detector, Detector)
-    sampling = sampling_of(opened, more.get("steps"), more.get("guidance_scale"))
-    options = {key: more[key] for key in ("n", "seed") if more.get(key) is not None}
-    found = read_twin(twin, opened) if twin else {}
-    return Siege(opened, edit, chosen, aims, detector, label, sampling, budget=budget, twin=found, **options)
-
 
 Put = Callable[[], AbstractContextManager[None]]
 
