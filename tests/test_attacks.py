@@ -34,14 +34,14 @@ from unsee.attacks import (
 )
 from unsee.attacks.completion import begun
 from unsee.attacks.context import AttackContext, Found
-from unsee.denoising.conditioned import asked, condition, conditioned, text_of
+from unsee.denoising.conditioned import asked, condition, door, text_of
 from unsee.denoising.guidance import for_pictures
-from unsee.denoising.noised import amounts, at, encoded, noised
+from unsee.denoising.noised import amounts, at, noised
 from unsee.denoising.reader import reader
 from unsee.denoising.replay import replay
 from unsee.errors import InputError
 from unsee.evaluate.attacked import ATTACKED, BASE, TAUGHT, TWIN, Attacked, Cost, Row, weakest
-from unsee.evaluate.cache import Cache
+from unsee.evaluate.cache import Memory
 from unsee.evaluate.context import EvalContext
 from unsee.evaluate.detectors import Detector
 from unsee.evaluate.render import Sampling
@@ -82,8 +82,8 @@ def siege(pipe: Any, edit: unsee.Edit, *names: str, **options: Any) -> Siege:
 
 @pytest.fixture
 def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Searches of 16 denoiser passes, and few pictures."""
-    monkeypatch.setattr(attacking, "BUDGETS", {"small": (16, 1), "full": (16, 2)})
+    """Searches of 8 denoiser passes, and few pictures."""
+    monkeypatch.setattr(attacking, "BUDGETS", {"small": (8, 1), "full": (8, 2)})
     monkeypatch.setattr(ring_a_bell, "GENERATIONS", (2, 2))
     monkeypatch.setattr(greedy, "ROUNDS", (1, 1))
     monkeypatch.setattr(seeds, "FEW", 2)
@@ -195,7 +195,7 @@ def test_a_run_given_another_prompts_text_is_that_prompts_run(family: str, mini:
         return draw(pipe, [prompt] * 2, [0, 1], 2, **for_pictures(pipe, 3.0), output_type="latent").images  # type: ignore[no-any-return]
 
     wanted, other = latents("a church"), latents("a fish on a car")
-    with conditioned(pipe, "a fish on a car", text):
+    with door(pipe, "a fish on a car").given(text):
         found = latents("a fish on a car")
     assert torch.allclose(found, wanted, atol=1e-5)
     assert not torch.allclose(found, other, atol=1e-3)
@@ -322,7 +322,7 @@ def test_the_same_attacks_give_the_same_numbers(pipe: Any, edit: unsee.Edit, che
 
 
 def test_a_full_budget_has_more_seeds_and_controls(pipe: Any, edit: unsee.Edit, cheap: None) -> None:
-    found = besiege(siege(pipe, edit, "soft", budget="full", n=1))
+    found = besiege(siege(pipe, edit, "pez", budget="full", n=1))
     assert found.seeds == (0, 1)
     assert {row.column for row in found.rows} == {ATTACKED, BASE, TAUGHT, "neighbour", "another concept"}
     assert all(row.score.n == 2 for row in found.rows)
@@ -388,12 +388,12 @@ def test_random_weights_are_those_of_no_training(pipe: Any) -> None:
     assert not torch.equal(one["conv_in.weight"], own["conv_in.weight"])
 
 
-def test_knowledge_of_an_edit_that_does_nothing_is_the_bases(pipe: Any, edit: unsee.Edit, tmp_path: Path) -> None:
+def test_knowledge_of_an_edit_that_does_nothing_is_the_bases(pipe: Any, edit: unsee.Edit) -> None:
     thing: dict[str, Any] = {"group": "", "synonyms": [], "languages": {}, "parts": []}
     objects = dict.fromkeys(("castle", "dog", "pizza"), thing)
     where = EvalContext(pipe, {}, {"objects": objects}, (unsee.Concept("church"),), 2, 0)
     nothing = as_variant("nothing", unsee.merge([edit], [0.0]))
-    outcome = run(where, [knowledge.SUITE], [base(where.concepts), nothing], Sampling(2, 3.0), Cache(tmp_path))
+    outcome = run(where, [knowledge.SUITE], [base(where.concepts), nothing], Sampling(2, 3.0), Memory())
     assert [one.not_measured for one in outcome.suites] == [None]
     left = {one.key: one.score.value for one in outcome.measured if one.unit == "ratio"}
     assert left.keys() >= {"gap/church/left"}
@@ -402,9 +402,9 @@ def test_knowledge_of_an_edit_that_does_nothing_is_the_bases(pipe: Any, edit: un
     assert gap.difference is not None
     assert gap.difference.value == 0
     pictures = [outcome.galleries["base"][shot] for shot in outcome.asked["knowledge"][0].shots]
-    z = encoded(pipe, pictures)
-    assert knowledge.gaps(pipe, pictures, 0) != knowledge.gaps(pipe, pictures[::-1], 0)
-    assert torch.equal(knowledge.losses(pipe, z, 0), knowledge.losses(pipe, z, 0))
+    upright = knowledge.gaps(pipe, pictures, 0)
+    turned = knowledge.gaps(pipe, [one.transpose(Image.Transpose.ROTATE_180) for one in pictures], 0)
+    assert upright == pytest.approx([-gap for gap in turned])
 
 
 # The command

@@ -18,7 +18,7 @@ from unsee.attacks import Attack
 from unsee.attacks.context import AttackContext, Found
 from unsee.attacks.lessons import ROWS, Rows, from_base, from_pictures, learn
 from unsee.denoising.calls import Call
-from unsee.denoising.conditioned import conditioned, text_of
+from unsee.denoising.conditioned import door, text_of
 from unsee.errors import InputError
 
 RATE = 0.03
@@ -38,11 +38,11 @@ def soft(context: AttackContext, rows: Rows, row: str) -> Iterator[Found]:
         new = {name: value.to(text.arguments[name]) for name, value in values.items()}
         return replace(text, arguments=text.arguments | new)
 
+    way = door(context.pipe, START, context.guidance_scale > 1)
     for update in learn(context, list(values.values()), made, rows, RATE * size):
         now = made()
         fixed = replace(now, arguments={k: x.detach().clone() if k in values else x for k, x in now.arguments.items()})
-        applied = partial(conditioned, context.pipe, START, fixed, context.guidance_scale > 1)
-        yield Found(f"{row}, {update * ROWS} passes", (START,), applied=applied)
+        yield Found(f"{row}, {update * ROWS} passes", (START,), applied=partial(way.given, fixed))
 
 
 def searched(match: bool) -> Callable[[AttackContext], Iterator[Found]]:

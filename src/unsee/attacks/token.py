@@ -16,7 +16,7 @@ import torch
 from unsee.attacks import Attack
 from unsee.attacks.context import AttackContext, Found
 from unsee.attacks.lessons import ROWS, Rows, from_base, from_pictures, learn
-from unsee.denoising.conditioned import conditioned
+from unsee.denoising.conditioned import door
 from unsee.denoising.reader import reader
 
 RATE = 0.5
@@ -33,10 +33,11 @@ def tokens(context: AttackContext, counts: Sequence[int], rows: Rows, row: str) 
         noise = torch.randn(1, k, len(mean), generator=rng).to(mean)
         vectors = (mean + deviation * noise).detach()
         prompt = open.prompt.format("x")
+        way = door(context.pipe, prompt, context.guidance_scale > 1)
         for update in learn(context, [vectors], partial(open.vectors, vectors), rows, RATE * deviation):
             with torch.no_grad():
                 text = open.vectors(vectors)
-            applied = partial(conditioned, context.pipe, prompt, text, context.guidance_scale > 1)
+            applied = partial(way.given, text)
             name = f"{k} token{'s' if k > 1 else ''}, {row}, {update * ROWS} passes"
             yield Found(name, (prompt,), applied=applied)
 

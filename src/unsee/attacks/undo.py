@@ -20,7 +20,7 @@ from torch import Tensor
 from unsee.attacks import Attack
 from unsee.attacks.context import AttackContext, Found
 from unsee.denoising.activations import inputs
-from unsee.denoising.conditioned import conditioned, text_of
+from unsee.denoising.conditioned import door, text_of
 from unsee.denoising.text_layers import find_text
 from unsee.errors import Unsupported
 from unsee.models.denoisers import denoiser
@@ -58,14 +58,13 @@ def search(context: AttackContext) -> Iterator[Found]:
     name = next((name for name, value in text.arguments.items() if all(_same(x, value) for x in read_there)), None)
     if name is None:
         raise Unsupported(f"{kind(pipe).__name__}: the first matrices that read the prompt read no argument of a call")
-    value = text.arguments[name]
+    value, way = text.arguments[name], door(pipe, context.prompt, context.guidance_scale > 1)
     for damping in (1e-1, 1e-2, 1e-4) if context.thorough else (1e-2,):
         context.start()
         map_ = undone(list(now.values()), list(before.values()), damping)
         said = (value.double().cpu() @ map_.T).to(value)
         changed = replace(text, arguments=text.arguments | {name: said})
-        applied = partial(conditioned, pipe, context.prompt, changed, context.guidance_scale > 1)
-        yield Found(f"damping {damping:g}", (context.prompt,), applied=applied)
+        yield Found(f"damping {damping:g}", (context.prompt,), applied=partial(way.given, changed))
 
 
 ATTACK = Attack(

@@ -16,6 +16,7 @@ import torch
 from PIL.Image import Image, Transpose
 from torch import Tensor
 
+from unsee.denoising.calls import Call
 from unsee.denoising.conditioned import condition
 from unsee.denoising.noised import at, check_pictures, encoded, noised, times
 from unsee.denoising.replay import replay
@@ -63,10 +64,12 @@ def ask(context: EvalContext) -> list[Question]:
 
 
 @torch.no_grad()
-def losses(pipe: Pipeline, z: Tensor, seed: int) -> Tensor:
-    """E |e(x_t, "") - answer|^2 of latents (B, C, H, W), over TIMES times with noise of a seed: (B,)."""
-    text, (_, net) = condition(pipe, ""), denoiser(pipe)
-    check_pictures(pipe, text)
+def losses(pipe: Pipeline, text: Call, z: Tensor, seed: int) -> Tensor:
+    """E |e(x_t, text) - answer|^2 of latents (B, C, H, W), over TIMES times with noise of a seed: (B,).
+
+    text  what the empty prompt conditions, one row
+    """
+    _, net = denoiser(pipe)
     total = torch.zeros(len(z), dtype=torch.double)
     for k, t in enumerate(times(pipe, TIMES).tolist()):
         e = torch.randn(z.shape, generator=torch.Generator().manual_seed(seed + k)).to(z)
@@ -79,9 +82,11 @@ def losses(pipe: Pipeline, z: Tensor, seed: int) -> Tensor:
 
 def gaps(pipe: Pipeline, pictures: Sequence[Image], seed: int) -> list[float]:
     """Loss upside down minus loss as they are, of each picture."""
+    text = condition(pipe, "")
+    check_pictures(pipe, text)
     both = [encoded(pipe, some) for some in (pictures, [one.transpose(Transpose.ROTATE_180) for one in pictures])]
     with borrowed(pipe):
-        upright, turned = (losses(pipe, z, seed) for z in both)
+        upright, turned = (losses(pipe, text, z, seed) for z in both)
     found: list[float] = (turned - upright).tolist()
     return found
 
