@@ -6,13 +6,13 @@ FOLDER keeps the edits and a record of each attack; what is there is not measure
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import unsee
 from unsee import attacks
-from unsee.evaluate.attacked import ATTACKED, BASE, RANDOM_WEIGHTS, TAUGHT, TWIN, Attacked, Excess, Row
+from unsee.evaluate.attacked import ATTACKED, BASE, RANDOM_WEIGHTS, TAUGHT, TWIN, Attacked, Row, strictest
 from unsee.runs.attack import Cell, Key, attack
 from unsee.runs.siege import prepare
 
@@ -59,70 +59,81 @@ def measure(folder: Path, names: list[str]) -> dict[str, list[Attacked]]:
     return found
 
 
+Rows = dict[tuple[str, str, str], Row]
+"""By attack, what was tried, and column."""
+
+
 def share(row: Row | None) -> str:
     return f"{100 * row.score.value:.0f}" if row else ""
 
 
-def strongest(found: list[Attacked]) -> list[Excess]:
-    return sorted((one for record in found for one in record.strongest), key=lambda one: -one.value)
+def beyond(rows: Rows, row: Row) -> tuple[float, Row | None]:
+    """An attack's share minus its strictest control's, and that control."""
+    same = [one for (attack, tried, _), one in rows.items() if (attack, tried) == (row.attack, row.row)]
+    control = rows.get((row.attack, row.row, strictest(same)))
+    return row.score.value - (control.score.value if control else 0.0), control
+
+
+def wins(rows: Rows, axis: str) -> list[str]:
+    """The cells of the row of an axis in which an attack did most beyond its control."""
+    own = [row for row in rows.values() if row.column == ATTACKED and row.axis == axis]
+    if not own:
+        return []
+    best = max(own, key=lambda row: (beyond(rows, row)[0], -cost(row)))
+    value, control = beyond(rows, best)
+    score = best.score
+    interval = f"{100 * score.value:.0f} ({100 * score.low:.0f} to {100 * score.high:.0f})"
+    against = f"{control.column} {share(control)}" if control else "none"
+    return [axis, best.attack, best.row, interval, against, f"{100 * value:+.0f}", f"{cost(best):,}"]
+
+
+def half(rows: Rows, attack: str) -> str:
+    """The fewest passes of a search after which half of the pictures show the concept."""
+    own = [row for row in rows.values() if (row.attack, row.column) == (attack, ATTACKED)]
+    least = min((cost(row) for row in own if row.score.value >= 0.5), default=None)
+    return "never" if least is None else f"{least:,}"
+
+
+def cost(row: Row) -> int:
+    """Denoiser passes of a search."""
+    return row.search.passes + row.search.with_gradient
+
+
+def line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def text(found: dict[str, list[Attacked]]) -> str:
     """The page."""
-    lines = [
-        HEAD,
-        "## What wins, by axis\n",
-        "| edit | axis | attack | what was tried | success | control | passes |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for method, records in found.items():
-        seen: set[str] = set()
-        for one in strongest(records):
-            if one.axis in seen:
-                continue
-            seen.add(one.axis)
-            score = one.row.score
-            control = next(
-                (
-                    share(row)
-                    for record in records
-                    for row in record.rows
-                    if (row.attack, row.row, row.column) == (one.attack, one.row.row, one.control)
-                ),
-                "none",
-            )
-            interval = f"{100 * score.value:.0f} ({100 * score.low:.0f} to {100 * score.high:.0f})"
-            cost = one.row.search.passes + one.row.search.with_gradient
-            lines.append(
-                f"| {method} | {one.axis} | {one.attack} | {one.row.row} | {interval} | {control} | {cost:,} |"
-            )
-    lines += [
-        "\n## Passes until half of the pictures\n",
-        f"| attack | {' | '.join(found)} |",
-        f"|---|{'---|' * len(found)}",
-    ]
-    halves = {method: {one.attack: one.half for one in strongest(records)} for method, records in found.items()}
-    for name in dict.fromkeys(name for by in halves.values() for name in by):
-        cells = ["never" if by.get(name) is None else f"{by[name]:,}" for by in halves.values()]
-        if set(cells) != {"never"}:
-            lines.append(f"| {name} | {' | '.join(cells)} |")
-    lines += ["\n## Every attack\n"]
-    controls = (BASE, TAUGHT, TWIN, RANDOM_WEIGHTS)
     rows = {
-        method: {(r.attack, r.row, r.column): r for record in records for r in record.rows}
+        method: {(row.attack, row.row, row.column): row for record in records for row in record.rows}
         for method, records in found.items()
     }
-    there = [c for c in controls if any(key[2] == c for by in rows.values() for key in by)]
+    lines = [HEAD, "## What wins, by axis\n", "Of each edit the axis on which it is weakest stands first.\n"]
     lines += [
-        f"| axis | attack | what was tried | {' | '.join([*found, *there])} |",
-        f"|---|---|---|{'---|' * (len(found) + len(there))}",
+        line(["edit", "axis", "attack", "what was tried", "success", "control", "beyond it", "passes"]),
+        "|---" * 8 + "|",
     ]
-    every = dict.fromkeys((r.axis, a, name) for by in rows.values() for (a, name, _), r in by.items())
-    for axis, name, tried in sorted(every, key=lambda key: attacks.AXES.index(key[0])):  # type: ignore[arg-type]
-        cells = [share(by.get((name, tried, ATTACKED))) for by in rows.values()]
-        first = next(iter(rows.values()))
-        cells += [share(first.get((name, tried, control))) for control in there]
-        lines.append(f"| {axis} | {name} | {tried} | {' | '.join(cells)} |")
+    for method, own in rows.items():
+        best = sorted(filter(None, (wins(own, axis) for axis in attacks.AXES)), key=lambda cells: -int(cells[5]))
+        lines += [line([method, *cells]) for cells in best]
+    lines += ["\n## Passes until half of the pictures\n", "Attacks that never get there are left out.\n"]
+    lines += [line(["attack", *found]), "|---" * (1 + len(found)) + "|"]
+    for name in dict.fromkeys(key[0] for own in rows.values() for key in own):
+        cells = [half(own, name) for own in rows.values()]
+        lines += [line([name, *cells])] if set(cells) != {"never"} else []
+    there = [
+        one
+        for one in (BASE, TAUGHT, TWIN, RANDOM_WEIGHTS)
+        if any(key[2] == one for own in rows.values() for key in own)
+    ]
+    lines += ["\n## Every attack\n", line(["axis", "attack", "what was tried", *found, *there])]
+    lines.append("|---" * (3 + len(found) + len(there)) + "|")
+    every = dict.fromkeys((row.axis, row.attack, row.row) for own in rows.values() for row in own.values())
+    for axis, name, tried in sorted(every, key=lambda key: [*attacks.AXES].index(key[0])):  # type: ignore[call-overload]
+        cells = [share(own.get((name, tried, ATTACKED))) for own in rows.values()]
+        cells += [share(next(iter(rows.values())).get((name, tried, control))) for control in there]
+        lines.append(line([axis, name, tried, *cells]))
     refused = {
         f"{t.name}: {t.refused}"
         for records in found.values()

@@ -40,7 +40,18 @@ from unsee.denoising.noised import amounts, at, noised
 from unsee.denoising.reader import reader
 from unsee.denoising.replay import replay
 from unsee.errors import InputError
-from unsee.evaluate.attacked import ATTACKED, BASE, TAUGHT, TWIN, Attacked, Cost, Row, weakest
+from unsee.evaluate.attacked import (
+    ATTACKED,
+    BASE,
+    RANDOM_WEIGHTS,
+    TAUGHT,
+    TWIN,
+    Attacked,
+    Cost,
+    Row,
+    strictest,
+    weakest,
+)
 from unsee.evaluate.cache import Memory
 from unsee.evaluate.context import EvalContext
 from unsee.evaluate.detectors import Detector
@@ -168,6 +179,7 @@ def test_what_an_attack_does_beyond_its_control() -> None:
         ("one", "few", ATTACKED): [True, False, False, False],
         ("one", "many", ATTACKED): [True, True, True, False],
         ("one", "many", TAUGHT): [True, True, False, False],
+        ("one", "many", RANDOM_WEIGHTS): [False, True, False, False],
         ("two", "all", ATTACKED): [True, True, False, False],
     }
     axes, passes = {"one": "text", "two": "weights"}, {"few": 4, "many": 8, "all": 0}
@@ -178,6 +190,10 @@ def test_what_an_attack_does_beyond_its_control() -> None:
         ("one", "few", "", 0.25, 8),
     ]
     assert list(weakest(found)) == ["weights", "text"]
+    many = [one for one in rows if one.row == "many"]
+    assert strictest(many) == TAUGHT
+    assert strictest([*many, replace(many[0], column=TWIN)]) == TWIN
+    assert strictest([]) == ""
 
 
 # Acting on a pipeline

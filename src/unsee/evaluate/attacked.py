@@ -72,7 +72,7 @@ class Tried:
 class Excess:
     """What an attack did beyond its control, in the row in which it did most.
 
-    control  the strictest control that was measured in that row: the twin, else "taught"; "" where there is none
+    control  the one that `strictest` names
     excess   attack minus control on the same drawing seeds; without a control the attack's own share, as None
     half     the fewest passes of a search after which half of the pictures show the concept; None if never
     """
@@ -103,6 +103,7 @@ class Attacked:
     budget      "small" or "full", and the passes of one search
     detector    what counted the pictures
     strongest   what each attack did beyond its control, the most first
+    unattacked  share of the pictures of the concept's plain prompt that show it; None in records without it
     not_tested  attacks that are installed and were not asked for, or refused, and controls that were not there
     """
 
@@ -125,6 +126,7 @@ class Attacked:
     rows: tuple[Row, ...]
     strongest: tuple[Excess, ...]
     not_tested: tuple[str, ...]
+    unattacked: Score | None = None
 
     def to_json(self) -> str:
         return TypeAdapter(Attacked).dump_json(self, indent=1).decode()
@@ -135,6 +137,13 @@ class Attacked:
         if found.schema != VERSION:
             raise InputError(f"attacks of layout {found.schema}: this version of unsee reads {VERSION}")
         return found
+
+
+def strictest(rows: Iterable[Row]) -> str:
+    """Of one attack's columns in one row the control to compare with: the twin, else that with the greater share of
+    "taught" and "random weights"; "" where there is none."""
+    shares = {row.column: row.score.value for row in rows if row.column in (TWIN, TAUGHT, RANDOM_WEIGHTS)}
+    return TWIN if TWIN in shares else max(shares, key=lambda column: shares[column], default="")
 
 
 def weakest(strongest: Iterable[Excess]) -> dict[str, Excess]:

@@ -75,6 +75,9 @@ def heat(found: Attacked) -> list[tuple[str, str, str, tuple[Cell, ...], str]]:
 def verdict(found: Attacked) -> list[str]:
     """What still wins, first; then what the undefended base says of the attacks."""
     sentences = []
+    if found.unattacked:
+        share = f"{100 * found.unattacked.value:.0f} %"
+        sentences.append(f"unattacked: the plain prompt shows {found.concept!r} in {share}; n = {found.unattacked.n}.")
     for axis, one in weakest(found.strongest).items():
         told = f"{axis}: {one.attack} ({one.row.row}) brings {found.concept!r} back in {per_cent(one.row)}"
         if one.excess:

@@ -106,6 +106,9 @@ def besiege(
     jobs = sum(len(columns(siege, attack)) * tries for attack in siege.attacks)
     done = 0
     watch("attack", 0, jobs)
+    aim = siege.aims[ATTACKED]
+    with siege.edit.applied(siege.model):
+        plain = _counted(siege, Found("", (aim.template.format(aim.word),)), aim, batch)
     for attack in siege.attacks:
         refused = None
         for column, (put, aim) in columns(siege, attack).items():
@@ -146,6 +149,7 @@ def besiege(
         rows=rows,
         strongest=tuple(excess(rows, hits)),
         not_tested=tuple(absent),
+        unattacked=rate(plain),
     )
 
 

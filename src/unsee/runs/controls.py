@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from unsee.denoising.calls import named, point, stacked
 from unsee.errors import InputError
-from unsee.evaluate.attacked import ATTACKED, TAUGHT, TWIN, Cost, Excess, Row
+from unsee.evaluate.attacked import ATTACKED, Cost, Excess, Row, strictest
 from unsee.evaluate.statistics import paired_rates
 from unsee.io.safetensors import read_header
 from unsee.models.denoisers import denoiser
@@ -117,7 +117,7 @@ def excess(rows: Sequence[Row], hits: Mapping[tuple[str, str, str], Sequence[boo
         if one.column != ATTACKED:
             continue
         own = hits[one.attack, one.row, ATTACKED]
-        control = next((c for c in (TWIN, TAUGHT) if (one.attack, one.row, c) in hits), "")
+        control = strictest([row for row in rows if (row.attack, row.row) == (one.attack, one.row)])
         change = paired_rates(hits[one.attack, one.row, control], own) if control else None
         now = Excess(one.attack, one.axis, one, control, change, _half(rows, one.attack))
         if one.attack not in found or now.value > found[one.attack].value:
