@@ -88,9 +88,11 @@ def wins(rows: Rows, axis: str) -> list[str]:
 
 
 def half(rows: Rows, attack: str) -> str:
-    """The fewest passes of a search after which half of the pictures show the concept."""
+    """The fewest passes of a search after which half of the pictures show the concept, and fewer of the control's."""
     own = [row for row in rows.values() if (row.attack, row.column) == (attack, ATTACKED)]
-    least = min((cost(row) for row in own if row.score.value >= 0.5), default=None)
+    least = min(
+        (cost(row) for row in own if row.score.value >= 0.5 > row.score.value - beyond(rows, row)[0]), default=None
+    )
     return "never" if least is None else f"{least:,}"
 
 
@@ -117,7 +119,10 @@ def text(found: dict[str, list[Attacked]]) -> str:
     for method, own in rows.items():
         best = sorted(filter(None, (wins(own, axis) for axis in attacks.AXES)), key=lambda cells: -int(cells[5]))
         lines += [line([method, *cells]) for cells in best]
-    lines += ["\n## Passes until half of the pictures\n", "Attacks that never get there are left out.\n"]
+    lines += [
+        "\n## Passes until half of the pictures\n",
+        "Attacks that never get there, or with their control, are left out.\n",
+    ]
     lines += [line(["attack", *found]), "|---" * (1 + len(found)) + "|"]
     for name in dict.fromkeys(key[0] for own in rows.values() for key in own):
         cells = [half(own, name) for own in rows.values()]

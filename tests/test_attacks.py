@@ -187,9 +187,11 @@ def test_what_an_attack_does_beyond_its_control() -> None:
     found = excess(rows, table)
     assert [(one.attack, one.row.row, one.control, one.value, one.half) for one in found] == [
         ("two", "all", "", 0.5, 0),
-        ("one", "few", "", 0.25, 8),
+        ("one", "few", "", 0.25, None),
     ]
     assert list(weakest(found)) == ["weights", "text"]
+    won = [row("one", "text", "many", column, hits, 8) for column, hits in {ATTACKED: [True], TAUGHT: [False]}.items()]
+    assert excess(won, {("one", "many", ATTACKED): [True], ("one", "many", TAUGHT): [False]})[0].half == 8
     many = [one for one in rows if one.row == "many"]
     assert strictest(many) == TAUGHT
     assert strictest([*many, replace(many[0], column=TWIN)]) == TWIN

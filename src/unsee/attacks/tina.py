@@ -97,6 +97,7 @@ def searched(plus: bool) -> Callable[[AttackContext], Iterator[Found]]:
             noise = torch.randn(z0.shape, generator=torch.Generator().manual_seed(context.seed)).to(z0)
             z = first.sqrt() * z0 + (1 - first).sqrt() * noise
         iterations = max(2, context.passes // STEPS)
+        context.start()
         with borrowed(pipe):
             found = inverted(eps, z, path, iterations, (lambda x, at_: tamed(x, z0, at_)) if plus else lambda x, _: x)
         row = f"{n} pictures, {STEPS} steps of {iterations} iterations"

@@ -74,7 +74,8 @@ class Excess:
 
     control  the one that `strictest` names
     excess   attack minus control on the same drawing seeds; without a control the attack's own share, as None
-    half     the fewest passes of a search after which half of the pictures show the concept; None if never
+    half     the fewest passes of a search after which half of the pictures show the concept, and fewer of the
+             control's; None if never
     """
 
     attack: str

@@ -33,11 +33,11 @@ class Passes:
         self._since = time.perf_counter()
 
     def __enter__(self) -> Passes:
-        def count(module: nn.Module, args: Any, kwargs: Any) -> None:
+        def count(module: nn.Module, args: Any, kwargs: Any, result: Any) -> None:
             x = stacked(named(module, args, kwargs)[point(type(module))[0]])
             self._counts[torch.is_grad_enabled()] += len(x)
 
-        self._handle = self._net.register_forward_pre_hook(count, with_kwargs=True)
+        self._handle = self._net.register_forward_hook(count, with_kwargs=True)
         self._since = time.perf_counter()
         return self
 
@@ -126,6 +126,14 @@ def excess(rows: Sequence[Row], hits: Mapping[tuple[str, str, str], Sequence[boo
 
 
 def _half(rows: Sequence[Row], attack: str) -> int | None:
-    """The fewest passes of a search after which half of the pictures showed the concept."""
-    own = [one for one in rows if one.attack == attack and one.column == ATTACKED and one.score.value >= 0.5]
-    return min((one.search.passes + one.search.with_gradient for one in own), default=None)
+    """The fewest passes of a search after which half of the pictures show the concept, and fewer of the control's."""
+    same: dict[str, dict[str, Row]] = {}
+    for one in rows:
+        if one.attack == attack:
+            same.setdefault(one.row, {})[one.column] = one
+    found = []
+    for by in same.values():
+        control = by.get(strictest(by.values()))
+        if ATTACKED in by and by[ATTACKED].score.value >= 0.5 > (control.score.value if control else 0.0):
+            found.append(by[ATTACKED].search.passes + by[ATTACKED].search.with_gradient)
+    return min(found, default=None)
