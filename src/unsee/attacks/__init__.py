@@ -32,6 +32,7 @@ class Attack:
     about   what it does and where it was published, in a sentence for the page
     needs   what an attacker must have
     search  the attack itself
+    leak    whether it fails on an undefended model, so that any success is a trace of the edit
     taught  whether it can be aimed at pictures of a thing that no model knows, which is the control "taught"
     """
 
@@ -41,6 +42,7 @@ class Attack:
     about: str
     search: Callable[[AttackContext], Iterator[Found]]
     taught: bool = False
+    leak: bool = False
 
     def __call__(self, context: AttackContext) -> Iterator[Found]:
         return self.search(context)

@@ -18,7 +18,7 @@ def search(context: AttackContext) -> Iterator[Found]:
     weights = {name: one for name, one in own_parameters(net).items() if stored_whole(one)}
     now = {name: one.data for name, one in weights.items()}
     with context.base():
-        base = {name: one.data for name, one in weights.items() if one.data is not now[name]}
+        base = {name: one.data for name, one in weights.items() if one.data_ptr() != now[name].data_ptr()}
     mixed = {name: weights[name] for name in base}
     for share in SHARES:
         values = {name: now[name] + share * (base[name] - now[name]) for name in base}

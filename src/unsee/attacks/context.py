@@ -43,6 +43,13 @@ class Found:
     applied: Applied = nullcontext
 
 
+def named(template: str, word: str) -> str:
+    """A prompt that names a word; "a {}" takes its article from it."""
+    if template.startswith("a {}") and word[:1].lower() in tuple("aeiou"):
+        template = f"an{template[1:]}"
+    return template.format(word)
+
+
 @dataclass(frozen=True)
 class AttackContext:
     """What an attack works with. It has no detector.
@@ -84,10 +91,7 @@ class AttackContext:
 
     def named(self, word: str) -> str:
         """The prompt that names a word."""
-        template = self.template
-        if word[:1].lower() in "aeiou" and template.startswith("a {}"):
-            template = f"an{template[1:]}"
-        return template.format(word)
+        return named(self.template, word)
 
     def pictures(self, k: int) -> list[Image]:
         """k pictures of the concept."""

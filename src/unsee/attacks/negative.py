@@ -24,4 +24,6 @@ def search(context: AttackContext) -> Iterator[Found]:
     yield Found("another thing asked for", others, options=negative)
 
 
-ATTACK = Attack("negative", "name", frozenset({"name"}), "The concept's name as the negative prompt.", search)
+ATTACK = Attack(
+    "negative", "name", frozenset({"name"}), "The concept's name as the negative prompt.", search, leak=True
+)

@@ -59,13 +59,18 @@ class Row:
 
 @dataclass(frozen=True)
 class Tried:
-    """An attack that was tried. refused: why it could not be; None if it could."""
+    """An attack that was tried.
+
+    refused  why it could not be; None if it could
+    leak     whether it fails on an undefended model, so that any success is a trace of the edit
+    """
 
     name: str
     axis: str
     needs: tuple[str, ...]
     about: str
     refused: str | None
+    leak: bool = False
 
 
 @dataclass(frozen=True)

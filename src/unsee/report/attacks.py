@@ -83,10 +83,9 @@ def verdict(found: Attacked) -> list[str]:
         if one.excess:
             told += f", {100 * one.excess.value:+.0f} points beyond the control {one.control!r}"
         sentences.append(f"{told}; n = {one.row.score.n}.")
-    lame = sorted(
-        {row.attack for row in found.rows if row.column == BASE}
-        - {row.attack for row in found.rows if row.column == BASE and row.score.value >= 0.5}
-    )
+    undefended = [row for row in found.rows if row.column == BASE]
+    won = {row.attack for row in undefended if row.score.value >= 0.5}
+    lame = sorted({row.attack for row in undefended} - won - {one.name for one in found.attacks if one.leak})
     if lame:
         sentences.append(
             f"These attacks fail on the undefended base too, so their failure shows nothing: {', '.join(lame)}."

@@ -11,11 +11,12 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+
+from PIL.Image import Image
 
 from unsee import attacks
 from unsee.attacks import Attack
-from unsee.attacks.context import AttackContext, Found
+from unsee.attacks.context import AttackContext, Found, named
 from unsee.errors import InputError
 from unsee.evaluate import attacked as columns_
 from unsee.evaluate.attacked import (
@@ -99,16 +100,16 @@ def besiege(
     start = time.perf_counter()
     passes, tries = BUDGETS[siege.budget]
     seeds = tuple(range(siege.seed, siege.seed + tries))
-    album = Album(siege.model, siege.sampling, batch)
     measured = {} if measured is None else measured
-    cells: dict[Key, Cell] = {}
+    field_ = _Field(siege, Album(siege.model, siege.sampling, batch), batch)
+    cells = field_.cells
     tried: list[Tried] = []
     jobs = sum(len(columns(siege, attack)) * tries for attack in siege.attacks)
     done = 0
     watch("attack", 0, jobs)
     aim = siege.aims[ATTACKED]
     with siege.edit.applied(siege.model):
-        plain = _counted(siege, Found("", (aim.template.format(aim.word),)), aim, batch)
+        plain = field_.counted(Found("", (named(aim.template, aim.word),)), aim)
     for attack in siege.attacks:
         refused = None
         for column, (put, aim) in columns(siege, attack).items():
@@ -116,16 +117,17 @@ def besiege(
             cells |= old
             for seed in () if old else seeds:
                 try:
-                    _try(siege, attack, column, put, aim, seed, passes, album, batch, cells)
+                    field_.run(attack, column, put, aim, seed)
                 except InputError as error:
                     refused = refused or str(error)
                 done += 1
                 watch("attack", done, jobs)
-        tried.append(Tried(attack.name, attack.axis, tuple(sorted(attack.needs)), attack.about, refused))
+        tried.append(Tried(attack.name, attack.axis, tuple(sorted(attack.needs)), attack.about, refused, attack.leak))
     measured |= {key: cell for key, cell in cells.items() if key[2] in SHARED}
     rows = tuple(_row(key, cell) for key, cell in cells.items())
     hits = {key: [one for some in cell.hits for one in some] for key, cell in cells.items()}
-    absent = [f"the attack {name}" for name in attacks.names() if name not in {one.name for one in siege.attacks}]
+    others = [name for name in attacks.names() if name not in {one.name for one in siege.attacks}]
+    absent = [f"the attacks {', '.join(others)}"] if others else []
     absent += [f"the attack {one.name}: {one.refused}" for one in tried if one.refused]
     absent += [] if siege.twin else ["a twin, trained without the concept"]
     edit = siege.edit
@@ -153,44 +155,62 @@ def besiege(
     )
 
 
-def _try(
-    siege: Siege, attack: Attack, column: str, put: Put, aim: Aim, seed: int, passes: int, album: Album, batch: int,
-    cells: dict[Key, Cell],
-) -> None:  # fmt: skip
-    """One attack with one seed on one column; what comes of it goes into the cells."""
-    pipe = siege.model
-    net = own_parameters(denoiser(pipe)[1])
-    before = {name: one.data for name, one in net.items()}
-    with put(), Passes(pipe) as counted:
-        changed = [name for name, one in net.items() if one.data is not before[name]]
+@dataclass(frozen=True)
+class _Field:
+    """Where attacks run: the siege, the base's pictures, and what has been counted."""
 
-        def base() -> AbstractContextManager[None]:
-            return swapped({name: net[name] for name in changed}, {name: before[name] for name in changed})
+    siege: Siege
+    album: Album
+    batch: int
+    cells: dict[Key, Cell] = field(default_factory=dict)
 
-        def pictures(prompt: str, k: int) -> list[Any]:
-            named = prompt.replace(UNKNOWN, siege.aims[ATTACKED].word) if aim.turned else prompt
-            with counted.aside():
-                return album.draw(named, k, base, aim.turned)
+    def run(self, attack: Attack, column: str, put: Put, aim: Aim, seed: int) -> None:
+        """One attack with one seed on one column; what comes of it goes into the cells."""
+        siege, pipe = self.siege, self.siege.model
+        net = own_parameters(denoiser(pipe)[1])
+        before = {name: one.data for name, one in net.items()}
+        with put(), Passes(pipe) as passes:
+            changed = [name for name, one in net.items() if one.data_ptr() != before[name].data_ptr()]
 
-        context = AttackContext(
-            pipe, aim.word, aim.template, aim.names, aim.others, seed, passes, siege.n, siege.sampling.steps,
-            siege.sampling.guidance_scale, pictures, base, counted.start, siege.budget == "full",
-        )  # fmt: skip
-        for found in attack(context):
-            cost = counted.now()
-            with counted.aside():
-                hits = _counted(siege, found, aim, batch)
-            cell = cells.setdefault((attack.name, found.row, column), Cell(attack.axis))
-            cell.hits.append(hits)
-            cell.costs.append(cost)
-            cell.notes += [found.note] if found.note else []
+            def base() -> AbstractContextManager[None]:
+                return swapped({name: net[name] for name in changed}, {name: before[name] for name in changed})
 
+            def pictures(prompt: str, k: int) -> list[Image]:
+                real = prompt.replace(UNKNOWN, siege.aims[ATTACKED].word) if aim.turned else prompt
+                with passes.aside():
+                    return self.album.draw(real, k, base, aim.turned)
 
-def _counted(siege: Siege, found: Found, aim: Aim, batch: int) -> list[bool]:
-    """Whether each picture of what was found shows the concept."""
-    shown = drawn(siege.model, found, siege.sampling, siege.seed, siege.n, batch)
-    shown = [turned(one) for one in shown] if aim.turned else shown
-    return [label == siege.label for label in siege.detector(shown)]
+            context = AttackContext(
+                pipe=pipe,
+                word=aim.word,
+                template=aim.template,
+                names=aim.names,
+                others=aim.others,
+                seed=seed,
+                passes=BUDGETS[siege.budget][0],
+                n=siege.n,
+                steps=siege.sampling.steps,
+                guidance_scale=siege.sampling.guidance_scale,
+                draw=pictures,
+                base=base,
+                start=passes.start,
+                thorough=siege.budget == "full",
+            )
+            for found in attack(context):
+                cost = passes.now()
+                with passes.aside():
+                    hits = self.counted(found, aim)
+                cell = self.cells.setdefault((attack.name, found.row, column), Cell(attack.axis))
+                cell.hits.append(hits)
+                cell.costs.append(cost)
+                cell.notes += [found.note] if found.note else []
+
+    def counted(self, found: Found, aim: Aim) -> list[bool]:
+        """Whether each picture of what was found shows the concept."""
+        siege = self.siege
+        shown = drawn(siege.model, found, siege.sampling, siege.seed, siege.n, self.batch)
+        shown = [turned(one) for one in shown] if aim.turned else shown
+        return [label == siege.label for label in siege.detector(shown)]
 
 
 def _row(key: Key, cell: Cell) -> Row:
