@@ -234,6 +234,14 @@ def test_the_text_encoder_is_asked_again(pipe: Any) -> None:
     assert text.words(tokens[0]) == "a church dog on a hill"
 
 
+def test_a_table_that_is_tied_to_another_takes_vectors_too() -> None:
+    pipe = zoo.build("pixart-sigma")
+    text = reader(pipe, "a {}", 1)
+    vectors = text.table[text.ids[:, text.open]].clone().requires_grad_(True)
+    numbers = [x for x in text.vectors(vectors).arguments.values() if isinstance(x, torch.Tensor) and x.requires_grad]
+    assert torch.autograd.grad(sum(x.sum() for x in numbers), vectors)[0].abs().sum() > 0
+
+
 def test_the_answer_to_a_text_is_that_of_its_prompt(pipe: Any) -> None:
     call, (_, net) = condition(pipe, "a church"), denoiser(pipe)
     rows = condition(pipe, "")
@@ -337,6 +345,25 @@ def test_the_same_attacks_give_the_same_numbers(pipe: Any, edit: unsee.Edit, che
     where = siege(pipe, edit, "unlearn-diff", "rounding")
     one, two = besiege(where), besiege(where)
     assert [(row.score, row.note) for row in one.rows] == [(row.score, row.note) for row in two.rows]
+
+
+@pytest.mark.parametrize("family", ["pixart-sigma", "z-image", "wan"])
+def test_an_attack_works_on_a_family_or_says_in_one_line_why_not(family: str, cheap: None) -> None:
+    pipe, refused = zoo.build(family), {}
+    sampling = Sampling(4, 3.0)
+
+    def pictures(prompt: str, k: int) -> list[Image.Image]:
+        return drawn(pipe, Found("", (prompt,), n=k), sampling, 100, k)
+
+    for name in attacks.names():
+        try:
+            some = list(attacks.find(name)(context_of(pipe, pictures, names={"synonyms": ("chapel",)}, steps=4)))
+            assert drawn(pipe, replace(some[0], n=min(some[0].n or 2, 2)), sampling, 0, 2)
+        except InputError as error:
+            refused[name] = str(error)
+    assert not any("\n" in line for line in refused.values())
+    assert ("seeds" in refused) == (family == "wan")  # draws films
+    assert ("token" in refused) == (family != "pixart-sigma")
 
 
 def test_a_full_budget_has_more_seeds_and_controls(pipe: Any, edit: unsee.Edit, cheap: None) -> None:

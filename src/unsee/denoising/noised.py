@@ -38,7 +38,10 @@ def encoded(pipe: Pipeline, pictures: Sequence[Image], batch: int = 8) -> Tensor
     """Clean latents (B, C, H, W) of pictures: the mode of what the autoencoder says, in the denoiser's scale."""
     vae, parts = _autoencoder(pipe), []
     for start in range(0, len(pictures), batch):
-        x = raw(pipe).image_processor.preprocess(list(pictures[start : start + batch]))
+        try:
+            x = raw(pipe).image_processor.preprocess(list(pictures[start : start + batch]))
+        except ValueError as error:
+            raise Unsupported(f"{kind(pipe).__name__} takes no pictures of this size: {error}") from error
         said = vae.encode(x.to(vae.device, vae.dtype))
         z = said.latent_dist.mode() if hasattr(said, "latent_dist") else said.latent
         parts.append((z - (getattr(vae.config, "shift_factor", None) or 0.0)) * vae.config.scaling_factor)

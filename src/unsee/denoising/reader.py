@@ -148,8 +148,12 @@ def _instead(encoder: PreTrainedModel, vectors: Tensor, places: Tensor) -> Itera
         out[:, places] = vectors.to(out)
         return out
 
-    handle = _table(encoder).register_forward_hook(put)
+    # Of tied tables an encoder may run another one than it names (T5).
+    tied = _table(encoder).weight.data_ptr()
+    tables = [one for one in encoder.modules() if isinstance(one, nn.Embedding) and one.weight.data_ptr() == tied]
+    handles = [one.register_forward_hook(put) for one in tables]
     try:
         yield
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()

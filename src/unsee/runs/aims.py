@@ -14,6 +14,7 @@ from unsee.attacks.context import Found
 from unsee.concepts import Concept
 from unsee.denoising.guidance import for_pictures, unguided
 from unsee.denoising.record import sampled_with
+from unsee.errors import Unsupported
 from unsee.evaluate.counted import counted_as
 from unsee.evaluate.detectors import AnyDetector, names_of
 from unsee.evaluate.questions import STYLED, nearest, spread
@@ -134,5 +135,8 @@ def drawn(pipe: Pipeline, found: Found, sampling: Sampling, seed: int, n: int, b
             prompts = [found.prompts[k % len(found.prompts)] for k in rows]
             each = {name: values[rows.start : rows.stop] for name, values in found.each.items()}
             with sliced(with_):
-                pictures += draw(with_, prompts, [seed + k for k in rows], steps, **options, **each).images
+                result = draw(with_, prompts, [seed + k for k in rows], steps, **options, **each)
+            if not hasattr(result, "images"):
+                raise Unsupported(f"{kind(with_).__name__} draws no pictures, which is all that is counted here")
+            pictures += result.images
     return pictures
