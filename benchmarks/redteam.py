@@ -64,7 +64,13 @@ Rows = dict[tuple[str, str, str], Row]
 
 
 def share(row: Row | None) -> str:
-    return f"{100 * row.score.value:.0f}" if row else ""
+    """A share in per cent; behind it what a second detector confirms, where that is less than half of it."""
+    if row is None:
+        return ""
+    told = f"{100 * row.score.value:.0f}"
+    if row.confirmed is not None and row.confirmed.value < row.score.value / 2:
+        told += f" (confirmed {100 * row.confirmed.value:.0f})"
+    return told
 
 
 def beyond(rows: Rows, row: Row) -> tuple[float, Row | None]:
@@ -82,7 +88,7 @@ def wins(rows: Rows, axis: str) -> list[str]:
     best = max(own, key=lambda row: (beyond(rows, row)[0], -cost(row)))
     value, control = beyond(rows, best)
     score = best.score
-    interval = f"{100 * score.value:.0f} ({100 * score.low:.0f} to {100 * score.high:.0f})"
+    interval = f"{share(best)} ({100 * score.low:.0f} to {100 * score.high:.0f})"
     against = f"{control.column} {share(control)}" if control else "none"
     return [axis, best.attack, best.row, interval, against, f"{100 * value:+.0f}", f"{cost(best):,}"]
 

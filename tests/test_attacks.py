@@ -62,7 +62,7 @@ from unsee.evaluate.suites import knowledge
 from unsee.models.denoisers import denoiser
 from unsee.models.sampling import draw
 from unsee.models.weights import swapped
-from unsee.report.attacks import page, verdict
+from unsee.report.attacks import page, per_cent, verdict
 from unsee.runs import attack as attacking
 from unsee.runs.aims import Aim, drawn
 from unsee.runs.attack import besiege, columns
@@ -390,6 +390,16 @@ def test_an_attack_has_the_base_within_the_edit(pipe: Any, edit: unsee.Edit, che
     assert not torch.equal(attacked, before)
     assert torch.equal(undefended, before)
     assert torch.equal(same, before)
+
+
+def test_a_second_detector_confirms(pipe: Any, edit: unsee.Edit, cheap: None) -> None:
+    never = replace(DARK, look=lambda some: torch.tensor([[0.0, 1.0]] * len(some)))
+    for second, wanted in [(never, lambda row: 0.0), (DARK, lambda row: row.score.value)]:
+        found = besiege(replace(siege(pipe, edit, "seeds"), second=second))
+        assert [row.confirmed.value for row in found.rows if row.confirmed] == [wanted(row) for row in found.rows]
+    light = next(row for row in found.rows if row.score.value)
+    assert "confirmed" not in per_cent(light)
+    assert per_cent(replace(light, confirmed=rate([False, False]))).endswith("confirmed 0")
 
 
 def test_an_attack_that_cannot_be_is_said_and_stops_no_other(pipe: Any, edit: unsee.Edit, cheap: None) -> None:

@@ -45,6 +45,7 @@ class Row:
     best    the share of the best attack seed
     search  what the search took until then, of all attack seeds together; drawing is not in it
     note    what was found, such as a prompt
+    confirmed  share of the pictures in which a second detector sees the concept too; None if there is none
     """
 
     attack: str
@@ -55,6 +56,7 @@ class Row:
     best: float
     search: Cost
     note: str = ""
+    confirmed: Score | None = None
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,7 @@ class Attacked:
     budget      "small" or "full", and the passes of one search
     detector    what counted the pictures
     strongest   what each attack did beyond its control, the most first
+    second      what confirmed them; "" if nothing did
     unattacked  share of the pictures of the concept's plain prompt that show it; None in records without it
     not_tested  attacks that are installed and were not asked for, or refused, and controls that were not there
     """
@@ -133,6 +136,7 @@ class Attacked:
     strongest: tuple[Excess, ...]
     not_tested: tuple[str, ...]
     unattacked: Score | None = None
+    second: str = ""
 
     def to_json(self) -> str:
         return TypeAdapter(Attacked).dump_json(self, indent=1).decode()

@@ -10,7 +10,7 @@ from unsee.report.page import environment
 
 HEAD = ("axis", "attack", "what was tried", "success", "control", "beyond it", "passes", "half of the pictures after")
 
-LEFT_OUT = ("command", "detector", "rows", "strongest", "attacks")
+LEFT_OUT = ("command", "detector", "second", "rows", "strongest", "attacks")
 """Of the record, what the page shows elsewhere, and places on this machine."""
 
 
@@ -23,9 +23,11 @@ class Cell:
 
 
 def per_cent(row: Row) -> str:
-    """A share with its interval."""
+    """A share with its interval; and what of it a second detector confirms, where that is less than half of it."""
     low, high = 100 * row.score.low, 100 * row.score.high
-    return f"{100 * row.score.value:.0f} % ({low:.0f} to {high:.0f})"
+    told = f"{100 * row.score.value:.0f} % ({low:.0f} to {high:.0f})"
+    doubtful = row.confirmed is not None and row.confirmed.value < row.score.value / 2
+    return f"{told}, confirmed {100 * row.confirmed.value:.0f}" if doubtful and row.confirmed else told
 
 
 def ranked(found: Attacked) -> list[tuple[str, ...]]:

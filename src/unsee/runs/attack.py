@@ -79,6 +79,7 @@ class Cell:
 
     axis: str
     hits: list[list[bool]] = field(default_factory=list)
+    confirmed: list[bool] = field(default_factory=list)
     costs: list[Cost] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -109,7 +110,7 @@ def besiege(
     watch("attack", 0, jobs)
     aim = siege.aims[ATTACKED]
     with siege.edit.applied(siege.model):
-        plain = field_.counted(Found("", (named(aim.template, aim.word),)), aim)
+        plain, _ = field_.counted(Found("", (named(aim.template, aim.word),)), aim)
     for attack in siege.attacks:
         refused = None
         for column, (put, aim) in columns(siege, attack).items():
@@ -152,6 +153,7 @@ def besiege(
         strongest=tuple(excess(rows, hits)),
         not_tested=tuple(absent),
         unattacked=rate(plain),
+        second=siege.second.source if siege.second else "",
     )
 
 
@@ -199,18 +201,22 @@ class _Field:
             for found in attack(context):
                 cost = passes.now()
                 with passes.aside():
-                    hits = self.counted(found, aim)
+                    hits, confirmed = self.counted(found, aim)
                 cell = self.cells.setdefault((attack.name, found.row, column), Cell(attack.axis))
                 cell.hits.append(hits)
+                cell.confirmed += confirmed
                 cell.costs.append(cost)
                 cell.notes += [found.note] if found.note else []
 
-    def counted(self, found: Found, aim: Aim) -> list[bool]:
-        """Whether each picture of what was found shows the concept."""
+    def counted(self, found: Found, aim: Aim) -> tuple[list[bool], list[bool]]:
+        """Whether each picture of what was found shows the concept; and whether a second detector says so too."""
         siege = self.siege
         shown = drawn(siege.model, found, siege.sampling, siege.seed, siege.n, self.batch)
         shown = [turned(one) for one in shown] if aim.turned else shown
-        return [label == siege.label for label in siege.detector(shown)]
+        hits = [label == siege.label for label in siege.detector(shown)]
+        if not siege.second:
+            return hits, []
+        return hits, [hit and label == siege.label for hit, label in zip(hits, siege.second(shown), strict=True)]
 
 
 def _row(key: Key, cell: Cell) -> Row:
@@ -222,7 +228,8 @@ def _row(key: Key, cell: Cell) -> Row:
         round(sum(one.seconds for one in cell.costs), 2),
     )
     best = max(sum(some) / len(some) for some in cell.hits)
-    return Row(attack, cell.axis, row, column, rate(every), best, cost, "; ".join(dict.fromkeys(cell.notes)))
+    confirmed = rate(cell.confirmed) if cell.confirmed else None
+    return Row(attack, cell.axis, row, column, rate(every), best, cost, "; ".join(dict.fromkeys(cell.notes)), confirmed)
 
 
 def attack(

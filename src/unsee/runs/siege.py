@@ -16,7 +16,7 @@ from unsee.concepts import Concept
 from unsee.edits.edit import Edit
 from unsee.errors import InputError, unknown
 from unsee.evaluate.counted import uncounted
-from unsee.evaluate.detectors import Detector, detectors_of, names_of
+from unsee.evaluate.detectors import Clip, Detector, detectors_of, names_of
 from unsee.evaluate.render import Sampling, sampling_of
 from unsee.evaluate.words import choices, known, words_of
 from unsee.io.settings_file import read
@@ -42,6 +42,7 @@ class Siege:
 
     aims      what attacks are aimed at, by column; "attacked" is the concept
     detector  counts the pictures whose label is `label`
+    second    another detector with that label, which confirms: attacks find pictures that one detector mistakes
     twin      weights of a denoiser that was trained without the concept
     """
 
@@ -56,6 +57,7 @@ class Siege:
     seed: int = 0
     budget: str = "small"
     twin: Mapping[str, Tensor] = field(default_factory=dict)
+    second: Detector | None = None
 
 
 def prepare(
@@ -110,4 +112,10 @@ def prepare(
     sampling = sampling_of(opened, more.get("steps"), more.get("guidance_scale"))
     options = {key: more[key] for key in ("n", "seed") if more.get(key) is not None}
     found = read_twin(twin, opened) if twin else {}
-    return Siege(opened, edit, chosen, aims, detector, label, sampling, budget=budget, twin=found, **options)
+    second, clip = None, given.get("clip")
+    if kind == "objects" and isinstance(clip, Clip):
+        among = dict.fromkeys([label, *choices(kind, words, [aimed]), *words.get("memorised", {})])
+        second = clip.asked(list(among))
+    return Siege(
+        opened, edit, chosen, aims, detector, label, sampling, budget=budget, twin=found, second=second, **options
+    )
