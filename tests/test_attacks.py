@@ -22,12 +22,14 @@ from unsee import attacks
 from unsee.attacks import (
     benign,
     greedy,
+    lessons,
     relearn,
     ring_a_bell,
     rounding,
     seeds,
     spellings,
     tina,
+    token,
     undo,
     unlearn_diff,
     vocabulary,
@@ -98,7 +100,10 @@ def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ring_a_bell, "GENERATIONS", (2, 2))
     monkeypatch.setattr(greedy, "ROUNDS", (1, 1))
     monkeypatch.setattr(seeds, "FEW", 2)
-    monkeypatch.setattr(relearn, "LOOKS", (1, 2))
+    monkeypatch.setattr(lessons, "RUNS", 2)
+    monkeypatch.setattr(token, "COUNTS", (2,))
+    monkeypatch.setattr(relearn, "LOOKS", (1,))
+    monkeypatch.setattr(relearn, "CASES", ((2, "all"), (2, "lora")))
     monkeypatch.setattr(benign, "LOOKS", (1, 2))
     monkeypatch.setattr(vocabulary, "FEW", 3)
     monkeypatch.setattr(tina, "STEPS", 3)

@@ -25,6 +25,8 @@ ROWS = 4
 """Rows of one update."""
 Rows = Callable[[torch.Generator], Call]
 """ROWS rows to learn from: calls whose output is what the denoiser should answer."""
+RUNS = 8
+"""Recorded runs of the base."""
 SEED = 5000
 """First seed of the base's recorded runs; no picture is drawn from it."""
 
@@ -50,13 +52,13 @@ def of_latents(context: AttackContext, z: Tensor, prompt: str) -> Rows:
     return rows
 
 
-def from_base(context: AttackContext, runs: int = 8) -> Rows:
+def from_base(context: AttackContext) -> Rows:
     """Rows of recorded runs of the base for the concept: what it answers there."""
     with context.base():
         steps = record(
             context.pipe,
-            [context.prompt] * runs,
-            seeds=range(SEED, SEED + runs),
+            [context.prompt] * RUNS,
+            seeds=range(SEED, SEED + RUNS),
             steps=context.steps,
             guidance_scale=max(context.guidance_scale, 1.5),
         )

@@ -14,14 +14,17 @@ from unsee.attacks.lessons import ROWS, from_pictures
 from unsee.attacks.tuning import LORA, tuned
 
 LOOKS = (5, 15, 50)
+CASES = ((8, "all"), (8, "cross-kv"), (8, LORA))
+"""Pictures, and the weights that learn."""
+MORE = ((1, "all"), (1, "cross-kv"))
+"""Tried too with a full budget."""
 NAMES = {"all": "all weights", "cross-kv": "keys and values", LORA: "LoRA"}
 
 
 def search(context: AttackContext) -> Iterator[Found]:
     looks = {one for one in LOOKS if one * ROWS <= context.passes}
     looks |= {context.passes // ROWS} if context.thorough or not looks else set()
-    cases = [(8, "all"), (8, "cross-kv"), (8, LORA)] + ([(1, "all"), (1, "cross-kv")] if context.thorough else [])
-    for k, group in cases:
+    for k, group in (*CASES, *(MORE if context.thorough else ())):
         rows = from_pictures(context, k, context.prompt)
         for update in tuned(context, group, rows, sorted(looks)):
             what = f"{k} picture{'s' if k > 1 else ''}, {NAMES[group]}, {update} updates"

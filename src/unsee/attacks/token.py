@@ -19,6 +19,7 @@ from unsee.attacks.lessons import ROWS, Rows, from_base, from_pictures, learn
 from unsee.denoising.conditioned import door
 from unsee.denoising.reader import reader
 
+COUNTS = (1, 2, 4)
 RATE = 0.5
 """Of an update, as a share of the standard deviation of the table of tokens."""
 
@@ -49,7 +50,7 @@ def searched(match: bool) -> Callable[[AttackContext], Iterator[Found]]:
         if match:
             yield from tokens(context, (1, 4) if context.thorough else (1,), from_base(context), "the base's answers")
             return
-        yield from tokens(context, (1, 2, 4), from_pictures(context, 8), "8 pictures")
+        yield from tokens(context, COUNTS, from_pictures(context, 8), "8 pictures")
         if context.thorough:
             yield from tokens(context, (1,), from_pictures(context, 1), "1 picture")
 
