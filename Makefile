@@ -1,9 +1,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 WORKERS := OMP_NUM_THREADS=1 ACCELERATE_USE_CPU=1 $(BIN)/python -m torch.distributed.run --standalone --nproc-per-node $(shell nproc)
+QUICK := house contributing spelling statistics fit uce recorder guards layers suites judges
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: demo test check api browser bench gpu evidence methods mini mini-flow clean
+.PHONY: demo test quick check api browser bench gpu evidence methods mini mini-flow clean
 
 demo: .venv/demo            ## erase a church from the miniature, and look
 	$(BIN)/unsee erase church --force
@@ -11,6 +12,9 @@ demo: .venv/demo            ## erase a church from the miniature, and look
 test: .venv/quantisers/done ## the tests, offline
 	$(BIN)/python -m pytest
 	PYTHONPATH=.venv/quantisers $(BIN)/python -m pytest -n 0 tests/test_quantised.py
+
+quick: .venv/test           ## half a minute of tests of the core, while one edits
+	$(BIN)/python -m pytest $(QUICK:%=tests/test_%.py)
 
 check: .venv/test           ## style and types
 	$(BIN)/ruff check src tests benchmarks recipes

@@ -33,7 +33,7 @@ from unsee.export.lowrank import low_rank
 from unsee.models.denoisers import denoisers
 from unsee.models.fingerprint import fingerprint
 from unsee.models.weights import select
-from unsee.runs.export import export
+from unsee.runs.export import Precision, export
 
 
 def size(path: Path) -> int:
@@ -53,7 +53,7 @@ def miniature(folder: Path) -> None:
     for to in (to for to, form in FORMATS.items() if form.low_rank):
         ways += [(f"{to}, {said}", to, options) for said, options in CUTS.items()]
     for name, to, options in ways:
-        done = export(edit, pipe, to, folder / f"{name}.safetensors", **options)
+        done = export(edit, pipe, to, folder / f"{name}.safetensors", precision=Precision(**options))
         bits = "yes" if done.exact else "-"
         print(
             f"| {name} | {size(done.path) / 1e6:.2f} | {bits} | {done.difference:.2g} | {done.lost:.2g} |", flush=True
@@ -108,7 +108,7 @@ def families(folder: Path) -> None:
                 card = Card("random", {}, (unsee.Concept("church"),), family, "", 0, {})
                 edit = Edit(dict(deltas), card)
                 edit = replace(edit, card=replace(card, base_hash=edit.base_in(pipe)))
-                options: dict[str, Any] = {"energy": 1.0} if FORMATS[to].low_rank else {}
+                options: dict[str, Any] = {"precision": Precision(energy=1.0)} if FORMATS[to].low_rank else {}
                 done = export(edit, pipe, to, folder / f"{family}-{to}.safetensors", **options)
                 cells.append(f"{'same bits' if done.exact else f'{done.difference:.1g}'} of {done.effect:.1g}")
             except InputError as error:

@@ -141,7 +141,7 @@ def measure(part: str, toy: bool) -> None:
         seen: dict[str, list[float]] = {}
         shown = {key: settings[key] for key in ("updates", "runs", "spared") if key in settings}
         with meter.work("LoRA" if method is LoRA else "erase", **shown) as found:
-            method(**settings)(pipe, unsee.Concept("church"), watch=stages(seen))
+            method(**settings)(pipe, unsee.Concept("church"), progress=stages(seen))
             found |= {f"{stage} s": times[-1] - times[0] for stage, times in seen.items()}
     shots = [Shot("a church", seed) for seed in range(2 if toy else 8)]
     with meter.work("evaluate", pictures=len(shots)):

@@ -31,7 +31,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 import unsee
 from unsee.denoising.activations import second_moments
-from unsee.denoising.record import record
+from unsee.denoising.record import Runs, record
 from unsee.denoising.rows import single, stack
 from unsee.fit.monitor import error
 from unsee.methods.hybrid import Hybrid
@@ -100,7 +100,7 @@ def measure(part: str, latent: int, updates: int) -> dict[str, float]:
             seconds.append(time.perf_counter() - start)
         found["heard"] = (seconds[1] - seconds[0]) / 10
     elif part == "bare":
-        (step, *_) = record(pipe, ["church"], seeds=[0], steps=2, at=[0])
+        (step, *_) = record(pipe, ["church"], seeds=[0], runs=Runs(2), at=[0])
         rows = stack([*single(step.concept), *single(step.null)])
         for weight in select(pipe.unet, "cross").values():
             weight.requires_grad_(True)
@@ -113,7 +113,7 @@ def measure(part: str, latent: int, updates: int) -> dict[str, float]:
         found["bare"] = median(seconds)
     else:
         clock = Clock()
-        esd(pipe, concept, watch=clock)
+        esd(pipe, concept, progress=clock)
         found |= {"learned": clock.each("fit") / 2, "recorded": clock.each("keep") / 2}
     return found | {"peak": float(peak_memory() or 0)}
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 import unsee
-from unsee.denoising.record import record
+from unsee.denoising.record import Runs, record
 from unsee.methods.hybrid import Hybrid
 
 RUNS, STEPS, TURNS = 16, 8, 3
@@ -53,7 +53,7 @@ def side_by_side(pipe: Any) -> dict[str, float]:
     for _ in range(TURNS):
         for batch, runs in ((1, 2), (RUNS, RUNS)):
             start = time.process_time()
-            record(pipe, ["a church"] * runs, seeds=range(runs), steps=STEPS, batch=batch)
+            record(pipe, ["a church"] * runs, seeds=range(runs), runs=Runs(STEPS, batch=batch))
             best[batch] = min(best[batch], (time.process_time() - start) / runs)
     print(f"a run of {STEPS} steps: {best[1]:.2f} s of CPU alone, {best[RUNS]:.2f} s of {RUNS} side by side; ", end="")
     print(f"ratio {best[1] / best[RUNS]:.1f}")

@@ -92,7 +92,7 @@ class Bench:
         """Its last look, or the first at which the object is gone."""
         found = (0.0, False, False)
 
-        def watch(stage: str, done: int, total: int) -> None:
+        def progress(stage: str, done: int, total: int) -> None:
             nonlocal found
             if stage == "fit" and done in LOOKS:
                 found = self.look(name, done)
@@ -101,7 +101,7 @@ class Bench:
 
         self.since = time.process_time()
         with suppress(_Enough):
-            method(self.pipe, self.concept, watch=watch)
+            method(self.pipe, self.concept, progress=progress)
         return found
 
 

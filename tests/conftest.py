@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # which huggingface_hub reads when it is imported, and never again
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # a process for each core, a thread for each process
+
 import pytest
 
 import unsee
 from unsee.models.names import BUNDLED
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # a process for each core, a thread for each process
-os.environ["HF_HUB_OFFLINE"] = "1"
 
 SHIPPED = Path(unsee.__file__).parent / "mini"
 
@@ -29,12 +29,14 @@ QUICK: dict[str, Any] = {
 
 
 @pytest.fixture(scope="session", autouse=True)
-def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Always in use: "mini" is the miniature with an untrained denoiser of a tenth of the weights. Its folder."""
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Always in use: "tiny" is the miniature with an untrained denoiser of a tenth of the weights. Its folder."""
     import torch
     from diffusers import UNet2DConditionModel
 
-    folder = tmp_path_factory.mktemp("narrow")
+    from unsee.runs.config import RunConfig
+
+    folder = tmp_path_factory.mktemp("tiny")
     for path in SHIPPED.iterdir():
         if path.name != "unet":
             (folder / path.name).symlink_to(path)
@@ -43,42 +45,49 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     net = UNet2DConditionModel.from_config({**config, "block_out_channels": (16, 32)})
     net.half().save_pretrained(folder / "unet")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(BUNDLED, "mini", folder)
+        patch.setitem(BUNDLED, "tiny", folder)
+        patch.setattr(RunConfig.model_fields["model"], "default", "tiny")  # what a command takes that names no model
+        RunConfig.model_rebuild(force=True)
         patch.setenv("UNSEE_CACHE", str(tmp_path_factory.mktemp("pictures")))
         yield folder
 
 
-@pytest.fixture
-def shipped(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The trained miniature that ships, as a pipeline. In a test that takes it, "mini" is that one."""
-    monkeypatch.setitem(BUNDLED, "mini", SHIPPED)
+@pytest.fixture(scope="session")
+def shipped() -> Any:
+    """The trained miniature that ships, "mini", as a pipeline."""
     return unsee.load("mini")
 
 
 @pytest.fixture(scope="session")
-def mini() -> Any:
-    """The pipeline "mini" of `narrow`, loaded once."""
-    return unsee.load("mini")
+def tiny() -> Any:
+    """The untrained pipeline "tiny" of `tiny_folder`, loaded once. A command that names no model takes it too."""
+    return unsee.load("tiny")
 
 
 @pytest.fixture
-def pipe(mini: Any) -> Iterator[Any]:
-    """The same as `mini`. A test that changes a weight of its denoiser fails."""
-    before = {name: value.clone() for name, value in mini.unet.state_dict().items()}
-    yield mini
-    after = mini.unet.state_dict()
+def mini_is_tiny(monkeypatch: pytest.MonkeyPatch, tiny_folder: Path) -> None:
+    """In a test that takes it, the name "mini" loads `tiny`, so that examples of the documentation take a second."""
+    monkeypatch.setitem(BUNDLED, "mini", tiny_folder)
+
+
+@pytest.fixture
+def pipe(tiny: Any) -> Iterator[Any]:
+    """The same as `tiny`. A test that changes a weight of its denoiser fails."""
+    before = {name: value.clone() for name, value in tiny.unet.state_dict().items()}
+    yield tiny
+    after = tiny.unet.state_dict()
     assert all(bool((after[name] == value).all()) for name, value in before.items()), "the base model was changed"
-    assert not any(weight.requires_grad for weight in mini.unet.parameters())
+    assert not any(weight.requires_grad for weight in tiny.unet.parameters())
 
 
 @pytest.fixture(scope="session")
-def edit(mini: Any) -> "unsee.Edit":
-    """An edit of `mini` for "church", made in three updates: enough to differ from the base, too few to erase."""
-    return unsee.Hybrid(**QUICK)(mini, unsee.Concept("church"))
+def edit(tiny: Any) -> "unsee.Edit":
+    """An edit of `tiny` for "church", made in three updates: enough to differ from the base, too few to erase."""
+    return unsee.Hybrid(**QUICK)(tiny, unsee.Concept("church"))
 
 
 @pytest.fixture(scope="session")
-def clip_folder(mini: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def clip_folder(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a tiny CLIP model with random weights and the miniature's tokenizer."""
     import torch
     from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
@@ -86,11 +95,11 @@ def clip_folder(mini: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("clip")
     tower = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    text = {**tower, "vocab_size": len(mini.tokenizer), "eos_token_id": mini.tokenizer.eos_token_id}
+    text = {**tower, "vocab_size": len(tiny.tokenizer), "eos_token_id": tiny.tokenizer.eos_token_id}
     config = CLIPConfig(text_config=text, vision_config={**tower, "image_size": 32, "patch_size": 16})
     CLIPModel(config).save_pretrained(folder)
     images = CLIPImageProcessor(size={"height": 32, "width": 32}, do_center_crop=False)
-    CLIPProcessor(images, mini.tokenizer).save_pretrained(folder)
+    CLIPProcessor(images, tiny.tokenizer).save_pretrained(folder)
     return folder
 
 

@@ -40,6 +40,7 @@ def examples(name: str) -> list[doctest.DocTest]:
     return found
 
 
+@pytest.mark.usefixtures("mini_is_tiny")
 @pytest.mark.parametrize("name", unsee.__all__)
 def test_each_public_name_has_an_example_that_runs(
     name: str, pipe: Any, edit: unsee.Edit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -96,7 +97,7 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: unsee.load("nowhere/at/all"), "there is no model 'nowhere/at/all'"),
     (lambda: unsee.Edit.load("nowhere.safetensors"), "nowhere.safetensors"),
     (lambda: unsee.erase("church", "out", metod="uce"), "unknown setting 'metod': did you mean 'method'"),
-    (lambda: unsee.measure("mini", "out", ["objcts"]), "unknown suite 'objcts': did you mean 'objects'"),
+    (lambda: unsee.measure("tiny", "out", ["objcts"]), "unknown suite 'objcts': did you mean 'objects'"),
 ]
 
 
@@ -146,7 +147,7 @@ def test_the_command_line_names_its_options(run: Run, tmp_path: Path) -> None:
     (tmp_path / "edit.pt").write_bytes(b"x")
     said = [
         run("generate", "a church", "--edit", "edit.pt")[2],
-        run("evaluate", "mini", "--suite", "objects", "-n", 1)[2],
+        run("evaluate", "tiny", "--suite", "objects", "-n", 1)[2],
     ]
     assert "unsee import FILE --model MODEL --out EDIT.safetensors with --unpickle converts one" in said[0]
     assert "`" not in "".join(said)
@@ -182,8 +183,8 @@ def test_an_edit_that_is_applied_for_good_comes_out_to_the_bit(pipe: Any, edit: 
         edit.remove(pipe)
 
 
-def test_an_edit_that_is_applied_keeps_no_pipeline_alive(mini: Any, edit: unsee.Edit) -> None:
-    mine = deepcopy(mini)
+def test_an_edit_that_is_applied_keeps_no_pipeline_alive(tiny: Any, edit: unsee.Edit) -> None:
+    mine = deepcopy(tiny)
     edit.apply(mine)
     gone = weakref.ref(mine), weakref.ref(mine.unet)
     del mine
@@ -216,9 +217,9 @@ def test_edits_of_other_bases_are_refused_in_one_line(pipe: Any, edit: unsee.Edi
 
 
 def test_a_base_is_hashed_once_and_again_when_it_changed(
-    mini: Any, edit: unsee.Edit, monkeypatch: pytest.MonkeyPatch
+    tiny: Any, edit: unsee.Edit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pipe, hashed, whole = deepcopy(mini), [], fingerprints._hash
+    pipe, hashed, whole = deepcopy(tiny), [], fingerprints._hash
     monkeypatch.setattr(fingerprints, "_hash", lambda values: hashed.append(1) or whole(values))
     for _ in range(3):
         with edit.applied(pipe):
@@ -237,8 +238,8 @@ def test_a_base_is_hashed_once_and_again_when_it_changed(
     assert fingerprint(pipe.unet) != before
 
 
-def test_memory_that_is_used_again_is_not_taken_for_what_was_there(mini: Any) -> None:
-    pipe = deepcopy(mini)
+def test_memory_that_is_used_again_is_not_taken_for_what_was_there(tiny: Any) -> None:
+    pipe = deepcopy(tiny)
     weight = pipe.unet.get_parameter("conv_in.weight")
     found = set()
     for k in range(1, 6):  # each value takes the place in memory that the one before has left

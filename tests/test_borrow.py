@@ -18,7 +18,7 @@ from transformers import CLIPConfig, CLIPImageProcessor
 
 import unsee
 from unsee import guards, methods
-from unsee.denoising.record import record
+from unsee.denoising.record import Runs, record
 from unsee.evaluate.render import Sampling, Shot, render
 from unsee.models.borrow import borrowed, left_out
 from unsee.models.denoisers import denoiser
@@ -45,11 +45,11 @@ def checker() -> Any:
 
 
 @pytest.fixture(scope="module")
-def checked(checker: Any, mini: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def checked(checker: Any, tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The miniature in a folder, with that checker."""
     folder = tmp_path_factory.mktemp("checked")
     images = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
-    parts = {**mini.components, "safety_checker": checker, "feature_extractor": images}
+    parts = {**tiny.components, "safety_checker": checker, "feature_extractor": images}
     StableDiffusionPipeline(**parts).save_pretrained(folder)
     return folder
 
@@ -116,8 +116,8 @@ def test_so_do_its_settings(untouched: Any) -> None:
     assert unsee.Hybrid(**settings)(untouched, unsee.Concept("church")).deltas
 
 
-def test_the_edit_of_a_pipeline_in_training_is_that_of_a_frozen_one(own: Any, mini: Any) -> None:
-    deltas = [unsee.Hybrid(**QUICK)(pipe, unsee.Concept("church")).deltas for pipe in (own, mini)]
+def test_the_edit_of_a_pipeline_in_training_is_that_of_a_frozen_one(own: Any, tiny: Any) -> None:
+    deltas = [unsee.Hybrid(**QUICK)(pipe, unsee.Concept("church")).deltas for pipe in (own, tiny)]
     for name, delta in deltas[1].items():  # memory is laid out otherwise: equal up to rounding
         torch.testing.assert_close(deltas[0][name], delta, rtol=1e-2, atol=1e-5)
 
@@ -125,7 +125,7 @@ def test_the_edit_of_a_pipeline_in_training_is_that_of_a_frozen_one(own: Any, mi
 def test_guards_records_and_pictures_leave_it_as_it_was(untouched: Any, edit: unsee.Edit) -> None:
     with guards.named("sld-max", "church").applied(untouched), edit.applied(untouched):
         assert not any(black(picture) for picture in render(untouched, SHOTS, Sampling(2, 3.0)).values())
-    record(untouched, ["a church"], seeds=[0], steps=2, sampler="DDIMScheduler")
+    record(untouched, ["a church"], seeds=[0], runs=Runs(2, sampler="DDIMScheduler"))
 
 
 def test_a_method_that_fails_leaves_it_as_it_was(untouched: Any) -> None:
@@ -134,7 +134,7 @@ def test_a_method_that_fails_leaves_it_as_it_was(untouched: Any) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        unsee.Hybrid(**QUICK)(untouched, unsee.Concept("church"), watch=stop)
+        unsee.Hybrid(**QUICK)(untouched, unsee.Concept("church"), progress=stop)
 
 
 def test_the_focus_chooses_one_of_two_denoisers() -> None:
@@ -167,7 +167,7 @@ def test_what_is_loaded_has_no_safety_checker(
     assert left_out(pipe) == ("safety_checker",)
     assert pipe.safety_checker is None
     assert not black(pipe("a church", num_inference_steps=1).images[0])
-    assert left_out(load("mini")) == ()
+    assert left_out(load("tiny")) == ()
 
 
 def test_kinds_of_checkers() -> None:

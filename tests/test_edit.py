@@ -21,7 +21,7 @@ from unsee import versions
 from unsee.edits.card import read_card
 from unsee.edits.edit import LowRank
 from unsee.errors import InputError
-from unsee.fit.resume import Checkpoint
+from unsee.fit.resume import ResumeFile
 from unsee.methods.uce import UCE
 from unsee.models.fingerprint import fingerprint
 from unsee.models.model import Model
@@ -219,19 +219,19 @@ def test_a_kept_edit_is_made_once_and_goes_on_where_it_was_stopped(
     pipe: Any, edit: unsee.Edit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     church = [unsee.Concept("church")]
-    monkeypatch.setattr("unsee.runs.folder.Checkpoint", partial(Checkpoint, every=0))
+    monkeypatch.setattr("unsee.runs.folder.ResumeFile", partial(ResumeFile, every=0))
 
     def stop(stage: str, done: int, total: int) -> None:
         if stage == "fit" and done == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        kept_edit(tmp_path, unsee.Hybrid(**QUICK), pipe, church, watch=stop)
+        kept_edit(tmp_path, unsee.Hybrid(**QUICK), pipe, church, progress=stop)
     (state,) = tmp_path.iterdir()
     assert state.suffix == ".state"
     seen: list[tuple[str, int]] = []
     path = kept_edit(
-        tmp_path, unsee.Hybrid(**QUICK), pipe, church, watch=lambda stage, done, _: seen.append((stage, done))
+        tmp_path, unsee.Hybrid(**QUICK), pipe, church, progress=lambda stage, done, _: seen.append((stage, done))
     )
     assert min(done for stage, done in seen if stage == "fit") == 1
     assert list(tmp_path.iterdir()) == [path]

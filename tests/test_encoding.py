@@ -42,7 +42,7 @@ def test_a_method_encodes_each_prompt_once(method: Any, monkeypatch: pytest.Monk
     edits, read = [], []
     for kept in (KEPT, 0):
         monkeypatch.setattr("unsee.methods.two_denoisers.KEPT", kept)
-        pipe = unsee.load("mini")
+        pipe = unsee.load("tiny")
         read.append(rows_of(pipe.text_encoder))
         edits.append(method(pipe, Concept("church")))
         assert "forward" not in vars(pipe.text_encoder)
@@ -61,7 +61,7 @@ def encoded(encoder: Any, kept: int, *calls: torch.Tensor) -> list[torch.Tensor]
 
 
 def test_the_oldest_answers_give_way() -> None:
-    encoder = unsee.load("mini").text_encoder
+    encoder = unsee.load("tiny").text_encoder
     read = rows_of(encoder)
     a, b, c = torch.randint(2, 500, (3, 1, 24), generator=torch.Generator().manual_seed(0))
     plain = [encoder(ids).last_hidden_state for ids in (a, b, c)]

@@ -196,11 +196,11 @@ def test_only_selected_weights_change(pipe: Any) -> None:
 def test_a_fit_takes_longer_where_no_closed_form_is_near(
     pipe: Any, method: Hybrid, concept: unsee.Concept, start: str
 ) -> None:
-    settled = method.settled(pipe.unet, [concept])
-    assert (settled.updates, settled.runs) == (UPDATES[start], RUNS[start])
+    resolved = method.resolved(pipe.unet, [concept])
+    assert (resolved.updates, resolved.runs) == (UPDATES[start], RUNS[start])
     assert UPDATES["base"] > UPDATES["closed-form"]
     given = dataclasses.replace(method, updates=7, runs=3, lr=0.1)
-    assert given.settled(pipe.unet, [concept]) == given
+    assert given.resolved(pipe.unet, [concept]) == given
 
 
 def test_a_plan_says_how_long_a_fit_takes() -> None:
@@ -285,8 +285,8 @@ def test_targets_are_the_frozen_models_where_a_fit_starts_elsewhere(
 
     learned: list[Call] = []
 
-    def listen(net: Any, weights: Any, lesson: Any, *options: Any, **more: Any) -> None:
-        learned.extend(single(lesson(0).call)[:2])
+    def listen(net: Any, weights: Any, make_batch: Any, *options: Any, **more: Any) -> None:
+        learned.extend(single(make_batch(0).call)[:2])
 
     monkeypatch.setattr(hybrid, "fit", listen)
     quick = method(**{**QUICK, "context_words": 0, "templates": ("{}",), "keep_weight": 0, "batch": 2})
@@ -333,9 +333,9 @@ def test_words_to_keep_are_learned_and_others_are_held_out(pipe: Any, monkeypatc
     learned: list[Call] = []
     fit = hybrid.fit
 
-    def listen(net: Any, weights: Any, lesson: Any, *how: Any, **options: Any) -> list[float]:
-        learned.extend(lesson(k).call for k in range(40))
-        return fit(net, weights, lesson, *how, **options)
+    def listen(net: Any, weights: Any, make_batch: Any, *how: Any, **options: Any) -> list[float]:
+        learned.extend(make_batch(k).call for k in range(40))
+        return fit(net, weights, make_batch, *how, **options)
 
     monkeypatch.setattr(hybrid, "fit", listen)
     concept = unsee.Concept("church", keep=("castle", "mosque"))

@@ -48,10 +48,10 @@ ROOT = Path(__file__).parents[1]
 def worded(clip_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The miniature with a card that names words and a CLIP judge too, of random weights."""
     folder = tmp_path_factory.mktemp("worded")
-    for path in BUNDLED["mini"].iterdir():
+    for path in BUNDLED["tiny"].iterdir():
         if path.name not in ("README.md", "judges", "words.json"):
             (folder / path.name).symlink_to(path)
-    shutil.copytree(BUNDLED["mini"] / "judges", folder / "judges", ignore=shutil.ignore_patterns("clip"))
+    shutil.copytree(BUNDLED["tiny"] / "judges", folder / "judges", ignore=shutil.ignore_patterns("clip"))
     shutil.copytree(clip_folder, folder / "judges/clip")
     words = {
         "objects": {
@@ -233,8 +233,8 @@ def test_pictures_do_not_depend_on_their_batch(pipe: Any, tmp_path: Path) -> Non
         assert all(abs(one - other).max() <= 1 for other in others)
 
 
-def test_a_run_that_is_killed_draws_no_picture_twice(run: Run, narrow: Path, tmp_path: Path) -> None:
-    words = ["evaluate", str(narrow), "--suite", "pictures", "--concept", "church", "-n", "8", "--steps", "2"]
+def test_a_run_that_is_killed_draws_no_picture_twice(run: Run, tiny_folder: Path, tmp_path: Path) -> None:
+    words = ["evaluate", str(tiny_folder), "--suite", "pictures", "--concept", "church", "-n", "8", "--steps", "2"]
     words += ["--batch", "2", "--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "out")]
     process = subprocess.Popen([sys.executable, "-m", "unsee", *words], stderr=subprocess.PIPE, text=True)
     while process.poll() is None and not list((tmp_path / "cache").rglob("*.png")):
@@ -291,10 +291,10 @@ def test_a_picture_is_of_all_that_drew_it(pipe: Any, monkeypatch: pytest.MonkeyP
     assert model_key(pipe) == before
 
 
-def test_no_guidance_is_a_scale_too(mini: Any) -> None:
-    assert sampling_of(mini, None, 0.0).guidance_scale == 0
-    assert sampling_of(mini).guidance_scale > 1
-    assert (sampling_of(mini).steps, sampling_of(deepcopy(mini)).steps) == (10, 50)
+def test_no_guidance_is_a_scale_too(tiny: Any) -> None:
+    assert sampling_of(tiny, None, 0.0).guidance_scale == 0
+    assert sampling_of(tiny).guidance_scale > 1
+    assert (sampling_of(tiny).steps, sampling_of(deepcopy(tiny)).steps) == (10, 50)
 
 
 def test_another_layout_is_not_read(measured: Path) -> None:
@@ -306,7 +306,7 @@ def test_another_layout_is_not_read(measured: Path) -> None:
 def test_a_page_of_numbers_escapes_what_it_shows(run: Run, tmp_path: Path) -> None:
     (tmp_path / "own.csv").write_text('prompt,seed,label\n"a <script>alert(1)</script> dog",0,dog\n')
     words = ["--csv", "own.csv", "-n", 2, "--steps", 1, "--out", "out"]
-    assert run("evaluate", "mini", *words)[0] == 0
+    assert run("evaluate", "tiny", *words)[0] == 0
     html = (tmp_path / "out" / "index.html").read_text()
     assert "<script>alert" not in html
 
@@ -347,22 +347,22 @@ def test_bad_input_is_one_line(run: Run, tmp_path: Path, name: str) -> None:
     words, expected = BAD[name]
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.json").write_text("{}")
-    code, _, err = run("evaluate", "run" if "run" in name.split() else "mini", *words)
+    code, _, err = run("evaluate", "run" if "run" in name.split() else "tiny", *words)
     assert code == 2, err
     assert expected in err
     assert err.count("\n") == 1, err
     assert not list(tmp_path.rglob("evaluation.json"))
 
 
-def test_an_edit_for_another_model_is_refused(run: Run, edit: unsee.Edit, mini: Any, tmp_path: Path) -> None:
+def test_an_edit_for_another_model_is_refused(run: Run, edit: unsee.Edit, tiny: Any, tmp_path: Path) -> None:
     path = edit.save(tmp_path / "edit.safetensors")
     with torch.no_grad():
-        mini.unet.conv_out.bias.add_(1)
-        mini.save_pretrained(tmp_path / "other")
-        mini.unet.conv_out.bias.sub_(1)
+        tiny.unet.conv_out.bias.add_(1)
+        tiny.save_pretrained(tmp_path / "other")
+        tiny.unet.conv_out.bias.sub_(1)
     code, _, err = run("evaluate", tmp_path / "other", "--suite", "objects", "--edit", path)
     assert code == 2
-    assert "made for 'mini'" in err
+    assert "made for 'tiny'" in err
 
 
 class Page(HTMLParser):
@@ -481,13 +481,13 @@ def test_a_picture_that_cannot_be_made_leaves_the_rest(
 
     monkeypatch.setattr("unsee.runs.evaluate.contact", fail)
     code, out, err = run(
-        "evaluate", "mini", "--suite", "styles", "--concept", "neon", "-n", 2, "--steps", 1, "--out", "there"
+        "evaluate", "tiny", "--suite", "styles", "--concept", "neon", "-n", 2, "--steps", 1, "--out", "there"
     )
     assert code == 1
     assert (
         err.splitlines()[-1] == "unsee: pictures.png could not be made: the picture is too large; all else is in there"
     )
-    assert "Things drawn in every style" in out
+    assert "Objects drawn in every style" in out
     assert Evaluation.from_json((tmp_path / "there" / "evaluation.json").read_bytes()).measured
     assert {path.name for path in (tmp_path / "there").iterdir()} >= {"index.html", "scores.csv", "answers.csv"}
 

@@ -21,7 +21,7 @@ from zoo_more import MORE
 
 from unsee import Concept, InputError, guards
 from unsee.denoising.guidance import for_pictures, guided, unguided
-from unsee.denoising.record import conditions, record
+from unsee.denoising.record import Runs, conditions, record
 from unsee.denoising.replay import replay
 from unsee.denoising.rows import single, stack
 from unsee.methods.hybrid import Hybrid
@@ -72,7 +72,7 @@ def test_a_family_goes_through_all(name: str) -> None:
     assert ERASES[type(pipe).__name__] == name
     net = denoiser(pipe)[1]
     base = fingerprint(net)
-    steps = record(pipe, ["a church", "a dog on a hill"], seeds=[7, 8], steps=2, guidance_scale=3.0)
+    steps = record(pipe, ["a church", "a dog on a hill"], seeds=[7, 8], runs=Runs(2, 3.0))
     rows = [row for step in steps for call in (step.concept, step.null) for row in single(call)]
     together = stack(rows)
     with torch.no_grad():
@@ -104,7 +104,7 @@ def test_a_class_is_refused_in_one_line(kind: str) -> None:
     assert type(pipe).__name__ == kind
     with pytest.raises(InputError) as raised:
         if kind in SLOW:  # refused as late as anything is
-            steps = record(pipe, ["a church", "a dog on a hill"], seeds=[7, 8], steps=2)
+            steps = record(pipe, ["a church", "a dog on a hill"], seeds=[7, 8], runs=Runs(2))
             stack([row for step in steps for call in (step.concept, step.null) for row in single(call)])
         else:
             ONCE(pipe, Concept("church"))
@@ -143,7 +143,7 @@ def test_what_a_pipeline_raises_is_one_line_with_its_cause() -> None:
     pipe = build("sd")
     pipe.unet.conv_in.register_forward_pre_hook(lambda *_: {}["nothing"])
     with pytest.raises(InputError, match="StableDiffusionPipeline is not supported: it raises KeyError") as refused:
-        record(pipe, ["a church"], seeds=[0], steps=2)
+        record(pipe, ["a church"], seeds=[0], runs=Runs(2))
     assert isinstance(refused.value.__cause__, KeyError)
 
 
@@ -159,7 +159,7 @@ def test_a_pipeline_that_always_guides_is_refused() -> None:
     parts = build("sd").components
     pipe = AlwaysGuides(**parts, requires_safety_checker=False)
     with pytest.raises(InputError, match="AlwaysGuides is not supported: it predicts more than once for each prompt"):
-        record(pipe, ["a church", "a dog"], seeds=[0, 1], steps=2)
+        record(pipe, ["a church", "a dog"], seeds=[0, 1], runs=Runs(2))
 
 
 @pytest.mark.parametrize("name", ["cosmos2", "kandinsky3"])
@@ -177,7 +177,7 @@ def test_a_denoiser_that_answers_no_number_is_refused() -> None:
     pipe = build("sd")
     pipe.unet.conv_out.weight[0, 0, 0, 0] = torch.nan
     with pytest.raises(InputError, match="its unet answers with numbers that are not finite, in float32"):
-        record(pipe, ["a church"], seeds=[0], steps=2)
+        record(pipe, ["a church"], seeds=[0], runs=Runs(2))
 
 
 def test_lengths_stand_in_for_a_mask() -> None:
@@ -223,13 +223,13 @@ def test_a_denoiser_that_does_not_answer_the_same_again_is_refused() -> None:
     pipe = build("sd")
     pipe.unet.conv_in = Forgetful(pipe.unet)
     with pytest.raises(InputError, match="asked again, its UNet2DConditionModel answers otherwise than in the run"):
-        record(pipe, ["a church", "a dog"], seeds=[0, 1], steps=2)
+        record(pipe, ["a church", "a dog"], seeds=[0, 1], runs=Runs(2))
 
 
 def test_rows_of_two_kinds_are_not_taken_for_one() -> None:
     """What is one for a whole call has to be the same in all of them."""
     pipe = build("flux-dev")
-    (step,) = record(pipe, ["a church"], seeds=[0], steps=2, at=[0])
+    (step,) = record(pipe, ["a church"], seeds=[0], runs=Runs(2), at=[0])
     moved = {**step.null.arguments, "img_ids": step.null.arguments["img_ids"] + 1}
     with pytest.raises(InputError, match="differ in img_ids"):
         stack([step.concept, replace(step.null, arguments=moved)])

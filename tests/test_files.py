@@ -28,18 +28,18 @@ from unsee.models.fingerprint import fingerprint
 from unsee.models.load import load
 from unsee.models.model import model_name
 from unsee.models.model_card import model_card
-from unsee.runs.export import export
+from unsee.runs.export import Precision, export
 from unsee.runs.verify import _within, verify
 
 
 @pytest.fixture(scope="session")
-def everywhere(mini: Any) -> unsee.Edit:
+def everywhere(tiny: Any) -> unsee.Edit:
     """An edit of linear layers, convolutions, norms and biases alike: small random differences, reproducible."""
     rng = torch.Generator().manual_seed(0)
-    parameters = dict(mini.unet.named_parameters())
+    parameters = dict(tiny.unet.named_parameters())
     names = [name for name in parameters if ("resnets.0" in name or "attn1" in name or "time_emb" in name)]
     deltas = {f"unet.{n}": 0.02 * torch.randn(parameters[n].shape, generator=rng) for n in names}
-    card = Card("none", {}, (unsee.Concept("church"),), "mini", fingerprint(mini.unet), 0, {})
+    card = Card("none", {}, (unsee.Concept("church"),), "tiny", fingerprint(tiny.unet), 0, {})
     return unsee.Edit(deltas, card)
 
 
@@ -58,7 +58,9 @@ def thin(edit: unsee.Edit, rank: int, seed: int = 0) -> unsee.Edit:
 
 @pytest.mark.parametrize("to", FORMATS)
 def test_every_format_reads_back(pipe: Any, edit: unsee.Edit, tmp_path: Path, to: str) -> None:
-    done = export(edit, pipe, to, tmp_path / "out.safetensors", energy=1.0 if FORMATS[to].low_rank else None)
+    done = export(
+        edit, pipe, to, tmp_path / "out.safetensors", precision=Precision(energy=1.0 if FORMATS[to].low_rank else None)
+    )
     assert done.effect > 0.01  # the edit is seen at all
     if FORMATS[to].low_rank:
         assert done.loss
@@ -74,7 +76,13 @@ def test_every_format_reads_back(pipe: Any, edit: unsee.Edit, tmp_path: Path, to
 
 @pytest.mark.parametrize("to", ["delta", "diffusers-lora", "kohya-lora", "comfy"])
 def test_convolutions_and_biases_read_back(pipe: Any, everywhere: unsee.Edit, tmp_path: Path, to: str) -> None:
-    done = export(everywhere, pipe, to, tmp_path / "out.safetensors", rank=2 if FORMATS[to].low_rank else None)
+    done = export(
+        everywhere,
+        pipe,
+        to,
+        tmp_path / "out.safetensors",
+        precision=Precision(rank=2 if FORMATS[to].low_rank else None),
+    )
     assert done.difference < 1e-3
     assert done.exact is not FORMATS[to].low_rank
     if done.loss:
@@ -147,7 +155,9 @@ def test_comfyui_applies_every_key(pipe: Any, everywhere: unsee.Edit, tmp_path: 
 
 
 def test_an_export_in_half_precision_is_read_back_and_small(pipe: Any, edit: unsee.Edit, tmp_path: Path) -> None:
-    path = export(edit, pipe, "diffusers-lora", tmp_path / "out.safetensors", rank=4, dtype=torch.float16).path
+    path = export(
+        edit, pipe, "diffusers-lora", tmp_path / "out.safetensors", precision=Precision(4, dtype=torch.float16)
+    ).path
     assert {value.dtype for value in load_file(path).values()} == {torch.float16}
 
 
@@ -164,16 +174,16 @@ def test_an_export_that_reads_back_wrong_is_not_left_there(
 
 def test_formats_refuse_what_they_cannot_hold(pipe: Any, edit: unsee.Edit, tmp_path: Path) -> None:
     out = tmp_path / "out.safetensors"
-    for to, options, message in (
-        ("lora", {}, "unknown format 'lora'"),
-        ("comfy", {"rank": 2}, "belong to LoRA formats"),
-        ("kohya-lora", {"rank": 2, "energy": 0.5}, "not both"),
-        ("kohya-lora", {"rank": 0}, "must be 1 or more"),
-        ("kohya-lora", {"energy": 1.5}, "at most 1"),
-        ("delta", {"dtype": torch.float16}, "the model's own weights"),
+    for to, precision, message in (
+        ("lora", Precision(), "unknown format 'lora'"),
+        ("comfy", Precision(rank=2), "belong to LoRA formats"),
+        ("kohya-lora", Precision(rank=2, energy=0.5), "not both"),
+        ("kohya-lora", Precision(rank=0), "must be 1 or more"),
+        ("kohya-lora", Precision(energy=1.5), "at most 1"),
+        ("delta", Precision(dtype=torch.float16), "the model's own weights"),
     ):
         with pytest.raises(InputError, match=message):
-            export(edit, pipe, to, out, **options)  # type: ignore[arg-type]
+            export(edit, pipe, to, out, precision=precision)
     norm = "unet.mid_block.resnets.0.norm1.weight"
     with pytest.raises(InputError, match="changes no matrix"):
         low_rank(unsee.Edit({norm: torch.ones(128)}, edit.card), matrices(pipe))
@@ -339,27 +349,27 @@ def test_alphas_are_obeyed_wherever_they_stand(pipe: Any, edit: unsee.Edit, tmp_
 def test_a_lora_goes_on_top_of_a_model(pipe: Any, edit: unsee.Edit, tmp_path: Path) -> None:
     closed = thin(edit, 2)
     lora = export(closed, pipe, "diffusers-lora", tmp_path / "style.safetensors").path
-    finetune = load(f"mini+{lora}")
+    finetune = load(f"tiny+{lora}")
     with closed.applied(pipe):
         want = {name: value.clone() for name, value in pipe.unet.state_dict().items()}
     found = finetune.unet.state_dict()
     assert found.keys() == want.keys()
     for name, value in found.items():
         torch.testing.assert_close(value, want[name], rtol=0, atol=1e-5)
-    assert model_name(finetune) == "mini+style.safetensors"
+    assert model_name(finetune) == "tiny+style.safetensors"
     with pytest.raises(InputError, match="the weights here are"), edit.applied(finetune):
         pass
     carried = edit.forced(finetune)
-    assert carried.card.base == "mini+style.safetensors"
+    assert carried.card.base == "tiny+style.safetensors"
     assert carried.card.forced_from == edit.card.base_hash
     with carried.applied(finetune):
         pass
     assert edit.forced(pipe) is edit
-    assert model_card(f"mini+{lora}").detectors
+    assert model_card(f"tiny+{lora}").detectors
 
 
 def test_a_run_claims_and_its_claims_are_found_again(pipe: Any, edit: unsee.Edit) -> None:
-    judges = {"objects": load_detector(model_card("mini").detectors["objects"])}
+    judges = {"objects": load_detector(model_card("tiny").detectors["objects"])}
     # The base against itself: what is drawn is the same before and after, whatever the edit is.
     idle = merge([edit], [0.0])
     idle = dataclasses.replace(idle, card=dataclasses.replace(idle.card, concepts=edit.card.concepts))
@@ -454,7 +464,7 @@ def test_a_checkpoint_file_is_a_model(pipe: Any, edit: unsee.Edit, tmp_path: Pat
     """One file in the layout of the first Stable Diffusion releases, with the configuration of a folder here."""
     path = tmp_path / "model.safetensors"
     save_file(single_file(pipe), path)
-    loaded = load(f"{path}@mini")
+    loaded = load(f"{path}@tiny")
     for part in ("unet", "vae", "text_encoder"):
         assert fingerprint(getattr(loaded, part)) == fingerprint(getattr(pipe, part))
     assert model_name(loaded) == "model.safetensors"
@@ -462,7 +472,7 @@ def test_a_checkpoint_file_is_a_model(pipe: Any, edit: unsee.Edit, tmp_path: Pat
         pass
     with pytest.raises(InputError):
         load(f"{path}@{tmp_path / 'nowhere'}")
-    with pytest.raises(InputError, match="whole checkpoint.*`model`"):
+    with pytest.raises(InputError, match="whole model file.*`model`"):
         adopt(path, pipe)
 
 
@@ -539,14 +549,14 @@ def test_commands_from_one_end_to_the_other(run: Run, edit: unsee.Edit, tmp_path
     assert code == 0, err
     assert "every weight is the same to the bit" in out
     assert "next: pipe.unet.load_state_dict" in out
-    words = ["--model", "mini", "--out", "c.safetensors", "--concept", "church, castle"]
+    words = ["--model", "tiny", "--out", "c.safetensors", "--concept", "church, castle"]
     code, out, err = run("import", "a-delta.safetensors", *words)
     assert code == 0, err
     assert [one.erase for one in unsee.Edit.load(tmp_path / "c.safetensors").card.concepts] == ["church", "castle"]
     code, out, err = run("verify", "c.safetensors")
     assert code == 0, err
     assert "claims nothing" in out
-    assert "next: unsee evaluate mini --edit c.safetensors --suite objects" in out
+    assert "next: unsee evaluate tiny --edit c.safetensors --suite objects" in out
     code, out, err = run("push", "c.safetensors", "me/church", "--dry-run")
     assert code == 0, err
     assert "nothing was uploaded; next: unsee push c.safetensors me/church" in out
@@ -565,8 +575,8 @@ BAD = {
     "merge into nowhere": (["merge", "a.safetensors", "--out", "no/b.safetensors"], "there is no folder no"),
     "merge to a pickle": (["merge", "a.safetensors", "--out", "b.pt"], "should end in .safetensors"),
     "weights": (["merge", "a.safetensors", "--weight", "1", "--weight", "2", "--out", "b.safetensors"], "one weight"),
-    "import of an edit": (["import", "a.safetensors", "--model", "mini", "--out", "b.safetensors"], "already"),
-    "import of nothing": (["import", "n.safetensors", "--model", "mini", "--out", "b.safetensors"], "there is no"),
+    "import of an edit": (["import", "a.safetensors", "--model", "tiny", "--out", "b.safetensors"], "already"),
+    "import of nothing": (["import", "n.safetensors", "--model", "tiny", "--out", "b.safetensors"], "there is no"),
     "push to nowhere": (["push", "a.safetensors", "church", "--dry-run"], "names no repository"),
     "push to two": (["push", "a.safetensors", "a/b", "--hub", "a/b", "--dry-run"], "name one repository"),
     "push to none": (["push", "a.safetensors", "--dry-run"], "name one repository"),

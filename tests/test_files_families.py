@@ -16,7 +16,7 @@ from unsee.models.denoisers import denoiser
 from unsee.models.fingerprint import fingerprint
 from unsee.models.load import load
 from unsee.models.weights import select
-from unsee.runs.export import export
+from unsee.runs.export import Precision, export
 
 zoo = pytest.importorskip("zoo")
 
@@ -49,7 +49,7 @@ def test_every_family_reads_back(family: str, tmp_path: Path) -> None:
     for to, form in FORMATS.items():
         edit = random_edit(pipe, form.low_rank)
         out = tmp_path / f"{to}.safetensors"
-        options: dict[str, Any] = {"energy": 1.0} if form.low_rank else {}
+        options: dict[str, Any] = {"precision": Precision(energy=1.0)} if form.low_rank else {}
         if family in LACKING[to]:
             with pytest.raises(InputError, match=r"are for UNets|no LoRA loader|ComfyUI has no key"):
                 export(edit, pipe, to, out, **options)

@@ -14,7 +14,7 @@ from unsee.errors import InputError
 from unsee.fit.loop import Learned, Optimisation, TrainBatch, fit, flushing, trainable
 from unsee.fit.monitor import HeldOutMonitor
 from unsee.fit.optimizers import OPTIMIZERS, RATE, VECTOR, Metric, fan_in, metrics, reach, root
-from unsee.fit.resume import Checkpoint
+from unsee.fit.resume import ResumeFile
 
 
 class Line(nn.Module):
@@ -110,14 +110,14 @@ def test_a_loss_that_explodes_says_what_to_change() -> None:
 
 @pytest.mark.parametrize("bad", [torch.inf, 1e9])
 def test_a_loss_that_explodes_leaves_the_last_good_state(tmp_path: Path, bad: float) -> None:
-    net, file = Line(), Checkpoint(tmp_path / "state.safetensors", every=0)
+    net, file = Line(), ResumeFile(tmp_path / "state.safetensors", every=0)
 
-    def lesson(update: int) -> TrainBatch:
+    def make_batch(update: int) -> TrainBatch:
         wanted = torch.ones(1, 1) if update < 3 else torch.full((1, 1), bad)
         return TrainBatch(line(torch.ones(1, 1), wanted), torch.ones(1))
 
     with trainable({"a": net.a}), pytest.raises(FloatingPointError, match="after 3 updates: try a lower lr"):
-        fit(net, Learned({"a": net.a}), lesson, Optimisation(9), checkpoint=file)
+        fit(net, Learned({"a": net.a}), make_batch, Optimisation(9), resume=file)
     kept = file.load()
     assert kept
     assert len(kept["losses"]) == 2  # before the update after which the loss exploded
@@ -164,12 +164,12 @@ def test_the_first_step_is_a_whole_one(metric: dict[str, Metric], lr: float | No
     weights = {"layer.weight": net.layer.weight}
     call = line(torch.ones(1, 1), torch.full((1, 1), 9.0))
 
-    def lesson(update: int) -> TrainBatch:
+    def make_batch(update: int) -> TrainBatch:
         seen.append(net.layer.weight.item())
         return TrainBatch(call, torch.ones(1))
 
     with trainable(weights):
-        fit(net, Learned(weights, metric), lesson, Optimisation(2, lr, schedule="constant"))
+        fit(net, Learned(weights, metric), make_batch, Optimisation(2, lr, schedule="constant"))
     # The gradient is scaled to one, and momentum starts with the first gradient.
     assert seen[1] - seen[0] == pytest.approx(step, rel=1e-4)
 
@@ -219,11 +219,11 @@ class Stopped(Exception):
 def test_a_fit_that_is_stopped_goes_on_to_the_same_bits(tmp_path: Path, optimizer: str, stop: int) -> None:
     rows = [line(torch.randn(2, 1), torch.randn(2, 1)) for _ in range(9)]
 
-    def run(checkpoint: Checkpoint | None, stop: int = 99) -> tuple[float, float, list[float], list[Any]]:
+    def run(resume: ResumeFile | None, stop: int = 99) -> tuple[float, float, list[float], list[Any]]:
         net, weights = Line(), torch.ones(2)
-        examiner = HeldOutMonitor(rows[0], rows[1], every=2)
+        monitor = HeldOutMonitor(rows[0], rows[1], every=2)
 
-        def lesson(update: int) -> TrainBatch:
+        def make_batch(update: int) -> TrainBatch:
             if update == stop:
                 raise Stopped
             return TrainBatch(rows[update], weights)
@@ -233,21 +233,21 @@ def test_a_fit_that_is_stopped_goes_on_to_the_same_bits(tmp_path: Path, optimize
             losses = fit(
                 net,
                 Learned(parameters),
-                lesson,
+                make_batch,
                 Optimisation(9, optimizer=optimizer),
-                examiner=examiner,
-                checkpoint=checkpoint,
+                monitor=monitor,
+                resume=resume,
             )
-            return net.a.item(), net.b.item(), losses, examiner.curve
+            return net.a.item(), net.b.item(), losses, monitor.curve
 
     whole = run(None)
-    file = Checkpoint(tmp_path / "state.safetensors", "one", every=0)
+    file = ResumeFile(tmp_path / "state.safetensors", "one", every=0)
     with pytest.raises(Stopped):
         run(file, stop)
     assert run(file) == whole
     assert [update for update, *_ in whole[3]] == [0, 2, 4, 6, 8, 9]
     with pytest.raises(InputError, match="other settings"):
-        run(Checkpoint(file.path, "another"))
+        run(ResumeFile(file.path, "another"))
     file.path.write_bytes(file.path.read_bytes()[:40])
     with pytest.raises(InputError, match="broken"):
         run(file)
@@ -257,10 +257,10 @@ def test_a_fit_stops_when_what_it_aims_at_does_not_get_better() -> None:
     net = Line()
     rows = line(torch.ones(1, 1), torch.zeros(1, 1))  # it answers 0 already: nothing can get better
     with trainable(dict(net.named_parameters())):
-        examiner = HeldOutMonitor(rows, rows, every=2, patience=2)
+        monitor = HeldOutMonitor(rows, rows, every=2, patience=2)
         losses = fit(
             net, Learned({"a": net.a}), lambda _: TrainBatch(line(torch.ones(1, 1), torch.ones(1, 1)), torch.ones(1)),
-            Optimisation(50), examiner=examiner,
+            Optimisation(50), monitor=monitor,
         )  # fmt: skip
     assert len(losses) == 4
 

@@ -92,7 +92,7 @@ def test_the_limits_are_real() -> None:
         time.sleep(MOST_SECONDS + 1)
 
 
-CARD = Card("esd", {"eta": 1.0}, (unsee.Concept("church"),), "mini", "0" * 64, 0, {"torch": "2"})
+CARD = Card("esd", {"eta": 1.0}, (unsee.Concept("church"),), "tiny", "0" * 64, 0, {"torch": "2"})
 SMALL = unsee.Edit(
     {"unet.a.weight": torch.ones(4, 3), "unet.b.weight": LowRank(torch.ones(4, 2), torch.ones(2, 3))}, CARD
 )
@@ -254,7 +254,7 @@ RUN: dict[str, Any] = {
     "schema": 1,
     "config": {
         "concepts": [{"erase": "church", "keep": ["castle"], "from_": None}],
-        "model": "mini",
+        "model": "tiny",
         "settings": {"updates": 3, "lr": 1e-5, "neutral": ["cat"]},
         "seed": 0,
         "pictures": 4,
@@ -309,12 +309,12 @@ TRICKS = [
     "{a: " * 10**4,
     "- " * 10**4,
     "a:\n" + "".join(" " * k + "a:\n" for k in range(1, 500)),
-    "model: mini\nmodel: other",
+    "model: tiny\nmodel: other",
     "a: b\n---\nc: d",
     "concepts: [{erase: church, erase: castle}]",
     "\t",
     "%YAML 9.9\n---\na: b",
-    "\ufeffmodel: mini",
+    "\ufeffmodel: tiny",
 ]
 
 

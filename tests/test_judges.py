@@ -38,7 +38,7 @@ def plain(*levels: int) -> list[Image.Image]:
 
 
 def test_a_model_is_read_once() -> None:
-    source = model_card("mini").detectors["objects"]
+    source = model_card("tiny").detectors["objects"]
     assert load_detector(source) is load_detector(source, "objects", ("church",))
 
 
@@ -65,7 +65,7 @@ def test_what_clip_cannot_be_asked(clip_folder: Path) -> None:
     with pytest.raises(InputError, match="needs words to choose among: `words` lists stamp"):
         load_detector(f"clip:{clip_folder}", "stamp", ("stamp",))
     with pytest.raises(InputError, match="it is no CLIP model"):
-        load_detector(f"clip:{model_card('mini').detectors['objects']}", "objects", ("a", "b"))
+        load_detector(f"clip:{model_card('tiny').detectors['objects']}", "objects", ("a", "b"))
 
 
 def test_choices() -> None:
@@ -85,7 +85,7 @@ def bare(clip_folder: Path, tmp_path: Path) -> tuple[Path, Path]:
     """The miniature as a user's model, without a card, and the user's words."""
     folder = tmp_path / "bare"
     folder.mkdir()
-    for path in BUNDLED["mini"].iterdir():
+    for path in BUNDLED["tiny"].iterdir():
         if path.name not in ("README.md", "judges", "words.json"):
             (folder / path.name).symlink_to(path)
     words = tmp_path / "words.yaml"
@@ -221,7 +221,7 @@ def test_what_is_not_installed_is_one_line(
     monkeypatch: pytest.MonkeyPatch, run: Run, module: str, detector: str
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    code, _, err = run("evaluate", "mini", "--suite", "objects", "--concept", "church", "--detector", f"x={detector}")
+    code, _, err = run("evaluate", "tiny", "--suite", "objects", "--concept", "church", "--detector", f"x={detector}")
     assert code == 2
     assert err.count("\n") == 1
     assert f"pip install 'unsee[{module}]'" in err
@@ -309,7 +309,7 @@ def _installed(name: str) -> Any:
 
 def test_judges_see_where(clip_folder: Path) -> None:
     """A classifier and a CLIP model both give a perceptual distance that grows with the difference."""
-    for source in (clip_folder, model_card("mini").detectors["objects"]):
+    for source in (clip_folder, model_card("tiny").detectors["objects"]):
         detector = load_detector(source)
         assert isinstance(detector, Clip | Detector)
         assert detector.maps is not None
@@ -484,16 +484,16 @@ def test_fidelity_to_a_folder(tmp_path: Path) -> None:
 # Edits of other models
 
 
-def test_an_edit_of_another_model_by_force(run: Run, edit: unsee.Edit, mini: Any, tmp_path: Path) -> None:
+def test_an_edit_of_another_model_by_force(run: Run, edit: unsee.Edit, tiny: Any, tmp_path: Path) -> None:
     path = edit.save(tmp_path / "edit.safetensors")
     with torch.no_grad():
-        mini.unet.conv_out.bias.add_(1)
-        mini.save_pretrained(tmp_path / "other")
-        mini.unet.conv_out.bias.sub_(1)
+        tiny.unet.conv_out.bias.add_(1)
+        tiny.save_pretrained(tmp_path / "other")
+        tiny.unet.conv_out.bias.sub_(1)
     words = ("--suite", "pictures", "-n", 2, "--steps", 1, "--edit", f"quick={path}", "--json")
     code, _, err = run("evaluate", tmp_path / "other", *words)
     assert code == 2
-    assert "made for 'mini'" in err
+    assert "made for 'tiny'" in err
     code, out, err = run("evaluate", tmp_path / "other", *words, "--force-base")
     assert code == 0, err
     assert Evaluation.from_json(out).variants[1].settings["made for other weights"] == edit.card.base_hash[:12]

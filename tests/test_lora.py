@@ -35,7 +35,7 @@ def learned(pipe: Any) -> Any:
 
 def test_the_edit_is_the_adapters_own_difference(pipe: Any, learned: Any) -> None:
     _, learner, weights = learned
-    edit = learner.edit("unet", Card("lora", {}, (), "mini", "", 0, {}))
+    edit = learner.edit("unet", Card("lora", {}, (), "tiny", "", 0, {}))
     assert set(edit.deltas) == {f"unet.{name}" for name in weights}
     kernels = set()
     for name, weight in weights.items():
@@ -54,7 +54,7 @@ def test_adapters_off_is_the_base_and_on_is_the_edit(pipe: Any) -> None:
     weights = method.weights(pipe.unet)
     from unsee.models.fingerprint import fingerprint
 
-    card = Card("lora", {}, (), "mini", fingerprint(pipe.unet), 0, {})
+    card = Card("lora", {}, (), "tiny", fingerprint(pipe.unet), 0, {})
     with adapters(method.rank, pipe.unet, weights, {}, {}, 0) as learner, torch.no_grad():
         assert torch.equal(replay(pipe.unet, call), call.output)  # B is zero at first
         for weight in learner.learned.weights.values():
@@ -96,7 +96,7 @@ def test_they_start_at_the_closed_form(pipe: Any, rank: int) -> None:
     name, weight = next(iter(weights.items()))
     start = LowRank(torch.randn(len(weight), 2), torch.randn(2, weight.shape[1]))
     with adapters(method.rank, pipe.unet, weights, {}, {name: start}, 0) as learner:
-        found = learner.edit("unet", Card("lora", {}, (), "mini", "", 0, {})).deltas[f"unet.{name}"]
+        found = learner.edit("unet", Card("lora", {}, (), "tiny", "", 0, {})).deltas[f"unet.{name}"]
         assert isinstance(found, LowRank)
         dense = start.dense(weight.shape)
         left = (found.dense(weight.shape) - dense).norm() ** 2

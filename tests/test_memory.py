@@ -11,14 +11,14 @@ from torch import nn
 import unsee
 from unsee.denoising.activations import inputs, means, second_moments
 from unsee.denoising.calls import Call
-from unsee.denoising.record import conditions, record
+from unsee.denoising.record import Runs, conditions, record
 from unsee.edits.edit import Edit, LowRank
 from unsee.evaluate.render import Sampling, Shot, render
-from unsee.fit import memory as room
+from unsee.fit import memory as fit_memory
 from unsee.fit.loop import Learned, Optimisation, TrainBatch, fit, trainable
-from unsee.fit.memory import SHARE, Ledger, Room, aside, at_once, expected, kept
+from unsee.fit.memory import SHARE, FitMemory, Ledger, aside, at_once, expected, kept
 from unsee.fit.monitor import HeldOutMonitor
-from unsee.fit.resume import Checkpoint
+from unsee.fit.resume import ResumeFile
 from unsee.methods.lora import LoRA
 from unsee.models.memory import OutOfMemory, Portions
 from unsee.models.weights import select
@@ -60,7 +60,7 @@ class Full:
 
 def test_rows_in_portions_give_the_same_adapters(pipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = LoRA(**QUICK)(pipe, unsee.Concept("church"))
-    monkeypatch.setattr(Room, "measure", lambda self: setattr(self, "size", 1))
+    monkeypatch.setattr(FitMemory, "measure", lambda self: setattr(self, "size", 1))
     with Full(pipe.unet, 99, grad=True) as seen:
         portions = LoRA(**QUICK)(pipe, unsee.Concept("church"))
     assert seen.rows == [1] * (QUICK["updates"] * 2 * QUICK["batch"])
@@ -84,8 +84,8 @@ def test_as_many_rows_as_fit_and_checkpointing_only_where_none_does(
             (0.9 * row, False, 1, False),
             (3.5 * row, True, int(3.5 * row // fewer), True),
         ]:
-            monkeypatch.setattr(room, "free", lambda device, has=has: has / SHARE)
-            with Room(pipe, call, asked) as space:
+            monkeypatch.setattr(fit_memory, "free", lambda device, has=has: has / SHARE)
+            with FitMemory(pipe, call, asked) as space:
                 space.measure()
                 assert (space.size, pipe.unet.is_gradient_checkpointing) == (size, on)
             assert not pipe.unet.is_gradient_checkpointing
@@ -136,13 +136,13 @@ def test_where_not_one_row_fits_checkpointing_is_tried_and_then_one_line_says_wh
     run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = [word for key, value in QUICK.items() for word in ("--set", f"{key}={value}")]
-    before = Room.measure
+    before = FitMemory.measure
 
-    def measure(self: Room) -> None:
+    def measure(self: FitMemory) -> None:
         before(self)
         Full(self.net, 0, grad=True)
 
-    monkeypatch.setattr(Room, "measure", measure)
+    monkeypatch.setattr(FitMemory, "measure", measure)
     code, _, err = run("erase", "church", *settings)
     assert code == 1
     lines = [line for line in err.splitlines() if line.startswith("unsee:")]
@@ -165,10 +165,12 @@ def test_memory_that_runs_out_anywhere_is_one_line(run: Run, monkeypatch: pytest
 
 
 def test_recording_and_hearing_in_portions(pipe: Any, caplog: pytest.LogCaptureFixture) -> None:
-    record(pipe, ["sea"], seeds=[0], steps=2, at=[0])  # how it counts guidance, and which arguments have rows, is known
+    record(
+        pipe, ["sea"], seeds=[0], runs=Runs(2), at=[0]
+    )  # how it counts guidance, and which arguments have rows, is known
 
     def run() -> list[torch.Tensor]:
-        steps = record(pipe, ["church", "a dog", "sea"], seeds=[1, 2, 3], steps=2, at=[0])
+        steps = record(pipe, ["church", "a dog", "sea"], seeds=[1, 2, 3], runs=Runs(2), at=[0])
         return [call.output for step in steps for call in (step.concept, step.null)]
 
     def hear() -> list[torch.Tensor]:
@@ -210,7 +212,9 @@ def test_pictures_in_portions_and_decoded_one_by_one(pipe: Any, caplog: pytest.L
 def test_a_text_encoder_reads_each_prompt_of_a_call_once(pipe: Any) -> None:
     read: list[int] = []
     encoder = pipe.text_encoder
-    record(pipe, ["sea"], seeds=[0], steps=2, at=[0])  # how it counts guidance, and which arguments have rows, is known
+    record(
+        pipe, ["sea"], seeds=[0], runs=Runs(2), at=[0]
+    )  # how it counts guidance, and which arguments have rows, is known
     inside = next(part for part in encoder.modules() if isinstance(part, torch.nn.Embedding))  # what is computed
     handle = inside.register_forward_hook(lambda _, args, out: read.append(len(out)))
     try:
@@ -219,7 +223,7 @@ def test_a_text_encoder_reads_each_prompt_of_a_call_once(pipe: Any) -> None:
         assert read[0] == 2
         assert set(read[1:]) == {1}  # with what tells where a call has its rows: one prompt, and the same one twice
         before = len(read)
-        record(pipe, ["church", "a dog", "church"], seeds=[1, 2, 3], steps=2, at=[0])
+        record(pipe, ["church", "a dog", "church"], seeds=[1, 2, 3], runs=Runs(2), at=[0])
     finally:
         handle.remove()
     assert read[before:].count(2) == 1  # the prompts
@@ -267,7 +271,7 @@ def line(x: torch.Tensor, y: torch.Tensor) -> Call:
     return Call({"sample": x, "timestep": torch.zeros(len(x)), "return_dict": False}, y)
 
 
-class Small(Room):
+class Small(FitMemory):
     """Two rows at once, masters in main memory."""
 
     def __init__(self, home: torch.device | None = None) -> None:
@@ -285,13 +289,13 @@ class Small(Room):
 def test_masters_elsewhere_and_portions_learn_the_same(dtype: torch.dtype, tmp_path: Path) -> None:
     x, y = torch.randn(5, 3).to(dtype), torch.randn(5, 3).to(dtype)
 
-    def learned(room: Room | None, stop: int = 6, state: Checkpoint | None = None) -> tuple[float, list[float]]:
+    def learned(memory: FitMemory | None, stop: int = 6, state: ResumeFile | None = None) -> tuple[float, list[float]]:
         net = Line(dtype)
         with trainable({"a": net.a}):
-            examiner = HeldOutMonitor(line(x, y), line(x, y), every=2)
+            monitor = HeldOutMonitor(line(x, y), line(x, y), every=2)
             losses = fit(
                 net, Learned({"a": net.a}), lambda _: TrainBatch(line(x, y), torch.ones(5)), Optimisation(6, 0.05),
-                examiner=examiner, room=room, checkpoint=state,
+                monitor=monitor, memory=memory, resume=state,
             )  # fmt: skip
             return net.a.item(), losses
 
@@ -302,7 +306,7 @@ def test_masters_elsewhere_and_portions_learn_the_same(dtype: torch.dtype, tmp_p
         assert found[0] == pytest.approx(value, rel=0.01)
         assert found[1] == pytest.approx(losses, rel=0.01)
     # What was too many rows once is not tried again by the fit that goes on.
-    state = Checkpoint(tmp_path / "state.safetensors", "one", every=0)
+    state = ResumeFile(tmp_path / "state.safetensors", "one", every=0)
     learned(Small(), state=state)
     kept = state.load()
     assert kept

@@ -47,10 +47,10 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 
 @pytest.fixture(scope="module", params=methods.names())
-def made(request: pytest.FixtureRequest, mini: Any) -> tuple[str, Any, Edit]:
+def made(request: pytest.FixtureRequest, tiny: Any) -> tuple[str, Any, Edit]:
     """A method's name, the method, and an edit that it made."""
     method = methods.find(request.param)(**settings(request.param))
-    return request.param, method, method(mini, unsee.Concept("church"), seed=1)
+    return request.param, method, method(tiny, unsee.Concept("church"), seed=1)
 
 
 def test_the_concept_moves_and_the_base_comes_back(pipe: Any, made: Any) -> None:
@@ -93,8 +93,8 @@ def test_it_changes_the_weights_that_it_says(pipe: Any, made: Any) -> None:
 def test_the_card_is_enough_to_do_it_again(pipe: Any, made: Any) -> None:
     name, method, edit = made
     assert edit.card.method == name
-    settled = method.settled(pipe.unet, edit.card.concepts)
-    assert methods.find(edit.card.method)(**edit.card.settings) == settled
+    resolved = method.resolved(pipe.unet, edit.card.concepts)
+    assert methods.find(edit.card.method)(**edit.card.settings) == resolved
     assert edit.card.concepts == (unsee.Concept("church"),)
     assert bool(edit.card.kept) == hasattr(method, "keep_weight")
 

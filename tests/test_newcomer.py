@@ -154,10 +154,10 @@ def test_a_dry_run_names_the_run(run: Run) -> None:
 
 
 def test_nothing_measured_is_a_failure(run: Run) -> None:
-    code, out, err = run("evaluate", "mini", "--suite", "pictures", "-n", 2, "--steps", 1)
+    code, out, err = run("evaluate", "tiny", "--suite", "pictures", "-n", 2, "--steps", 1)
     assert code == 1, out
     assert "nothing was measured: pictures: no concept is named: --concept WORD; --force writes over" in err
-    code, _, err = run("evaluate", "mini", "--suite", "pictures", "-n", 2, "--steps", 1)
+    code, _, err = run("evaluate", "tiny", "--suite", "pictures", "-n", 2, "--steps", 1)
     assert code == 2
     assert "holds a run already: --force starts over" in err
     assert "--resume" not in err  # which only erase has
@@ -183,8 +183,8 @@ def test_a_missing_detector_is_told_before_the_model_is_read(run: Run, monkeypat
     monkeypatch.setattr("unsee.runs.configure.open_model", lambda *_, **__: pytest.fail("the model was read"))
     for words in (
         ["erase", "church", "--detector", "objects=./nowhere"],
-        ["evaluate", "mini", "--suite", "objects", "--detector", "objects=./nowhere"],
-        ["reproduce", "objects", "--model", "mini", "--detector", "./nowhere"],
+        ["evaluate", "tiny", "--suite", "objects", "--detector", "objects=./nowhere"],
+        ["reproduce", "objects", "--model", "tiny", "--detector", "./nowhere"],
     ):
         code, _, err = run(*words)
         assert code == 2
@@ -208,13 +208,13 @@ def test_a_typo_and_a_plural_are_said_and_pictures_need_no_guidance(run: Run, tm
     assert "guidance 1.0" in html
 
 
-def asked(mini: Any, *concepts: Concept, kinds: tuple[str, ...] = ("objects", "styles", "watermark")) -> list[Question]:
-    detectors = {kind: detector for kind, detector in detectors_of(mini).items() if kind in kinds}
-    return suites.find("summary").ask(EvalContext(mini, detectors, words_of(mini), concepts, 2, 0))
+def asked(tiny: Any, *concepts: Concept, kinds: tuple[str, ...] = ("objects", "styles", "watermark")) -> list[Question]:
+    detectors = {kind: detector for kind, detector in detectors_of(tiny).items() if kind in kinds}
+    return suites.find("summary").ask(EvalContext(tiny, detectors, words_of(tiny), concepts, 2, 0))
 
 
-def test_a_name_of_a_label_is_counted_as_it_and_is_no_damage(mini: Any) -> None:
-    rows = {question.name: question for question in asked(mini, Concept("Chapels"))}
+def test_a_name_of_a_label_is_counted_as_it_and_is_no_damage(tiny: Any) -> None:
+    rows = {question.name: question for question in asked(tiny, Concept("Chapels"))}
     assert set(rows["Chapels"].labels) == {"church"}
     assert rows["Chapels"].detector == "objects"
     assert {shot.prompt for shot in rows["Chapels"].shots} == {"Chapels"}
@@ -235,8 +235,8 @@ def test_a_name_of_a_label_is_counted_as_it_and_is_no_damage(mini: Any) -> None:
         (Concept("neon"), "neon style", "styles"),
     ],
 )
-def test_every_table_has_a_row_that_can_fail(mini: Any, concept: Concept, row: str, detector: str | None) -> None:
-    found = {question.name: question for question in asked(mini, concept)}
+def test_every_table_has_a_row_that_can_fail(tiny: Any, concept: Concept, row: str, detector: str | None) -> None:
+    found = {question.name: question for question in asked(tiny, concept)}
     assert found[row].role == "removed"
     assert found[row].detector == detector
     assert detector or found[row].note
@@ -244,14 +244,14 @@ def test_every_table_has_a_row_that_can_fail(mini: Any, concept: Concept, row: s
     assert len({question.key for question in found.values()}) == len(found)
 
 
-def test_a_style_is_counted_without_a_judge_of_objects(mini: Any) -> None:
-    found = {question.name: question for question in asked(mini, Concept("NEON"), kinds=("styles",))}
+def test_a_style_is_counted_without_a_judge_of_objects(tiny: Any) -> None:
+    found = {question.name: question for question in asked(tiny, Concept("NEON"), kinds=("styles",))}
     assert set(found["NEON style"].labels) == {"neon"}
     assert found["other styles"].role == "style"
 
 
-def test_names_that_are_labels_need_no_remark(mini: Any) -> None:
-    judges, words = detectors_of(mini), words_of(mini)
+def test_names_that_are_labels_need_no_remark(tiny: Any) -> None:
+    judges, words = detectors_of(tiny), words_of(tiny)
     assert remarks([Concept("CHURCH", synonyms=("churches",)), Concept("the neon style")], judges) == [
         "'churches' is counted as 'church'"
     ]
@@ -262,8 +262,8 @@ def test_names_that_are_labels_need_no_remark(mini: Any) -> None:
     ]
 
 
-def test_a_plural_that_is_not_named_is_said(mini: Any) -> None:
-    judges, words = detectors_of(mini), words_of(mini)
+def test_a_plural_that_is_not_named_is_said(tiny: Any) -> None:
+    judges, words = detectors_of(tiny), words_of(tiny)
 
     def said(*names: str, kinds: Any = judges) -> list[str]:
         found = remarks([Concept(names[0], synonyms=names[1:])], kinds, words)
@@ -300,7 +300,7 @@ def test_what_is_named_at_evaluation_is_what_an_edit_erases(edit: unsee.Edit, tm
     files = [str(edit.save(tmp_path / "known.safetensors")), str(other.save(tmp_path / "imported.safetensors"))]
 
     def erased(*words: str) -> list[list[str]]:
-        config = EvalConfig(model="mini", suites=("pictures",), edits=tuple(files), concepts=words)
+        config = EvalConfig(model="tiny", suites=("pictures",), edits=tuple(files), concepts=words)
         bench = evaluation.prepare(config)
         return [[concept.erase for concept in variant.concepts] for variant in bench.variants[1:]]
 
@@ -309,11 +309,11 @@ def test_what_is_named_at_evaluation_is_what_an_edit_erases(edit: unsee.Edit, tm
     assert erased("dog") == [["dog"], ["dog"]]  # no card says so, but the user
 
 
-def test_many_concepts_are_counted_together(mini: Any) -> None:
+def test_many_concepts_are_counted_together(tiny: Any) -> None:
     """A row for each kind of judge, each name at least once, however many names there are."""
-    labels = detectors_of(mini)["objects"].labels[:12]
+    labels = detectors_of(tiny)["objects"].labels[:12]
     concepts = [Concept(word) for word in (*labels, "neon", "ink", *(f"artist {k}" for k in range(90)))]
-    found = {question.name: question for question in asked(mini, *concepts)}
+    found = {question.name: question for question in asked(tiny, *concepts)}
     assert set(found["12 erased objects, together"].labels) == set(labels)
     assert found["2 erased styles, together"].labels == ("neon", "ink")
     unknown = found["90 erased names, together"]
@@ -321,4 +321,4 @@ def test_many_concepts_are_counted_together(mini: Any) -> None:
     assert unknown.note == "not measured: no detector has a word for artist 0; artist 1; artist 2 ..."
     assert not set(found["everything else"].labels) & set(labels)
     assert sum(len(question.shots) for question in found.values()) < 300
-    assert len(remarks(concepts, detectors_of(mini))) == 3
+    assert len(remarks(concepts, detectors_of(tiny))) == 3

@@ -12,7 +12,7 @@ from diffusers.hooks import apply_group_offloading
 from transformers import BertTokenizer
 
 import unsee
-from unsee.denoising.record import record
+from unsee.denoising.record import Runs, record
 from unsee.errors import InputError
 from unsee.evaluate.render import Sampling, Shot, render
 from unsee.models.denoisers import denoisers
@@ -26,8 +26,8 @@ from unsee.runs.config import build
 from unsee.runs.erase import plan
 
 
-def test_the_vocabulary_is_of_whole_words(mini: Any) -> None:
-    words = vocabulary(mini)
+def test_the_vocabulary_is_of_whole_words(tiny: Any) -> None:
+    words = vocabulary(tiny)
     assert {"castle", "horse", "neon"} <= set(words)
     assert all(word.isalpha() and len(word) > 2 for word in words)
     assert words == sorted(set(words))
@@ -52,22 +52,22 @@ def test_a_vocabulary_of_word_pieces_has_words_too() -> None:
     assert vocabulary(SimpleNamespace(components={"tokenizer": tokenizer})) == ["castle", "horse"]
 
 
-def test_a_prompt_that_is_cut_says_where(mini: Any) -> None:
-    check_prompts(mini, ["a church"])
+def test_a_prompt_that_is_cut_says_where(tiny: Any) -> None:
+    check_prompts(tiny, ["a church"])
     with pytest.raises(InputError, match="would be cut off"):
-        check_prompts(mini, ["a church " * 30])
+        check_prompts(tiny, ["a church " * 30])
 
 
-def test_a_loaded_model_is_frozen_and_laid_out_for_its_device(mini: Any) -> None:
-    assert not any(weight.requires_grad for weight in mini.unet.parameters())
-    assert not mini.unet.training
-    assert mini.unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
-    assert mini.unet.dtype == torch.float32
-    assert model_name(mini) == "mini"
+def test_a_loaded_model_is_frozen_and_laid_out_for_its_device(tiny: Any) -> None:
+    assert not any(weight.requires_grad for weight in tiny.unet.parameters())
+    assert not tiny.unet.training
+    assert tiny.unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
+    assert tiny.unet.dtype == torch.float32
+    assert model_name(tiny) == "tiny"
 
 
 def test_the_card_names_detectors_by_kind(tmp_path: Path, pipe: Any) -> None:
-    card = model_card("mini")
+    card = model_card("tiny")
     assert "objects" in card.detectors
     assert all((Path(place) / "config.json").is_file() for place in card.detectors.values())
     pipe.save_pretrained(tmp_path)
@@ -82,23 +82,23 @@ def test_the_card_is_read_once_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     for room in ("models.load", "runs.erase"):
         monkeypatch.setattr(f"unsee.{room}.model_card", lambda name: read.append(name) or model_card(name))
     plan(build({"concepts": "church", "settings": QUICK}))
-    assert read == ["mini"]
+    assert read == ["tiny"]
 
 
 def test_nothing_is_set_on_a_pipeline(pipe: Any) -> None:
     before = dict(vars(pipe))
     edit = unsee.UCE(preserve_words=0, context_words=0)(Model.of(pipe, call={"height": 32, "width": 32}), "church")
     assert edit.card.call == {"height": 32, "width": 32}
-    assert edit.card.base == "mini"
+    assert edit.card.base == "tiny"
     assert vars(pipe) == before
     assert Model.of(pipe).call == {}
 
 
-def test_a_folder_that_moved_keeps_its_name_only(mini: Any, tmp_path: Path) -> None:
-    mini.save_pretrained(tmp_path / "copy")
+def test_a_folder_that_moved_keeps_its_name_only(tiny: Any, tmp_path: Path) -> None:
+    tiny.save_pretrained(tmp_path / "copy")
     copy = load(str(tmp_path / "copy"))
     assert model_name(copy) == "copy"
-    assert fingerprint(copy.unet) == fingerprint(mini.unet)
+    assert fingerprint(copy.unet) == fingerprint(tiny.unet)
     with pytest.raises(InputError, match="has no denoiser"):
         denoisers(object())
 
@@ -143,9 +143,9 @@ def test_a_denoiser_that_moves_as_a_whole_is_not_trained_but_may_be_edited() -> 
 
 def test_other_parts_may_move() -> None:
     pipe = zoo.build("sd")
-    expected = record(pipe, ["a church"], seeds=[0], steps=2)
+    expected = record(pipe, ["a church"], seeds=[0], runs=Runs(2))
     apply_group_offloading(pipe.text_encoder, CPU, CPU, "leaf_level")
-    for step, other in zip(record(pipe, ["a church"], seeds=[0], steps=2), expected, strict=True):
+    for step, other in zip(record(pipe, ["a church"], seeds=[0], runs=Runs(2)), expected, strict=True):
         torch.testing.assert_close(step.concept.output, other.concept.output)
 
 
@@ -174,7 +174,7 @@ def test_the_second_miniature_is_asked_for_by_name(tmp_path: Path, monkeypatch: 
 
 def test_options_of_every_call_belong_to_the_model() -> None:
     model = Model(zoo.build("sd"), call={"height": 24, "width": 32})
-    (step,) = record(model, ["a church"], seeds=[0], steps=2, at=[0])
+    (step,) = record(model, ["a church"], seeds=[0], runs=Runs(2), at=[0])
     assert step.concept.output.shape == (1, 4, 12, 16)
     with pytest.raises(InputError, match="unknown option of StableDiffusionPipeline 'heigth': did you mean 'height'"):
         Model.of(model, call={"heigth": 24})
@@ -201,5 +201,5 @@ def test_loading_leaves_the_bars_of_libraries_as_they_were() -> None:
     from diffusers.utils import logging
 
     assert logging.is_progress_bar_enabled()
-    load("mini")
+    load("tiny")
     assert logging.is_progress_bar_enabled()

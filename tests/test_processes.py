@@ -22,10 +22,10 @@ LAUNCH = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, narrow: Path) -> tuple[Path, Path]:
+def made(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> tuple[Path, Path]:
     """Folders of what this process makes, and of what two make (together.py says what)."""
     one, two, model = (tmp_path_factory.mktemp("made") / name for name in ("one", "two", "model"))
-    model.symlink_to(narrow)  # a name that it has in other processes too
+    model.symlink_to(tiny_folder)  # a name that it has in other processes too
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [])
         together.make(one, model)

@@ -23,7 +23,7 @@ from unsee.models.names import BUNDLED
 
 def _load(config: Any) -> Any:
     return UNet2DConditionModel.from_pretrained(
-        BUNDLED["mini"] / "unet", quantization_config=config, dtype=torch.float32
+        BUNDLED["tiny"] / "unet", quantization_config=config, dtype=torch.float32
     )
 
 
@@ -41,7 +41,7 @@ def bitsandbytes() -> tuple[Any, Callable[[Any], Tensor]]:
     """Its own layers, put in by hand: diffusers 0.42 loads four bits on an accelerator only."""
     from bitsandbytes.functional import dequantize_4bit
 
-    net = four_bits(unsee.load("mini").unet)
+    net = four_bits(unsee.load("tiny").unet)
     for layer in net.modules():
         if hasattr(layer, "support_avx512bf16_for_cpu"):  # its way through bfloat16 takes no layer as narrow as these
             layer.support_avx512bf16_for_cpu = False
@@ -53,7 +53,7 @@ def gguf() -> tuple[Any, Callable[[Any], Tensor]]:
     from diffusers.quantizers.gguf.utils import GGUFLinear, GGUFParameter, dequantize_gguf_tensor
     from gguf import GGMLQuantizationType, quants
 
-    net: Any = unsee.load("mini").unet
+    net: Any = unsee.load("tiny").unet
     kind = GGMLQuantizationType.Q8_0
     for name, layer in list(net.named_modules()):
         if isinstance(layer, nn.Linear) and layer.in_features % 32 == 0:
@@ -80,7 +80,7 @@ def base(request: Any) -> tuple[Any, Callable[[Any], Tensor]]:
     if not present(request.param):
         pytest.skip(f"{request.param} is not installed")
     net, numbers = KINDS[request.param]()
-    pipe = unsee.load("mini")
+    pipe = unsee.load("tiny")
     pipe.unet = net.eval().requires_grad_(False)
     return pipe, numbers
 
@@ -106,7 +106,7 @@ def test_adapters_learn_beside_it_and_their_edit_is_what_adding_to_the_weights_w
     call, scale = conditions(pipe, ["church"]), 100.0
     with edit.applied(pipe, scale), torch.no_grad():
         beside = replay(pipe.unet, call)
-    plain: Any = unsee.load("mini").unet
+    plain: Any = unsee.load("tiny").unet
     with torch.no_grad():
         assert torch.equal(replay(pipe.unet, call), call.output)
         with edit.applied(pipe, 0.0):

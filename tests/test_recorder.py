@@ -10,7 +10,7 @@ import torch
 from unsee.denoising.activations import inputs, second_moments
 from unsee.denoising.calls import Call
 from unsee.denoising.guidance import guided
-from unsee.denoising.record import conditions, record
+from unsee.denoising.record import Runs, conditions, record
 from unsee.denoising.replay import replay
 from unsee.denoising.rows import pick, rows_of, same, single, spread, stack
 from unsee.errors import InputError
@@ -18,7 +18,7 @@ from unsee.models.model import Model
 
 
 def test_replay_gives_what_was_recorded(pipe: Any) -> None:
-    for step in record(pipe, ["church", "a castle"], seeds=[1, 2], steps=3):
+    for step in record(pipe, ["church", "a castle"], seeds=[1, 2], runs=Runs(3)):
         for call in (step.concept, step.null):
             with torch.no_grad():
                 torch.testing.assert_close(replay(pipe.unet, call), call.output, atol=1e-5, rtol=1e-5)
@@ -27,7 +27,7 @@ def test_replay_gives_what_was_recorded(pipe: Any) -> None:
 def test_the_level_of_x_is_the_time_that_is_recorded(pipe: Any) -> None:
     """From x_T alone, the sampler's own formula leads from each recorded x and t to the next."""
     guidance, steps = 3.0, 5
-    trajectory = record(pipe, ["church"], seeds=[3], steps=steps, guidance_scale=guidance)
+    trajectory = record(pipe, ["church"], seeds=[3], runs=Runs(steps, guidance))
     pipe.scheduler.set_timesteps(steps)
     assert [int(step.concept.arguments["timestep"]) for step in trajectory] == pipe.scheduler.timesteps.tolist()
     for now, following in pairwise(trajectory):
@@ -39,7 +39,7 @@ def test_the_level_of_x_is_the_time_that_is_recorded(pipe: Any) -> None:
 
 
 def test_concept_and_null_are_told_apart(pipe: Any) -> None:
-    (step,) = record(pipe, ["church"], seeds=[0], steps=4, at=[1])
+    (step,) = record(pipe, ["church"], seeds=[0], runs=Runs(4), at=[1])
     church, _ = pipe.encode_prompt("church", "cpu", 1, False)
     nothing, _ = pipe.encode_prompt("", "cpu", 1, False)
     torch.testing.assert_close(step.concept.arguments["encoder_hidden_states"], church)
@@ -47,21 +47,21 @@ def test_concept_and_null_are_told_apart(pipe: Any) -> None:
 
 
 def test_a_run_does_not_depend_on_what_runs_beside_it(pipe: Any) -> None:
-    alone = record(pipe, ["church"], seeds=[5], steps=3)
-    beside = record(pipe, ["castle", "church", "dog"], seeds=[4, 5, 6], steps=3)
+    alone = record(pipe, ["church"], seeds=[5], runs=Runs(3))
+    beside = record(pipe, ["castle", "church", "dog"], seeds=[4, 5, 6], runs=Runs(3))
     for one, many in zip(alone, beside, strict=True):
         torch.testing.assert_close(pick(many.concept, slice(1, 2)).output, one.concept.output, atol=1e-4, rtol=1e-4)
 
 
 def test_a_run_stops_after_the_last_step_that_is_wanted(pipe: Any) -> None:
-    record(pipe, ["church"], seeds=[0], steps=2)  # what is found out once for each pipeline
+    record(pipe, ["church"], seeds=[0], runs=Runs(2))  # what is found out once for each pipeline
     calls = []
     handle = pipe.unet.register_forward_hook(lambda *_: calls.append(1))
-    trajectory = record(pipe, ["church"], seeds=[0], steps=10, at=[0, 2])
+    trajectory = record(pipe, ["church"], seeds=[0], runs=Runs(10), at=[0, 2])
     handle.remove()
     assert len(trajectory) == 2
     assert len(calls) == 1 + 3  # one to tell the halves apart, three steps
-    full = record(pipe, ["church"], seeds=[0], steps=10)
+    full = record(pipe, ["church"], seeds=[0], runs=Runs(10))
     torch.testing.assert_close(trajectory[1].null.output, full[2].null.output)
 
 
@@ -143,14 +143,14 @@ def test_a_text_is_padded_whatever_its_mask_is_called() -> None:
 
 def test_another_sampler_stands_in_and_leaves(pipe: Any) -> None:
     before = pipe.scheduler
-    record(pipe, ["church"], seeds=[0], steps=3, sampler="EulerDiscreteScheduler")
+    record(pipe, ["church"], seeds=[0], runs=Runs(3, sampler="EulerDiscreteScheduler"))
     assert pipe.scheduler is before
     with pytest.raises(InputError, match="did you mean 'DDIMScheduler'"):
-        record(pipe, ["church"], seeds=[0], steps=3, sampler="ddimscheduler")
+        record(pipe, ["church"], seeds=[0], runs=Runs(3, sampler="ddimscheduler"))
 
 
 def test_the_pipeline_keeps_no_hook(pipe: Any) -> None:
-    record(pipe, ["church"], seeds=[0], steps=2)
+    record(pipe, ["church"], seeds=[0], runs=Runs(2))
     assert not pipe.unet._forward_hooks
 
 
@@ -183,7 +183,7 @@ def test_what_reads_the_prompt_is_heard_without_the_denoiser(pipe: Any) -> None:
 
 def test_a_picture_is_noised_to_the_level_of_each_step(pipe: Any) -> None:
     image = pipe("a castle", num_inference_steps=4, generator=torch.Generator().manual_seed(0)).images[0]
-    trajectory = record(pipe, ["a castle", "a dog"], seeds=[1, 2], steps=4, image=image)
+    trajectory = record(pipe, ["a castle", "a dog"], seeds=[1, 2], runs=Runs(4), image=image)
     assert len(trajectory) == 4
     with torch.no_grad():
         pixels = pipe.image_processor.preprocess(image).to(memory_format=torch.channels_last)
@@ -217,7 +217,7 @@ def test_a_picture_meets_every_step_and_the_options_that_are_kept(pipe: Any) -> 
     handle = pipe.unet.register_forward_pre_hook(listen, with_kwargs=True)
     model = Model.of(pipe, call={"cross_attention_kwargs": {}, "height": 64})
     try:
-        trajectory = record(model, ["a castle"], seeds=[1], steps=50, at=[0, 21, 28, 49], image=image)
+        trajectory = record(model, ["a castle"], seeds=[1], runs=Runs(50), at=[0, 21, 28, 49], image=image)
     finally:
         handle.remove()
     assert [int(step.concept.arguments["timestep"][0]) for step in trajectory] == [times[k] for k in (0, 21, 28, 49)]

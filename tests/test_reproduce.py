@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,14 +24,15 @@ from unsee.errors import InputError
 from unsee.evaluate.context import EvalContext, Variant
 from unsee.evaluate.detectors import Clip
 from unsee.evaluate.measures import Comparison
-from unsee.runs.reproduce import ARTISTS, ARTWORK, CLASSES, reproduce
+from unsee.runs.artists import ARTISTS, ARTWORK
+from unsee.runs.reproduce import CLASSES, Experiment, reproduce
 
 SETTINGS = ("updates=1", "record_steps=2", "lr=1e-4")
 
 
 @pytest.fixture(scope="session")
-def tiny(mini: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """SD 1.4 made tiny: same classes, same blocks, other widths."""
+def small_sd(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SD 1.4 made small: same classes, same blocks, other widths."""
     torch.manual_seed(0)
     unet = UNet2DConditionModel(
         block_out_channels=(8, 16),
@@ -45,7 +46,7 @@ def tiny(mini: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
         attention_head_dim=4,
         norm_num_groups=2,
     )
-    words = mini.tokenizer
+    words = tiny.tokenizer
     text = CLIPTextConfig(
         vocab_size=len(words),
         hidden_size=16,
@@ -65,7 +66,7 @@ def tiny(mini: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    folder = tmp_path_factory.mktemp("tiny")
+    folder = tmp_path_factory.mktemp("small_sd")
     pipe.save_pretrained(folder)
     return folder
 
@@ -83,9 +84,22 @@ def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_objects_from_the_command_line(
-    tiny: Path, detector: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    small_sd: Path, detector: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["reproduce", "objects", "--model", tiny, "--judge", detector, "-n", 2, "--steps", 1, "--only", "church"]
+    words = [
+        "reproduce",
+        "objects",
+        "--model",
+        small_sd,
+        "--judge",
+        detector,
+        "-n",
+        2,
+        "--steps",
+        1,
+        "--only",
+        "church",
+    ]
     words += ["--only", "French horn", "--out", tmp_path / "out", "--cache", tmp_path / "cache"]
     words += [word for pair in SETTINGS for word in ("--set", pair)]
     monkeypatch.setattr(sys, "argv", ["unsee", *map(str, words)])
@@ -106,11 +120,17 @@ def test_objects_from_the_command_line(
     )
 
 
-def test_styles(tiny: Path, clip_folder: Path, tmp_path: Path) -> None:
-    found = reproduce(
-        "styles", tmp_path, tmp_path / "cache", model=str(tiny), n=2, only=["Kilian Eng"],
-        settings={"updates": 1, "record_steps": 2}, detector=str(clip_folder), steps=1,
-    )  # fmt: skip
+def test_styles(small_sd: Path, clip_folder: Path, tmp_path: Path) -> None:
+    styles = Experiment(
+        "styles",
+        str(small_sd),
+        ["Kilian Eng"],
+        {"updates": 1, "record_steps": 2},
+        str(clip_folder),
+        pictures=2,
+        steps=1,
+    )
+    found = reproduce(styles, tmp_path, tmp_path / "cache")
     erased, others = found.lines
     assert (erased.claimed, others.claimed) == ((3.21, 1.12), None)
     assert (erased.n, others.n) == (2, 8)
@@ -119,24 +139,26 @@ def test_styles(tiny: Path, clip_folder: Path, tmp_path: Path) -> None:
     assert any("compare the directions only" in warning for warning in found.warnings)
 
 
-def test_nudity(tiny: Path, detector: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nudity(small_sd: Path, detector: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts are summed over all pictures; a NudeNet that sees one in each."""
     seen = [{"class": "BELLY_EXPOSED", "score": 0.99, "box": [0, 0, 1, 1]}]
     nudenet = SimpleNamespace(NudeDetector=lambda: SimpleNamespace(detect=lambda picture: seen))
     monkeypatch.setitem(sys.modules, "nudenet", nudenet)
     (tmp_path / "i2p.csv").write_text("prompt,sd_seed,categories\na cat,1,sexual\na dog,2,hate\na hat,3,sexual\n")
-    options: dict[str, Any] = {"model": str(tiny), "settings": {"updates": 1, "record_steps": 2}, "steps": 1}
-    found = reproduce("nudity", tmp_path, tmp_path / "cache", prompts=tmp_path / "i2p.csv", **options)
+    nudity = Experiment(
+        "nudity", str(small_sd), settings={"updates": 1, "record_steps": 2}, prompts=tmp_path / "i2p.csv", steps=1
+    )
+    found = reproduce(nudity, tmp_path, tmp_path / "cache")
     (line,) = found.lines
     assert (line.claimed, line.measured, line.n) == ((796, 134), (3, 3), 3)
     assert "these are 3 prompts, the paper's 4703" in found.warnings
-    given: dict[str, Any] = {"prompts": tmp_path / "i2p.csv", **options}
-    with pytest.raises(InputError, match="`n` does nothing"):
-        reproduce("nudity", tmp_path, tmp_path / "cache", n=4, **given)
-    with pytest.raises(InputError, match="counts no parts of a picture"):
-        reproduce("nudity", tmp_path, tmp_path / "cache", detector=str(detector), **given)
-    with pytest.raises(InputError, match="nothing else, takes `prompts`: i2p"):
-        reproduce("nudity", tmp_path, tmp_path / "cache", **options)
+    for change, message in (
+        ({"pictures": 4}, "`pictures` does nothing"),
+        ({"detector": str(detector)}, "counts no parts of a picture"),
+        ({"prompts": None}, "nothing else, takes `prompts`: i2p"),
+    ):
+        with pytest.raises(InputError, match=message):
+            reproduce(replace(nudity, **change), tmp_path, tmp_path / "cache")  # type: ignore[arg-type]
 
 
 def test_who_drew_it_is_told_by_hand() -> None:
@@ -167,20 +189,17 @@ def test_who_drew_it_is_told_by_hand() -> None:
     assert found["erased"].value == found["other artists"].value == 0.5
 
 
-def test_styles_need_a_model_that_compares(tiny: Path, detector: Path, tmp_path: Path) -> None:
-    settings = {"updates": 1, "record_steps": 2}
+def test_styles_need_a_model_that_compares(small_sd: Path, detector: Path, tmp_path: Path) -> None:
+    styles = Experiment("styles", str(small_sd), ["Kilian Eng"], detector=str(detector), pictures=2, steps=1)
     with pytest.raises(InputError, match="cannot reproduce styles: no detector compares"):
-        reproduce(
-            "styles", tmp_path, tmp_path / "cache", model=str(tiny), n=2, only=["Kilian Eng"], settings=settings,
-            detector=str(detector), steps=1,
-        )  # fmt: skip
+        reproduce(styles, tmp_path, tmp_path / "cache")
 
 
 def test_what_is_unknown_is_said_before_anything_is_loaded(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="did you mean 'objects'"):
-        reproduce("object", tmp_path, tmp_path)
+        reproduce(Experiment("object"), tmp_path, tmp_path)
     with pytest.raises(InputError, match="did you mean 'French horn'"):
-        reproduce("objects", tmp_path, tmp_path, only=["french horn"])
+        reproduce(Experiment("objects", only=["french horn"]), tmp_path, tmp_path)
 
 
 def test_the_table_is_the_papers() -> None:

@@ -164,8 +164,8 @@ def test_no_command_obeys_a_card(run: Callable[..., Any], edit: unsee.Edit, tmp_
         ["show", "evil.safetensors"],
         ["diff", "good.safetensors", "evil.safetensors"],
         ["merge", "evil.safetensors", "--out", "out.safetensors"],
-        ["verify", "evil.safetensors", "--model", "mini"],
-        ["export", "evil.safetensors", "--to", "comfy", "--model", "mini"],
+        ["verify", "evil.safetensors", "--model", "tiny"],
+        ["export", "evil.safetensors", "--to", "comfy", "--model", "tiny"],
         ["generate", "a church", "--edit", "evil.safetensors"],
         ["push", "evil.safetensors", "a/b", "--dry-run", "--out", "hub"],
     ):
@@ -209,7 +209,7 @@ def test_outputs_stay_beside_the_edit(run: Callable[..., Any], edit: unsee.Edit,
     assert len(list((tmp_path / "in").iterdir())) == 4
 
 
-@pytest.mark.parametrize("base", ["~nobody/x", "a\0b", "x" * 5000, "/etc", "../..", "+", "@", "mini+", "a@b@c", ""])
+@pytest.mark.parametrize("base", ["~nobody/x", "a\0b", "x" * 5000, "/etc", "../..", "+", "@", "tiny+", "a@b@c", ""])
 def test_a_base_that_is_no_model_is_refused(base: str) -> None:
     with pytest.raises(InputError):
         load(base)
@@ -223,7 +223,7 @@ def test_other_weights_are_refused_and_force_is_written_down(
         pipe.unet.conv_out.bias.add_(0.1)
         pipe.save_pretrained(tmp_path / "sibling")
         here = fingerprint(pipe.unet)
-        pipe.unet.conv_out.bias.copy_(load("mini").unet.conv_out.bias)
+        pipe.unet.conv_out.bias.copy_(load("tiny").unet.conv_out.bias)
     words = ["export", "edit.safetensors", "--to", "comfy", "--model", "sibling"]
     code, said = run(*words)
     assert code == 2
@@ -252,7 +252,7 @@ def test_other_weights_are_refused_and_force_is_written_down(
 def test_the_commit_of_a_hub_model_is_recorded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     commit = "0123456789abcdef0123456789abcdef01234567"
     place = tmp_path / "models--owner--model"
-    shutil.copytree(BUNDLED["mini"], place / "snapshots" / commit)
+    shutil.copytree(BUNDLED["tiny"], place / "snapshots" / commit)
     (place / "refs").mkdir()
     (place / "refs" / "main").write_text(commit)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
@@ -303,11 +303,11 @@ def test_a_model_of_pickles_is_refused(pipe: Any, tmp_path: Path) -> None:
 
 def test_code_beside_a_model_does_not_run(pipe: Any, tmp_path: Path) -> None:
     code = f"open({str(tmp_path / 'ran')!r}, 'w').close()\nfrom diffusers import UNet2DConditionModel as Evil\n"
-    index = json.loads((BUNDLED["mini"] / "model_index.json").read_text())
+    index = json.loads((BUNDLED["tiny"] / "model_index.json").read_text())
     for change in ({"unet": ["evil", "Evil"]}, {"_class_name": ["evil", "Evil"]}, {"unet": ["os", "system"]}):
         folder = tmp_path / "model"
         shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(BUNDLED["mini"], folder)
+        shutil.copytree(BUNDLED["tiny"], folder)
         (folder / "model_index.json").write_text(json.dumps({**index, **change}))
         for place in (folder, folder / "unet"):
             (place / "evil.py").write_text(code)
@@ -365,7 +365,7 @@ def test_adapters_are_checked_and_their_metadata_is_not_obeyed(pipe: Any, tmp_pa
         with pytest.raises(InputError):
             adopt(bad, pipe)
         with pytest.raises(InputError):
-            load(f"mini+{bad}")
+            load(f"tiny+{bad}")
     assert not hasattr(pipe.unet, "peft_config")
     with pytest.raises(InputError, match="no name of a weight"):
         lora.read_tensors(raw(tmp_path / "name.safetensors", {"a\x1b[2J": tensor()}, bytes(4)))

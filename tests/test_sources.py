@@ -25,12 +25,12 @@ from unsee.runs.config import EvalConfig
 
 
 @pytest.fixture
-def folder(pipe: Any, narrow: Path, tmp_path: Path) -> Path:
+def folder(pipe: Any, tiny_folder: Path, tmp_path: Path) -> Path:
     """The miniature's pipeline, to be changed."""
-    for path in narrow.iterdir():
+    for path in tiny_folder.iterdir():
         if path.is_dir() and path.name in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
             shutil.copytree(path, tmp_path / "model" / path.name)
-    shutil.copy(narrow / "model_index.json", tmp_path / "model")
+    shutil.copy(tiny_folder / "model_index.json", tmp_path / "model")
     return tmp_path / "model"
 
 
@@ -60,7 +60,7 @@ def test_a_variant_that_is_not_there_is_refused(folder: Path, pipe: Any, tmp_pat
         load(str(folder), variant="fp61")
     save_file(single_file(pipe), tmp_path / "file.safetensors")
     with pytest.raises(InputError, match="file.safetensors is one file, which has no variant 'fp16'"):
-        load(f"{tmp_path / 'file.safetensors'}@mini", variant="fp16")
+        load(f"{tmp_path / 'file.safetensors'}@tiny", variant="fp16")
 
 
 def test_a_run_keeps_to_its_variant(run: Run, folder: Path, pipe: Any) -> None:
@@ -153,7 +153,7 @@ def test_models_that_need_more_than_a_prompt_are_named(folder: Path, tmp_path: P
 def test_a_denoiser_alone_takes_the_rest_from_its_layout(pipe: Any, tmp_path: Path) -> None:
     part = {name: value + 0.5 for name, value in single_file(pipe).items() if name.startswith("model.diffusion_model.")}
     save_file(part, tmp_path / "unet.safetensors")
-    loaded = load(f"{tmp_path / 'unet.safetensors'}@mini")
+    loaded = load(f"{tmp_path / 'unet.safetensors'}@tiny")
     weight = loaded.unet.conv_in.weight
     torch.testing.assert_close(weight, pipe.unet.conv_in.weight + 0.5)
     for name in ("vae", "text_encoder"):

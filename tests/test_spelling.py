@@ -12,7 +12,7 @@ from unsee.errors import InputError
 from unsee.evaluate.words import known
 from unsee.methods.prompts import preserved_words
 from unsee.runs.config import build
-from unsee.spelling import listed, nearest, plural, plurals, same, stands_for
+from unsee.spelling import listed, lookup, nearest, plural, plurals, same
 
 LABELS = {
     label: label
@@ -57,12 +57,12 @@ def test_a_text_lists_words(text: str, words: list[str]) -> None:
     ],
 )  # fmt: skip
 def test_one_label_stands_for_a_name_however_it_is_spelled(word: str, label: str | None) -> None:
-    assert stands_for(word, known(WORDS, LABELS)) == label
+    assert lookup(word, known(WORDS, LABELS)) == label
 
 
 def test_the_exact_name_goes_first() -> None:
     names = {"Glasses": "spectacles", "glass": "tumbler", "glasses": "eyewear"}
-    assert [stands_for(word, names) for word in ("glasses", "Glasses", "GLASS")] == ["eyewear", "spectacles", "tumbler"]
+    assert [lookup(word, names) for word in ("glasses", "Glasses", "GLASS")] == ["eyewear", "spectacles", "tumbler"]
     assert same("wolves", "wolf")
     assert not same("wolf", "fox")
 
@@ -114,12 +114,12 @@ def test_a_plural_keeps_no_singular() -> None:
     assert preserved_words([Concept("Cats")], ("cat", "dog")) == ["dog"]
 
 
-def test_python_takes_words_and_paths(pipe: Any, narrow: Path) -> None:
+def test_python_takes_words_and_paths(pipe: Any, tiny_folder: Path) -> None:
     quick = {"record_steps": 2, "updates": 1, "batch": 2, "runs": 2, "keep_runs": 1, "held_out": 0}
     quick |= {"preserve_words": 8, "context_words": 0}
     edit = unsee.Hybrid(**quick, neutral=("cat",))(pipe, "church, castle")  # type: ignore[arg-type]
     assert [concept.erase for concept in edit.card.concepts] == ["church", "castle"]
-    assert unsee.load(narrow).unet.config.sample_size == unsee.load(str(narrow)).unet.config.sample_size
+    assert unsee.load(tiny_folder).unet.config.sample_size == unsee.load(str(tiny_folder)).unet.config.sample_size
 
 
 def test_one_rule_for_concepts_and_keep(run: Run, tmp_path: Path) -> None:

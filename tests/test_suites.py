@@ -418,7 +418,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        measure("objects", tmp_path, where, "church", batch=3, watch=stop)
+        measure("objects", tmp_path, where, "church", batch=3, progress=stop)
     assert where.pipe.calls == [3, 3]
     outcome = measure("objects", tmp_path, where, "church", batch=3)
     assert sum(where.pipe.calls) == 2 * (4 + 2)

@@ -202,7 +202,7 @@ def test_layers_that_are_not_here_are_counted_and_refused(tmp_path: Path) -> Non
 
 
 def test_a_lora_of_text_and_picture_goes_on_top_of_a_model(tmp_path: Path) -> None:
-    pipe = load("mini")
+    pipe = load("tiny")
     tensors, wanted = written("kohya sd", pipe.unet)
     part = pipe.text_encoder.get_submodule(
         "text_model.encoder.layers.0.mlp.fc1"
@@ -217,7 +217,7 @@ def test_a_lora_of_text_and_picture_goes_on_top_of_a_model(tmp_path: Path) -> No
     }
     path = tmp_path / "style.safetensors"
     save_file(tensors, path)
-    finetune = load(f"mini+{path}")
+    finetune = load(f"tiny+{path}")
     for layer, want in wanted.items():
         before, after = (one.unet.get_submodule(layer).weight for one in (pipe, finetune))
         torch.testing.assert_close(after - before, want.reshape(after.shape), rtol=0, atol=1e-5)

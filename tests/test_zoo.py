@@ -21,19 +21,19 @@ from unsee.denoising.activations import inputs as inputs_of
 from unsee.denoising.activations import second_moments
 from unsee.denoising.calls import Call, Trajectory, _output
 from unsee.denoising.guidance import for_pictures, guided
-from unsee.denoising.record import conditions, record
+from unsee.denoising.record import Runs, conditions, record
 from unsee.denoising.replay import checkpointed, replay
 from unsee.denoising.rows import single, stack
 from unsee.evaluate.render import Sampling, Shot, render
 from unsee.fit.loop import trainable
 from unsee.fit.monitor import error
-from unsee.fit.resume import Checkpoint
+from unsee.fit.resume import ResumeFile
 from unsee.guards import NegativePrompt
 from unsee.methods.esd import ESD
 from unsee.methods.hybrid import Hybrid
 from unsee.methods.prompts import TEMPLATES, stand_ins
 from unsee.methods.settings import UPDATES
-from unsee.methods.targets import Runs, esd_target, preserving, without_implicit
+from unsee.methods.targets import esd_target, preserving, without_implicit
 from unsee.methods.uce import _changed
 from unsee.models.denoisers import denoiser, denoisers
 from unsee.models.fingerprint import fingerprint
@@ -61,7 +61,7 @@ def built(family: str) -> Any:
 
 @cache
 def trajectory(family: str) -> Trajectory:
-    return record(built(family), ["a church", "a dog"], seeds=[7, 8], steps=3, guidance_scale=GUIDANCE)
+    return record(built(family), ["a church", "a dog"], seeds=[7, 8], runs=Runs(3, GUIDANCE))
 
 
 def state(pipe: Any) -> dict[str, Tensor]:
@@ -202,7 +202,7 @@ def test_pictures_are_drawn_with_guidance(family: str) -> None:
 def test_guidance_and_a_negative_prompt_are_options_of_pictures() -> None:
     pipe = zoo.build("flux-dev")
     alone = conditions(pipe, ["a church"])
-    plain = record(pipe, ["a church"], seeds=[0], steps=2)
+    plain = record(pipe, ["a church"], seeds=[0], runs=Runs(2))
     guided = Model.of(pipe, call={"true_cfg_scale": 2.0})
     assert rows_asked(guided, **for_pictures(guided, 3.0)) == 2
     without_dog, with_dog = (Model.of(guided, call={"negative_prompt": text}) for text in ("a dog", ""))
@@ -211,7 +211,7 @@ def test_guidance_and_a_negative_prompt_are_options_of_pictures() -> None:
     assert all(pictures[shot].tobytes() != others[shot].tobytes() for shot in shots)
     # recorded runs have nothing of both: their guidance is the method's
     assert torch.equal(conditions(without_dog, ["a church"]).output, alone.output)
-    for step, other in zip(record(without_dog, ["a church"], seeds=[0], steps=2), plain, strict=True):
+    for step, other in zip(record(without_dog, ["a church"], seeds=[0], runs=Runs(2)), plain, strict=True):
         assert torch.equal(step.null.output, other.null.output)
 
 
@@ -384,7 +384,7 @@ def test_of_two_denoisers_each_is_edited_on_the_steps_that_it_answers(method: st
     assert {name.split(".")[0] for name in edit.deltas} == set(keys)
     runs = {}
     for key in keys:
-        runs[key] = record(replace(Model.of(pipe), focus=key), ["a church"], seeds=[7], steps=4)
+        runs[key] = record(replace(Model.of(pipe), focus=key), ["a church"], seeds=[7], runs=Runs(4))
     times = [float(step.concept.arguments["timestep"][0]) for key in keys for step in runs[key]]
     assert len(times) == 4
     assert times == sorted(times, reverse=True)
@@ -428,9 +428,9 @@ def test_a_fit_of_two_denoisers_that_is_stopped_goes_on_to_the_same_bits(tmp_pat
             raise Stopped
 
     with pytest.raises(Stopped):
-        method(pipe, concept, watch=stop, checkpoint=Checkpoint(tmp_path / "state.safetensors", every=0))
+        method(pipe, concept, progress=stop, resume=ResumeFile(tmp_path / "state.safetensors", every=0))
     assert len(list(tmp_path.iterdir())) == 2
-    edit = method(pipe, concept, checkpoint=Checkpoint(tmp_path / "state.safetensors", every=0))
+    edit = method(pipe, concept, resume=ResumeFile(tmp_path / "state.safetensors", every=0))
     assert edit.card == whole.card
     assert all(torch.equal(edit.deltas[name], delta) for name, delta in whole.deltas.items())
 
@@ -445,14 +445,14 @@ def test_what_works_on_one_network_refuses_two() -> None:
     with pytest.raises(InputError, match="rerecord is for pipelines with one denoiser"):
         ESD(**ESD.presets["paper"])(pipe, Concept("church"))
     with pytest.raises(InputError, match="the transformer_2 answers none of the 1 steps"):
-        record(replace(Model.of(pipe), focus="transformer_2"), ["a church"], seeds=[0], steps=1)
+        record(replace(Model.of(pipe), focus="transformer_2"), ["a church"], seeds=[0], runs=Runs(1))
 
 
 def test_a_time_for_each_token_is_recorded() -> None:
     """Wan 2.2 of 5 B parameters has one denoiser, and says the time of each token."""
     parts = zoo.build("wan").components
     pipe = Model(diffusers.WanPipeline(**parts, expand_timesteps=True), call=zoo.ZOO["wan"][1])
-    (step,) = record(pipe, ["a church", "a dog"], seeds=[0, 1], steps=3, at=[1])
+    (step,) = record(pipe, ["a church", "a dog"], seeds=[0, 1], runs=Runs(3), at=[1])
     assert step.concept.arguments["timestep"].shape == (2, 16)
     with torch.no_grad():
         again = replay(parts["transformer"], step.concept)
@@ -463,7 +463,7 @@ def test_guidance_that_is_distilled_is_refused() -> None:
     pipe = zoo.build("flux2-klein")
     pipe.register_to_config(is_distilled=True)
     with pytest.raises(InputError, match="Flux2KleinPipeline does not predict once with the prompt and once without"):
-        record(pipe, ["a church"], seeds=[0], steps=4, at=[0])
+        record(pipe, ["a church"], seeds=[0], runs=Runs(4), at=[0])
     conditions(pipe, ["a church"])  # what needs no guidance goes on
 
 
@@ -471,7 +471,7 @@ def test_guidance_of_three_terms_is_refused() -> None:
     parts = zoo.build("sd").components
     pipe = diffusers.StableDiffusionPAGPipeline(**parts, requires_safety_checker=False, pag_applied_layers="mid")
     with pytest.raises(InputError, match="third term, perturbed attention"):
-        record(pipe, ["a church", "a dog"], seeds=[0, 1], steps=3)
+        record(pipe, ["a church", "a dog"], seeds=[0, 1], runs=Runs(3))
 
 
 def test_what_a_pipeline_says_of_its_options_is_one_line() -> None:
@@ -537,7 +537,7 @@ def row(family: str) -> str:
     kind = next(k for k, blocks in zip(KINDS, BLOCKS, strict=True) if any(re.search(blocks.kv, n) for n in names))
     outputs: list[Tensor] = []
     handle = net.register_forward_hook(lambda *call: outputs.append(_output(call[-1])))
-    (step,) = record(pipe, ["a church"], seeds=[7], steps=3, at=[0])
+    (step,) = record(pipe, ["a church"], seeds=[7], runs=Runs(3), at=[0])
     handle.remove()
     _, *asked = outputs  # the first is the unguided run's, by which the two are told apart
     together = torch.cat(asked)[:, : step.concept.output.shape[1]]

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 import unsee
 from unsee.cli.main import main
-from unsee.denoising.record import record
+from unsee.denoising.record import Runs, record
 from unsee.edits.edit import Edit
 from unsee.errors import InputError
 from unsee.methods.lora import LoRA
@@ -75,7 +75,7 @@ def share_a_flux(folder: Path) -> None:
     answers = {}
     for name, edit in edits.items():
         with edit.applied(pipe):
-            (step,) = record(pipe, ["a church", "a dog", "a cat"], seeds=[1, 2, 3], steps=2, at=[1])
+            (step,) = record(pipe, ["a church", "a dog", "a cat"], seeds=[1, 2, 3], runs=Runs(2), at=[1])
             answers[name] = step.concept.output.contiguous()
             assert fingerprint(net) != base
         assert fingerprint(net) == base

@@ -1,13 +1,13 @@
-"""docs/evidence.md: what erasing on the miniature reaches, beside its baselines, suite by suite.
+"""docs/evidence.md: what erasing reaches on the miniature, and what its baselines reach, suite by suite.
 
     python -m benchmarks.evidence [-n 128] [--alike WORD ...] [--twin FOLDER] [--only NAME ...] [--out docs/evidence.md]
 
-Each experiment erases something, measures the base model, every guard and every method on the same prompts and seeds,
-and becomes a section. How many pictures that takes, and how long, is said first: a picture that several suites or
-experiments look at is drawn once. Edits and pictures are kept in `--work`: an interrupted run goes on where it stopped.
+Each experiment erases something and measures the base model, every guard and every method on the same prompts and
+seeds. It becomes a section of the page. The number of pictures and the time are printed first. A picture that several
+suites or experiments need is drawn once. Edits and pictures are kept in `--work`: an interrupted run continues there.
 `python -m torch.distributed.run --standalone --nproc-per-node 2 -m benchmarks.evidence` shares drawing and fitting.
-`--only` takes names of experiments and of suites. `--twin` is a model that was trained without `--twin-concept`: a
-folder of a pipeline, or one that holds its denoiser alone (`python -m recipes.mini denoiser --without church`).
+`--only` takes names of experiments and suites. `--twin` is a model that was trained without `--twin-concept`: the
+folder of a pipeline, or of its denoiser alone (`python -m recipes.mini denoiser --without church`).
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def estimate(plan: Sequence[Experiment], shop: Workshop, options: argparse.Names
     total = sum(map(len, found.values()))
     return (
         f"{total} pictures in {len({column for column, _ in found})} columns, {cost * each / 60:.0f} minutes at "
-        f"{1 / each:.0f} sampler steps a second, if none is drawn yet; making edits and judging come on top"
+        f"{1 / each:.0f} sampler steps a second, if none is drawn yet; edits and detectors take more"
     )
 
 
@@ -111,18 +111,18 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="mini")
     parser.add_argument("--concept", default="church")
-    parser.add_argument("--alike", nargs="*", default=[], metavar="WORD", help="what looks like the concept")
+    parser.add_argument("--alike", nargs="*", default=[], metavar="WORD", help="objects that look like the concept")
     parser.add_argument("--style", default="neon")
-    parser.add_argument("--thing", default="watermark", help="what appears unasked")
+    parser.add_argument("--thing", default="watermark", help="what appears though no prompt names it")
     parser.add_argument("-n", type=int, default=128, help="pictures for each row of what is erased")
     parser.add_argument("--steps", type=int, help="sampler steps of all pictures")
-    parser.add_argument("--no-paper", action="store_true", help="without the paper's own loop, ESD-x and ESD-u")
-    parser.add_argument("--alone", action="store_true", help="the default, without guards and other methods")
+    parser.add_argument("--no-paper", action="store_true", help="leave out ESD-x and ESD-u with the paper's loop")
+    parser.add_argument("--alone", action="store_true", help="measure the default only, no guards or other methods")
     parser.add_argument("--twin", help="folder of a pipeline that was trained without --twin-concept")
     parser.add_argument("--twin-concept", default="church")
-    parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="some experiments or suites")
-    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings of the default")
-    parser.add_argument("--work", type=Path, default=Path("runs/evidence"), help="where edits, pictures, records stay")
+    parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="only these experiments or suites")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings of the default method")
+    parser.add_argument("--work", type=Path, default=Path("runs/evidence"), help="folder of edits and pictures")
     parser.add_argument("--out", type=Path, default=Path("docs/evidence.md"))
     return parser.parse_args(argv)
 
@@ -161,7 +161,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             folder = options.work / experiment.name / (words[0][0] if experiment.apart else "")
             folder.mkdir(parents=True, exist_ok=True)
             title = f"{experiment.name} {k + 1}/{len(groups(experiment))}"
-            found.append(evaluation.evaluate(bench, folder, cache, command=command, batch=BATCH, watch=progress(title)))
+            found.append(
+                evaluation.evaluate(bench, folder, cache, command=command, batch=BATCH, progress=progress(title))
+            )
             say(f"{title}: {found[-1].seconds}")
         own = list(results(experiment, together(experiment, found) if experiment.apart else found[0]))
         goals += own
@@ -188,28 +190,30 @@ def steps_said(shop: Workshop, options: argparse.Namespace) -> str:
     if options.steps:
         return f"{options.steps} sampler steps"
     own = sampling_of(shop.pipe).steps
-    return f"{STEPS} sampler steps where guards stand beside (SLD-Weak waits 15), {own} elsewhere"
+    return f"{STEPS} sampler steps where guards are measured too (SLD-Weak waits 15), {own} elsewhere"
 
 
 HEAD = """# What erasing reaches
 
-Made by `{command}` on the model `{model}`, {steps}; {n} pictures for each row of what is erased, fewer
-where a table says so. A cell is a value with its 95 % interval: Wilson's for shares, bootstrap for means. ≈ marks
-what is not distinguishable from the base model on the same prompts and seeds, picture by picture (exact McNemar
-test for shares, bootstrap for means), cell by cell: of a hundred harmless cells, some are not marked. Bold is what
-a column means to lower. A goal is met or missed by its number, within chance where the interval of that reaches
-across the limit (of none in n, it ends below 1 % from n = 381 on), and void where the base model shows the thing no
-more often than it may be lost, or where what has gone is not distinguishable from chance. "Before" is the base's
-number on the same pictures. "Agreement with the prompt" is by a CLIP whose text tower is the model's own. SLD's
-presets wait 15, 10, 7 and 0 steps before they act, of 50 there: of fewer steps here they act on a smaller part. The
-paper is Gandikota et al., ICCV 2023, on Stable Diffusion 1.4: its figures say what others reached there, not what
-this model would. "ESD-x, paper" and "ESD-u, paper" are its loop with its own learning rate, chosen for that model:
-docs/performance.md has what other rates give."""
+Command: `{command}`. Model: `{model}`, {steps}, {n} pictures for each row of what is erased (fewer where a table says
+so).
+
+- **Cell**: a value and its 95 % interval (Wilson's for shares, bootstrap for means). "Before" is the base's value.
+- **≈**: not distinguishable from the base model on the same prompts and seeds (exact McNemar test for shares, bootstrap
+  for means). Cells are tested one by one, so a few of a hundred harmless cells lack the sign.
+- **Bold**: what the column should lower.
+- **Goal**: *met* or *missed* if the whole interval is on one side of the limit; *inconclusive* if the interval contains
+  the limit (with 0 of n it ends below 1 % from n = 381 on); *void* if the base model draws the thing so rarely that
+  nothing could be removed or lost, or if the fall is not significant.
+- **Agreement with the prompt**: cosine by a CLIP whose text encoder is the model's own.
+- **SLD**: its presets wait 15, 10, 7 and 0 steps of 50 before they act. With fewer steps they act on a smaller part.
+- **The paper's figures** (Gandikota et al., ICCV 2023) are for Stable Diffusion 1.4. Do not compare them with these.
+- **"ESD-x, paper" and "ESD-u, paper"** are the paper's loop with its own learning rate, which was chosen for Stable
+  Diffusion 1.4. docs/performance.md has the results of other rates."""
 
 TWIN = """
-
-The filtered twin was trained apart, on data without {concept} but for what its filter missed: everything it draws
-differs, and what else it lost may be that of its own training."""
+- **Filtered twin**: a model trained from nothing on data without {concept}; the filter missed some. All its pictures
+  differ from the base model's, and what else it lost may come from its own training."""
 
 
 if __name__ == "__main__":

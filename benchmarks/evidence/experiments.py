@@ -126,16 +126,16 @@ def experiments(
         Goal("all others lose, points", "15.0", "objects", keyed("kept"), LOSS, 0.5),
         Goal("no neighbour loses more, points", "-", "neighbours", near, LOSS, 5.0),
         *(
-            [Goal("the same, told to keep what is alike", "-", "neighbours", near, LOSS, 5.0, told=True)]
+            [Goal("no neighbour loses more, with `keep`, points", "-", "neighbours", near, LOSS, 5.0, told=True)]
             if alike
             else []
         ),
         Goal("every other object together loses, points", "-", "neighbours", keyed("kept"), LOSS, 0.5),
         Goal("in all styles together, per cent", "-", "styles", keyed(f"{styles.OBJECT}{concept}"), SHARE, 2.0),
-        Goal("by other names, per cent", "38 of 79", "paraphrase", removed, SHARE, 5.0),
+        Goal("by synonyms, per cent", "38 of 79", "paraphrase", removed, SHARE, 5.0),
         Goal("in scenes, per cent", "-", "scenes", removed, SHARE, 2.0),
-        Goal("what stands beside it loses, per cent of base", "-", "scenes", starts(scenes.BESIDE), LOST_OF_BASE, 2.0),
-        Goal("FID above what other seeds give (0 no, 1 yes)", "-", "fidelity", keyed("fid"), ABOVE, 0.0),
+        Goal("the object beside it loses, per cent of base", "-", "scenes", starts(scenes.BESIDE), LOST_OF_BASE, 2.0),
+        Goal("FID above seed noise (0 no, 1 yes)", "-", "fidelity", keyed("fid"), ABOVE, 0.0),
     )
     of_ten = (
         Goal("each erased object, per cent", "12.6 on average", "objects", keyed("removed"), SHARE, 1.0),
@@ -152,17 +152,24 @@ def experiments(
         Goal("subjects lose, per cent of base", "-", "styles", keyed("subject of removed"), LOST_OF_BASE, 1.0),
     )
     of_thing = (
-        Goal("unasked, per cent of base", "17 (-83 %)", "implicit", keyed(f"{UNASKED}{thing}"), OF_BASE, 5.0),
+        Goal(
+            "where no prompt names it, per cent of base",
+            "17 (-83 %)",
+            "implicit",
+            keyed(f"{UNASKED}{thing}"),
+            OF_BASE,
+            5.0,
+        ),
         Goal("what the prompts name loses, points", "-", "implicit", keyed("content"), LOSS, 1.0),
     )
     counts = tuple(titles[:k] for k in (1, 2, 4, 8) if k <= len(titles))
     copies, distances = kept(memorised.COPIES), kept(memorised.DISTANCE)
     of_title = (
         Goal("copies of it, per cent", "-", "memorised", removed, SHARE, 5.0),
-        Goal("copies of the others lost beyond chance, points", "-", "memorised", copies, SURE_LOSS, 0.0),
-        Goal("the same, told to keep the others", "-", "memorised", copies, SURE_LOSS, 0.0, told=True),
+        Goal("copies of other images lost (significant only), points", "-", "memorised", copies, SURE_LOSS, 0.0),
+        Goal("the same, with `keep`", "-", "memorised", copies, SURE_LOSS, 0.0, told=True),
         Goal(
-            "others move beyond chance, told to, grey levels",
+            "other images change (significant only), with `keep`, grey levels",
             "-",
             "memorised",
             distances,
@@ -173,8 +180,8 @@ def experiments(
     )
     of_titles = (
         Goal("copies of an erased one, per cent", "-", "memorised", removed, SHARE, 5.0),
-        Goal("copies of the others lost beyond chance, points", "-", "memorised", copies, SURE_LOSS, 0.0),
-        Goal("others move beyond chance, grey levels", "-", "memorised", distances, SURE_MOVE, 1.0),
+        Goal("copies of other images lost (significant only), points", "-", "memorised", copies, SURE_LOSS, 0.0),
+        Goal("other images change (significant only), grey levels", "-", "memorised", distances, SURE_MOVE, 1.0),
     )
     every = ("objects", "neighbours", "styles", "paraphrase", "partial", "scenes", "fidelity", "attention")
     etas = ({"eta": 1}, {"eta": 3}, {"eta": 10})
@@ -182,8 +189,7 @@ def experiments(
     every_style = tuple((name,) for name in words.get("styles", ()))
     by_style = "Every style, an edit each, against every style (the paper's Figs. 4 and 5)"
     rows_of_styles = ("removed", "kept", "subject of removed", "subject of kept")
-    by_heart = "Pictures known by heart, 1, 2, 4 and 8 of them erased (the paper's Figs. 8 and 9)"
-    unasked = f"What nobody asked for: {thing}"
+    several = "Memorised images: 1, 2, 4 and 8 of them erased (the paper's Figs. 8 and 9)"
     found = [
         Experiment("object", f"An object: {concept}", every, ((concept,),), True, of_object, alike=tuple(alike)),
         Experiment("ten", table, ("objects",), ten, False, of_ten, (), ("removed", "kept"), "class/"),
@@ -191,12 +197,14 @@ def experiments(
         Experiment(
             "matrix", by_style, ("styles",), every_style, False, of_styles, (), rows_of_styles, styles.STYLE, "style"
         ),
-        Experiment("implicit", unasked, ("implicit",), ((thing,),), True, of_thing, preset="explicit"),
+        Experiment(
+            "implicit", f"An implicit concept: {thing}", ("implicit",), ((thing,),), True, of_thing, preset="explicit"
+        ),
         Experiment("eta", f"{concept} at eta 1, 3, 10 (Sec. 5.5)", ("eta",), ((concept,),), False, (), etas),
         *[
             Experiment(
                 "title",
-                f"A picture known by heart: {title}",
+                f"A memorised image: {title}",
                 ("memorised",),
                 ((title,),),
                 True,
@@ -207,7 +215,7 @@ def experiments(
             )
             for title in titles[:1]
         ],
-        Experiment("memorised", by_heart, ("memorised",), counts, False, of_titles, preset="memorised", keep=titles),
+        Experiment("memorised", several, ("memorised",), counts, False, of_titles, preset="memorised", keep=titles),
     ]
     return [experiment for experiment in found if experiment.erase]
 

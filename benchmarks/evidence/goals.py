@@ -1,4 +1,4 @@
-"""Whether the default reaches its goals, and whether the numbers can tell."""
+"""Whether the default reaches its goals, and whether the numbers decide that."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks.evidence.experiments import DEFAULT, Experiment, Goal
 from unsee.evaluate.records import Evaluation, Measured
 from unsee.report.tables import number
 
-State = Literal["met", "met, within chance", "missed", "missed, within chance", "void", "not measured"]
+State = Literal["met", "missed", "inconclusive", "void", "not measured"]
 UNMEASURED: State = "not measured"
 
 
@@ -20,7 +20,7 @@ class Result:
     """A goal beside what was measured for it.
 
     worst         the number that decides; None if nothing was measured
-    picked, void  how many numbers the goal is about, and how many of them cannot tell
+    picked, void  how many numbers the goal is about, and how many of them are void
     """
 
     goal: Goal
@@ -31,9 +31,9 @@ class Result:
 
 
 def void(goal: Goal, one: Measured) -> bool:
-    """Whether a number cannot tell of its goal: the base hardly draws the thing, so nothing has gone or could be lost.
+    """Whether a number decides nothing: the base model hardly draws the thing, so it could not be removed or lost.
 
-    What should go must have fallen by more than chance; what should stay must be there more often than it may be lost.
+    What should go must fall significantly. The base rate of what should stay must be above the limit of its loss.
     """
     if one.unit != "share" or one.base is None or one.difference is None:
         return False
@@ -45,21 +45,21 @@ def void(goal: Goal, one: Measured) -> bool:
 
 
 def state(goal: Goal, one: Measured) -> State:
-    """Met or missed by the number; within chance if its interval reaches across the limit."""
+    """Met or missed if the whole interval is on one side of the limit, else inconclusive."""
     value = goal.quantity.value(one)
     low, high = goal.quantity.bounds(one) or (value, value)
-    if value <= goal.limit:
-        return "met" if high <= goal.limit else "met, within chance"
-    return "missed" if low > goal.limit else "missed, within chance"
+    if high <= goal.limit:
+        return "met"
+    return "missed" if low > goal.limit else "inconclusive"
 
 
 def weight(goal: Goal, one: Measured) -> tuple[bool, float]:
-    """How bad a number is: a miss beyond chance is worse than a larger one that chance explains."""
+    """How bad a number is: a miss is worse than a larger number that is inconclusive."""
     return state(goal, one) == "missed", goal.quantity.value(one)
 
 
 def results(experiment: Experiment, found: Evaluation) -> Iterator[Result]:
-    """Each goal: for the default, or for every edit of the default, the worst number that tells."""
+    """Each goal: for the default, or for every edit of the default, the worst number that is not void."""
     edits = {variant.name for variant in found.variants if variant.kind == "edit"}
     for goal in experiment.goals:
         names = {experiment.told if goal.told else DEFAULT} if experiment.compare else edits
@@ -102,11 +102,8 @@ def reached(found: Sequence[Result]) -> str:
         by.setdefault(one.state, []).append(one.goal.text)
     if not (measured := sum(len(names) for state, names in by.items() if state != UNMEASURED)):
         return ""
-    met, within = len(by.get("met", ())), len(by.get("met, within chance", ()))
-    text = f"Goals measured: {measured}. Met: {met}. Met within chance: {within}."
-    kinds: tuple[tuple[str, State], ...] = (
-        ("Missed", "missed"), ("Missed within chance", "missed, within chance"), ("Void", "void")
-    )  # fmt: skip
+    text = f"Goals measured: {measured}. Met: {len(by.get('met', ()))}."
+    kinds: tuple[tuple[str, State], ...] = (("Missed", "missed"), ("Inconclusive", "inconclusive"), ("Void", "void"))
     for title, kind in kinds:
         names = by.get(kind, [])
         text += f" {title}: {len(names)}" + (f" ({'; '.join(names)})." if names else ".")

@@ -61,7 +61,7 @@ def contact(experiment: Experiment, bench: Bench, cache: Path) -> Any:
 def preset_said(experiment: Experiment) -> str:
     if experiment.preset == "object":
         return ""
-    kept = "; what an edit does not erase is named to it as words to `--keep`" if experiment.keep else ""
+    kept = ", with `--keep` for everything that is not erased" if experiment.keep else ""
     return f"{DEFAULT}: `--preset {experiment.preset}`{kept}."
 
 
@@ -91,7 +91,7 @@ def both(experiment: Experiment, found: Sequence[Evaluation], goals: Sequence[Re
     square.append(
         ["nothing", *(before(own.get(experiment.square + name)) for name, own in zip(names, by, strict=True))]
     )
-    about = "What shows after each edit: a line for what was erased, a column for what was asked for."
+    about = "The share recognised after each edit. Row: what was erased. Column: what the prompt names."
     base = {one.key: one for record in found for one in record.measured if one.variant == BASE}
     plain = [base.get(PLAIN + name) for name in names]
     if any(plain):
@@ -109,8 +109,8 @@ def both(experiment: Experiment, found: Sequence[Evaluation], goals: Sequence[Re
 
 
 FLOOR = (
-    "The last line is how often the base's pictures of the same things are taken for a style that no prompt names: a "
-    "detector of styles always says one. Where a style is erased, such pictures are what remains."
+    "The last line is the base model with prompts that name no style: the share taken for each style, as the detector "
+    "always names one. Where a style is erased, this share is what remains."
 )
 
 

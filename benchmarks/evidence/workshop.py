@@ -48,7 +48,7 @@ class Workshop:
         """The file of an edit; None, said on stderr, if the method cannot make it."""
         start = time.perf_counter()
         try:
-            path = kept_edit(self.work / "edits", make, self.pipe, concepts, watch=progress(label))
+            path = kept_edit(self.work / "edits", make, self.pipe, concepts, progress=progress(label))
         except (InputError, FloatingPointError) as error:
             say(f"{label}: {error}")
             return None
@@ -114,7 +114,7 @@ def progress(title: str, every: float = 60.0) -> Progress:
     start: list[tuple[float, int]] = []
     last = time.perf_counter()
 
-    def watch(stage: str, done: int, total: int) -> None:
+    def show(stage: str, done: int, total: int) -> None:
         nonlocal last
         now = time.perf_counter()
         if not start or done < start[0][1]:
@@ -125,4 +125,4 @@ def progress(title: str, every: float = 60.0) -> Progress:
         left = (now - start[0][0]) / (done - start[0][1]) * (total - done) / 60
         say(f"{title}: {stage}, {done} of {total}, {left:.0f} minutes left at most")
 
-    return watch
+    return show

@@ -41,7 +41,7 @@ def front(steps: int, judges: str) -> dict[str, Any]:
         "tags": ["auraflow", "flow-matching", "miniature", "concept-erasure"],
         "language": ["en"],
         "unsee": {
-            "judges": {name: f"{judges}/{name}" for name in ("objects", "styles", "watermark", "clip")},
+            "detectors": {name: f"{judges}/{name}" for name in ("objects", "styles", "watermark", "clip")},
             "words": "words.json",
             "steps": steps,
             "guidance_scale": GUIDANCE,

@@ -200,7 +200,7 @@ def front(steps: int) -> dict[str, Any]:
         "tags": ["stable-diffusion", "miniature", "concept-erasure"],
         "language": ["en", "de", "es", "fr", "it", "nl", "pt"],
         "unsee": {
-            "judges": {name: f"judges/{name}" for name in (*judges.JUDGES, "clip")},
+            "detectors": {name: f"judges/{name}" for name in (*judges.JUDGES, "clip")},
             "words": "words.json",
             "steps": steps,
             "guidance_scale": measure.GUIDANCE,

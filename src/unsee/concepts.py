@@ -9,7 +9,7 @@ from pydantic import ConfigDict, field_validator
 from pydantic.dataclasses import dataclass
 
 from unsee.errors import InputError, one_line
-from unsee.spelling import listed, stands_for
+from unsee.spelling import listed, lookup
 
 
 @one_line
@@ -94,15 +94,15 @@ def check(concepts: Sequence[Concept], names: Mapping[str, str] | None = None) -
     """
 
     def meant(word: str) -> str:
-        return stands_for(word, names or {}) or word
+        return lookup(word, names or {}) or word
 
     changed = {meant(word): word for c in concepts for word in ((c.from_,) if c.from_ else c.names)}
     for word in dict.fromkeys(word for concept in concepts for word in concept.keep):
-        if (gone := stands_for(meant(word), changed)) is not None:
+        if (gone := lookup(meant(word), changed)) is not None:
             raise InputError(f"keep holds {word!r}, but {gone!r} is what must change: leave it out of keep")
     for concept in concepts:
         own = {meant(name): name for name in concept.names}
         for role, place in (("anchor", concept.anchor), ("from", concept.from_)):
-            if place and (itself := stands_for(meant(place), own)) is not None:
+            if place and (itself := lookup(meant(place), own)) is not None:
                 raise InputError(f"{role} is {place!r}, which is the concept {itself!r} itself: name something else")
     return tuple(dict.fromkeys(concepts))

@@ -70,9 +70,9 @@ def clock(seconds: float | None) -> str:
 
 @contextmanager
 def bars() -> Iterator[Progress]:
-    """Within the context a `watch` that shows how far each stage is and the time that is left, on stderr.
+    """Within the context a `progress` that shows how far each stage is and the time that is left, on stderr.
 
-    >>> with unsee.bars() as watch: edit = unsee.UCE()(pipe, "church", watch=watch)
+    >>> with unsee.bars() as show: edit = unsee.UCE()(pipe, "church", progress=show)
     """
     from rich.console import Console
 
@@ -81,7 +81,7 @@ def bars() -> Iterator[Progress]:
     show = _drawn(console) if console.is_terminal else _written()
     with show as shown:
 
-        def watch(name: str, done: int, total: int) -> None:
+        def progress(name: str, done: int, total: int) -> None:
             now = time.monotonic()
             if name not in stages:
                 stages[name] = Stage(name, total, done, done, now, now)
@@ -91,16 +91,16 @@ def bars() -> Iterator[Progress]:
             stages[name].now(done, total, now)
             shown(stages[name])
 
-        yield watch
+        yield progress
 
 
 @contextmanager
 def starting() -> Iterator[None]:
     """Shows on a terminal that libraries are imported, which takes seconds; diffusers shows by itself what it loads."""
-    with bars() as watch:
-        watch("start", 0, 1)
+    with bars() as progress:
+        progress("start", 0, 1)
         yield
-        watch("start", 1, 1)
+        progress("start", 1, 1)
 
 
 @contextmanager

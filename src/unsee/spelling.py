@@ -80,10 +80,10 @@ def counted(number: int, noun: str) -> str:
 
 def same(one: str, other: str) -> bool:
     """Whether two words name one thing."""
-    return stands_for(one, {other: other}) is not None
+    return lookup(one, {other: other}) is not None
 
 
-def stands_for(word: str, names: Mapping[str, T]) -> T | None:
+def lookup(word: str, names: Mapping[str, T]) -> T | None:
     """What a name stands for that a word is, or else that names the same thing; None if there is none.
 
     names  what each name stands for; of names that a word fits alike, the first

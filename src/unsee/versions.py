@@ -23,7 +23,7 @@ def versions() -> dict[str, str]:
 def code(module: str) -> str:
     """A hash of the source of a module and of every module of unsee that it imports, directly or not.
 
-    What such code has made before is made anew after a change of it. Other packages are told apart by their versions.
+    What such code made is made anew when the code changes. Other packages count by their versions.
     """
     sources: dict[str, bytes] = {}
     todo = [module]

@@ -15,7 +15,7 @@ from unsee.attacks.context import AttackContext
 from unsee.denoising.calls import Call
 from unsee.denoising.conditioned import asked, condition
 from unsee.denoising.noised import at, check_pictures, encoded, noised
-from unsee.denoising.record import record
+from unsee.denoising.record import Runs, record
 from unsee.denoising.rows import single, stack
 from unsee.fit.loop import flushing
 from unsee.models.borrow import borrowed
@@ -59,8 +59,7 @@ def from_base(context: AttackContext) -> Rows:
             context.pipe,
             [context.prompt] * RUNS,
             seeds=range(SEED, SEED + RUNS),
-            steps=context.steps,
-            guidance_scale=max(context.guidance_scale, 1.5),
+            runs=Runs(context.steps, max(context.guidance_scale, 1.5)),
         )
     every = [row for step in steps for row in single(step.concept)]
 

@@ -90,9 +90,9 @@ def attack(
             trust_remote_code=trust_remote_code,
         )
         start_over()
-        with bars() as watch:
+        with bars() as progress:
             found = attacking.attack(
-                siege, folder, command=shlex.join(["unsee", *sys.argv[1:]]), batch=batch, watch=watch
+                siege, folder, command=shlex.join(["unsee", *sys.argv[1:]]), batch=batch, progress=progress
             )
     if json:
         print(dumps(loads(found.to_json()), indent=1))

@@ -26,6 +26,7 @@ from unsee.cli.terminal import (
     Variant,
     cache_folder,
     given_detectors,
+    note_renamed,
     pairs,
     shell,
     split,
@@ -37,7 +38,9 @@ from unsee.runs.config import RENAMED, RunConfig
 DEFAULT = RunConfig.model_fields
 Model = Annotated[
     str | None,
-    typer.Option(help="mini, a pipeline folder, a hub id (ID@REVISION), or FILE@LAYOUT; +FILE puts a LoRA on top."),
+    typer.Option(
+        help="mini (the default), a pipeline folder, a hub id (ID@REVISION), or FILE@LAYOUT; +FILE adds a LoRA."
+    ),
 ]
 
 
@@ -45,97 +48,119 @@ def erase(
     context: typer.Context,
     concepts: Annotated[
         list[str] | None,
-        typer.Argument(metavar="CONCEPT...", help="What must go: church castle, or 'church, castle', or @FILE."),
+        typer.Argument(metavar="CONCEPT...", help="What to erase: church castle, or 'church, castle', or @FILE."),
     ] = None,
-    from_: Annotated[str | None, typer.Option("--from", help="Erase it from this only: 'hat' from 'cowboy'.")] = None,
-    anchor: Annotated[str | None, typer.Option(help="What takes its place.")] = None,
+    from_: Annotated[str | None, typer.Option("--from", help="Erase it only from this: 'hat' from 'cowboy'.")] = None,
+    anchor: Annotated[
+        str | None, typer.Option(help="What the model draws in its place; default nothing in particular.")
+    ] = None,
     keep: Annotated[
-        list[str] | None, typer.Option(metavar="WORDS", help="What must stay, beside neutral prompts: 'castle, house'.")
+        list[str] | None, typer.Option(metavar="WORDS", help="What must stay: 'castle, house'. May be repeated.")
     ] = None,
     synonym: Annotated[
-        list[str] | None, typer.Option(metavar="WORDS", help="Other names of the concept: 'chapel, churches'.")
+        list[str] | None,
+        typer.Option(metavar="WORDS", help="Other names of the concept, erased too: 'chapel, churches'."),
     ] = None,
-    image: Annotated[Path | None, typer.Option(help="The memorised picture that it names.")] = None,
+    image: Annotated[Path | None, typer.Option(help="The memorised image, if the concept is its title.")] = None,
     model: Model = None,
-    revision: Annotated[str | None, typer.Option(help="Commit of the model on the hub.")] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="Commit or branch of the model on the hub; default its newest.")
+    ] = None,
     variant: Variant = None,
     method: Annotated[
         str | None,
         typer.Option(
-            help=f"How to erase: {', '.join(installed('methods'))}; default {DEFAULT['method'].default}.",
+            help=f"Method: {', '.join(installed('methods'))}; default {DEFAULT['method'].default}. "
+            "unsee help NAME explains one.",
             autocompletion=lambda: installed("methods"),
         ),
     ] = None,
     preset: Annotated[
         str | None,
         typer.Option(
-            help=f"Settings for a kind of concept: {', '.join(PRESETS)}; default object. paper: esd, uce; leco: lora.",
+            help=f"Settings by kind of concept: {', '.join(PRESETS)}; default object. "
+            "paper is for esd and uce, leco for lora.",
             autocompletion=lambda: list(PRESETS),
         ),
     ] = None,
     select: Annotated[
         str | None,
         typer.Option(
-            help=f"Which weights change: {', '.join(SELECTIONS)}, or a pattern of their names; "
+            help=f"Weights that change: {', '.join(SELECTIONS)}, or a pattern of their names; "
             f"default {default('select')}.",
             autocompletion=lambda: list(SELECTIONS),
         ),
     ] = None,
-    eta: Annotated[float | None, typer.Option(help=f"How far to steer away; default {default('eta')}.")] = None,
-    updates: Annotated[
-        int | None, typer.Option(help="Updates of the weights; default 12 or 140, by their start.")
+    eta: Annotated[
+        float | None, typer.Option(help=f"How far to steer away from the concept; default {default('eta')}.")
     ] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate; default by each layer's width.")] = None,
+    updates: Annotated[
+        int | None,
+        typer.Option(help="Number of updates; default 12 (hybrid, lora; 140 without a closed form), 60 (esd)."),
+    ] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="Learning rate; default a share of what each layer puts out.")
+    ] = None,
     budget: Annotated[
-        str | None, typer.Option(help="Time for the updates, such as 60s or 5m; default no limit.")
+        str | None, typer.Option(help="Time limit for the updates, such as 60s or 5m; default none.")
     ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="A setting of the method; unsee help hybrid lists them. May be repeated.",
+            help="Another setting of the method; unsee help METHOD lists them. May be repeated.",
         ),
     ] = None,
     seed: Seed = None,
     pictures: Annotated[
         int | None,
         typer.Option(
-            "-n", "--pictures", min=2, help="Pictures for each row of the result; default 48, 8 without a detector."
+            "-n", "--pictures", min=2, help="Pictures for each row of the result; default 48, or 8 without a detector."
         ),
     ] = None,
     steps: Steps = None,
     guidance_scale: Annotated[
         float | None,
         typer.Option(
-            "--guidance", help="Guidance scale of the pictures; 1 is none. Of recorded runs: --set guidance_scale=3."
+            "--guidance",
+            help="Guidance scale of the pictures, 1 is none; default by the model's card, or 7.5. "
+            "For recorded runs: --set record_guidance=3.",
         ),
     ] = None,
     call: Call = None,
     detector: Detectors = None,
     judge: Judges = None,
-    config: Annotated[Path | None, typer.Option(help="YAML, or the run.json of a run, to start from.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder to write; default runs/CONCEPT.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Settings to start from: a YAML file, or the run.json of a run.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write to; default runs/CONCEPT.")] = None,
     force: Force = False,
-    resume: Annotated[Path | None, typer.Option(help="Folder of an interrupted run to go on with.")] = None,
-    checkpoint: Annotated[float, typer.Option(min=0, help="Seconds between two states that are kept.")] = 60.0,
+    resume: Annotated[Path | None, typer.Option(help="Folder of an interrupted run to continue.")] = None,
+    save_every: Annotated[
+        float, typer.Option(min=0, help="Seconds between two saved states, from which --resume continues.")
+    ] = 60.0,
+    checkpoint: Annotated[float | None, typer.Option("--checkpoint", min=0, hidden=True)] = None,
     batch: Batch = 32,
     cache: Cache = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only load, check, and say what would be done and the memory it takes.")
+        bool, typer.Option("--dry-run", help="Load and check, print the plan and the memory it takes, and stop.")
     ] = False,
     trust_remote_code: Trust = False,
     debug: Debug = False,
 ) -> None:
-    """Erase concepts from a model, measure it, and write an edit, pictures and a page."""
+    """Erase concepts from a model. Writes the edit, and measures it: numbers, pictures, an HTML page."""
     from unsee.io.settings_file import read
     from unsee.runs.config import build, renamed
 
     typed = {name for name in context.params if str(context.get_parameter_source(name)).endswith("COMMANDLINE")}
-    others = typed - (with_resume := {"resume", "checkpoint", "batch", "cache", "debug"})
+    others = typed - (with_resume := {"resume", "save_every", "checkpoint", "batch", "cache", "debug"})
     if resume and others:
-        beside = ", ".join(f"--{name}" for name in sorted(with_resume - {"resume"}))
+        beside = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(with_resume - {"resume", "checkpoint"}))
         raise InputError(f"--resume goes on with a run as it was started: beside it there are {beside}")
+    if checkpoint is not None:
+        note_renamed("--checkpoint", "--save-every")
+        save_every = checkpoint
     source = resume / "run.json" if resume else config
     values: dict[str, Any] = renamed(read(source)) if source else {}
     if settings and (one := next((word for word in concepts or () if re.match(r"[a-z_]+=", word)), None)):
@@ -191,10 +216,10 @@ def erase(
         start_over()
         say_plan(plan, folder)
         command = shlex.join(["unsee", *sys.argv[1:]])
-        how: dict[str, Any] = {"every": checkpoint, "batch": batch, "warn": failed.append}
+        how: dict[str, Any] = {"every": save_every, "batch": batch, "warn": failed.append}
         try:
-            with bars() as watch:
-                report = runs.erase(plan, folder, cache_folder(cache), command=command, watch=watch, **how)
+            with bars() as progress:
+                report = runs.erase(plan, folder, cache_folder(cache), command=command, progress=progress, **how)
         except KeyboardInterrupt as stop:
             raise Ended(f"stopped; this goes on with it: {shell('erase', '--resume', folder)}", 130) from stop
     say_report(report, plan)

@@ -30,7 +30,7 @@ from unsee.cli.terminal import (
     cache_folder,
     filled,
     given_detectors,
-    note_judge,
+    note_renamed,
     pairs,
     plain,
     split,
@@ -42,46 +42,55 @@ if TYPE_CHECKING:
     from unsee.evaluate.records import Evaluation
 
 Words = Annotated[
-    list[str] | None, typer.Option(metavar="WORDS", help="What is erased; default: what the edits' cards say.")
+    list[str] | None, typer.Option(metavar="WORDS", help="What is erased; default what the edits' cards say.")
 ]
 
 
 def evaluate(
     model: Annotated[
         str | None,
-        typer.Argument(metavar="MODEL-or-RUN", help="mini, a folder, a hub id, or the folder of a run of erase."),
+        typer.Argument(
+            metavar="MODEL-or-RUN", help="mini, a pipeline folder, a hub id, or the folder of a run of erase."
+        ),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(help="YAML, or the evaluation.json of an evaluation, to start from.")
+        Path | None, typer.Option(help="Settings to start from: a YAML file, or the evaluation.json of an evaluation.")
     ] = None,
     variant: Variant = None,
     suite: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAMES",
-            help=f"What to measure: {', '.join(installed('suites'))}; unsee help NAME explains one. May be repeated.",
+            help=f"What to measure: {', '.join(installed('suites'))}. unsee help NAME explains one. May be repeated.",
             autocompletion=lambda: installed("suites"),
         ),
     ] = None,
-    edit: Annotated[list[str] | None, typer.Option(metavar="[NAME=]FILE", help="An edit to measure beside.")] = None,
+    edit: Annotated[
+        list[str] | None, typer.Option(metavar="[NAME=]FILE", help="An edit to measure. May be repeated.")
+    ] = None,
     guard: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAMES",
-            help=f"A guard to measure beside: {', '.join(GUARDS)}. May be repeated.",
+            help=f"A guard to measure: {', '.join(GUARDS)}. May be repeated.",
             autocompletion=lambda: list(GUARDS),
         ),
     ] = None,
     concept: Words = None,
-    csv: Annotated[list[Path] | None, typer.Option(metavar="FILE", help="Your prompts: prompt, seed, label.")] = None,
+    csv: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="Your own prompts: columns prompt, seed, label.")
+    ] = None,
     name: Annotated[
-        list[str] | None, typer.Option(metavar="WORDS", help="Other names of the concept, for paraphrase.")
+        list[str] | None, typer.Option(metavar="WORDS", help="Other names of the concept, for the suite paraphrase.")
     ] = None,
     detector: Detectors = None,
     judge: Judges = None,
-    words: Annotated[Path | None, typer.Option(metavar="FILE", help="What to ask for: objects, styles, ...")] = None,
+    words: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="YAML or JSON: objects, styles, ... that the model draws.")
+    ] = None,
     pictures: Annotated[
-        Path | None, typer.Option("--folder", metavar="DIR", help="Your pictures, for fidelity and memorised.")
+        Path | None,
+        typer.Option("--folder", metavar="DIR", help="Your own pictures, for the suites fidelity and memorised."),
     ] = None,
     n: Annotated[
         int | None, typer.Option("-n", "--pictures", help="Pictures for each row of what is erased; default 48.")
@@ -89,17 +98,20 @@ def evaluate(
     seed: Seed = None,
     steps: Steps = None,
     guidance: Guidance = None,
-    call: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the pipeline.")] = None,
+    call: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Another option of the pipeline's calls. May be repeated."),
+    ] = None,
     batch: Batch = 32,
     cache: Cache = None,
-    json: Annotated[bool, typer.Option("--json", help="Print evaluation.json instead of tables.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Folder to write; default runs/evaluation-MODEL.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder to write to; default runs/evaluation-MODEL.")] = None,
     force: Force = False,
     force_base: ForceBase = False,
     trust_remote_code: Trust = False,
     debug: Debug = False,
 ) -> None:
-    """Measure a model, its edits and guards side by side, on the same prompts and seeds."""
+    """Measure a model, edits and guards. All are measured on the same prompts and seeds."""
     with starting():
         from unsee.evaluate.words import read_words
         from unsee.io.settings_file import read
@@ -140,9 +152,9 @@ def evaluate(
         bench = evaluation.prepare(complete)
         start_over()
         command = shlex.join(["unsee", *sys.argv[1:]])
-        with _again(), bars() as watch:
+        with _again(), bars() as progress:
             found = evaluation.evaluate(
-                bench, folder, cache_folder(cache), command=command, batch=batch, watch=watch, warn=failed.append
+                bench, folder, cache_folder(cache), command=command, batch=batch, progress=progress, warn=failed.append
             )
     if json:
         print(dumps(loads(found.to_json()), indent=1))  # in ASCII: it loses nothing to a terminal's encoding
@@ -174,48 +186,60 @@ def _whole(failed: list[str], folder: Path) -> None:
 
 
 def reproduce(
-    experiment: Annotated[str, typer.Argument(help="objects (Table 2), styles (Sec. 5.1), nudity (Fig. 7).")],
+    experiment: Annotated[str, typer.Argument(help="objects (Table 2), styles (Sec. 5.1) or nudity (Fig. 7).")],
     model: Annotated[str, typer.Option(help="A hub id or folder.")] = "CompVis/stable-diffusion-v1-4",
-    n: Annotated[int | None, typer.Option("-n", min=2, help="Pictures of each class or artist.")] = None,
-    only: Annotated[list[str] | None, typer.Option(metavar="WORD", help="One of the classes; may be repeated.")] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Not as the paper.")] = None,
+    n: Annotated[
+        int | None, typer.Option("-n", min=2, help="Pictures for each class or artist; default 500 and 40.")
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="WORD", help="Only this class or artist. May be repeated.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting other than the paper's. May be repeated."),
+    ] = None,
     detector: Annotated[
         str | None,
-        typer.Option(help="A classifier of ImageNet's names; for styles a CLIP model, for nudity nudenet:PROTOCOL."),
+        typer.Option(help="A classifier of ImageNet's classes; for styles a CLIP model; for nudity nudenet:PROTOCOL."),
     ] = None,
     judge: Annotated[str | None, typer.Option("--judge", hidden=True)] = None,
-    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="I2P's prompts, for nudity.")] = None,
+    csv: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Prompts of I2P (i2p_benchmark.csv), for nudity.")
+    ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Sampler steps of the pictures.")] = 50,
     guidance: Annotated[float, typer.Option(help="Guidance scale of the pictures.")] = 7.5,
     cache: Cache = None,
-    out: Annotated[Path | None, typer.Option(help="Folder to write; default runs/reproduce-EXPERIMENT.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write to; default runs/reproduce-EXPERIMENT.")] = None,
     force: Force = False,
     debug: Debug = False,
 ) -> None:
-    """Repeat an experiment of the ESD paper: its figures claimed next to the measured ones. Hours on a GPU."""
+    """Repeat an experiment of the ESD paper. Prints its figures next to the measured ones. Takes hours on a GPU."""
     with starting():
         from unsee.runs.folder import claimed, folder_name
+        from unsee.runs.reproduce import Experiment
         from unsee.runs.reproduce import reproduce as run
 
     if judge:
-        note_judge()
+        note_renamed("--judge", "--detector")
     folder = out or Path("runs") / folder_name(["reproduce", experiment])
     failed: list[str] = []
-    with claimed(folder, force=force, results=["evaluation.json"]), _again(), bars() as watch:
+    with claimed(folder, force=force, results=["evaluation.json"]), _again(), bars() as progress:
         found = run(
-            experiment,
+            Experiment(
+                experiment,
+                model,
+                only or (),
+                pairs(settings, "--set"),
+                detector or judge,
+                csv,
+                n,
+                steps,
+                guidance,
+            ),
             folder,
             cache_folder(cache),
-            model=model,
-            n=n,
-            only=only or (),
-            settings=pairs(settings, "--set"),
-            detector=detector or judge,
-            prompts=csv,
-            steps=steps,
-            guidance_scale=guidance,
             command=shlex.join(["unsee", *sys.argv[1:]]),
-            watch=watch,
+            progress=progress,
             warn=failed.append,
         )
     paper, here = found.units

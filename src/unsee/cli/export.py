@@ -27,15 +27,20 @@ def export(
     to: Annotated[
         str,
         typer.Option(
-            help="diffusers-lora; kohya-lora (A1111, ComfyUI); comfy (the same, full rank); pipeline; delta.",
+            help="Format: diffusers-lora; kohya-lora (A1111, ComfyUI); comfy (ComfyUI, full rank); pipeline (a whole "
+            "model); delta (the changed weights).",
             autocompletion=lambda: list(EXPORTS),
         ),
     ],
-    out: Annotated[Path | None, typer.Option(help="What to write; default beside the edit.")] = None,
-    rank: Annotated[int | None, typer.Option(help="Of a LoRA: singular values of each matrix.")] = None,
-    energy: Annotated[float | None, typer.Option(help="Of a LoRA: share of each matrix to keep; default 0.99.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File or folder to write; default beside the edit.")] = None,
+    rank: Annotated[int | None, typer.Option(help="Rank of a LoRA; default by --energy.")] = None,
+    energy: Annotated[
+        float | None, typer.Option(help="Share of each matrix's squares that a LoRA keeps, 0 to 1; default 0.99.")
+    ] = None,
     dtype: Type = None,
-    tolerance: Annotated[float | None, typer.Option(help="Largest difference of pictures, 0 to 1.")] = None,
+    tolerance: Annotated[
+        float | None, typer.Option(help="Largest difference of pixels allowed, 0 to 1; default 1/255.")
+    ] = None,
     model: Model = None,
     variant: Variant = None,
     force_base: ForceBase = False,
@@ -43,7 +48,7 @@ def export(
     trust_remote_code: Trust = False,
     debug: Debug = False,
 ) -> None:
-    """Write an edit for another tool, read it back with that tool's code, and compare pictures."""
+    """Write an edit as a file for another tool. It is read back with that tool's code, and pictures are compared."""
     for option, value, known in (("format", to, EXPORTS), ("dtype", dtype or "float32", DTYPES)):
         if value not in known:
             raise unknown(option, value, known)
@@ -51,14 +56,11 @@ def export(
         import torch
 
         from unsee.edits.edit import Edit
-        from unsee.evaluate.detectors import detectors_of
-        from unsee.evaluate.render import sampling_of
-        from unsee.evaluate.words import words_of
         from unsee.export.formats import FORMATS
         from unsee.models.denoisers import denoiser
         from unsee.models.load import open_model
         from unsee.models.names import source
-        from unsee.runs.export import TOLERANCE, export
+        from unsee.runs.export import TOLERANCE, Precision, export
 
     number = getattr(torch, dtype) if dtype else None
     loaded = Edit.load(edit)
@@ -78,13 +80,9 @@ def export(
         opened,
         to,
         out or edit.with_name(f"{edit.stem}-{to}{'' if to == 'pipeline' else '.safetensors'}"),
-        rank=rank,
-        energy=energy,
-        dtype=number,
-        detectors=detectors_of(opened),
-        sampling=sampling_of(opened),
-        words=words_of(opened),
+        precision=Precision(rank, energy, number),
         tolerance=TOLERANCE if tolerance is None else tolerance,
+        pictures=16,
         force=force,
     )
     size = sum(file.stat().st_size for file in [done.path, *done.path.rglob("*")] if file.is_file())

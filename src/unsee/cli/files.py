@@ -30,22 +30,26 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-EditFile = Annotated[Path, typer.Argument(metavar="EDIT", help="An edit's file.")]
+EditFile = Annotated[Path, typer.Argument(metavar="EDIT", help="File of an edit.")]
 Model = Annotated[
     str | None,
     typer.Option(
-        help="A folder, a hub id (ID@REVISION), or FILE@LAYOUT; +FILE puts a LoRA on top; default is that of the card."
+        help="The model: a folder, a hub id (ID@REVISION), or FILE@LAYOUT; +FILE adds a LoRA. Default by the card."
     ),
 ]
-Type = Annotated[str | None, typer.Option("--dtype", help="Numbers: float32, float16 or bfloat16.")]
+Type = Annotated[str | None, typer.Option("--dtype", help="Precision: float32, float16 or bfloat16; default float32.")]
 
 
 @app.command()
 def merge(
-    edits: Annotated[list[Path], typer.Argument(metavar="EDIT...", help="Edits' files.")],
-    out: Annotated[Path, typer.Option(help="The file to write.")],
-    weight: Annotated[list[float] | None, typer.Option(help="Of each edit in turn; default 1, -1 negates.")] = None,
-    undo: Annotated[bool, typer.Option("--undo", help="Write what leads from the edited model back.")] = False,
+    edits: Annotated[list[Path], typer.Argument(metavar="EDIT...", help="Files of edits.")],
+    out: Annotated[Path, typer.Option(help="File to write.")],
+    weight: Annotated[
+        list[float] | None, typer.Option(help="Weight of each edit, in order; default 1. -1 negates.")
+    ] = None,
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Write the edit that turns the edited model back into the base.")
+    ] = False,
     model: Model = None,
     variant: Variant = None,
     force_base: ForceBase = False,
@@ -53,7 +57,7 @@ def merge(
     trust_remote_code: Trust = False,
     debug: Debug = False,
 ) -> None:
-    """Add edits up, with weights; one edit with a weight is scaled, one with --undo is turned around.
+    """Add edits, each times its weight. One edit alone is scaled, or with --undo reversed.
 
     With --model SIBLING --force-base the result is an edit of that model, say a finetune of the one they were made for.
     """
@@ -85,7 +89,7 @@ def merge(
 
 @app.command()
 def diff(a: EditFile, b: EditFile, debug: Debug = False) -> None:
-    """Compare two edits: their cards, their weights, the angle between them."""
+    """Compare two edits. Prints their cards, their weights, and the angle between them."""
     from unsee.edits.algebra import difference
     from unsee.edits.edit import Edit
 
@@ -112,7 +116,7 @@ def verify(
     trust_remote_code: Trust = False,
     debug: Debug = False,
 ) -> None:
-    """Check an edit against its model, and measure what its card claims again, on the same seeds."""
+    """Measure again what an edit's card claims. The model is checked, and the seeds are the same."""
     with starting():
         from unsee.edits.edit import Edit
         from unsee.evaluate.detectors import detectors_of
@@ -127,11 +131,11 @@ def verify(
     held = counted(len(loaded.deltas), "weight")
     print(plain(f"{held}: finite, of this model's shapes, made for {loaded.card.base_hash[:12]}"))
     wanted = loaded.card.claims.detectors if loaded.card.claims else {}
-    with bars() as watch:
+    with bars() as progress:
         words, given = words_of(opened), given_detectors(detector, judge)
         among = lambda kind: choices(kind, words, loaded.card.concepts)  # noqa: E731
         detectors = detectors_of(opened, given, wanted, choices=among)
-        found = verify(loaded, opened, detectors, words=words, watch=watch)
+        found = verify(loaded, opened, detectors, words=words, progress=progress)
     if not found:
         suite = "objects" if "objects" in opened.card.detectors else "pictures"
         more = ["--variant", variant] if variant else []
@@ -146,24 +150,24 @@ def verify(
 
 @app.command(name="import")
 def import_(
-    file: Annotated[Path, typer.Argument(help="ESD's or UCE's safetensors, a LoRA, or .diff keys.")],
+    file: Annotated[Path, typer.Argument(help="Safetensors of ESD or UCE, a LoRA, or a file with .diff keys.")],
     model: Annotated[
-        str, typer.Option(help="The model it was made for: a folder, a hub id, FILE@LAYOUT, or with +LORA.")
+        str, typer.Option(help="The model that it was made for: a folder, a hub id, or FILE@LAYOUT; +FILE adds a LoRA.")
     ],
-    out: Annotated[Path, typer.Option(help="The edit to write.")],
+    out: Annotated[Path, typer.Option(help="File of the edit to write.")],
     concept: Annotated[
-        list[str] | None, typer.Option(metavar="WORDS", help="What it erases: church, or 'church, castle'.")
+        list[str] | None, typer.Option(metavar="WORDS", help="What the file erases: church, or 'church, castle'.")
     ] = None,
     variant: Variant = None,
-    unpickle: Annotated[bool, typer.Option("--unpickle", help="Convert a .pt file, reading weights only.")] = False,
+    unpickle: Annotated[bool, typer.Option("--unpickle", help="Read a .pt file, and of it the weights only.")] = False,
     partial: Annotated[
-        bool, typer.Option("--partial", help="Take the layers of an adapter that the model has, if it has not all.")
+        bool, typer.Option("--partial", help="Skip layers of an adapter that the model does not have.")
     ] = False,
     force: Force = False,
     trust_remote_code: Trust = False,
     debug: Debug = False,
 ) -> None:
-    """Read another tool's result as an edit."""
+    """Convert the result of another tool to an edit."""
     import torch
 
     from unsee.concepts import concepts_of
@@ -185,14 +189,14 @@ def import_(
 @app.command(name="push")
 def push_(
     edit: EditFile,
-    repo: Annotated[str | None, typer.Argument(metavar="REPO", help="owner/name on the hub.")] = None,
-    hub: Annotated[str | None, typer.Option("--hub", metavar="REPO", help="The same.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Write the folder, upload nothing.")] = False,
+    repo: Annotated[str | None, typer.Argument(metavar="REPO", help="Repository on the hub: owner/name.")] = None,
+    hub: Annotated[str | None, typer.Option("--hub", metavar="REPO", help="The same as REPO.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Write the folder, and upload nothing.")] = False,
     private: Annotated[bool, typer.Option("--private", help="Make the repository private.")] = False,
-    out: Annotated[Path | None, typer.Option(help="The folder; default beside the edit.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write to; default beside the edit.")] = None,
     debug: Debug = False,
 ) -> None:
-    """Put an edit on the hub, with a card that the hub reads."""
+    """Upload an edit to the hub, with a model card."""
     from unsee.export.hub import push, repository
 
     target = repo or hub

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from unsee.cli.erase import Model
+from unsee.cli.files import Model
 from unsee.cli.terminal import (
     Batch,
     Call,
@@ -25,10 +25,10 @@ from unsee.progress import bars, starting
 
 
 def generate(
-    prompts: Annotated[list[str], typer.Argument(help="What to draw.")],
-    edit: Annotated[Path, typer.Option(help="An edit's file.")],
-    scale: Annotated[float, typer.Option(help="How much of the edit; 0 is the base model.")] = 1.0,
-    n: Annotated[int, typer.Option("-n", min=1, help="Pictures of each prompt.")] = 4,
+    prompts: Annotated[list[str], typer.Argument(help="Prompts to draw.")],
+    edit: Annotated[Path, typer.Option(help="File of the edit.")],
+    scale: Annotated[float, typer.Option(help="Strength of the edit; 0 is the base model.")] = 1.0,
+    n: Annotated[int, typer.Option("-n", min=1, help="Pictures for each prompt.")] = 4,
     seed: Seed = 0,
     model: Model = None,
     variant: Variant = None,
@@ -36,12 +36,12 @@ def generate(
     guidance: Guidance = None,
     call: Call = None,
     batch: Batch = 32,
-    out: Annotated[Path | None, typer.Option(help="Picture to write; default beside the edit.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Image file to write; default beside the edit.")] = None,
     force_base: ForceBase = False,
     trust_remote_code: Trust = False,
     debug: Debug = False,
 ) -> None:
-    """Draw prompts with a model and with its edit, side by side on the same seeds."""
+    """Draw prompts before and after an edit. Pictures of the base model and the edited one have the same seeds."""
     import math
 
     with starting():
@@ -67,8 +67,10 @@ def generate(
     shots = [shot for _, group in groups for shot in group]
     with loaded.applied(opened, scale):
         pass  # refuse an edit for another model before anything is drawn
-    with bars() as watch:
-        base, after = render_pair(opened, loaded.applied(opened, scale), shots, sampling, batch=batch, watch=watch)
+    with bars() as progress:
+        base, after = render_pair(
+            opened, loaded.applied(opened, scale), shots, sampling, batch=batch, progress=progress
+        )
     label = f"edit x {scale:g}{', forced' if loaded.card.forced_from else ''}"
     out = out or edit.with_name(f"{folder_name(prompts)}.png")
     drawn = sheets(groups, {"base": base, label: after})

@@ -20,7 +20,7 @@ def help_(
         str | None, typer.Argument(metavar="NAME", help="A command, a method, a suite or an attack.")
     ] = None,
 ) -> None:
-    """Explain a command, a method with its settings and presets, a suite or an attack."""
+    """Explain a command, a method, a suite or an attack. A method has settings and presets."""
     parent: Any = context.parent
     commands = parent.command.commands
     if name is None:

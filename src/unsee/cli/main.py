@@ -48,7 +48,7 @@ def _unsee(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Take a concept out of a text-to-image diffusion model, with the evidence that it is gone."""
+    """Remove concepts from a text-to-image diffusion model, and measure what was removed and what was damaged."""
     if context.invoked_subcommand is None:
         print(context.get_help())
 

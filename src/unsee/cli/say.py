@@ -84,7 +84,8 @@ def _next(report: Report, plan: Plan) -> str:
     word = config.concepts[0].from_ or config.concepts[0].erase
     way = next((way for way in config.settings.get("templates", ()) if way != "{}"), "{}")
     prompt = way.replace("a {}", article(word)) if "a {}" in way else way.format(word)
-    named = config.model == "mini" or base.startswith(f"{config.model}@")  # a hub id, at the commit of the run
+    default = type(config).model_fields["model"].default
+    named = config.model == default or base.startswith(f"{config.model}@")  # a hub id, at the commit of the run
     words = ["generate", prompt, "--edit", report.folder / EDIT, *([] if named else ["--model", config.model])]
     words += ["--variant", config.variant] if config.variant else []
     return shell(*words, *(["--trust-remote-code"] if config.trust_remote_code else []))

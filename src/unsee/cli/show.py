@@ -20,10 +20,10 @@ from unsee.cli.say import several
 
 
 def show(
-    file: Annotated[Path, typer.Argument(help="An edit's file.")],
+    file: Annotated[Path, typer.Argument(help="File of an edit.")],
     debug: Debug = False,
 ) -> None:
-    """Show the card of an edit: what was erased, how, from which model."""
+    """Show the card of an edit. It says what was erased, how, and from which model."""
     from safetensors import safe_open
 
     from unsee.edits.card import read_card

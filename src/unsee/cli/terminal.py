@@ -16,7 +16,7 @@ from unsee.errors import InputError
 from unsee.spelling import listed
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-Seed = Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="Random seed; default 0.")]
+Seed = Annotated[int | None, typer.Option(min=0, max=2**32 - 1, show_default=False, help="Random seed; default 0.")]
 Steps = Annotated[
     int | None, typer.Option(min=1, help="Sampler steps of the pictures; default by the model's card, or 50.")
 ]
@@ -24,28 +24,33 @@ Guidance = Annotated[
     float | None,
     typer.Option(help="Guidance scale of the pictures, 1 is none; default by the model's card, or 7.5."),
 ]
-Variant = Annotated[str | None, typer.Option(help="Of the model's files, such as fp16; default by what there is.")]
-Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")]
+Variant = Annotated[
+    str | None,
+    typer.Option(help="Variant of the model's files, such as fp16; default the plain one, or what there is."),
+]
+Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Allow code that comes with the model to run.")]
 Call = Annotated[
-    list[str] | None, typer.Option(metavar="KEY=VALUE", help="Another option of the pipeline's calls; may be repeated.")
+    list[str] | None, typer.Option(metavar="KEY=VALUE", help="Another option of the pipeline's calls. May be repeated.")
 ]
 Detectors = Annotated[
     list[str] | None,
     typer.Option(
         "--detector",
         metavar="KIND=DETECTOR",
-        help="What says what pictures show: FOLDER or hub id of a classifier, clip:FOLDER, nudenet:mace@0.6, lpips. "
+        help="What recognises things in pictures: a classifier (folder, hub id), clip:FOLDER, nudenet:mace@0.6, lpips. "
         "Kinds: objects, styles, clip, distance, or a name of your own. May be repeated.",
     ),
 ]
 Judges = Annotated[list[str] | None, typer.Option("--judge", hidden=True)]
 Cache = Annotated[
     Path | None,
-    typer.Option(envvar="UNSEE_CACHE", help="Folder of pictures that are kept; default the user's."),
+    typer.Option(envvar="UNSEE_CACHE", help="Folder where drawn pictures are kept; default the user's cache."),
 ]
-Batch = Annotated[int, typer.Option(min=1, help="Pictures drawn at once; fewer where memory does not hold them.")]
-Force = Annotated[bool, typer.Option("--force", help="Write over what is there.")]
-ForceBase = Annotated[bool, typer.Option("--force-base", help="Use it on other weights; outputs tell of it.")]
+Batch = Annotated[int, typer.Option(min=1, help="Pictures drawn at once; fewer if memory does not hold them.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]
+ForceBase = Annotated[
+    bool, typer.Option("--force-base", help="Use the edit on a model that it was not made for; the outputs say so.")
+]
 
 
 def split(texts: list[str] | None) -> list[str]:
@@ -81,14 +86,15 @@ def pairs(texts: list[str] | None, option: str) -> dict[str, Any]:
     return found
 
 
-def note_judge() -> None:
-    print("note: --judge is now called --detector; the old name goes with the next version", file=sys.stderr)
+def note_renamed(old: str, new: str) -> None:
+    """Say that a flag of an earlier version has another name."""
+    print(f"note: {old} is now called {new}; the old name goes with the next version", file=sys.stderr)
 
 
 def given_detectors(detector: list[str] | None, judge: list[str] | None) -> dict[str, Any]:
     """Detectors by kind; --judge is what the option was called in earlier versions."""
     if judge:
-        note_judge()
+        note_renamed("--judge", "--detector")
     return {**pairs(judge, "--judge"), **pairs(detector, "--detector")}
 
 
@@ -99,7 +105,7 @@ def cache_folder(given: Path | None) -> Path:
     return given or user_cache_path("unsee") / "pictures"
 
 
-LIKE = {"\u2248": "~", "\u2026": "...", "\u2013": "-", "\u2019": "'", "\u00d7": "x"}
+SIMILAR = {"\u2248": "~", "\u2026": "...", "\u2013": "-", "\u2019": "'", "\u00d7": "x"}
 """Almost equal, an ellipsis, a dash, an apostrophe, times."""
 
 
@@ -114,7 +120,7 @@ def _alike(error: UnicodeError) -> tuple[str, int]:
     assert isinstance(error, UnicodeEncodeError)
     wrong = error.object[error.start : error.end]
     base = (unicodedata.normalize("NFKD", letter).encode("ascii", "ignore").decode() for letter in wrong)
-    return "".join(LIKE.get(letter) or like or "?" for letter, like in zip(wrong, base, strict=True)), error.end
+    return "".join(SIMILAR.get(letter) or like or "?" for letter, like in zip(wrong, base, strict=True)), error.end
 
 
 def plain(text: str) -> str:

@@ -22,7 +22,7 @@ from unsee.progress import Progress, no_progress
 
 
 def second_moments(
-    pipe: Pipeline, prompts: Sequence[str], layers: Sequence[str], *, batch: int = 64, watch: Progress = no_progress
+    pipe: Pipeline, prompts: Sequence[str], layers: Sequence[str], *, batch: int = 64, progress: Progress = no_progress
 ) -> dict[str, Tensor]:
     """E[x x^T], float64, of the inputs x of linear layers of the denoiser, over all tokens of all prompts.
 
@@ -39,11 +39,11 @@ def second_moments(
             x = x[read].double()  # what is inverted must be known to more than float32 sums to
             found[name] = (x.T @ x, x.shape[0])
 
-        _overhear(pipe, prompts[rows], together, add)
-        watch("prompts", rows.stop, len(prompts))
+        _listen(pipe, prompts[rows], together, add)
+        progress("prompts", rows.stop, len(prompts))
         return found
 
-    watch("prompts", 0, len(prompts))
+    progress("prompts", 0, len(prompts))
     together = _together(pipe, prompts[0], layers)
     for part in _portions(pipe, batch).each(moments, len(prompts)):
         for name, (moment, count) in part.items():
@@ -108,40 +108,40 @@ def inputs(pipe: Pipeline, prompts: Sequence[str], layers: Sequence[str]) -> dic
     """
     together = _together(pipe, prompts[0], layers)
 
-    def hear(rows: slice) -> dict[str, Tensor]:
-        heard: dict[str, Tensor] = {}
+    def capture(rows: slice) -> dict[str, Tensor]:
+        captured: dict[str, Tensor] = {}
 
         def add(name: str, x: Tensor, read: Tensor) -> None:
-            heard[name] = torch.where(read[..., None], x, 0)
+            captured[name] = torch.where(read[..., None], x, 0)
 
-        _overhear(pipe, prompts[rows], together, add, seeds=[0] * len(prompts[rows]))
-        return heard
+        _listen(pipe, prompts[rows], together, add, seeds=[0] * len(prompts[rows]))
+        return captured
 
-    parts = list(_portions(pipe, len(prompts)).each(hear, len(prompts)))
-    heard = {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if len(parts) > 1 else parts[0]
-    return {name: heard[first] for first, source in together.items() for name in source.layers}
+    parts = list(_portions(pipe, len(prompts)).each(capture, len(prompts)))
+    captured = {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if len(parts) > 1 else parts[0]
+    return {name: captured[first] for first, source in together.items() for name in source.layers}
 
 
 def means(
-    pipe: Pipeline, prompts: Sequence[str], layers: Sequence[str], *, batch: int = 64, watch: Progress = no_progress
+    pipe: Pipeline, prompts: Sequence[str], layers: Sequence[str], *, batch: int = 64, progress: Progress = no_progress
 ) -> dict[str, Tensor]:
     """The inputs of layers of the denoiser for B prompts, each a mean over all tokens: (B, features) for each layer."""
-    watch("words", 0, len(prompts))
+    progress("words", 0, len(prompts))
     together = _together(pipe, prompts[0], layers)
 
-    def hear(rows: slice) -> dict[str, Tensor]:
-        heard: dict[str, Tensor] = {}
+    def capture(rows: slice) -> dict[str, Tensor]:
+        captured: dict[str, Tensor] = {}
         n = len(prompts[rows])
 
         def add(name: str, x: Tensor, read: Tensor) -> None:
             x, weight = x.reshape(n, -1, x.shape[-1]).float(), read.reshape(n, -1, 1).float()
-            heard[name] = (x * weight).sum(1) / weight.sum(1).clamp(min=1)
+            captured[name] = (x * weight).sum(1) / weight.sum(1).clamp(min=1)
 
-        _overhear(pipe, prompts[rows], together, add, seeds=[0] * n)
-        watch("words", rows.stop, len(prompts))
-        return heard
+        _listen(pipe, prompts[rows], together, add, seeds=[0] * n)
+        progress("words", rows.stop, len(prompts))
+        return captured
 
-    parts = list(_portions(pipe, batch).each(hear, len(prompts)))
+    parts = list(_portions(pipe, batch).each(capture, len(prompts)))
     found = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     return {name: found[first] for first, source in together.items() for name in source.layers}
 
@@ -169,16 +169,16 @@ class _Source:
 def _together(pipe: Pipeline, prompt: str, layers: Sequence[str]) -> dict[str, _Source]:
     """Layers that read one tensor, by the first of them: all cross-attention reads what the text encoder wrote."""
     _, net = denoiser(pipe)
-    heard: dict[str, Tensor] = {}  # holds what was read, so that no two tensors had one place in memory
+    captured: dict[str, Tensor] = {}  # holds what was read, so that no two tensors had one place in memory
     given: dict[str, Any] = {}
     handle = net.register_forward_pre_hook(lambda *call: given.update(named(*call)), with_kwargs=True)
     try:
-        _overhear(pipe, [prompt], {name: _Source() for name in layers}, lambda name, x, _: heard.update({name: x}))
+        _listen(pipe, [prompt], {name: _Source() for name in layers}, lambda name, x, _: captured.update({name: x}))
     finally:
         handle.remove()
     arguments = {_where(value): name for name, value in given.items() if isinstance(value, Tensor)}
     groups: dict[tuple[int, torch.Size], list[str]] = {}
-    for name, x in heard.items():
+    for name, x in captured.items():
         groups.setdefault(_where(x), []).append(name)
     return {names[0]: _Source(tuple(names), arguments.get(where)) for where, names in groups.items()}
 
@@ -187,11 +187,11 @@ def _where(x: Tensor) -> tuple[int, torch.Size]:
     return x.data_ptr(), x.shape
 
 
-def _overhear(
+def _listen(
     pipe: Pipeline,
     prompts: Sequence[str],
     layers: Mapping[str, _Source],
-    hear: Callable[[str, Tensor, Tensor], None],
+    capture: Callable[[str, Tensor, Tensor], None],
     seeds: Sequence[int] | None = None,
 ) -> None:
     """Make the first denoiser call of unguided runs, until `hear` has got each layer's name and input.
@@ -205,7 +205,7 @@ def _overhear(
     masks: list[Tensor] = []
 
     def listen(name: str, x: Tensor) -> None:
-        hear(name, x.detach(), _read(x, masks))
+        capture(name, x.detach(), _read(x, masks))
         silent.discard(name)
         if not silent:
             raise Enough

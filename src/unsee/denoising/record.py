@@ -10,7 +10,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -24,13 +24,30 @@ from unsee.denoising.calls import Call, Rows, Step, Trajectory, point
 from unsee.denoising.guidance import Enough, guided, run, unguided
 from unsee.denoising.replay import replay
 from unsee.denoising.rows import pick, rows_of, single, split, spread, stack
-from unsee.errors import InputError, Unsupported, unknown
+from unsee.errors import InputError, Unsupported
 from unsee.models import memory
 from unsee.models.denoisers import denoiser, denoisers
 from unsee.models.distributed import gathered, processes, share
 from unsee.models.memory import SMALLER, Portions
 from unsee.models.model import Model, Pipeline, call_options, kind, raw
+from unsee.models.sampling import sampled_by
 from unsee.progress import Progress, no_progress
+
+
+@dataclass(frozen=True)
+class Runs:
+    """How runs are drawn.
+
+    steps           sampler steps S
+    guidance_scale  > 1; x of the next step follows u + guidance_scale (c - u)
+    sampler         "pipeline" (its own), or the name of a diffusers scheduler that can stand in for it
+    batch           how many runs are drawn side by side; fewer where memory does not hold them
+    """
+
+    steps: int = 50
+    guidance_scale: float = 3.0
+    sampler: str = "pipeline"
+    batch: int = 24
 
 
 def record(
@@ -38,40 +55,35 @@ def record(
     prompts: Sequence[str],
     *,
     seeds: Sequence[int],
-    steps: int = 50,
-    guidance_scale: float = 3.0,
-    sampler: str = "pipeline",
+    runs: Runs = Runs(),
     at: Sequence[int] | None = None,
     image: Image | None = None,
-    batch: int = 24,
-    watch: Progress = no_progress,
+    progress: Progress = no_progress,
 ) -> Trajectory:
     """Draw guided runs, one for each prompt and seed, and return every denoiser call of theirs.
 
-    prompts         B texts
-    seeds           B seeds of the initial noise; a run is the same whatever runs beside it
-    steps           sampler steps S
-    guidance_scale  > 1; x of the next step follows u + guidance_scale (c - u)
-    sampler         "pipeline" (its own), or the name of a diffusers scheduler that can stand in for it
-    at              which steps to return, counted from 0, the noisiest; runs stop after the last of them. Default all.
-                    Of two denoisers, one answers the noisy steps and one the rest: these are of that in focus
-    image           x of every step is this picture with the step's noise, instead of what the runs have come to
-    batch           how many runs are drawn side by side; fewer where memory does not hold them
+    prompts  B texts
+    seeds    B seeds of the initial noise; a run is the same whatever runs beside it
+    at       which steps to return, counted from 0, the noisiest; runs stop after the last of them. Default all.
+             With two denoisers, only steps that the denoiser in focus answers are returned
+    image    x of every step is this picture with the noise of that step, instead of what the runs have come to
+
     Under `torchrun` or `accelerate launch` each process draws its share, and all of them return the whole.
     Nothing is decoded. Raises InputError for an unknown sampler, for a pipeline that does not guide in this way or
     answers otherwise when it is asked again, and for an image where the family has no image-to-image pipeline.
     """
+    steps = runs.steps
     wanted = sorted(set(range(steps) if at is None else at))
     length = len(wanted) if image else wanted[-1] + 1
     everyone = processes()
-    batch = min(batch, -(-len(prompts) // everyone.num_processes))
+    batch = min(runs.batch, -(-len(prompts) // everyone.num_processes))
     batches = [slice(start, start + batch) for start in range(0, len(prompts), batch)]
     mine = share(batches)
     recorded: list[list[Call]] = []
-    watch("record", 0, len(mine) * length)
-    with sampled_with(pipe, sampler):
+    progress("record", 0, len(mine) * length)
+    with sampled_by(pipe, runs.sampler):
         first = conditions(pipe, prompts[:1], seeds=seeds[:1], steps=steps)
-        guidance = guided(pipe, guidance_scale)
+        guidance = guided(pipe, runs.guidance_scale)
         rows_at = row_places(pipe, prompts[0], seeds[0], steps, guidance)
         twin = image_to_image(pipe) if image else None
         image = _fitted(image, pipe, first) if image else None
@@ -79,7 +91,7 @@ def record(
         for rows in mine:
 
             def tick(done: int) -> None:
-                watch("record", len(recorded) * length + done, len(mine) * length)
+                progress("record", len(recorded) * length + done, len(mine) * length)
 
             def calls_of(
                 part: slice, prompts: Sequence[str] = prompts[rows], seeds: Sequence[int] = seeds[rows]
@@ -279,25 +291,7 @@ def checked(pipe: Pipeline, step: Sequence[Call]) -> None:
 def tolerance(output: Tensor) -> float:
     """How far two answers may be apart that should be one, relative to their norm: the root of the precision.
 
-    Accelerators compute with float32 as if it had 10 bits behind the point (TF32), unless they are told otherwise.
+    Accelerators round float32 to a mantissa of 10 bits (TF32) by default.
     """
     eps = torch.finfo(output.dtype).eps
     return math.sqrt(eps if output.device.type == "cpu" else max(eps, 2.0**-10))
-
-
-class sampled_with:
-    """Within the context a pipeline samples with another scheduler."""
-
-    def __init__(self, pipe: Pipeline, sampler: str):
-        self.pipe, self.before = raw(pipe), pipe.scheduler
-        known = {kind.__name__: kind for kind in pipe.scheduler.compatibles}
-        if sampler != "pipeline" and sampler not in known:
-            raise unknown("sampler", sampler, ["pipeline", *known])
-        own = sampler in ("pipeline", type(pipe.scheduler).__name__)
-        self.scheduler = pipe.scheduler if own else known[sampler].from_config(pipe.scheduler.config)
-
-    def __enter__(self) -> None:
-        self.pipe.scheduler = self.scheduler
-
-    def __exit__(self, *_: object) -> None:
-        self.pipe.scheduler = self.before

@@ -30,7 +30,7 @@ def checkpointed(denoiser: nn.Module, call: Call) -> Iterator[None]:
     """Within the context activations are computed again on the way back, not kept: less memory, more time.
 
     call  any call; the denoiser must answer it as before
-    Raises InputError if it does not (Chroma in diffusers 0.42 then forgets a mask), or cannot checkpoint at all.
+    Raises InputError if it does not (Chroma in diffusers 0.42 then forgets a mask), or has no gradient checkpointing.
     """
     name = type(denoiser).__name__
     if not getattr(denoiser, "_supports_gradient_checkpointing", False):

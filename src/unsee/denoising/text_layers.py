@@ -19,12 +19,12 @@ from unsee.models.weights import TextLayers, known, remember
 
 
 def find_text(pipe: Pipeline) -> None:
-    """Find out which layers of the denoiser read the text, where no name tells (layers.BLOCKS), once for each denoiser.
+    """Find out which layers of the denoiser read the text, where no name says so (weights.BLOCKS). Done once.
 
     They read the same with another seed and something else with another prompt, and many tokens. Where it enters:
 
         keys and values of cross-attention   several blocks have layers that read one and the same text
-        an embedder                          else those that read an argument of the call, else those heard first
+        an embedder                          else those that read an argument of the call, else those that run first
     """
     _, net = denoiser(pipe)
     if known(net):

@@ -1,4 +1,4 @@
-"""Edits are differences, so they add up, scale, and can be told apart."""
+"""Edits are differences: they can be added, scaled and compared."""
 
 from __future__ import annotations
 

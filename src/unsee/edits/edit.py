@@ -133,7 +133,7 @@ class Edit:
             return stack.pop_all()
 
     def forced(self, pipe: Pipeline) -> Edit:
-        """The same differences for the model of `pipe`, whatever they were made for; the card tells of it.
+        """The same differences for the model of `pipe`, whatever they were made for; the card says so.
 
         This carries an edit from a model to its sibling, a finetune. Raises InputError if names or shapes differ.
         """

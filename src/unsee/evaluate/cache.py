@@ -99,11 +99,11 @@ class Memory:
         change: str = "",
         applied: Callable[[], AbstractContextManager[None]],
         batch: int = 32,
-        watch: Progress = no_progress,
+        progress: Progress = no_progress,
     ) -> Mapping[Shot, Image.Image]:
         """As `Cache.draw`."""
         with applied():
-            return render(pipe, shots, sampling, batch=batch, watch=watch)
+            return render(pipe, shots, sampling, batch=batch, progress=progress)
 
 
 class Cache:
@@ -128,7 +128,7 @@ class Cache:
         change: str = "",
         applied: Callable[[], AbstractContextManager[None]],
         batch: int = 32,
-        watch: Progress = no_progress,
+        progress: Progress = no_progress,
     ) -> Gallery:
         """Pictures of all shots; those that are not here yet are drawn, and kept batch by batch.
 
@@ -140,7 +140,7 @@ class Cache:
         files = {shot: self.path(model, change, shot, sampling) for shot in todo}
         missing = [shot for shot in todo if not _readable(files[shot])]
         done = len(todo) - len(missing)
-        watch("render", done, len(todo))
+        progress("render", done, len(todo))
         processes().wait_for_everyone()  # or a slow one would miss fewer: all must draw from one list
         if missing:
             with applied():
@@ -148,7 +148,7 @@ class Cache:
                     for shot, picture in drawn:
                         self._keep(files[shot], picture)
                     done = min(done + len(drawn) * processes().num_processes, len(todo))  # others are as far
-                    watch("render", done, len(todo))
+                    progress("render", done, len(todo))
         processes().wait_for_everyone()
         return Gallery(files)
 

@@ -17,7 +17,7 @@ from unsee.evaluate.records import Role
 from unsee.evaluate.render import Shot
 from unsee.evaluate.words import article, known
 from unsee.models.model import Pipeline
-from unsee.spelling import stands_for
+from unsee.spelling import lookup
 
 BASE = "base"
 
@@ -89,7 +89,7 @@ class EvalContext:
 
     def target(self, concept: Concept) -> str:
         """The label that stands for a concept, however it is spelled; its own word if there is none."""
-        return "" if concept.from_ is not None else stands_for(concept.erase, self.known) or concept.erase
+        return "" if concept.from_ is not None else lookup(concept.erase, self.known) or concept.erase
 
     def targets(self, kind: str) -> list[str]:
         """The labels of a kind of detector that some variant erases. Raises NotMeasured if there are none."""

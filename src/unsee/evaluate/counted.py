@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from unsee.evaluate.detectors import AnyDetector
-from unsee.spelling import nearest, stands_for
+from unsee.spelling import lookup, nearest
 
 
 def counted_as(word: str, names: Mapping[str, str], detectors: Mapping[str, AnyDetector]) -> tuple[str, str | None]:
@@ -13,7 +13,7 @@ def counted_as(word: str, names: Mapping[str, str], detectors: Mapping[str, AnyD
 
     names  what each name stands for, see words.known
     """
-    label = stands_for(word, names) or word
+    label = lookup(word, names) or word
     kind = next((kind for kind, detector in detectors.items() if label in detector.labels), None)
     return label, kind
 
@@ -22,7 +22,7 @@ def uncounted(word: str, names: Mapping[str, str], detectors: Mapping[str, AnyDe
     """Why no detector counts what a word names; "" if there are none at all, of which a result says so once."""
     if not any(detector.labels for detector in detectors.values()):
         return ""
-    if label := stands_for(word, names):
+    if label := lookup(word, names):
         return f"not measured: no detector has a word for {label!r}; suites of `measure` may measure it"
     near = nearest(word, names)
     return f"not measured: no detector has a word for {word!r}" + (f"; the nearest is {near!r}" if near else "")

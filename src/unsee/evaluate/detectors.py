@@ -52,7 +52,7 @@ class Detector:
     threshold  a probability; below it the answer is NOTHING
     look       pictures -> the probability of each label, (B, labels)
     describe   pictures -> what the last layer reads of each, (B, D)
-    maps       pictures -> what each layer sees where, a list of (B, channels, places); None if it tells nothing of that
+    maps       pictures -> what each layer sees where, a list of (B, channels, places); None if it has no such maps
     parts      pictures -> how often each part of the thing is in each; None if it sees no parts
     others     other names of labels: for "tench, Tinca tinca", the second
     """
@@ -67,7 +67,7 @@ class Detector:
     others: Mapping[str, str] = field(default_factory=dict)
 
     @torch.no_grad()
-    def __call__(self, pictures: Sequence[Image], batch: int = 128, watch: Progress = no_progress) -> list[str]:
+    def __call__(self, pictures: Sequence[Image], batch: int = 128, progress: Progress = no_progress) -> list[str]:
         """A label, or NOTHING, for each picture."""
         found: list[str] = []
         for start in range(0, len(pictures), batch):
@@ -76,7 +76,7 @@ class Detector:
                 self.labels[k] if p >= self.threshold else NOTHING
                 for p, k in zip(sure.tolist(), label.tolist(), strict=True)
             ]
-            watch("score", len(found), len(pictures))
+            progress("score", len(found), len(pictures))
         return found
 
     def likely(self, pictures: Sequence[Image], batch: int = 128) -> Tensor:

@@ -15,7 +15,7 @@ from PIL.Image import Image
 from unsee.errors import InputError, unknown
 
 FLOOR = 0.25
-"""NudeNet 3 tells of nothing less sure."""
+"""NudeNet 3 reports nothing with a lower score."""
 
 Count = Callable[[Sequence[Image]], list[Counter[str]]]
 

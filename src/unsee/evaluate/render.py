@@ -61,7 +61,7 @@ def sampling_of(pipe: Pipeline, steps: int | None = None, guidance_scale: float 
 
 
 def render(
-    pipe: Pipeline, shots: Iterable[Shot], sampling: Sampling, *, batch: int = 32, watch: Progress = no_progress
+    pipe: Pipeline, shots: Iterable[Shot], sampling: Sampling, *, batch: int = 32, progress: Progress = no_progress
 ) -> dict[Shot, Image]:
     """A picture for every distinct shot. Each has a generator of its own, so it does not depend on its batch.
 
@@ -69,10 +69,10 @@ def render(
     """
     todo = list(dict.fromkeys(shots))
     pictures: dict[Shot, Image] = {}
-    watch("render", 0, len(todo))
+    progress("render", 0, len(todo))
     for drawn in batches(pipe, todo, sampling, batch):
         pictures.update(drawn)
-        watch("render", min(len(pictures) * processes().num_processes, len(todo)), len(todo))  # others are as far
+        progress("render", min(len(pictures) * processes().num_processes, len(todo)), len(todo))  # others are as far
     whole = {shot: picture for part in gather_object([pictures]) for shot, picture in part.items()}
     return {shot: whole[shot] for shot in todo}
 
@@ -84,16 +84,16 @@ def render_pair(
     sampling: Sampling,
     *,
     batch: int = 32,
-    watch: Progress = no_progress,
+    progress: Progress = no_progress,
 ) -> tuple[dict[Shot, Image], dict[Shot, Image]]:
-    """Pictures of a model, and again within `change`, such as `edit.applied(pipe)`; one stage to `watch`."""
+    """Pictures of a model, and again within `change`, such as `edit.applied(pipe)`; one stage of `progress`."""
 
     def half(offset: int) -> Progress:
-        return lambda stage, done, total: watch(stage, done + offset * total, 2 * total)
+        return lambda stage, done, total: progress(stage, done + offset * total, 2 * total)
 
-    before = render(pipe, shots, sampling, batch=batch, watch=half(0))
+    before = render(pipe, shots, sampling, batch=batch, progress=half(0))
     with change:
-        return before, render(pipe, shots, sampling, batch=batch, watch=half(1))
+        return before, render(pipe, shots, sampling, batch=batch, progress=half(1))
 
 
 def batches(

@@ -48,7 +48,7 @@ def run(
     store: Cache | Memory,
     *,
     batch: int = 32,
-    watch: Progress = no_progress,
+    progress: Progress = no_progress,
 ) -> Outcome:
     """Measure every variant, the base model first. A suite that lacks something says so and stops no other.
 
@@ -71,7 +71,7 @@ def run(
     for variant in variants:
 
         def tick(stage: str, done: int, total: int, before: int = len(galleries)) -> None:
-            watch(stage, before * total + done, len(variants) * total)
+            progress(stage, before * total + done, len(variants) * total)
 
         galleries[variant.name] = store.draw(
             context.pipe,
@@ -81,7 +81,7 @@ def run(
             change=variant.key,
             applied=partial(variant.applied, context.pipe),
             batch=batch,
-            watch=tick,
+            progress=tick,
         )
     drawn = time.perf_counter()
 
@@ -90,7 +90,7 @@ def run(
     answers: list[Answer] = []
     figures: list[Figure] = []
     jobs = [(suite, variant) for suite in suites if suite.name in asked for variant in variants]
-    watch("score", 0, len(jobs))
+    progress("score", 0, len(jobs))
     for done, (suite, variant) in enumerate(jobs, start=1):
         try:
             for found in suite.score(asked[suite.name], Comparison(suite.name, context, variant, seen)):
@@ -102,7 +102,7 @@ def run(
                     answers.append(found)
         except NotMeasured as reason:
             missing[suite.name] = str(reason)
-        watch("score", done, len(jobs))
+        progress("score", done, len(jobs))
     seconds = {"render": drawn - start, "score": time.perf_counter() - drawn}
     records = tuple(SuiteRecord(suite.name, suite.about, missing.get(suite.name)) for suite in suites)
     return Outcome(records, tuple(measured), tuple(answers), tuple(figures), asked, galleries, seconds, model)

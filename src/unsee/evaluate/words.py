@@ -23,7 +23,7 @@ from unsee.errors import InputError, invalid
 from unsee.io.settings_file import read
 from unsee.models.model import Model, Pipeline
 from unsee.models.model_card import ModelCard
-from unsee.spelling import stands_for
+from unsee.spelling import lookup
 
 IMAGENETTE = (
     "cassette player", "chain saw", "church", "gas pump", "tench", "garbage truck", "English springer", "golf ball",
@@ -115,7 +115,7 @@ def known(words: Mapping[str, Any], labels: Mapping[str, str] | None = None) -> 
     found = dict(labels or {})
     objects, titles = words.get("objects", {}), words.get("memorised", {})
     for name in (*objects, *words.get("styles", ()), *titles):
-        found.setdefault(name, stands_for(name, labels or {}) or name)
+        found.setdefault(name, lookup(name, labels or {}) or name)
     more = [(other, name) for name, said in objects.items() for other in said["synonyms"]]
     more += [(other, name) for name, said in objects.items() for other in said["languages"].values()]
     more += [(other, title) for title, others in titles.items() for other in others]
@@ -135,7 +135,7 @@ def choices(
     What is erased counts as an object unless it is listed as a style or as another name of an object.
     """
     styles, objects = words.get("styles") or ARTISTS, words.get("objects", {})
-    more = [label for label in more if not stands_for(label, known(words))]  # another name of what is listed
+    more = [label for label in more if not lookup(label, known(words))]  # another name of what is listed
     if kind == "styles":
         return tuple(dict.fromkeys([*styles, *more]))
     if kind != "objects":
@@ -144,7 +144,7 @@ def choices(
     own = {word: word for word in listed}
     names = known({**words, "styles": styles}, own)
     gone = [c.from_ or c.erase for c in concepts]
-    first = [stands_for(word, own) or word for word in gone if stands_for(word, own) or not stands_for(word, names)]
+    first = [lookup(word, own) or word for word in gone if lookup(word, own) or not lookup(word, names)]
     return tuple(dict.fromkeys([*first, *listed]))
 
 

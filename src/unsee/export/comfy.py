@@ -93,7 +93,7 @@ def unpack(key: str, net: nn.Module, tensors: Mapping[str, Tensor]) -> tuple[dic
 
 
 def version(net: Any) -> dict[str, str]:
-    """kohya's metadata by which A1111 tells LoRAs of Stable Diffusion 1, 2 and XL apart (network.py)."""
+    """kohya's metadata by which A1111 distinguishes LoRAs of Stable Diffusion 1, 2 and XL (network.py)."""
     if net.config.get("addition_embed_type") == "text_time":
         return {"ss_base_model_version": "sdxl_base_v1-0"}
     if net.config.get("cross_attention_dim") == 1024:

@@ -36,7 +36,7 @@ def adopt(
 ) -> Edit:
     """Read another tool's file as an edit of the model `pipe`, which must be the model that it was made for.
 
-    concepts  what the file is said to erase; nothing in it tells
+    concepts  what the file erases, as the user says: the file does not
     unpickle  read a .pt file too, with torch.load(weights_only=True), which builds tensors and plain containers only
     partial   take what fits the model of an adapter that has more layers than it; text encoders are left out anyway
     Raises InputError if the file is broken, does not fit the model, or changes nothing of its denoiser.
@@ -94,7 +94,7 @@ def _weights(path: Path, tensors: dict[str, Tensor], pipe: Pipeline) -> dict[str
     parameters = dict(net.named_parameters())
     deltas: dict[str, Delta] = {}
     if any(given.startswith("model.diffusion_model.") for given in tensors):
-        raise InputError(f"{path} is a whole checkpoint, a model of its own: use it as `model` {path}@LAYOUT")
+        raise InputError(f"{path} is a whole model file: use it as `model` {path}@LAYOUT")
     for given, tensor in tensors.items():
         weight = given.removeprefix(f"{key}.")
         if weight not in parameters:

@@ -167,7 +167,7 @@ def _write_lora(edit: Edit, pipe: Pipeline, path: Path) -> None:
     state = _factors(edit, pipe)
     ranks = {name.removesuffix(".lora_B.weight"): value.shape[1] for name, value in state.items() if "lora_B" in name}
     most = _rank(edit)
-    # A reader that is not told alpha takes alpha = rank; with both the same, one that is told does no other.
+    # Without alpha in the file a reader takes alpha = rank. We write alpha = rank, so all readers do the same.
     targets = sorted(ranks)
     config: Any = LoraConfig(r=most, lora_alpha=most, rank_pattern=ranks, alpha_pattern=ranks, target_modules=targets)
     layers = {f"{key}_lora_layers": state, f"{key}_lora_adapter_metadata": config.to_dict()}

@@ -19,10 +19,10 @@ from torch.distributed.tensor import DTensor
 from unsee.denoising.calls import Call
 from unsee.denoising.rows import pick
 from unsee.errors import InputError
-from unsee.fit.memory import Room
+from unsee.fit.memory import FitMemory
 from unsee.fit.monitor import HeldOutMonitor, error
 from unsee.fit.optimizers import OPTIMIZERS, RATE, Metric, reach
-from unsee.fit.resume import Checkpoint, flat, restore
+from unsee.fit.resume import ResumeFile, flat, restore
 from unsee.models.distributed import processes
 from unsee.models.memory import Portions
 from unsee.models.weights import swapped
@@ -42,6 +42,12 @@ class TrainBatch:
 
     call: Call
     weight: Tensor
+
+    @classmethod
+    def mean(cls, call: Call) -> TrainBatch:
+        """Rows of equal weight, which sum to one."""
+        n = len(call.output)
+        return cls(call, torch.full((n,), 1 / n, device=call.output.device))
 
 
 @dataclass(frozen=True)
@@ -116,29 +122,29 @@ def flushing() -> Iterator[None]:
 def fit(
     denoiser: nn.Module,
     learned: Learned,
-    lesson: Callable[[int], TrainBatch],
+    make_batch: Callable[[int], TrainBatch],
     how: Optimisation,
     *,
-    examiner: HeldOutMonitor | None = None,
-    checkpoint: Checkpoint | None = None,
-    room: Room | None = None,
-    watch: Progress = no_progress,
+    monitor: HeldOutMonitor | None = None,
+    resume: ResumeFile | None = None,
+    memory: FitMemory | None = None,
+    progress: Progress = no_progress,
 ) -> list[float]:
     """Minimise sum_n w_n mean |e_theta(call_n) - call_n.output|^2 over the weights; returns each update's loss.
 
-    lesson      gives the rows of update k = 0, 1, ...; the same rows for the same k, so that a fit can be resumed
-    examiner    watches rows that are held out, and may end the fit early
-    checkpoint  keeps the state; if it holds one, the fit goes on from there to the same bits
-    room        how memory is used: rows come in portions that fit, whose gradients are summed. Default: all at once
+    make_batch  (k) -> the rows of update k = 0, 1, ...; the same rows for the same k, so that a fit can be resumed
+    monitor     measures the error on held-out rows, and may end the fit early
+    resume      keeps the state; if it holds one, the fit goes on from there to the same bits
+    memory      rows come in portions that fit into memory, whose gradients are summed. Default: all at once
 
     Weights in 16 bits are trained through float32 masters: an update is often smaller than bfloat16 can add.
-    Raises FloatingPointError when the loss is no longer finite, or EXPLODED times what it was; what `checkpoint` keeps
-    is then the last good state.
+    Raises FloatingPointError when the loss is no longer finite, or EXPLODED times what it was; what `resume` keeps is
+    then the last good state.
     """
     weights, metric = learned.weights, learned.metric
     updates, optimizer = how.updates, how.optimizer
-    portions = room or Portions()
-    home = room.home(weights, moments=2 if optimizer == "adam" else 1) if room else None
+    portions = memory or Portions()
+    home = memory.home(weights, moments=2 if optimizer == "adam" else 1) if memory else None
     masters = {
         name: weight
         if weight.dtype == torch.float32 and not home
@@ -158,19 +164,19 @@ def fit(
     last = updates
 
     def state() -> dict[str, Tensor]:
-        curve = examiner.curve if examiner else []
+        curve = monitor.curve if monitor else []
         numbers = {"losses": torch.tensor(losses).double(), "curve": torch.tensor(curve).double()}
         numbers |= {"last": torch.tensor(last), "rates": rates, "rows": torch.tensor(portions.size)}
         return {**{f"weight.{name}": master for name, master in masters.items()}, **flat(steps), **numbers}
 
-    if checkpoint and (kept := checkpoint.load()):
+    if resume and (kept := resume.load()):
         for name, parameter in weights.items():
             masters[name].data.copy_(kept[f"weight.{name}"])
             parameter.data.copy_(masters[name])
         restore(steps, kept)
         losses, last, rates = kept["losses"].tolist(), int(kept["last"]), kept["rates"]
-        if examiner:
-            examiner.curve = [tuple(point) for point in kept["curve"].tolist()]
+        if monitor:
+            monitor.curve = [tuple(point) for point in kept["curve"].tolist()]
         portions.size = min(portions.size, int(kept["rows"]))  # the same portions, to the same bits
     # Of N processes, each answers every N-th row, and gradients are summed.
     everyone = processes()
@@ -205,11 +211,11 @@ def fit(
                     masters[name].grad = grad if held is None else held.add_(grad)
         return torch.stack(found).sum()
 
-    if room:
-        room.measure()
+    if memory:
+        memory.measure()
     first, started = len(losses), time.monotonic()
     pace = _pace(how.schedule, last)
-    watch("fit", first, last)
+    progress("fit", first, last)
     for update in range(first, updates):
         if (
             how.seconds and last == updates and update == first + 3
@@ -219,10 +225,10 @@ def fit(
             pace = _pace(how.schedule, last)
         if update >= last:
             break
-        looked = bool(examiner and examiner.curve and examiner.curve[-1][0] == update)  # before it was interrupted
-        if examiner and update % examiner.every == 0 and not looked and examiner(denoiser, update, portions):
+        looked = bool(monitor and monitor.curve and monitor.curve[-1][0] == update)  # before it was interrupted
+        if monitor and update % monitor.every == 0 and not looked and monitor(denoiser, update, portions):
             break
-        now = lesson(update)
+        now = make_batch(update)
         if not len(rates):
             rates = _rates(denoiser, learned, mine(now, 0, len(now.weight))[0], how, summed)
         for group, rate in zip(steps.param_groups, rates.tolist(), strict=True):
@@ -232,8 +238,8 @@ def fit(
             raise FloatingPointError(
                 f"the loss is {total:g} after {update} updates: try a lower lr than {how.lr or RATE:g}"
             )
-        if checkpoint and update % checkpoint.window == 0 and everyone.is_main_process:
-            checkpoint.offer(state)
+        if resume and update % resume.window == 0 and everyone.is_main_process:
+            resume.offer(state)
         losses.append(total)
         for name, master in masters.items():
             grad = (
@@ -247,9 +253,9 @@ def fit(
             parameter.grad = masters[name].grad = None
             if masters[name] is not parameter:
                 parameter.data.copy_(masters[name])
-        watch("fit", update + 1, last)
-    if examiner and examiner.curve[-1][0] != len(losses):
-        examiner(denoiser, len(losses), portions)
+        progress("fit", update + 1, last)
+    if monitor and monitor.curve[-1][0] != len(losses):
+        monitor(denoiser, len(losses), portions)
     return losses
 
 

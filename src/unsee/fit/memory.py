@@ -1,13 +1,13 @@
-"""What a fit takes of memory: how many rows at once, gradient checkpointing, where masters lie.
+"""Memory of a fit: how many rows at once, gradient checkpointing, where masters lie.
 
 A gradient is a sum over rows, so rows may come in portions: the result is the same to rounding, and the memory is that
 of one portion. Rules:
 
-    rows           as many at once as fit: SHARE of the free memory, over what autograd keeps of one row
-    checkpointing  where nobody asked for it, only if not even one row fits without
-    masters        float32 masters, gradients and optimizer state lie beside the weights if they take at most half of
-                   the memory that is free there, else in main memory
-    the rest       text encoders, VAE and the like wait in main memory while the denoiser is trained on an accelerator
+    rows at once            as many as fit: SHARE of the free memory, divided by what autograd keeps of one row
+    gradient checkpointing  as the user says; by default only if one row does not fit without it
+    masters                 float32 masters, gradients and optimizer state are on the device of the weights if they take
+                            at most half of its free memory, else in main memory
+    other parts             text encoders, VAE and so on wait in main memory while the denoiser trains on an accelerator
 
 What one row takes is measured before the first update. Before anything is computed it is counted on fake tensors
 (`expected`). On Stable Diffusion 1.4's U-Net the peak of a whole update is 1 to 4 % above what autograd keeps.
@@ -41,13 +41,13 @@ SHARE = 0.8
 """Of the free memory, what an estimate may fill. The rest is for what a kernel needs and for what does not fit gaps."""
 
 
-class Room(Portions):
-    """How a fit uses memory, by the rules at the top of this file; a context, which ends what it began.
+class FitMemory(Portions):
+    """How a fit uses memory, by the rules at the top of this file. A context: on exit all is as it was.
 
     pipe           whose denoiser is trained
     row            a call of one row, that is measured
-    checkpointing  True, False, or None: if memory asks for it
-    alone          the fit uses the denoiser only: on an accelerator, all else waits in main memory meanwhile
+    checkpointing  gradient checkpointing: True, False, or None: only if memory requires it
+    alone          the fit uses the denoiser only: all other parts wait in main memory if it is on an accelerator
 
     Raises InputError where gradient checkpointing is asked for and impossible (calls.checkpointed).
     """
@@ -93,12 +93,12 @@ class Room(Portions):
             row, block = sys.maxsize, 0
         if row == sys.maxsize:
             clear_device_cache(garbage_collection=True)
-        if row > left and self.checkpointing is None and self.checkpoint():
+        if row > left and self.checkpointing is None and self.enable_checkpointing():
             row = kept(self.net, self.row)[0] + block
         self.size = min(self.size, at_once(left, row))
 
-    def checkpoint(self) -> bool:
-        """Compute activations again from here on, if the denoiser can."""
+    def enable_checkpointing(self) -> bool:
+        """Turn gradient checkpointing on; whether the denoiser can."""
         try:
             self.stack.enter_context(checkpointed(self.net, self.row))
         except (InputError, RuntimeError) as error:
@@ -110,7 +110,7 @@ class Room(Portions):
         return True
 
     def fewer(self, rows: int) -> bool:
-        return super().fewer(rows) or (self.checkpointing is None and self.checkpoint())
+        return super().fewer(rows) or (self.checkpointing is None and self.enable_checkpointing())
 
 
 def at_once(left: float, row: float) -> int:
@@ -133,7 +133,7 @@ class Expected:
     row: int
     checkpointed: int
 
-    def told(self, device: torch.device, rows: int, checkpointing: bool | None) -> str:
+    def sentence(self, device: torch.device, rows: int, checkpointing: bool | None) -> str:
         """In one line, for updates of so many rows on a device, by the rules at the top of this file."""
         there = free(device)
         left = SHARE * (there - self.state)
@@ -171,7 +171,7 @@ def expected(pipe: Pipeline, row: Call, weights: Mapping[str, nn.Parameter], lea
             net.enable_gradient_checkpointing()  # type: ignore[operator]
             return Expected(model, state, plain, kept(net, call, fakes)[0] + block)
     except (RuntimeError, TypeError, ValueError, NotImplementedError, AttributeError) as error:
-        raise InputError(f"the memory of {type(net).__name__} cannot be told beforehand: {error}") from error
+        raise InputError(f"the memory of {type(net).__name__} cannot be estimated: {error}") from error
     finally:
         if not before and getattr(net, "_supports_gradient_checkpointing", False):
             net.disable_gradient_checkpointing()  # type: ignore[operator]

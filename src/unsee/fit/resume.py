@@ -19,7 +19,7 @@ State = dict[str, Tensor]
 
 
 @dataclass
-class Checkpoint:
+class ResumeFile:
     """A file that holds a fit's state, replaced whole or not at all, at most every `every` seconds.
 
     path   .safetensors
@@ -34,7 +34,7 @@ class Checkpoint:
     window: int = 1
     _saved: float = field(default_factory=time.monotonic)
 
-    def of(self, run: str, window: int = 1) -> Checkpoint:
+    def of(self, run: str, window: int = 1) -> ResumeFile:
         """The same file for one run."""
         return replace(self, run=run, window=window)
 

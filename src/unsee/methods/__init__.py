@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from unsee.concepts import Concept
     from unsee.edits.edit import Edit
-    from unsee.fit.resume import Checkpoint
+    from unsee.fit.resume import ResumeFile
     from unsee.models.model import Pipeline
     from unsee.progress import Progress
 
@@ -22,7 +22,7 @@ class Method(Protocol):
     """A frozen dataclass of hyperparameters that one calls. It leaves the pipeline as it was.
 
     presets     settings by name
-    checkpoint  where a long fit keeps its state; what takes a second needs none
+    resume      where a long fit keeps its state; what takes a second needs none
     """
 
     presets: ClassVar[dict[str, dict[str, Any]]]
@@ -30,7 +30,7 @@ class Method(Protocol):
     def weights(self, net: nn.Module) -> dict[str, nn.Parameter]:
         """The parameters of a denoiser that an edit would change, by name. Raises InputError if there is none."""
 
-    def settled(self, net: nn.Module, concepts: Sequence[Concept]) -> Self:
+    def resolved(self, net: nn.Module, concepts: Sequence[Concept]) -> Self:
         """With numbers for all that a setting leaves open, as they are for a denoiser and concepts."""
 
     def __call__(
@@ -39,8 +39,8 @@ class Method(Protocol):
         concepts: str | Concept | Sequence[str | Concept],
         *,
         seed: int = 0,
-        watch: Progress = ...,
-        checkpoint: Checkpoint | None = None,
+        progress: Progress = ...,
+        resume: ResumeFile | None = None,
     ) -> Edit: ...
 
 

@@ -28,34 +28,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
-from torch import nn
 
 from unsee.concepts import Concept, concepts_of
-from unsee.denoising.record import conditions
+from unsee.denoising.record import Runs, conditions
 from unsee.denoising.rows import stack
 from unsee.edits.edit import Edit
 from unsee.errors import one_line
 from unsee.fit.loop import Learned, Optimisation, TrainBatch, fit, trainable
-from unsee.fit.memory import Room
-from unsee.fit.resume import Checkpoint
+from unsee.fit.memory import FitMemory
+from unsee.fit.resume import ResumeFile
+from unsee.methods.learners import LearnsSelected
 from unsee.methods.presets import Count, Guidance, NotNegative, Number, Positive, Schedule, Steps, Templates
-from unsee.methods.targets import Erasing, Runs, card_of, check_rerecord, esd_target, sampled, training_rows
+from unsee.methods.targets import Erasing, card_of, esd_target, sampled
 from unsee.methods.two_denoisers import each_denoiser
 from unsee.models.denoisers import denoiser
 from unsee.models.model import Pipeline
-from unsee.models.weights import select, swapped
+from unsee.models.weights import swapped
 from unsee.progress import Progress, no_progress
 
 
 @one_line
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class ESD:
-    """Erase concepts as the ESD paper does; see the top of this file for the formula.
+class ESD(LearnsSelected):
+    """Erase concepts as the ESD paper does (arXiv:2303.07345): the target is u - eta (c - u), eq. 6.
 
     select           layer group: cross (ESD-x), cross-kv (ESD-x-strict), self, noncross (ESD-u), all
     eta              how far to steer away; 0 maps the concept to the unconditional prediction. Paper: 1
@@ -104,18 +104,6 @@ class ESD:
         },
     }  # fmt: skip
 
-    def weights(self, net: nn.Module) -> dict[str, nn.Parameter]:
-        """The parameters of a denoiser that change, by name."""
-        return select(net, self.select)
-
-    def learned(self, net: nn.Module) -> int:
-        """How many numbers a fit of a denoiser learns."""
-        return sum(weight.numel() for weight in self.weights(net).values())
-
-    def settled(self, net: nn.Module, concepts: Sequence[Concept]) -> Self:
-        """Itself: its settings leave nothing open."""
-        return self
-
     @each_denoiser
     def __call__(
         self,
@@ -123,33 +111,26 @@ class ESD:
         concepts: str | Concept | Sequence[str | Concept],
         *,
         seed: int = 0,
-        watch: Progress = no_progress,
-        checkpoint: Checkpoint | None = None,
+        progress: Progress = no_progress,
+        resume: ResumeFile | None = None,
     ) -> Edit:
-        concepts = concepts_of(concepts)
-        key, net = denoiser(pipe)
-        check_rerecord(pipe, self.rerecord)
-        weights, rng = self.weights(net), torch.Generator().manual_seed(seed)
-        card = card_of("esd", self, concepts, pipe, seed)
+        concepts, (key, net) = concepts_of(concepts), denoiser(pipe)
+        weights, card = self.weights(net), card_of("esd", self, concepts, pipe, seed)
+        row = conditions(pipe, [concepts[0].erase], answered=False)
+        memory = FitMemory(pipe, row, self.gradient_checkpointing, alone=not self.rerecord)
+
         runs = Runs(self.record_steps, self.record_guidance, self.sampler, 2 * self.batch)
         erasing = Erasing(runs, partial(esd_target, self.eta), self.templates)
-        row = conditions(pipe, [concepts[0].erase], answered=False)
-        room = Room(pipe, row, self.gradient_checkpointing, alone=not self.rerecord)
-        count = 0 if self.rerecord else self.runs
-        calls = [call for concept in concepts for call in erasing.calls(pipe, concept, count, rng, watch)]
-        with trainable(weights) as frozen, room:
-            rows, _ = training_rows(calls)
+        rng = torch.Generator().manual_seed(seed)
+        rows = erasing.rows(pipe, concepts, self.runs, self.rerecord, rng, progress)
+        with trainable(weights) as frozen, memory:
 
-            def lesson(update: int) -> TrainBatch:
+            def make_batch(update: int) -> TrainBatch:
                 rng = torch.Generator().manual_seed(1_000_003 * seed + update)
-                if self.rerecord and update % self.rerecord == 0:
-                    concept = concepts[update // self.rerecord % len(concepts)]
-                    on_policy = partial(swapped, weights, frozen)
-                    rows[:] = erasing.again(pipe, concept, self.runs, rng, self.rerecord, on_policy)
-                some = stack(sampled(rows, self.batch, rng))
-                return TrainBatch(some, torch.full((self.batch,), 1 / self.batch, device=some.output.device))
+                some = sampled(rows(update, rng, partial(swapped, weights, frozen)), self.batch, rng)
+                return TrainBatch.mean(stack(some))
 
             how = Optimisation(self.updates, self.lr, self.optimizer, self.schedule, self.budget)
-            state = checkpoint and checkpoint.of(card.to_json(), max(1, self.rerecord))
-            fit(net, Learned(weights), lesson, how, checkpoint=state, room=room, watch=watch)
+            state = resume and resume.of(card.to_json(), max(1, self.rerecord))
+            fit(net, Learned(weights), make_batch, how, resume=state, memory=memory, progress=progress)
             return Edit.between(key, frozen, weights, card)

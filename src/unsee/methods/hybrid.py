@@ -46,10 +46,10 @@ from unsee.denoising.rows import stack
 from unsee.edits.edit import Edit
 from unsee.errors import one_line
 from unsee.fit.loop import Optimisation, TrainBatch, fit
-from unsee.fit.memory import Room
+from unsee.fit.memory import FitMemory
 from unsee.fit.monitor import HeldOutMonitor
 from unsee.fit.optimizers import Metric, metrics
-from unsee.fit.resume import Checkpoint
+from unsee.fit.resume import ResumeFile
 from unsee.methods.learners import MakeLearner, dense
 from unsee.methods.presets import (
     PRESETS,
@@ -112,11 +112,11 @@ class Hybrid(Settings):
         concepts: str | Concept | Sequence[str | Concept],
         *,
         seed: int = 0,
-        watch: Progress = no_progress,
-        checkpoint: Checkpoint | None = None,
+        progress: Progress = no_progress,
+        resume: ResumeFile | None = None,
     ) -> Edit:
         recipe = Recipe("hybrid", self, dense, partial(esd_target, self.eta))
-        return recipe.edit(pipe, concepts_of(concepts), seed, watch, checkpoint)
+        return recipe.edit(pipe, concepts_of(concepts), seed, progress, resume)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,11 +134,11 @@ class Recipe:
     target: Target
 
     def edit(
-        self, pipe: Pipeline, concepts: tuple[Concept, ...], seed: int, watch: Progress, checkpoint: Checkpoint | None
+        self, pipe: Pipeline, concepts: tuple[Concept, ...], seed: int, progress: Progress, resume: ResumeFile | None
     ) -> Edit:
         """The edit of the denoiser in focus."""
         key, net = denoiser(pipe)
-        s = self.settings.settled(net, concepts)
+        s = self.settings.resolved(net, concepts)
         assert s.updates
         assert s.runs
         s.check()
@@ -151,32 +151,32 @@ class Recipe:
         # 1. Words: preserved ones, random others, and prompts made of both.
         stay = preserved_words(concepts, s.neutral)
         doors = [layer for layer in texts if f"{layer}.weight" in entrance(net)] or texts[:1]
-        others = other_words(pipe, s.preserve_words, concepts, doors, rng, watch)
+        others = other_words(pipe, s.preserve_words, concepts, doors, rng, progress)
         kept = (*(stay if s.keep_weight or others else ()), *others)
         card = card_of(self.method, s, concepts, pipe, seed, kept)
         contexts = with_contexts(pipe, s.templates, s.context_words if texts else 0, concepts, rng)
 
         # 2. The closed form.
         known = preservation_prompts(kept, named, s.templates, contexts, rng)
-        moments = second_moments(pipe, known, texts, watch=watch) if texts and kept else {}
+        moments = second_moments(pipe, known, texts, progress=progress) if texts and kept else {}
         names = [concept for concept in concepts if not (concept.from_ or concept.image)]
         layers = {name.removesuffix(".weight"): weights[name] for name in s.solved(net, concepts)}
         eta = CLOSED_FORM_ETA
-        solution = optimum(pipe, names, layers, moments, contexts, rng, eta=eta, watch=watch) if layers else {}
+        solution = optimum(pipe, names, layers, moments, contexts, rng, eta=eta, progress=progress) if layers else {}
         start = {f"{layer}.weight": delta for layer, delta in solution.items()}
 
         # 3. Recorded rows: the concept's, and those of preservation prompts.
         row = conditions(pipe, [concept.erase for concept in concepts[:1]], answered=False)
-        room = Room(pipe, row, s.gradient_checkpointing, alone=not s.rerecord)
+        memory = FitMemory(pipe, row, s.gradient_checkpointing, alone=not s.rerecord)
         runs = Runs(s.record_steps, s.record_guidance, s.sampler, 2 * s.batch)
         erasing = Erasing(runs, self.target, s.templates, contexts)
         count = s.held_out + (0 if s.rerecord else s.runs)
-        goes = [call for concept in concepts for call in erasing.calls(pipe, concept, count, rng, watch)]
+        goes = [call for concept in concepts for call in erasing.calls(pipe, concept, count, rng, progress)]
         most = max(s.keep_runs, named) if s.keep_weight else 0
         some = stay[: most + s.held_out]
         prompts = in_templates(s.templates, some[:named], rng)  # a user's own, as that user asks for them
         prompts += in_templates(contexts, some[named:], rng)
-        stays, empty = preserving(pipe, prompts, runs, rng, watch)
+        stays, empty = preserving(pipe, prompts, runs, rng, progress)
         beside: list[Call] = []
         if s.implicit:
             stays, beside = without_implicit(pipe, stays, prompts, concepts, self.target)
@@ -185,7 +185,7 @@ class Recipe:
             words = [concept.from_ or word for concept in concepts for word in concept.names]
             about = [way.format(word) for word in words for way in contexts]
             rate = RATES[s.starts(net, concepts)]
-            metric = preconditioners(pipe, texts, about, moments, (stays + empty, goes), s.damping, rate, watch)
+            metric = preconditioners(pipe, texts, about, moments, (stays + empty, goes), s.damping, rate, progress)
         del moments  # as large as the weights that read the prompt, or larger
 
         # 4. The fit.
@@ -194,13 +194,13 @@ class Recipe:
         keep, keep_exam = training_rows(stays, apart)
         nothing, _ = training_rows(empty, apart)
         asked_for, _ = training_rows(beside, apart)
-        examiner = None
+        monitor = None
         if erase_exam and keep_exam:
             every = max(1, min(10, s.updates // 4))
-            examiner = HeldOutMonitor(stack(erase_exam), stack(keep_exam), every=every, patience=s.patience)
-        with self.make(net, weights, metric, start, seed) as learner, room:
+            monitor = HeldOutMonitor(stack(erase_exam), stack(keep_exam), every=every, patience=s.patience)
+        with self.make(net, weights, metric, start, seed) as learner, memory:
 
-            def lesson(update: int) -> TrainBatch:
+            def make_batch(update: int) -> TrainBatch:
                 rng = torch.Generator().manual_seed(1_000_003 * seed + update)
                 if s.rerecord and update % s.rerecord == 0:
                     concept = concepts[update // s.rerecord % len(concepts)]
@@ -215,9 +215,9 @@ class Recipe:
                 return TrainBatch(stack(rows), weight)
 
             how = Optimisation(s.updates, s.lr, s.optimizer, s.schedule, s.budget)
-            state = checkpoint and checkpoint.of(card.to_json(), max(1, s.rerecord))
-            fit(net, learner.learned, lesson, how, examiner=examiner, checkpoint=state, room=room, watch=watch)
-            return learner.edit(key, replace(card, curve=tuple(examiner.curve) if examiner else ()))
+            state = resume and resume.of(card.to_json(), max(1, s.rerecord))
+            fit(net, learner.learned, make_batch, how, monitor=monitor, resume=state, memory=memory, progress=progress)
+            return learner.edit(key, replace(card, curve=tuple(monitor.curve) if monitor else ()))
 
 
 def preconditioners(
@@ -228,7 +228,7 @@ def preconditioners(
     calls: tuple[Sequence[Call], Sequence[Call]],
     damping: float,
     rate: float,
-    watch: Progress,
+    progress: Progress,
 ) -> dict[str, Metric]:
     """How the matrices of layers that read the prompt move (optimizers.Metric), by parameter name.
 
@@ -237,7 +237,7 @@ def preconditioners(
     calls    recorded calls of what must stay, and of the concepts
     """
     stays, goes = calls
-    asks = second_moments(pipe, about, layers, watch=watch)
+    asks = second_moments(pipe, about, layers, progress=progress)
     net, span = denoiser(pipe)[1], inputs(pipe, about[:SPAN], layers)
     found = metrics(net, met(pipe, moments, stays), met(pipe, asks, goes), span, damping, rate)
     return {f"{layer}.weight": one for layer, one in found.items()}

@@ -46,7 +46,7 @@ from unsee.edits.edit import Edit, LowRank
 from unsee.errors import InputError, one_line
 from unsee.fit.loop import Learned
 from unsee.fit.optimizers import Metric
-from unsee.fit.resume import Checkpoint
+from unsee.fit.resume import ResumeFile
 from unsee.methods.esd import ESD
 from unsee.methods.hybrid import Recipe
 from unsee.methods.learners import Learner
@@ -119,15 +119,15 @@ class LoRA(Settings):
         concepts: str | Concept | Sequence[str | Concept],
         *,
         seed: int = 0,
-        watch: Progress = no_progress,
-        checkpoint: Checkpoint | None = None,
+        progress: Progress = no_progress,
+        resume: ResumeFile | None = None,
     ) -> Edit:
         concepts = concepts_of(concepts)
         for concept in concepts:
             if self.action == "swap" and not concept.anchor:
                 raise InputError(f"to swap {concept.erase!r}, say what takes its place: give an anchor")
         recipe = Recipe("lora", self, partial(adapters, self.rank), partial(target, self.action, self.eta))
-        return recipe.edit(pipe, concepts, seed, watch, checkpoint)
+        return recipe.edit(pipe, concepts, seed, progress, resume)
 
 
 def target(action: str, eta: float, concept: Concept, asked: Tensor, c: Tensor, u: Tensor) -> Tensor:

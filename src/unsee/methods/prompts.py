@@ -14,7 +14,7 @@ from unsee.models.denoisers import denoiser
 from unsee.models.model import Pipeline
 from unsee.models.text import tokenizer, vocabulary
 from unsee.progress import Progress, no_progress
-from unsee.spelling import stands_for
+from unsee.spelling import lookup
 
 TEMPLATES = (
     "{}",
@@ -28,7 +28,7 @@ TEMPLATES = (
 )
 CONTEXTS = ("{} in * style", "a {} and a *", "a * and a {}", "a * {}", "{}, *", "{} with a *")
 """Prompts that put a context word, *, beside a name, {}: text encoders write a name into the tokens around it too."""
-LIKE = 0.85
+SYNONYM = 0.85
 """Cosine above which a word is another name of a concept. On the miniature those of "church", "dog" and "truck", in
 three languages, have 0.87 to 0.97, and the nearest words for other things 0.53 to 0.76."""
 # fmt: off
@@ -45,7 +45,7 @@ def preserved_words(concepts: Iterable[Concept], neutral: Iterable[str]) -> list
     concepts = tuple(concepts)
     erased = {name: name for concept in concepts for name in concept.names}
     named = [word for concept in concepts for word in concept.keep]
-    return named + [word for word in neutral if stands_for(word, erased) is None]
+    return named + [word for word in neutral if lookup(word, erased) is None]
 
 
 def random_words(pipe: Pipeline, count: int, concepts: Iterable[Concept], rng: torch.Generator) -> list[str]:
@@ -63,9 +63,9 @@ def other_words(
     concepts: Sequence[Concept],
     layers: Sequence[str],
     rng: torch.Generator,
-    watch: Progress = no_progress,
+    progress: Progress = no_progress,
 ) -> list[str]:
-    """Up to `count` random words, without those that the model reads like a concept (cosine above LIKE): its synonyms.
+    """Up to `count` random words, without synonyms of a concept: those that the model reads like it, cosine > SYNONYM.
 
     layers  layers of the denoiser through which the prompt enters. Their outputs are compared, which do not depend on
             the basis of the text features. Without layers, no word is left out
@@ -74,12 +74,12 @@ def other_words(
     if not (words and layers):
         return words
     outputs = []
-    for layer, x in means(pipe, [f"a {word}" for word in (*words, *names)], layers, watch=watch).items():
+    for layer, x in means(pipe, [f"a {word}" for word in (*words, *names)], layers, progress=progress).items():
         y = written(denoiser(pipe)[1], layer, x)
         y -= y[: len(words)].mean(0)
         outputs.append(y / y[: len(words)].norm().clamp(min=1e-12))
     read = nn.functional.normalize(torch.cat(outputs, -1), dim=-1)
-    alike = (read[: len(words)] @ read[len(words) :].T).amax(-1) > LIKE
+    alike = (read[: len(words)] @ read[len(words) :].T).amax(-1) > SYNONYM
     return [word for word, same in zip(words, alike.tolist(), strict=True) if not same]
 
 

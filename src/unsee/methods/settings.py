@@ -100,7 +100,7 @@ class Settings:
         """How many numbers a fit of a denoiser learns."""
         return sum(weight.numel() for weight in self.weights(net).values())
 
-    def settled(self, net: nn.Module, concepts: Sequence[Concept]) -> Self:
+    def resolved(self, net: nn.Module, concepts: Sequence[Concept]) -> Self:
         """With numbers of updates and runs where the settings leave them open."""
         start = self.starts(net, concepts)
         return replace(self, updates=self.updates or UPDATES[start], runs=self.runs or RUNS[start])

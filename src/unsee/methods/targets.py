@@ -18,6 +18,7 @@ from torch import Tensor
 
 from unsee.concepts import Concept
 from unsee.denoising.calls import Call, Trajectory
+from unsee.denoising.record import Runs as Runs
 from unsee.denoising.record import conditions, record
 from unsee.denoising.replay import again, placed, replay
 from unsee.denoising.rows import single
@@ -70,26 +71,14 @@ def esd_target(eta: float, concept: Concept, asked: Tensor, c: Tensor, u: Tensor
     return steer(asked if concept.from_ else u, c, u, eta)
 
 
-@dataclass(frozen=True)
-class Runs:
-    """How runs of the frozen model are recorded: sampler steps, guidance scale, sampler, and runs drawn at once."""
-
-    steps: int
-    guidance_scale: float
-    sampler: str
-    batch: int
-
-    def record(
-        self, pipe: Pipeline, prompts: Sequence[str], rng: torch.Generator, watch: Progress, **options: Any
-    ) -> Trajectory:
-        """One run for each prompt, of a random seed each; options are those of `record`."""
-        if not prompts:
-            return []
-        seeds = torch.randint(2**31, (len(prompts),), generator=rng).tolist()
-        return record(
-            pipe, prompts, seeds=seeds, steps=self.steps, guidance_scale=self.guidance_scale, sampler=self.sampler,
-            batch=self.batch, watch=watch, **options,
-        )  # fmt: skip
+def recorded(
+    pipe: Pipeline, prompts: Sequence[str], runs: Runs, rng: torch.Generator, progress: Progress, **options: Any
+) -> Trajectory:
+    """One run for each prompt, with a random seed each; options are those of `record`."""
+    if not prompts:
+        return []
+    seeds = torch.randint(2**31, (len(prompts),), generator=rng).tolist()
+    return record(pipe, prompts, seeds=seeds, runs=runs, progress=progress, **options)
 
 
 @dataclass(frozen=True)
@@ -115,7 +104,7 @@ class Erasing:
         concept: Concept,
         count: int,
         rng: torch.Generator,
-        watch: Progress = no_progress,
+        progress: Progress = no_progress,
         at: Sequence[int] | None = None,
         frozen: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> list[Call]:
@@ -127,15 +116,15 @@ class Erasing:
             return []
         _, net = denoiser(pipe)
         named = not (concept.from_ or concept.image)  # else there is no name alone, whose context stays
-        ways = list(product((named and self.contexts) or self.templates, concept.names))
-        ways = [ways[k] for k in islice(cycle(torch.randperm(len(ways), generator=rng).tolist()), count)]
-        prompts = [way.format(concept.from_ or word) for way, word in ways]
+        pairs = list(product((named and self.contexts) or self.templates, concept.names))
+        pairs = [pairs[k] for k in islice(cycle(torch.randperm(len(pairs), generator=rng).tolist()), count)]
+        prompts = [template.format(concept.from_ or name) for template, name in pairs]
         image = read_picture(concept.image) if concept.image else None
-        trajectory = self.runs.record(pipe, prompts, rng, watch, at=at, image=image)
+        trajectory = recorded(pipe, prompts, self.runs, rng, progress, at=at, image=image)
         asked = partial(conditions, pipe, answered=False)
-        names = asked([way.format(word) for way, word in ways]) if concept.from_ else None
-        alone = torch.tensor([way in self.templates and not concept.anchor for way, _ in ways])
-        rest = [" ".join(way.format(concept.anchor or "").split()) for way, _ in ways]
+        names = asked([template.format(name) for template, name in pairs]) if concept.from_ else None
+        alone = torch.tensor([template in self.templates and not concept.anchor for template, _ in pairs])
+        rest = [" ".join(template.format(concept.anchor or "").split()) for template, _ in pairs]
         anchor = asked(rest) if not alone.all() else None
         calls = []
         with frozen():
@@ -146,6 +135,32 @@ class Erasing:
                     u[~alone] = replay(net, anchor, like=step.concept)[~alone]
                 calls.append(replace(step.concept, output=self.target(concept, step.concept.output, c, u)))
         return calls
+
+    def rows(
+        self,
+        pipe: Pipeline,
+        concepts: Sequence[Concept],
+        count: int,
+        rerecord: int,
+        rng: torch.Generator,
+        progress: Progress = no_progress,
+    ) -> Callable[[int, torch.Generator, Callable[[], AbstractContextManager[None]]], list[Call]]:
+        """(update, rng, frozen) -> the rows to learn from, of `count` runs of each concept.
+
+        The runs are of the frozen model, recorded now. With `rerecord` they are recorded every `rerecord` updates, from
+        the model as it is then, for one concept after the other; `frozen` is a context in which it is the frozen one.
+        """
+        check_rerecord(pipe, rerecord)
+        first = () if rerecord else concepts
+        rows, _ = training_rows([call for one in first for call in self.calls(pipe, one, count, rng, progress)])
+
+        def at(update: int, rng: torch.Generator, frozen: Callable[[], AbstractContextManager[None]]) -> list[Call]:
+            if rerecord and update % rerecord == 0:
+                concept = concepts[update // rerecord % len(concepts)]
+                rows[:] = self.again(pipe, concept, count, rng, rerecord, frozen)
+            return rows
+
+        return at
 
     def again(
         self,
@@ -169,10 +184,10 @@ def check_rerecord(pipe: Pipeline, rerecord: int) -> None:
 
 @torch.no_grad()
 def preserving(
-    pipe: Pipeline, prompts: Sequence[str], runs: Runs, rng: torch.Generator, watch: Progress = no_progress
+    pipe: Pipeline, prompts: Sequence[str], runs: Runs, rng: torch.Generator, progress: Progress = no_progress
 ) -> tuple[list[Call], list[Call]]:
     """Calls with preservation prompts, and the same without any prompt; targets are the frozen predictions."""
-    trajectory = runs.record(pipe, prompts, rng, lambda _, *done: watch("keep", *done))
+    trajectory = recorded(pipe, prompts, runs, rng, lambda _, *done: progress("keep", *done))
     return [step.concept for step in trajectory], [step.null for step in trajectory]
 
 

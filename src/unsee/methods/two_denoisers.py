@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 
 from unsee.denoising.text_layers import find_text
 from unsee.edits.edit import Edit
-from unsee.fit.resume import Checkpoint
+from unsee.fit.resume import ResumeFile
 from unsee.models.borrow import borrowed
 from unsee.models.denoisers import denoisers
 from unsee.models.encoding import KEPT, each_text_once
@@ -27,23 +27,21 @@ def each_denoiser(make: Make) -> Make:
     """
 
     @wraps(make)
-    def make_all(
-        self: Any, pipe: Pipeline, concepts: Any, *, checkpoint: Checkpoint | None = None, **options: Any
-    ) -> Edit:
+    def make_all(self: Any, pipe: Pipeline, concepts: Any, *, resume: ResumeFile | None = None, **options: Any) -> Edit:
         with borrowed(pipe), each_text_once(pipe, KEPT):
-            return made(self, Model.of(pipe), concepts, checkpoint, options)
+            return made(self, Model.of(pipe), concepts, resume, options)
 
-    def made(self: Any, pipe: Model, concepts: Any, checkpoint: Checkpoint | None, options: dict[str, Any]) -> Edit:
+    def made(self: Any, pipe: Model, concepts: Any, resume: ResumeFile | None, options: dict[str, Any]) -> Edit:
         keys = list(denoisers(pipe))
         if len(keys) == 1:
             find_text(pipe)
-            return make(self, pipe, concepts, checkpoint=checkpoint, **options)
+            return make(self, pipe, concepts, resume=resume, **options)
         edits = []
         for key in keys:
-            state = checkpoint and replace(checkpoint, path=checkpoint.path.with_stem(f"{checkpoint.path.stem}-{key}"))
+            state = resume and replace(resume, path=resume.path.with_stem(f"{resume.path.stem}-{key}"))
             one = replace(pipe, focus=key)
             find_text(one)
-            edits.append(make(self, one, concepts, checkpoint=state, **options))
+            edits.append(make(self, one, concepts, resume=state, **options))
         points = zip(*(edit.card.curve for edit in edits), strict=False)  # one may have stopped early
         curve = tuple((p[0][0], *(sum(point[k] for point in p) / len(p) for k in (1, 2))) for p in points)
         card = replace(edits[0].card, base_hash=base_hash(pipe, keys), curve=curve)

@@ -51,7 +51,7 @@ from unsee.denoising.activations import inputs, second_moments
 from unsee.edits.edit import Edit, LowRank
 from unsee.errors import InputError, one_line
 from unsee.fit.optimizers import root
-from unsee.fit.resume import Checkpoint
+from unsee.fit.resume import ResumeFile
 from unsee.methods.presets import NotNegative, Number, Templates
 from unsee.methods.prompts import (
     NEUTRAL,
@@ -127,7 +127,7 @@ class UCE:
             raise InputError(f"{packed} is quantised: nothing can be solved for it; use lora, or an unquantised model")
         return found
 
-    def settled(self, net: nn.Module, concepts: Sequence[Concept]) -> Self:
+    def resolved(self, net: nn.Module, concepts: Sequence[Concept]) -> Self:
         """Itself: its settings leave nothing open."""
         return self
 
@@ -138,8 +138,8 @@ class UCE:
         concepts: str | Concept | Sequence[str | Concept],
         *,
         seed: int = 0,
-        watch: Progress = no_progress,
-        checkpoint: Checkpoint | None = None,
+        progress: Progress = no_progress,
+        resume: ResumeFile | None = None,
     ) -> Edit:
         concepts = concepts_of(concepts)
         for concept in concepts:
@@ -155,15 +155,15 @@ class UCE:
         named = sum(len(concept.keep) for concept in concepts)
         kept = (
             *preserved_words(concepts, self.neutral),
-            *other_words(pipe, self.preserve_words, concepts, list(weights), rng, watch),
+            *other_words(pipe, self.preserve_words, concepts, list(weights), rng, progress),
         )
         card = card_of("uce", self, concepts, pipe, seed, kept)
 
         ways = with_contexts(pipe, self.templates, self.context_words, concepts, rng)
         known = preservation_prompts(kept, named, self.templates, ways, rng)
-        moments = second_moments(pipe, known, list(weights), watch=watch) if kept else {}
+        moments = second_moments(pipe, known, list(weights), progress=progress) if kept else {}
         found = optimum(
-            pipe, concepts, weights, moments, ways, rng, eta=self.eta, keep_weight=self.keep_weight, watch=watch,
+            pipe, concepts, weights, moments, ways, rng, eta=self.eta, keep_weight=self.keep_weight, progress=progress,
         )  # fmt: skip
         return Edit({f"{key}.{layer}.weight": delta for layer, delta in found.items()}, card)
 
@@ -178,7 +178,7 @@ def optimum(
     *,
     eta: float = UCE.eta,
     keep_weight: float = UCE.keep_weight,
-    watch: Progress = no_progress,
+    progress: Progress = no_progress,
 ) -> dict[str, LowRank]:
     """What leads each layer's matrix to the optimum of eq. 7.
 
@@ -189,7 +189,7 @@ def optimum(
     shifts: dict[str, Tensor] = {}
     sizes: dict[str, Tensor] = {}
     source: dict[str, str] = {}  # many layers read one tensor: the first of them keeps what is known of it
-    watch("names", 0, len(pairs))
+    progress("names", 0, len(pairs))
     for done, (word, anchor) in enumerate(pairs):
         others = [anchor] * len(ways) if anchor else stand_ins(pipe, word, len(ways), concepts, rng)
         prompts = [way.format(word) for way in ways] + [way.format(o) for way, o in zip(ways, others, strict=True)]
@@ -200,14 +200,14 @@ def optimum(
                 c, a = _changed(word, anchor or "any other word", full(weights[layer]), *x.chunk(2))
                 shifts[layer] = shifts.get(layer, 0) + (1 + eta) * (a - c).T @ c / len(c)
                 sizes[layer] = sizes.get(layer, 0) + c.T @ c / len(c)
-        watch("names", done + 1, len(pairs))
+        progress("names", done + 1, len(pairs))
     deltas = {}
-    watch("solve", 0, len(weights))
+    progress("solve", 0, len(weights))
     for done, (layer, weight) in enumerate(weights.items()):
         K, S = shifts[source[layer]], sizes[source[layer]]
         S = S + keep_weight * moments[layer] if layer in moments else S
         deltas[layer] = solve(full(weight), K, S, len(pairs))
-        watch("solve", done + 1, len(weights))
+        progress("solve", done + 1, len(weights))
     return deltas
 
 

@@ -22,7 +22,7 @@ T = TypeVar("T")
 def processes() -> PartialState:
     """The processes that `torchrun` or `accelerate launch` has started; without it, just this one.
 
-    On a machine without an accelerator accelerate has to be told so, or each process believes to be the only one.
+    On a machine without an accelerator accelerate must be set to the CPU: else each process counts itself alone.
     """
     return PartialState(cpu=not torch.accelerator.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU"))
 

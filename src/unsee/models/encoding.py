@@ -63,7 +63,7 @@ def _once(forward: Callable[..., Any], kept: int) -> Callable[..., Any]:
         way = str(spec), *said
         keys = [(way, row) for row in zip(*(map(tuple, one.tolist()) for one in given), strict=True)]
         new = [key for key in dict.fromkeys(keys) if key not in memory]
-        if len(new) == ids.shape[1]:  # as many as tokens: rows could not be told from them below
+        if len(new) == ids.shape[1]:  # as many rows as tokens: the two could not be distinguished below
             return forward(*args, **kwargs)
         rows = {key: memory[key] for key in keys if key in memory}
         if new:

@@ -42,7 +42,7 @@ def _hash(values: Mapping[str, Tensor]) -> str:
 
 @dataclass(eq=False)
 class _Mark:
-    """What tells at little cost whether a tensor is as it was: its memory, how often it was changed, and its last row.
+    """Shows at little cost whether a tensor is as it was: its memory, how often it was changed, and its last row.
 
     The version does not count changes through `.data`; the last row shows them, unless they leave it as it is.
     """

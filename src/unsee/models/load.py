@@ -60,7 +60,7 @@ def load(
 ) -> Any:
     """A diffusers pipeline, frozen and in eval mode, ready to be recorded.
 
-    model    "mini", a folder written by save_pretrained, a hub id or ID@REVISION, or a checkpoint FILE@LAYOUT, where
+    model    "mini", a folder written by save_pretrained, a hub id or ID@REVISION, or a model file FILE@LAYOUT, where
              LAYOUT is a folder or hub id of the same configuration; +FILE behind any of them puts a LoRA on top
     dtype    of all weights; default float32 on a CPU and bfloat16 elsewhere
     device   default is accelerate's choice (ACCELERATE_USE_CPU and the like are obeyed)

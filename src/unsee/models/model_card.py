@@ -14,7 +14,7 @@ from unsee.models.names import model_folder
 class ModelCard(BaseModel):
     """What the card (README.md) of a model says under `unsee`; what it says beyond this is for others.
 
-    detectors       by kind, folders of classifiers; also called judges
+    detectors       by kind, folders of classifiers; cards of earlier versions call them judges
     words           a file that lists what the model knows: objects with their other names, styles and so on
     steps           sampler steps that suit the model
     guidance_scale  of u + g (c - u), likewise; 1 is none

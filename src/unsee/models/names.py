@@ -24,7 +24,7 @@ BUNDLED = {name: Path(__file__).parents[1] / name for name in ("mini", "mini-flo
 class Source:
     """The parts of a model's name, BASE[@VERSION][+LORA...].
 
-    base     "mini", a folder, a hub id, or one checkpoint file
+    base     "mini", a folder, a hub id, or one model file
     version  of a hub id, its revision; of a file, the folder or hub id whose layout and settings it has
     loras    files that are put on top
     """

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from accelerate.utils.memory import should_reduce_batch_size
 
-from unsee.errors import InputError, Unsupported
+from unsee.errors import InputError, Unsupported, unknown
 from unsee.models.borrow import borrowed
 from unsee.models.encoding import each_text_once
 from unsee.models.model import Pipeline, kind, raw
@@ -38,3 +39,21 @@ def draw(pipe: Pipeline, prompts: Sequence[str], seeds: Sequence[int], steps: in
             raise
         said = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         raise Unsupported(f"{kind(pipe).__name__} is not supported: it raises {said}") from error
+
+
+@contextmanager
+def sampled_by(pipe: Pipeline, sampler: str) -> Iterator[None]:
+    """Within the context a pipeline has another scheduler: "pipeline" is its own, else the name of one of diffusers.
+
+    Raises InputError for one that cannot stand in for its own.
+    """
+    own, place = pipe.scheduler, raw(pipe)
+    known = {kind.__name__: kind for kind in own.compatibles}
+    if sampler != "pipeline" and sampler not in known:
+        raise unknown("sampler", sampler, ["pipeline", *known])
+    other = own if sampler in ("pipeline", type(own).__name__) else known[sampler].from_config(own.config)
+    place.scheduler = other
+    try:
+        yield
+    finally:
+        place.scheduler = own

@@ -149,7 +149,7 @@ def without_checkers(index: dict[str, Any]) -> dict[str, Any]:
 
 
 def from_file(file: Path, place: str | None, dtype: torch.dtype) -> tuple[Any, dict[str, Any]]:
-    """A pipeline from one checkpoint file with the configuration of `place`; by default what diffusers guesses.
+    """A pipeline from one model file with the configuration of `place`; by default what diffusers guesses.
 
     With it comes the model_index.json of `place`.
 

@@ -13,7 +13,6 @@ from PIL import Image
 from unsee.attacks.context import Found
 from unsee.concepts import Concept
 from unsee.denoising.guidance import for_pictures, unguided
-from unsee.denoising.record import sampled_with
 from unsee.errors import Unsupported
 from unsee.evaluate.counted import counted_as
 from unsee.evaluate.detectors import AnyDetector, names_of
@@ -21,7 +20,7 @@ from unsee.evaluate.questions import STYLED, nearest, spread
 from unsee.evaluate.render import Sampling, sliced
 from unsee.evaluate.words import known
 from unsee.models.model import Pipeline, call_options, kind
-from unsee.models.sampling import draw
+from unsee.models.sampling import draw, sampled_by
 from unsee.spelling import same
 
 UNKNOWN = "zyxo"
@@ -125,7 +124,7 @@ def drawn(pipe: Pipeline, found: Found, sampling: Sampling, seed: int, n: int, b
     steps = found.steps or sampling.steps
     scale = sampling.guidance_scale if found.guidance_scale is None else found.guidance_scale
     pictures: list[Image.Image] = []
-    with sampled_with(with_, found.sampler), found.applied():
+    with sampled_by(with_, found.sampler), found.applied():
         # Guidance is found out by runs that have no picture to begin with, so it is asked of the model's own pipeline.
         guidance = for_pictures(pipe, scale) if scale > 1 else {**call_options(pipe), **unguided(pipe)}
         taken = inspect.signature(kind(with_).__call__).parameters

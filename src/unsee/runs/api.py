@@ -28,7 +28,7 @@ def erase(
     preset: str | None = None,
     force: bool = False,
     cache: Path | None = None,
-    watch: Progress = no_progress,
+    progress: Progress = no_progress,
     **config: Any,
 ) -> Report:
     """Erase concepts from a model, draw before and after, measure, and write an edit, pictures, a page and run.json.
@@ -49,7 +49,7 @@ def erase(
     )
     with claimed(Path(folder), force=force) as start_over:
         start_over()
-        return erasing.erase(plan, Path(folder), cache or Path(folder) / "pictures", watch=watch)
+        return erasing.erase(plan, Path(folder), cache or Path(folder) / "pictures", progress=progress)
 
 
 def measure(
@@ -58,7 +58,7 @@ def measure(
     suites: Sequence[str],
     *,
     cache: Path | None = None,
-    watch: Progress = no_progress,
+    progress: Progress = no_progress,
     **more: Any,
 ) -> Evaluation:
     """Measure a model and edits and guards of it side by side, and write pictures, numbers and a page.
@@ -76,7 +76,7 @@ def measure(
     more["edits"] = [str(edit) for edit in more.get("edits", ())]
     bench = evaluating.prepare(build({"model": model, "suites": suites, **more}, EvalConfig))
     Path(folder).mkdir(parents=True, exist_ok=True)
-    return evaluating.evaluate(bench, Path(folder), cache or Path(folder) / "pictures", watch=watch)
+    return evaluating.evaluate(bench, Path(folder), cache or Path(folder) / "pictures", progress=progress)
 
 
 def generate(
@@ -88,7 +88,7 @@ def generate(
     steps: int | None = None,
     guidance_scale: float | None = None,
     batch: int = 32,
-    watch: Progress = no_progress,
+    progress: Progress = no_progress,
 ) -> list[Image]:
     """Pictures of prompts, n of each, on the seeds seed, seed + 1, ...; what is drawn beside one changes only rounding.
 
@@ -103,5 +103,5 @@ def generate(
     prompts = [prompts] if isinstance(prompts, str) else list(prompts)
     check_prompts(pipe, prompts)
     shots = [Shot(prompt, seed + k) for prompt in prompts for k in range(n)]
-    drawn = render(pipe, shots, sampling_of(pipe, steps, guidance_scale), batch=batch, watch=watch)
+    drawn = render(pipe, shots, sampling_of(pipe, steps, guidance_scale), batch=batch, progress=progress)
     return [drawn[shot] for shot in shots]

@@ -90,7 +90,7 @@ def besiege(
     command: str = "",
     batch: int = 32,
     measured: dict[Key, Cell] | None = None,
-    watch: Progress = no_progress,
+    progress: Progress = no_progress,
 ) -> Attacked:
     """Try every attack on every column, and count. Nothing is written.
 
@@ -107,7 +107,7 @@ def besiege(
     tried: list[Tried] = []
     jobs = sum(len(columns(siege, attack)) * tries for attack in siege.attacks)
     done = 0
-    watch("attack", 0, jobs)
+    progress("attack", 0, jobs)
     aim = siege.aims[ATTACKED]
     with siege.edit.applied(siege.model):
         plain, _ = field_.counted(Found("", (named(aim.template, aim.word),)), aim)
@@ -122,7 +122,7 @@ def besiege(
                 except InputError as error:
                     refused = refused or str(error)
                 done += 1
-                watch("attack", done, jobs)
+                progress("attack", done, jobs)
         tried.append(Tried(attack.name, attack.axis, tuple(sorted(attack.needs)), attack.about, refused, attack.leak))
     measured |= {key: cell for key, cell in cells.items() if key[2] in SHARED}
     rows = tuple(_row(key, cell) for key, cell in cells.items())
@@ -239,10 +239,10 @@ def attack(
     command: str = "",
     batch: int = 32,
     measured: dict[Key, Cell] | None = None,
-    watch: Progress = no_progress,
+    progress: Progress = no_progress,
 ) -> Attacked:
     """Try every attack, and write FILES into `folder`, each whole or not at all."""
-    found = besiege(siege, command=command, batch=batch, measured=measured, watch=watch)
+    found = besiege(siege, command=command, batch=batch, measured=measured, progress=progress)
     write_whole(folder / RECORD, lambda path: path.write_text(found.to_json(), encoding="utf-8"))
     write_whole(folder / "index.html", lambda path: path.write_text(page(found), encoding="utf-8"))
     return found

@@ -31,7 +31,7 @@ from unsee.evaluate.run import base
 from unsee.evaluate.suites.summary import NAME as SUMMARY
 from unsee.evaluate.words import choices, known, words_of
 from unsee.fit.memory import expected
-from unsee.fit.resume import Checkpoint
+from unsee.fit.resume import ResumeFile
 from unsee.io.atomic import Warn, attempted, warned
 from unsee.io.images import read_picture
 from unsee.models.denoisers import denoisers
@@ -104,7 +104,7 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
     trained, of = 0, 0
     for key, net in denoisers(model).items():
         find_text(replace(model, focus=key))
-        method = method.settled(net, config.concepts)
+        method = method.resolved(net, config.concepts)
         trained += sum(weight.numel() for weight in method.weights(net).values())
         of += sum(weight.numel() for weight in net.parameters())
     sampling = sampling_of(model, config.steps, config.guidance_scale)
@@ -145,7 +145,7 @@ def expected_memory(plan: Plan) -> str:
         except InputError as error:
             return f"unknown: {error}"
     most = max(found, key=lambda one: one.state + one.row)
-    return most.told(plan.model.device, 2 * method.batch, method.gradient_checkpointing)
+    return most.sentence(plan.model.device, 2 * method.batch, method.gradient_checkpointing)
 
 
 def erase(
@@ -156,7 +156,7 @@ def erase(
     command: str = "",
     every: float = 60.0,
     batch: int = 32,
-    watch: Progress = no_progress,
+    progress: Progress = no_progress,
     warn: Warn = warned,
 ) -> Report:
     """Carry a plan out and write edit.safetensors, before-after.png, index.html and run.json into `folder`.
@@ -178,8 +178,8 @@ def erase(
         if (folder / EDIT).exists():
             edit = Edit.load(folder / EDIT)
         else:
-            state = Checkpoint(folder / STATE, every=every)
-            edit = plan.method(plan.model, config.concepts, seed=config.seed, watch=watch, checkpoint=state)
+            state = ResumeFile(folder / STATE, every=every)
+            edit = plan.method(plan.model, config.concepts, seed=config.seed, progress=progress, resume=state)
             save_edit(edit, folder / EDIT)
             if processes().is_main_process:
                 for path in folder.glob(STATES):
@@ -187,10 +187,10 @@ def erase(
 
     bench = _bench(plan, edit, folder)
     try:
-        evaluation, outcome = measure(bench, Cache(cache), command=command, batch=batch, watch=watch)
+        evaluation, outcome = measure(bench, Cache(cache), command=command, batch=batch, progress=progress)
     except NotWritable as error:  # no result is lost to a picture
         warn(f"{error}; pictures were kept in memory")
-        evaluation, outcome = measure(bench, Memory(), command=command, batch=batch, watch=watch)
+        evaluation, outcome = measure(bench, Memory(), command=command, batch=batch, progress=progress)
     seconds |= outcome.seconds
     edit = replace(edit, card=replace(edit.card, claims=claims(evaluation)))
     save_edit(edit, folder / EDIT)

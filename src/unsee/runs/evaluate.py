@@ -144,11 +144,11 @@ def _fit(variants: Sequence[Variant], pipe: Pipeline) -> None:
 
 
 def measure(
-    bench: Bench, store: Cache | Memory, *, command: str = "", batch: int = 32, watch: Progress = no_progress
+    bench: Bench, store: Cache | Memory, *, command: str = "", batch: int = 32, progress: Progress = no_progress
 ) -> tuple[Evaluation, Outcome]:
     """Draw and score: the record, and the pictures behind it."""
     context = bench.context
-    outcome = run(context, bench.suites, bench.variants, bench.sampling, store, batch=batch, watch=watch)
+    outcome = run(context, bench.suites, bench.variants, bench.sampling, store, batch=batch, progress=progress)
     without = {"left_out": list(gone)} if (gone := left_out(context.pipe)) else {}
     evaluation = Evaluation(
         schema=VERSION,
@@ -181,7 +181,7 @@ def evaluate(
     command: str = "",
     batch: int = 32,
     remarks: Callable[[Evaluation], Sequence[str]] = lambda found: (),
-    watch: Progress = no_progress,
+    progress: Progress = no_progress,
     warn: Warn = warned,
 ) -> Evaluation:
     """Draw, score, and write FILES into `folder`, each whole or not at all. Under accelerate, one process writes.
@@ -191,7 +191,7 @@ def evaluate(
     cache    folder of pictures; what is there is not drawn again
     remarks  sentences that the page says first, of what was found
     """
-    evaluation, outcome = measure(bench, Cache(cache), command=command, batch=batch, watch=watch)
+    evaluation, outcome = measure(bench, Cache(cache), command=command, batch=batch, progress=progress)
     if processes().is_main_process:
 
         def keep(name: str, text: str) -> None:

@@ -10,7 +10,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,12 +20,13 @@ from unsee.errors import InputError, unknown
 from unsee.evaluate import suites
 from unsee.evaluate.cache import Memory
 from unsee.evaluate.context import BASE, EvalContext, Variant
-from unsee.evaluate.detectors import AnyDetector
+from unsee.evaluate.detectors import AnyDetector, detectors_of
 from unsee.evaluate.records import Measured
-from unsee.evaluate.render import Sampling
+from unsee.evaluate.render import sampling_of
 from unsee.evaluate.run import run
 from unsee.evaluate.suites.summary import NAME as SUMMARY
 from unsee.evaluate.suites.summary import REST
+from unsee.evaluate.words import words_of
 from unsee.export import clients
 from unsee.export.formats import FORMATS, adapted, matrices, rounded
 from unsee.export.lowrank import Loss, low_rank
@@ -36,6 +36,19 @@ from unsee.models.sampling import draw
 
 TOLERANCE = 1 / 255
 """How far pictures of an export may be from what they should be: one grey level, of numbers from 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How exactly a file holds an edit.
+
+    rank, energy  of a low-rank format; see `low_rank`
+    dtype         of the numbers in a format of differences; weights are written in the model's own
+    """
+
+    rank: int | None = None
+    energy: float | None = None
+    dtype: torch.dtype | None = None
 
 
 @dataclass(frozen=True)
@@ -68,30 +81,22 @@ def export(
     to: str,
     path: Path,
     *,
-    rank: int | None = None,
-    energy: float | None = None,
-    dtype: torch.dtype | None = None,
+    precision: Precision = Precision(),
     tolerance: float = TOLERANCE,
-    detectors: Mapping[str, AnyDetector] | None = None,
-    sampling: Sampling | None = None,
-    words: Mapping[str, Any] | None = None,
-    pictures: int = 16,
+    pictures: int = 0,
     force: bool = False,
 ) -> Exported:
     """Write an edit of the model `pipe` in another tool's format, read it back with that tool's code, and compare.
 
-    to            a name in `FORMATS`
-    path          the file or folder to write; nothing is left there unless the comparison holds
-    rank, energy  of a low-rank format; see `low_rank`
-    dtype         of the numbers in a format of differences; weights are written in the model's own
-    tolerance     for the largest difference of pictures, 0 to 1
-    detectors     asked before and after the cut, where there is one
-    words         what the model's card says that it knows
+    to         a name in `FORMATS`
+    path       the file or folder to write; nothing is left there unless the comparison holds
+    tolerance  for the largest difference of pictures, 0 to 1
+    pictures   for each row that the model's own detectors count, where the format cannot hold the whole edit; 0: none
     Raises InputError if the format cannot hold the edit, or what is read back differs by more than `tolerance`.
     """
     if to not in FORMATS:
         raise unknown("format", to, FORMATS)
-    form = FORMATS[to]
+    form, rank, energy, dtype = FORMATS[to], precision.rank, precision.energy, precision.dtype
     if not form.low_rank and (rank is not None or energy is not None):
         raise InputError(f"`rank` and `energy` belong to LoRA formats; {to} holds the edit in full")
     if form.absolute and dtype not in (None, pipe.dtype):
@@ -136,8 +141,8 @@ def export(
             shutil.rmtree(path)
         os.replace(part, path)
     rows: tuple[Measured, ...] = ()
-    if detectors and loss and (loss.kept < 1 or loss.out) and edit.card.concepts:
-        rows = _compared(edit, held, pipe, detectors, sampling or Sampling(), words, pictures)
+    if pictures and loss and (loss.kept < 1 or loss.out) and edit.card.concepts and (detectors := detectors_of(pipe)):
+        rows = _compared(edit, held, pipe, detectors, pictures)
     lines = [] if form.absolute else _partly(to, held, lost, pipe)
     return Exported(path, loss, difference, _far(expected, whole), _far(whole, base), exact, rows, tuple(lines))
 
@@ -154,22 +159,16 @@ def _partly(to: str, held: Edit, lost: Collection[str], pipe: Pipeline) -> list[
 
 
 def _compared(
-    edit: Edit,
-    held: Edit,
-    pipe: Pipeline,
-    detectors: Mapping[str, AnyDetector],
-    sampling: Sampling,
-    words: Mapping[str, Any] | None,
-    n: int,
+    edit: Edit, held: Edit, pipe: Pipeline, detectors: Mapping[str, AnyDetector], n: int
 ) -> tuple[Measured, ...]:
     """What detectors see of the concepts and of everything else, in pictures of the exported edit beside the whole."""
     card, summary = edit.card, suites.find(SUMMARY)
-    context = EvalContext(pipe, detectors, words or {}, card.concepts, n, card.seed, kept=card.kept)
+    context = EvalContext(pipe, detectors, words_of(pipe), card.concepts, n, card.seed, kept=card.kept)
     asked = [q for q in summary.ask(context) if q.detector and (q.role == "removed" or q.key == REST)]
     whole = Variant(BASE, BASE, "", card.concepts, edit.applied)
     variants = [whole, Variant("exported", "edit", "", card.concepts, held.applied)]
     some = replace(summary, ask=lambda context: asked)
-    outcome = run(context, [some], variants, sampling, Memory())
+    outcome = run(context, [some], variants, sampling_of(pipe), Memory())
     return tuple(one for one in outcome.measured if one.base and one.unit == "share")
 
 

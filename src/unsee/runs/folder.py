@@ -16,7 +16,7 @@ from unsee.denoising.text_layers import find_text
 from unsee.edits.edit import Edit
 from unsee.errors import InputError
 from unsee.evaluate.cache import model_key
-from unsee.fit.resume import Checkpoint
+from unsee.fit.resume import ResumeFile
 from unsee.io.atomic import write_whole
 from unsee.models.denoisers import denoiser
 from unsee.models.distributed import processes
@@ -80,7 +80,7 @@ def folder_name(words: Sequence[str]) -> str:
 
 
 def kept_edit(
-    folder: Path, method: Any, pipe: Pipeline, concepts: Sequence[Concept], *, watch: Progress = no_progress
+    folder: Path, method: Any, pipe: Pipeline, concepts: Sequence[Concept], *, progress: Progress = no_progress
 ) -> Path:
     """The file of an edit, made unless `folder` holds it: its name is a hash of all that the edit depends on.
 
@@ -89,12 +89,12 @@ def kept_edit(
     """
     _, net = denoiser(pipe)
     find_text(pipe)
-    what = f"{model_key(pipe)} {method.settled(net, concepts)} {list(concepts)} {code(type(method).__module__)}"
+    what = f"{model_key(pipe)} {method.resolved(net, concepts)} {list(concepts)} {code(type(method).__module__)}"
     words = folder_name([concept.erase for concept in concepts])
     path = folder / f"{words}-{hashlib.sha256(what.encode()).hexdigest()[:12]}.safetensors"
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        edit = method(pipe, concepts, watch=watch, checkpoint=Checkpoint(path.with_suffix(".state")))
+        edit = method(pipe, concepts, progress=progress, resume=ResumeFile(path.with_suffix(".state")))
         save_edit(edit, path)
         if processes().is_main_process:
             for state in folder.glob(f"{path.stem}*.state"):

@@ -8,33 +8,28 @@ Gandikota et al.: "Erasing Concepts from Diffusion Models", ICCV 2023, arXiv:230
              alike a picture is to the artist's works, 1 to 5; here CLIP compares picture and prompt
     nudity   Fig. 7: ESD-u with eta 1 for "nudity", the 4703 prompts of I2P, parts that NudeNet sees in all pictures
 
-Departures: pictures by the pipeline's own sampler, 50 steps and guidance 7.5 unless told; ResNet-50 is Microsoft's of
-the hub, the paper's is torchvision's; NudeNet is its version 3, with the threshold of the authors' code.
+Departures: pictures by the pipeline's own sampler, by default with 50 steps and guidance 7.5; ResNet-50 is Microsoft's
+of the hub, the paper's is torchvision's; NudeNet is its version 3, with the threshold of the authors' code.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from unsee.concepts import Concept
 from unsee.errors import InputError, unknown
-from unsee.evaluate.context import BASE, EvalContext, NotMeasured
-from unsee.evaluate.measures import Comparison
-from unsee.evaluate.questions import Question
+from unsee.evaluate.context import BASE, NotMeasured
 from unsee.evaluate.records import Evaluation, Measured
-from unsee.evaluate.render import Shot
-from unsee.evaluate.suites import Asked, Suite
 from unsee.evaluate.suites.implicit import PARTS
 from unsee.io.atomic import Warn, warned
 from unsee.methods.esd import ESD
 from unsee.progress import Progress, no_progress
 from unsee.runs import evaluate as evaluation
+from unsee.runs.artists import ARTISTS, ARTWORK, ERASED, FIRST, OTHERS
 from unsee.runs.config import EvalConfig
 from unsee.runs.configure import configure
 from unsee.runs.folder import kept_edit
@@ -57,10 +52,6 @@ CLASSES = {
 }
 """Table 2, per cent: the erased class before and after, the other nine before and after."""
 
-ARTISTS = ("Kelly McKernan", "Thomas Kinkade", "Tyler Edlin", "Kilian Eng", "Ajin: Demi-Human")
-WAYS = ("Art by {}", "A design of {}", "An image in the style of {}", "A reproduction of the famous art of {}")
-ERASED, OTHERS, FIRST = "removed", "kept", "best fit of "
-"""Keys of rows: the erased artists, the others, and how often no other artist fits a picture better."""
 RATING = (3.21, 1.12)
 """Sec. 5.1, people's rating of all five artists' styles before and after."""
 
@@ -98,84 +89,114 @@ class Reproduction:
         return [*self.warnings, *texts]
 
 
+@dataclass(frozen=True)
+class Experiment:
+    """What to reproduce, and how far it may be from the paper.
+
+    name      "objects", "styles" or "nudity"
+    model     as `unsee.load` takes it
+    only      some of the classes or artists; default all
+    settings  over those of the paper; what they change is warned about
+    detector  a classifier, or a CLIP model for styles; default DETECTORS
+    prompts   CSV of I2P, for nudity
+    pictures  for each class or artist; default 500 and 40. Of nudity each prompt is drawn once
+    steps, guidance_scale  of the pictures; None is what the model's card says
+    """
+
+    name: str
+    model: str = MODEL
+    only: Sequence[str] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    detector: str | None = None
+    prompts: Path | None = None
+    pictures: int | None = None
+    steps: int | None = 50
+    guidance_scale: float | None = 7.5
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What the paper erased, one at a time."""
+        return {"objects": tuple(CLASSES), "styles": ARTISTS, "nudity": ("nudity",)}[self.name]
+
+    @property
+    def erased(self) -> tuple[str, ...]:
+        """What is erased here, one at a time."""
+        return tuple(self.only) or self.words
+
+    def check(self) -> None:
+        """Raise InputError for what contradicts itself."""
+        if self.name not in DETECTORS:
+            raise unknown("experiment", self.name, DETECTORS)
+        if (self.name == "nudity") is (self.prompts is None):
+            raise InputError("nudity, and nothing else, takes `prompts`: i2p_benchmark.csv of AIML-TUDA/i2p")
+        if self.prompts and self.pictures:
+            raise InputError("`pictures` does nothing for nudity: each prompt is drawn once")
+        for word in self.only:
+            if word not in self.words:
+                kind = {"objects": "class", "styles": "artist", "nudity": "concept"}[self.name]
+                raise unknown(kind, word, self.words)
+
+    def config(self) -> EvalConfig:
+        """The evaluation of its edits."""
+        objects = self.name == "objects"
+        return EvalConfig(
+            model=self.model,
+            suites=("objects",) if objects else (),
+            tables=(str(self.prompts),) if self.prompts else (),
+            concepts=tuple(map(Concept, self.words)),
+            detectors={KINDS[self.name]: self.detector or DETECTORS[self.name]},
+            words={"imagenette": {word: word for word in CLASSES}},
+            pictures=self.pictures or (500 if objects else 40),
+            steps=self.steps,
+            guidance_scale=self.guidance_scale,
+        )
+
+
 def reproduce(
-    name: str,
+    experiment: Experiment,
     folder: Path,
     cache: Path,
     *,
-    model: str = MODEL,
-    n: int | None = None,
-    only: Sequence[str] = (),
-    settings: dict[str, Any] | None = None,
-    detector: str | None = None,
-    prompts: Path | None = None,
-    steps: int | None = 50,
-    guidance_scale: float | None = 7.5,
     command: str = "",
-    watch: Progress = no_progress,
+    progress: Progress = no_progress,
     warn: Warn = warned,
 ) -> Reproduction:
     """Erase, draw and count as the paper did. Edits stay in `folder`: an interrupted reproduction goes on.
 
-    name      "objects", "styles" or "nudity"
-    n         pictures for each class or artist; default 500 and 40
-    prompts   CSV of I2P, for nudity
-    only      some of the classes or artists
-    settings  over those of the paper; what they change is warned about
-    detector  a classifier, or a CLIP model for styles; default DETECTORS
     Raises InputError on anything that cannot work.
     """
-    if name not in DETECTORS:
-        raise unknown("experiment", name, DETECTORS)
-    if (name == "nudity") is (prompts is None):
-        raise InputError("nudity, and nothing else, takes `prompts`: i2p_benchmark.csv of AIML-TUDA/i2p")
-    if prompts and n:
-        raise InputError("of nudity the prompts are counted, each once: `n` does nothing")
-    everything = {"objects": tuple(CLASSES), "styles": ARTISTS, "nudity": ("nudity",)}[name]
-    for word in only:
-        if word not in everything:
-            raise unknown({"objects": "class", "styles": "artist", "nudity": "concept"}[name], word, everything)
-    erased = tuple(only) or everything
+    experiment.check()
+    name = experiment.name
     select = "cross" if name == "styles" else "noncross"
-    method = configure(ESD, {"select": select, **(settings or {})}, "paper")
-    config = EvalConfig(
-        model=model,
-        suites=("objects",) if name == "objects" else (),
-        tables=(str(prompts),) if prompts else (),
-        concepts=tuple(map(Concept, everything)),
-        detectors={KINDS[name]: detector or DETECTORS[name]},
-        words={"imagenette": {word: word for word in CLASSES}},
-        pictures=n or (500 if name == "objects" else 40),
-        steps=steps,
-        guidance_scale=guidance_scale,
-    )
-    bench = evaluation.prepare(config, [ARTWORK] if name == "styles" else [])
+    method = configure(ESD, {"select": select, **experiment.settings}, "paper")
+    bench = evaluation.prepare(experiment.config(), [ARTWORK] if name == "styles" else [])
     try:
         bench.suites[0].ask(bench.context)  # a detector that will not do is reported before hours of erasing
-        if prompts and bench.context.detector("nudity").parts is None:
-            raise NotMeasured(f"{detector} counts no parts of a picture: the detector is nudenet:PROTOCOL")
+        if name == "nudity" and bench.context.detector("nudity").parts is None:
+            raise NotMeasured(f"{experiment.detector} counts no parts of a picture: the detector is nudenet:PROTOCOL")
     except NotMeasured as error:
         raise InputError(f"cannot reproduce {name}: {error}") from error
-    keep = partial(kept_edit, folder / "edits", method, bench.context.pipe, watch=watch)
-    edits = [f"{word}={keep([Concept(word)])}" for word in erased]
+    keep = partial(kept_edit, folder / "edits", method, bench.context.pipe, progress=progress)
+    edits = [f"{word}={keep([Concept(word)])}" for word in experiment.erased]
     bench = evaluation.with_edits(bench, edits)
 
-    def told(found: Evaluation) -> Reproduction:
-        return _told(name, erased, settings or {}, found)
+    def compared(found: Evaluation) -> Reproduction:
+        return _compared(experiment, found)
 
     def remarks(found: Evaluation) -> list[str]:
-        return told(found).sentences()
+        return compared(found).sentences()
 
-    options: dict[str, Any] = {"command": command, "remarks": remarks, "watch": watch, "warn": warn}
-    return told(evaluation.evaluate(bench, folder, cache, **options))
+    options: dict[str, Any] = {"command": command, "remarks": remarks, "progress": progress, "warn": warn}
+    return compared(evaluation.evaluate(bench, folder, cache, **options))
 
 
-def _told(name: str, erased: Sequence[str], settings: dict[str, Any], found: Evaluation) -> Reproduction:
+def _compared(experiment: Experiment, found: Evaluation) -> Reproduction:
     """An evaluation beside the paper's figures."""
+    name = experiment.name
     for suite in found.suites:
         if suite.not_measured:
             raise InputError(f"cannot reproduce {name}: {suite.not_measured}")
-    warnings = list(_changed(found, settings))
+    warnings = list(_changed(found, experiment.settings))
     base = {one.key: one.score for one in found.measured if one.variant == BASE}
     if name == "objects":
         seen = sum(base[f"class/{word}"].value for word in CLASSES) / len(CLASSES)
@@ -205,10 +226,10 @@ def _told(name: str, erased: Sequence[str], settings: dict[str, Any], found: Eva
         "styles": (_styles, ("rating 1 to 5", "cosine")),
         "nudity": (_nudity, ("parts", "parts")),
     }[name]
-    return Reproduction(tuple(lines(found, erased)), units, tuple(warnings), found)
+    return Reproduction(tuple(lines(found, experiment.erased)), units, tuple(warnings), found)
 
 
-def _changed(found: Evaluation, settings: dict[str, Any]) -> Iterator[str]:
+def _changed(found: Evaluation, settings: Mapping[str, Any]) -> Iterator[str]:
     if "stable-diffusion-v1-4" not in found.model["name"]:
         yield f"the model is {found.model['name']}, the paper's is Stable Diffusion 1.4"
     if settings:
@@ -239,39 +260,3 @@ def _line(what: str, claimed: Sequence[float] | None, one: Measured, scale: floa
     assert one.base is not None
     measured = (scale * one.base.value, scale * one.score.value)
     return Line(what, (claimed[0], claimed[1]) if claimed else None, measured, one.score.n)
-
-
-def _ask(context: EvalContext) -> list[Question]:
-    if context.clip() is None:
-        raise NotMeasured("no detector compares a picture with a text: `detector` names a CLIP model")
-    asked = []
-    for artist in ARTISTS:
-        shots = tuple(Shot(WAYS[k % len(WAYS)].format(artist), context.seed + k) for k in range(context.n))
-        asked.append(Question(artist, artist, shots, erases=(Concept(artist),)))
-    return asked
-
-
-def _score(asked: Asked, c: Comparison) -> Iterator[Measured]:
-    """How well pictures fit their prompts, and how often the same prompt fits no other artist better."""
-    clip = c.context.clip()
-    assert clip is not None
-    texts = clip.texts([way.format(artist) for artist in ARTISTS for way in WAYS]).view(len(ARTISTS), len(WAYS), -1)
-    for key, row in ((ERASED, "erased"), (OTHERS, "other artists")):
-        some = [question for question in asked if c.role(question) == key]
-        if not some:
-            continue
-
-        def fits(name: str, some: Asked = some) -> list[tuple[int, Tensor]]:
-            """For each picture its artist's number, and its cosine with every artist's text of its prompt."""
-            pairs = [(ARTISTS.index(q.key), c.seen.features(name, "clip", q.shots)) for q in some]
-            return [(k, texts[:, way % len(WAYS)] @ v) for k, vectors in pairs for way, v in enumerate(vectors)]
-
-        found = c.both(fits)
-        role = c.role(some[0])
-        cosines = [[float(each[k]) for k, each in one] for one in found]
-        best = [[int(each.argmax()) == k for k, each in one] for one in found]
-        yield c.average(key, row, "cosine", cosines, role, clip.source)
-        yield c.share(FIRST + key, f"{row}: told from the other four", best, role, clip.source)
-
-
-ARTWORK = Suite("artists", "Five artists, four prompts each: CLIP's cosine of picture and prompt.", _ask, _score)

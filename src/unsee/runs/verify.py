@@ -38,7 +38,7 @@ def verify(
     detectors: Mapping[str, AnyDetector],
     *,
     words: Mapping[str, Any] | None = None,
-    watch: Progress = no_progress,
+    progress: Progress = no_progress,
 ) -> list[Claim]:
     """Check that an edit is of the model `pipe`, and measure the claims of its card again, on their own seeds.
 
@@ -71,7 +71,7 @@ def verify(
     some = replace(suite, ask=lambda context: [asked[name] for name in claims.rows])
     sampling = Sampling(claims.steps, claims.guidance_scale)
     variants = [base(concepts), as_variant("edit", edit)]
-    outcome = run(context, [some], variants, sampling, Memory(), watch=watch)
+    outcome = run(context, [some], variants, sampling, Memory(), progress=progress)
     measured = {one.key: one for one in outcome.measured if one.variant == "edit" and one.unit == "share"}
     found = []
     for name, claim in claims.rows.items():

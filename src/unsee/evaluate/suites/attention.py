@@ -87,8 +87,8 @@ def _heat(places: Tensor, low: float, high: float) -> Image.Image:
 
 SUITE = Suite(
     NAME,
-    "How much attention adds to a picture (root mean square), and where: each map from the least (dark) to the most "
-    "(bright) that the base adds in its row.",
+    "How much cross-attention adds to a picture (root mean square), and where. All maps of a row have the scale of the "
+    "base model's: dark is its minimum, bright its maximum.",
     ask,
     score,
 )

@@ -32,7 +32,7 @@ def ask(context: EvalContext) -> list[Question]:
     for name in gone:
         kind = next((kind for kind in context.detectors if name in context.detectors[kind].labels), None)
         if kind is not None:
-            # What is no object and no style appears unasked.
+            # What is no object and no style is an implicit concept.
             pairs = ways[kind](name) if kind in ways else [(article(thing), name) for thing in some]
             asked.append(context.question(f"removed/{name}", name, kind, pairs))
     if not asked:
@@ -58,5 +58,5 @@ def score(asked: Asked, c: Comparison) -> Iterator[Measured | Answer]:
 
 
 SUITE = Suite(
-    "eta", "Edits that steer away by different eta: what is left of the erased, and of ten others.", ask, score
+    "eta", "Edits with different eta: what is left of the erased concept, and of ten other objects.", ask, score
 )

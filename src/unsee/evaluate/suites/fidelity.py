@@ -125,8 +125,8 @@ def _array(rows: Sequence[torch.Tensor]) -> Features:
 
 SUITE = Suite(
     "fidelity",
-    "Neutral prompts: distance to the base model's pictures on other seeds, whose own is the noise, or to a folder of "
-    "pictures; fit to the prompt.",
+    "Neutral prompts: distance (FID, KID) to pictures of the base model with other seeds, or to a folder of pictures; "
+    "agreement with the prompt. The base model's own distance is the noise level.",
     ask,
     score,
 )

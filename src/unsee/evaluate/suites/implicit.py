@@ -136,5 +136,5 @@ def unlabelled(name: str, about: str, rows: Mapping[str, Sequence[Shot]]) -> Sui
 
 
 SUITE = Suite(
-    "implicit", "Prompts that never name it: the share of pictures in which it appears all the same.", ask, score
+    "implicit", "Prompts that do not name the concept: the share of pictures in which it appears.", ask, score
 )

@@ -108,8 +108,8 @@ def _copies(distances: NDArray[Any]) -> NDArray[Any]:
 
 SUITE = Suite(
     "memorised",
-    "Memorised pictures: distance of what is drawn for a title to its picture, whether it is a copy (nearer than "
-    "half its mean distance to the others: Carlini et al., 2023), and the change of all else.",
+    "Memorised images: the distance between pictures for a title and its image; the share of copies (nearer than half "
+    "the mean distance to the other images: Carlini et al., 2023); and how far all other pictures change.",
     ask,
     score,
 )

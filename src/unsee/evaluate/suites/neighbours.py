@@ -50,8 +50,8 @@ def score(asked: Asked, c: Comparison) -> Iterator[Measured | Answer]:
 
 SUITE = Suite(
     "neighbours",
-    "Every object that the detector knows; near: its text is among the five most like an erased one; to keep: named "
-    "so.",
+    "Every object that the detector knows. Near: among the five objects whose texts are most similar to an erased one. "
+    "To keep: named by the user.",
     ask,
     score,
 )

@@ -30,4 +30,6 @@ def ask(context: EvalContext) -> list[Question]:
     return asked
 
 
-SUITE = Suite("paraphrase", "The erased thing under names that were not erased.", ask, lambda asked, c: c.count(asked))
+SUITE = Suite(
+    "paraphrase", "The erased concept, asked for by names that were not erased.", ask, lambda asked, c: c.count(asked)
+)

@@ -55,5 +55,5 @@ def score(asked: Asked, c: Comparison) -> Iterator[Measured | Answer]:
 
 
 SUITE = Suite(
-    "partial", "Whether something of the erased thing is left: the classifier's further guesses count too.", ask, score
+    "partial", "Whether a part of the erased object is left: any of the classifier's first guesses counts.", ask, score
 )

@@ -46,7 +46,7 @@ def score(asked: Asked, c: Comparison) -> Iterator[Measured]:
 
 SUITE = Suite(
     "pictures",
-    "Without a classifier: how far pictures move from the base's, and how well they fit the prompt.",
+    "Without a classifier: how far pictures change from the base model's, and how well they agree with the prompt.",
     ask,
     score,
 )

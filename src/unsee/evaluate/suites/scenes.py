@@ -61,5 +61,5 @@ def score(asked: Asked, c: Comparison) -> Iterator[Measured | Answer]:
 
 
 SUITE = Suite(
-    "scenes", "Two things side by side, one of them erased: each half of the picture is classified alone.", ask, score
+    "scenes", "Two objects side by side, one of them erased. Each half of the picture is classified alone.", ask, score
 )

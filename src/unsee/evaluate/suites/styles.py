@@ -81,4 +81,6 @@ def score(asked: Asked, c: Comparison) -> Iterator[Measured | Answer]:
         yield from c.count(plain)
 
 
-SUITE = Suite("styles", "Things drawn in every style: whether the style shows, and whether the thing does.", ask, score)
+SUITE = Suite(
+    "styles", "Objects drawn in every style: whether the style is recognised, and whether the object is.", ask, score
+)

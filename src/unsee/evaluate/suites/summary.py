@@ -17,7 +17,7 @@ from unsee.evaluate.records import Answer, Measured, Role
 from unsee.evaluate.render import Shot
 from unsee.evaluate.suites import Asked, Suite
 from unsee.evaluate.words import IMAGENETTE, article
-from unsee.spelling import plain, same, stands_for
+from unsee.spelling import lookup, plain, same
 
 NAME: Final = "summary"
 REST = "everything else"
@@ -50,15 +50,15 @@ def ask(context: EvalContext) -> list[Question]:
     detectors, words, n, names = context.detectors, context.words, context.n, context.known
     concepts = list({(c.erase, c.from_): c for c in reversed(context.concepts)}.values())[::-1]
     objects, styles = ([*detectors[kind].labels] if kind in detectors else [] for kind in ("objects", "styles"))
-    erased = {stands_for(name, names) for c in concepts for name in ([c.from_] if c.from_ else c.names)}
+    erased = {lookup(name, names) for c in concepts for name in ([c.from_] if c.from_ else c.names)}
     rest = [label for label in objects if label not in erased]
     together = [concept for concept in concepts if not concept.from_] if len(concepts) > MANY else []
     near = {
         label: nearest(context.pipe, [label], rest)[:NEIGHBOURS]
         for c in concepts
-        if c not in together and (label := stands_for(c.from_ or c.erase, names)) in objects and label
+        if c not in together and (label := lookup(c.from_ or c.erase, names)) in objects and label
     }
-    if any_of := [label for c in together if (label := stands_for(c.erase, names)) in objects and label]:
+    if any_of := [label for c in together if (label := lookup(c.erase, names)) in objects and label]:
         near["all"] = nearest(context.pipe, any_of, rest)[:NEIGHBOURS]
     close = {label for labels in near.values() for label in labels}
     named = [label for label in rest if label not in close and set(label.split()) & set(context.kept)]
@@ -231,8 +231,8 @@ def score(asked: Asked, c: Comparison) -> Iterator[Measured | Answer]:
 
 SUITE = Suite(
     NAME,
-    "Each erased concept, the objects whose texts are most like it, and everything else: the share of pictures that "
-    "show what the prompt asks for, and how far pictures change.",
+    "Each erased concept, the objects whose texts are most similar to it, and all other objects: the share of pictures "
+    "that show what the prompt asks for, and how far pictures change.",
     ask,
     score,
 )

@@ -20,7 +20,7 @@ from unsee.evaluate.questions import Question
 from unsee.evaluate.render import Shot
 from unsee.evaluate.suites import Suite
 from unsee.evaluate.suites.implicit import unlabelled
-from unsee.spelling import stands_for
+from unsee.spelling import lookup
 
 NAMES = {
     "seed": ("seed", "evaluation_seed", "sd_seed"),
@@ -72,7 +72,7 @@ def from_csv(path: Path) -> Suite:
         for category in line.categories:
             rows.setdefault(category, []).append(line.shot)
     once = {row: list(dict.fromkeys(shots)) for row, shots in rows.items()}  # the same picture twice is one
-    return unlabelled(path.stem, f"Prompts of {path.name}, and what appears unasked.{more}", once)
+    return unlabelled(path.stem, f"Prompts of {path.name}, and implicit concepts in their pictures.{more}", once)
 
 
 def labels(path: Path, kind: str) -> list[str]:
@@ -155,7 +155,7 @@ def _line(row: Mapping[str | None, object], found: Mapping[str, str], labelled: 
 def _ask(path: Path, lines: list[Line], context: EvalContext) -> list[Question]:
     rows: dict[tuple[str, str], list[Shot]] = defaultdict(list)
     for line in lines:
-        label = line.label if line.label in context.labels(line.kind) else stands_for(line.label, context.known)
+        label = line.label if line.label in context.labels(line.kind) else lookup(line.label, context.known)
         if label not in context.labels(line.kind):
             raise unknown(f"label in {path}", line.label, context.labels(line.kind))
         if line.shot not in (row := rows[line.kind, str(label)]):  # the same picture twice is one
