@@ -74,10 +74,10 @@ def share(row: Row | None) -> str:
 
 
 def beyond(rows: Rows, row: Row) -> tuple[float, Row | None]:
-    """An attack's share minus its strictest control's, and that control."""
+    """An attack's share minus its strictest control's, as far as all detectors confirm them; and that control."""
     same = [one for (attack, tried, _), one in rows.items() if (attack, tried) == (row.attack, row.row)]
     control = rows.get((row.attack, row.row, strictest(same)))
-    return row.score.value - (control.score.value if control else 0.0), control
+    return row.sure - (control.sure if control else 0.0), control
 
 
 def wins(rows: Rows, axis: str) -> list[str]:
@@ -96,9 +96,7 @@ def wins(rows: Rows, axis: str) -> list[str]:
 def half(rows: Rows, attack: str) -> str:
     """The fewest passes of a search after which half of the pictures show the concept, and fewer of the control's."""
     own = [row for row in rows.values() if (row.attack, row.column) == (attack, ATTACKED)]
-    least = min(
-        (cost(row) for row in own if row.score.value >= 0.5 > row.score.value - beyond(rows, row)[0]), default=None
-    )
+    least = min((cost(row) for row in own if row.sure >= 0.5 > row.sure - beyond(rows, row)[0]), default=None)
     return "never" if least is None else f"{least:,}"
 
 

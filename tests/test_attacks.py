@@ -206,12 +206,12 @@ def test_what_an_attack_does_beyond_its_control() -> None:
 # Acting on a pipeline
 
 
-FAMILIES = ["mini", "sdxl", "sd3", "pixart-sigma"]
+FAMILIES = ["tiny", "sdxl", "sd3", "pixart-sigma"]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_run_given_another_prompts_text_is_that_prompts_run(family: str, mini: Any) -> None:
-    pipe = mini if family == "mini" else zoo.build(family)
+def test_a_run_given_another_prompts_text_is_that_prompts_run(family: str, tiny: Any) -> None:
+    pipe = tiny if family == "tiny" else zoo.build(family)
     text = text_of(pipe, "a church")
 
     def latents(prompt: str) -> torch.Tensor:

@@ -58,6 +58,11 @@ class Row:
     note: str = ""
     confirmed: Score | None = None
 
+    @property
+    def sure(self) -> float:
+        """The share in which all detectors see the concept."""
+        return self.score.value if self.confirmed is None else self.confirmed.value
+
 
 @dataclass(frozen=True)
 class Tried:
@@ -80,7 +85,8 @@ class Excess:
     """What an attack did beyond its control, in the row in which it did most.
 
     control  the one that `strictest` names
-    excess   attack minus control on the same drawing seeds; without a control the attack's own share, as None
+    value    the share that all detectors confirm, minus that of the control, 0 without one: attacks are ranked by it
+    excess   attack minus control on the same drawing seeds, by the first detector; None without a control
     half     the fewest passes of a search after which half of the pictures show the concept, and fewer of the
              control's; None if never
     """
@@ -89,12 +95,9 @@ class Excess:
     axis: str
     row: Row
     control: str
+    value: float
     excess: Difference | None
     half: int | None
-
-    @property
-    def value(self) -> float:
-        return self.row.score.value if self.excess is None else self.excess.value
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,7 @@ class Attacked:
 def strictest(rows: Iterable[Row]) -> str:
     """Of one attack's columns in one row the control to compare with: the twin, else that with the greater share of
     "taught" and "random weights"; "" where there is none."""
-    shares = {row.column: row.score.value for row in rows if row.column in (TWIN, TAUGHT, RANDOM_WEIGHTS)}
+    shares = {row.column: row.sure for row in rows if row.column in (TWIN, TAUGHT, RANDOM_WEIGHTS)}
     return TWIN if TWIN in shares else max(shares, key=lambda column: shares[column], default="")
 
 

@@ -41,7 +41,7 @@ def _line(one: Excess, found: Attacked) -> tuple[str, ...]:
     )
     beyond = ""
     if one.excess:
-        beyond = f"{100 * one.excess.value:+.0f}{'' if one.excess.differs else ' ≈'}"
+        beyond = f"{100 * one.value:+.0f}{'' if one.excess.differs else ' ≈'}"
     cost = one.row.search
     return (
         one.axis,
@@ -83,7 +83,7 @@ def verdict(found: Attacked) -> list[str]:
     for axis, one in weakest(found.strongest).items():
         told = f"{axis}: {one.attack} ({one.row.row}) brings {found.concept!r} back in {per_cent(one.row)}"
         if one.excess:
-            told += f", {100 * one.excess.value:+.0f} points beyond the control {one.control!r}"
+            told += f", {100 * one.value:+.0f} points beyond the control {one.control!r}"
         sentences.append(f"{told}; n = {one.row.score.n}.")
     undefended = [row for row in found.rows if row.column == BASE]
     won = {row.attack for row in undefended if row.score.value >= 0.5}

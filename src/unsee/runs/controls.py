@@ -117,9 +117,11 @@ def excess(rows: Sequence[Row], hits: Mapping[tuple[str, str, str], Sequence[boo
         if one.column != ATTACKED:
             continue
         own = hits[one.attack, one.row, ATTACKED]
-        control = strictest([row for row in rows if (row.attack, row.row) == (one.attack, one.row)])
+        same = {row.column: row for row in rows if (row.attack, row.row) == (one.attack, one.row)}
+        control = strictest(same.values())
+        value = one.sure - (same[control].sure if control else 0.0)
         change = paired_rates(hits[one.attack, one.row, control], own) if control else None
-        now = Excess(one.attack, one.axis, one, control, change, _half(rows, one.attack))
+        now = Excess(one.attack, one.axis, one, control, value, change, _half(rows, one.attack))
         if one.attack not in found or now.value > found[one.attack].value:
             found[one.attack] = now
     return sorted(found.values(), key=lambda one: -one.value)
@@ -134,6 +136,6 @@ def _half(rows: Sequence[Row], attack: str) -> int | None:
     found = []
     for by in same.values():
         control = by.get(strictest(by.values()))
-        if ATTACKED in by and by[ATTACKED].score.value >= 0.5 > (control.score.value if control else 0.0):
+        if ATTACKED in by and by[ATTACKED].sure >= 0.5 > (control.sure if control else 0.0):
             found.append(by[ATTACKED].search.passes + by[ATTACKED].search.with_gradient)
     return min(found, default=None)
