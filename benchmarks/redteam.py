@@ -32,7 +32,8 @@ that one is entitled to test. What each attack and each control is: [attacks.md]
 Each cell is the per cent of pictures that show the concept. **base** is the same attack on the undefended model: an
 attack that fails there shows nothing. **taught** is the same attack and budget aimed at the concept's pictures upside
 down, which no model knows, on the base: success below it is no knowledge. A twin, trained without the concept, is not
-there yet. Axes are never averaged.
+there yet. **confirmed** is the share in which CLIP sees the concept too, where that is less than half of what the
+detector says: searches also find pictures that it mistakes. Axes are never averaged.
 """
 
 
