@@ -35,7 +35,7 @@ from unsee.attacks import (
     vocabulary,
 )
 from unsee.attacks.completion import begun
-from unsee.attacks.context import AttackContext, Found
+from unsee.attacks.context import AttackContext, Found, named
 from unsee.denoising.conditioned import asked, condition, door, text_of
 from unsee.denoising.guidance import for_pictures
 from unsee.denoising.noised import amounts, at, noised
@@ -56,17 +56,18 @@ from unsee.evaluate.attacked import (
 )
 from unsee.evaluate.cache import Memory
 from unsee.evaluate.context import EvalContext
-from unsee.evaluate.detectors import Detector
+from unsee.evaluate.detectors import Detector, detectors_of
 from unsee.evaluate.render import Sampling
 from unsee.evaluate.run import base, run
 from unsee.evaluate.statistics import rate
 from unsee.evaluate.suites import knowledge
+from unsee.evaluate.words import words_of
 from unsee.models.denoisers import denoiser
 from unsee.models.sampling import draw
 from unsee.models.weights import swapped
 from unsee.report.attacks import page, per_cent, verdict
 from unsee.runs import attack as attacking
-from unsee.runs.aims import Aim, drawn
+from unsee.runs.aims import Aim, aims_of, drawn
 from unsee.runs.attack import besiege, columns
 from unsee.runs.controls import excess, random_weights, read_twin
 from unsee.runs.evaluate import as_variant
@@ -418,6 +419,23 @@ def test_an_attack_that_cannot_be_is_said_and_stops_no_other(pipe: Any, edit: un
     assert [one.refused for one in found.attacks] == ["there is nothing to do", None]
     assert {row.attack for row in found.rows} == {"rounding"}
     assert "the attack broken: there is nothing to do" in found.not_tested
+
+
+@pytest.mark.parametrize(
+    ("word", "kind", "prompt"),
+    [
+        ("kirche", "objects", "a kirche"),
+        ("ink", "styles", "a fish in ink style"),
+        ("watermark", "watermark", "a fish with a watermark"),
+    ],
+)
+def test_a_concept_is_asked_for_as_its_kind_is(pipe: Any, word: str, kind: str, prompt: str) -> None:
+    aims, label, found = aims_of(pipe, unsee.Concept(word), words_of(pipe), detectors_of(pipe))
+    aim = aims[ATTACKED]
+    assert (found, named(aim.template, aim.word)) == (kind, prompt)
+    assert label not in aim.others
+    assert ("neighbour" in aims) == (kind == "objects")
+    assert named("a {}", "apple") == "an apple"
 
 
 # Controls

@@ -132,6 +132,8 @@ def besiege(
     absent += [f"the attack {one.name}: {one.refused}" for one in tried if one.refused]
     absent += [] if siege.twin else ["a twin, trained without the concept"]
     edit = siege.edit
+    rest = [one.erase for one in edit.card.concepts if one.erase != siege.aims[ATTACKED].word]
+    absent += [f"other concepts of the edit: {', '.join(rest)}"] if rest else []
     return Attacked(
         schema=columns_.VERSION,
         command=command,
