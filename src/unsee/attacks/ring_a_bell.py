@@ -47,8 +47,9 @@ def evolved(text: Reader, target: Tensor, generations: int, rng: torch.Generator
         best = people[far.argsort()[: POPULATION // 2]]
         pairs = torch.randint(len(best), (2, POPULATION - len(best)), generator=rng)
         cut = torch.randint(1, k, (pairs.shape[1], 1), generator=rng)
-        children = torch.where(torch.arange(k)[None] < cut, best[pairs[0]], best[pairs[1]])
-        changes = torch.rand(len(children), generator=rng) < CHANGED
+        first = (torch.arange(k)[None] < cut).to(best.device)
+        children = torch.where(first, best[pairs[0]], best[pairs[1]])
+        changes = (torch.rand(len(children), generator=rng) < CHANGED).to(best.device)
         place = torch.randint(k, (len(children),), generator=rng)
         mutated = children.clone()
         mutated[torch.arange(len(children)), place] = some(len(children))

@@ -106,7 +106,7 @@ def reader(pipe: Pipeline, prompt: str, k: int) -> Reader:
         if where is None or ids is None:
             continue
         table = _table(encoder).weight.detach()
-        allowed = torch.zeros(len(table), dtype=torch.bool)
+        allowed = torch.zeros(len(table), dtype=torch.bool, device=table.device)
         known = [n for n in words.get_vocab().values() if n < len(table) and n not in words.all_special_ids]
         allowed[known] = True
         places = (ids[0] == mark).nonzero()[:, 0]
