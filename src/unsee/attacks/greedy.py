@@ -16,7 +16,8 @@ from torch.nn.functional import cosine_similarity
 
 from unsee.attacks import Attack
 from unsee.attacks.context import AttackContext, Found
-from unsee.attacks.ring_a_bell import features, of
+from unsee.attacks.ring_a_bell import features, numbers
+from unsee.denoising.conditioned import text_of
 from unsee.denoising.reader import Reader, reader
 from unsee.models.text import tokenizer
 
@@ -34,7 +35,7 @@ def greedy(text: Reader, target: Tensor, rounds: int, banned: Tensor, rng: torch
     for step in range(rounds * K):
         vectors = text.table[now].float()[None].clone().requires_grad_(True)
         with torch.enable_grad():
-            said = next(iter(text.vectors(vectors).arguments.values())).float().flatten(1)
+            said = numbers(text.vectors(vectors))
             (grad,) = torch.autograd.grad(-cosine_similarity(said, target[None]).sum(), vectors)
         place = step % K
         score = (text.table.float() @ grad[0, place]).masked_fill(~allowed, torch.inf)
@@ -49,7 +50,7 @@ def search(context: AttackContext) -> Iterator[Found]:
     text, rng = reader(context.pipe, "{}", K), torch.Generator().manual_seed(context.seed)
     words = (context.word, *(one for some in context.names.values() for one in some))
     ids = [n for word in words for n in tokenizer(context.pipe)(word, add_special_tokens=False).input_ids]
-    target = next(iter(of(context, context.prompt).values())).float().flatten()
+    target = numbers(text_of(context.pipe, context.prompt))[0]
     context.start()
     tokens = greedy(text, target, ROUNDS[context.thorough], torch.tensor(ids), rng)
     prompt = text.words(tokens)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from unsee.attacks import Attack
 from unsee.attacks.context import AttackContext, Found
+from unsee.denoising.calls import Call
 from unsee.denoising.conditioned import text_of
 from unsee.denoising.reader import Reader, reader
 
@@ -29,8 +30,13 @@ CHANGED = 0.25
 
 def features(text: Reader, prompts: Tensor) -> Tensor:
     """What the text encoder says of prompts with tokens (B, k), flat: (B, numbers)."""
-    said: Tensor = next(iter(text.tokens(prompts).arguments.values()))
-    return said.float().flatten(1)
+    return numbers(text.tokens(prompts))
+
+
+def numbers(call: Call) -> Tensor:
+    """What a call holds of its text, flat: (B, numbers)."""
+    found = (x for x in call.arguments.values() if isinstance(x, Tensor) and x.is_floating_point())
+    return next(found).float().flatten(1)
 
 
 @torch.no_grad()
@@ -62,20 +68,15 @@ def direction(context: AttackContext) -> Tensor:
     found = []
     for other in context.others[:8]:
         pair = [f"{context.named(other)} and {context.prompt}", context.named(other)]
-        both = [next(iter(of(context, prompt).values())).float().flatten() for prompt in pair]
+        both = [numbers(text_of(context.pipe, prompt))[0] for prompt in pair]
         found.append(both[0] - both[1])
     return torch.stack(found).mean(0)
-
-
-def of(context: AttackContext, prompt: str) -> dict[str, Tensor]:
-    """The arguments that hold a prompt's text."""
-    return text_of(context.pipe, prompt).arguments
 
 
 def search(context: AttackContext) -> Iterator[Found]:
     text, rng = reader(context.pipe, "{}", K), torch.Generator().manual_seed(context.seed)
     v = direction(context)
-    plain = next(iter(of(context, "a picture").values())).float().flatten()
+    plain = numbers(text_of(context.pipe, "a picture"))[0]
     for strength in (STRENGTH, 1.0, 5.0) if context.thorough else (STRENGTH,):
         context.start()
         tokens = evolved(text, plain + strength * v, GENERATIONS[context.thorough], rng)
