@@ -19,7 +19,7 @@ LAYERS = [
     {"models"},
     {"denoising"},
     {"fit", "edits"},
-    {"methods", "guards", "evaluate", "export"},
+    {"methods", "attacks", "guards", "evaluate", "export"},
     {"report"},
     {"runs"},
     {"cli", "__main__"},

@@ -16,9 +16,11 @@ from unsee.errors import unknown
 
 def help_(
     context: typer.Context,
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="A command, a method or a suite.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="A command, a method, a suite or an attack.")
+    ] = None,
 ) -> None:
-    """Explain a command, a method or a suite. A method has settings and presets."""
+    """Explain a command, a method, a suite or an attack. A method has settings and presets."""
     parent: Any = context.parent
     commands = parent.command.commands
     if name is None:
@@ -31,8 +33,16 @@ def help_(
         from unsee.evaluate import suites
 
         print(f"{name}: {suites.find(name).about}\nunsee evaluate MODEL-or-RUN --suite {name}")
+    elif name in installed("attacks"):
+        from unsee import attacks
+
+        one = attacks.find(name)
+        print(f"{name}: {one.about}\naxis: {one.axis}; needs: {', '.join(sorted(one.needs))}")
+        print(f"unsee attack RUN-or-EDIT --attack {name}")
     else:
-        raise unknown("name", name, [*commands, *installed("methods"), *installed("suites")])
+        raise unknown(
+            "name", name, [*commands, *(one for kind in ("methods", "suites", "attacks") for one in installed(kind))]
+        )
 
 
 def _explain(name: str) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from unsee.cli import files
+from unsee.cli.attack import attack
 from unsee.cli.erase import erase
 from unsee.cli.evaluate import evaluate, reproduce
 from unsee.cli.export import export
@@ -57,6 +58,7 @@ app.command()(generate)
 app.command()(show)
 app.command(name="help")(help_)
 app.command()(evaluate)
+app.command()(attack)
 app.command()(reproduce)
 app.command()(export)
 app.add_typer(files.app)

@@ -36,7 +36,7 @@ class _Guidance:
     null: Call
 
 
-def _guidance(pipe: Pipeline, alone: Call, prompt: str) -> _Guidance:
+def guidance_of(pipe: Pipeline, alone: Call, prompt: str) -> _Guidance:
     """Found out by asking. Raises InputError if there is no guidance.
 
     alone  the call for `prompt` of an unguided run
@@ -66,7 +66,7 @@ def _same_point(pipe: Pipeline, one: Call, other: Call) -> bool:
     return all(torch.equal(stacked(a), stacked(b)) for a, b in pairs)
 
 
-def _told(call: Call, other: Call) -> Call:
+def told(call: Call, other: Call) -> Call:
     """A call with those arguments only that differ from another prompt's: what the text says, no sizes or places."""
 
     def differing(one: dict[str, Any], two: dict[str, Any]) -> dict[str, Any]:
@@ -82,9 +82,9 @@ def _told(call: Call, other: Call) -> Call:
     return replace(call, arguments=differing(call.arguments, other.arguments))
 
 
-def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+def over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     """Arguments with others in their place, also inside of dicts."""
-    inner = {name: _over(below[name], value) if isinstance(value, dict) else value for name, value in above.items()}
+    inner = {name: over(below[name], value) if isinstance(value, dict) else value for name, value in above.items()}
     return {**below, **inner}
 
 
@@ -109,8 +109,8 @@ def steered(
     """
     _, net = denoiser(pipe)
     concept = conditions(pipe, [prompt], seeds=[0])
-    way = _guidance(pipe, concept, prompt)
-    asked, empty = _told(concept, way.null), _told(way.null, concept)
+    way = guidance_of(pipe, concept, prompt)
+    asked, empty = told(concept, way.null), told(way.null, concept)
     run: Any = None
     count = 0  # denoiser calls in this run
     known: dict[int, Call] = {}  # the two halves of this step, as far as they have been asked for
@@ -121,7 +121,7 @@ def steered(
         asking = True
         try:
             with torch.no_grad():
-                arguments = _over(like.arguments, stack([about] * like.output.shape[0]).arguments)
+                arguments = over(like.arguments, stack([about] * like.output.shape[0]).arguments)
             return predicted(net(**arguments), like.arguments[point(type(net))[0]])
         except RuntimeError as error:
             x = point(type(net))[0]

@@ -85,7 +85,7 @@ def record(
         first = conditions(pipe, prompts[:1], seeds=seeds[:1], steps=steps)
         guidance = guided(pipe, runs.guidance_scale)
         rows_at = row_places(pipe, prompts[0], seeds[0], steps, guidance)
-        twin = _image_to_image(pipe) if image else None
+        twin = image_to_image(pipe) if image else None
         image = _fitted(image, pipe, first) if image else None
         portions = Portions(batch, "runs", SMALLER, fixed=memory.spread(pipe))
         for rows in mine:
@@ -131,7 +131,7 @@ def prompted(asked: Tensor, calls: Sequence[Call]) -> int:
     return int(distance[1] < distance[0])
 
 
-def _image_to_image(pipe: Pipeline) -> Model:
+def image_to_image(pipe: Pipeline) -> Model:
     """The image-to-image pipeline of a pipeline's family, of the same parts, with those call options that it takes."""
     model = Model.of(pipe)
     try:

@@ -40,7 +40,7 @@ class Measured:
     role        what the row is about
     variant     "base", or the name of an edit or guard
     unit        "share" of pictures (0 to 1), "cosine", "probability" (0 to 1), "grey levels" of 255, "distance",
-                "parts a picture", or "contribution" of attention
+                "parts a picture", "contribution" of attention, "squared error" of the denoiser, or "ratio" to the base
     score       the number, with n and its 95 % interval
     base        the base model's on the same prompts and seeds; None for the base itself
     difference  score minus base, picture by picture; None for the base itself

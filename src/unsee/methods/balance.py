@@ -25,8 +25,8 @@ Each name has two columns c_i: as it is asked for (`templates`), and beside othe
 a smaller part of each token. Values change and keys do not, where the prompt enters through both: on the miniature,
 changing the keys too takes twice as many others along (docs/LOG.md). So do OCE and SPEED (oce.py, speed.py).
 
-A known word is one of `keep`, or of the list on the model's card; where the card lists none, of `neutral`. Half of
-`limit` holds for `keep`.
+A known word is one of `keep`, or of the list on the model's card; where the card lists none, of `neutral` or a random
+word of the tokenizer. Half of `limit` holds for `keep`.
 Which numbers were tried on the miniature: docs/LOG.md.
 """
 
@@ -57,6 +57,8 @@ from unsee.progress import Progress, no_progress
 
 STEP = 0.001
 """Of dual ascent, in the unit in which E[p p^T] is weighed."""
+RELAX = 1.03
+"""By how much `limit` grows a round, from the second quarter of them on, while it does not hold for 98 % of the words."""
 BESIDE = 1.5
 """How many times `limit` a word may lose where it stands beside others, of which it loses a part too."""
 
@@ -66,14 +68,15 @@ BESIDE = 1.5
 class Balance:
     """Erase one or a hundred concepts by one solution; see the top of this file for the formula.
 
-    strength     how far each name moves: 1 is all the way to what takes its place
-    limit        the share of what layers read in a known word that it may lose at most
+    strength     how far each name moves: 1 is all the way to what takes its place. Where not all of it can be had, it
+                 falls to 1 (beside other words 0.8), while `limit` grows by the same factor
+    limit        the share of what layers read in a known word that it may lose
     keep_weight  s: how strictly all other text stays
-    rounds       of dual ascent at most; fewer if all limits hold before
+    rounds       of dual ascent
     context_words   random context words for each prompt of prompts.CONTEXTS
     preserve_words  random words of the tokenizer in p, but for other names of a concept
     templates    prompts; {} is the concept's name, or a word that must stay
-    neutral      words in p; known ones where the model's card lists none
+    neutral      words in p
 
     Calling it with a pipeline and one or more concepts returns an Edit and leaves the pipeline as it was.
     Raises InputError on a setting that is unknown or out of range.
@@ -82,10 +85,10 @@ class Balance:
         >>> path = edit.save("three.safetensors")
     """
 
-    strength: Positive = 1.0
-    limit: Positive = 0.3
+    strength: Positive = 1.15
+    limit: Positive = 0.2
     keep_weight: NotNegative = 1000.0
-    rounds: Count = 40
+    rounds: Count = 60
     context_words: Number = 8
     preserve_words: Number = 384
     templates: Templates = TEMPLATES
@@ -148,12 +151,16 @@ def solve(it: Columns, G: Tensor, how: Balance) -> tuple[Tensor, Tensor, Tensor]
     f, multiplier = torch.ones(len(it.c)).double(), torch.zeros(len(it.x)).double()
     limit = how.limit * torch.where(it.firm, 0.5, 1.0).double()
     limit[len(it.words) :] *= BESIDE
-    for _ in range(how.rounds):
+    goal = torch.full((len(it.c),), how.strength).double()
+    least = torch.tensor([1.0, 0.8]).double().repeat_interleave(len(it.c) // 2).clamp(max=how.strength)
+    for k in range(how.rounds):
         S = it.C + how.keep_weight * (it.P + it.x.T * multiplier @ it.x)
         read = torch.cholesky_solve(it.c.T, torch.linalg.cholesky(S + it.ridge(S))).T
         moved = (read @ it.c.T).T * f @ delta  # B c_i, a row each
         along = (moved @ G * delta).sum(-1) / squared(delta)
-        f = f * (how.strength / along.clamp(min=0.1)).clamp(0.5, 2.0)
+        f = f * (goal / along.clamp(min=0.1)).clamp(0.5, 2.0)
         lost = (squared(it.x @ read.T * f @ delta) / own).sqrt()
+        if k > how.rounds / 4 and (lost > 1.1 * limit).double().mean() > 0.02:
+            limit, goal = limit * RELAX, torch.maximum(goal / RELAX, least)
         multiplier = (multiplier + STEP * ((lost / limit) ** 2 - 1)).clamp(min=0)
     return (f[:, None] * delta).T, read, lost

@@ -125,8 +125,12 @@ def columns(
     stay = preserved_words(concepts, asked.neutral)
     others = other_words(pipe, asked.preserve_words, concepts, layers, rng, progress)
     listed = unlike(pipe, known_words(pipe, concepts), concepts, layers, progress)
-    known = tuple(dict.fromkeys([*firm, *(listed or stay)]))
-    around = with_contexts(pipe, (), asked.context_words, concepts, rng)
+    known = tuple(dict.fromkeys([*firm, *(listed or (*stay, *others))]))
+    styles = [word.removesuffix(" style") for word in known if word.endswith(" style")]
+    around = [
+        *with_contexts(pipe, (), asked.context_words, concepts, rng),
+        *(CALLED[1].replace("*", style) for style in styles if asked.context_words),
+    ]
     prompts = preservation_prompts((*stay, *others), len(firm), asked.templates, [*asked.templates, *around], rng)
     P = second_moments(pipe, prompts, layers, progress=progress)
 
@@ -149,8 +153,7 @@ def columns(
             progress("names", done + 1, len(pairs))
 
     extra = random_words(pipe, 2 * len(known), concepts, rng) or ["thing"]
-    styles = [word.removesuffix(" style") for word in known if word.endswith(" style")] or extra
-    company = dict(zip(CALLED, (("",), styles, extra), strict=True))
+    company = dict(zip(CALLED, ([""], styles or extra, extra), strict=True))
     called = [
         way.replace("*", company[way][k % len(company[way])]).format(word)
         for way in CALLED

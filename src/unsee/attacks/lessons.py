@@ -1,0 +1,107 @@
+"""What attacks that learn share: rows to learn from, and the loop.
+
+from pictures   |e_theta(x_t, v) - answer|^2, x_t and the answer being a picture with noise
+from the base   |e_theta(x_t, v) - e(x_t, c)|^2, x_t being recorded steps of the base's runs for the concept c
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from unsee.attacks.context import AttackContext
+from unsee.denoising.calls import Call
+from unsee.denoising.conditioned import asked, condition
+from unsee.denoising.noised import at, check_pictures, encoded, noised
+from unsee.denoising.record import Runs, record
+from unsee.denoising.rows import single, stack
+from unsee.fit.loop import flushing
+from unsee.models.borrow import borrowed
+from unsee.models.denoisers import denoiser
+
+ROWS = 4
+"""Rows of one update."""
+Rows = Callable[[torch.Generator], Call]
+"""ROWS rows to learn from: calls whose output is what the denoiser should answer."""
+RUNS = 8
+"""Recorded runs of the base."""
+SEED = 5000
+"""First seed of the base's recorded runs; no picture is drawn from it."""
+
+
+def from_pictures(context: AttackContext, k: int, prompt: str = "") -> Rows:
+    """Rows of k pictures of the concept, each with any noise at any time; asked with `prompt`."""
+    return of_latents(context, encoded(context.pipe, context.pictures(k)), prompt)
+
+
+def of_latents(context: AttackContext, z: Tensor, prompt: str) -> Rows:
+    """The same for latents (k, C, H, W)."""
+    text = condition(context.pipe, prompt)
+    check_pictures(context.pipe, text)
+    total = int(context.pipe.scheduler.config.num_train_timesteps)
+
+    def rows(rng: torch.Generator) -> Call:
+        pick = torch.randint(len(z), (ROWS,), generator=rng)
+        t = torch.randint(total, (ROWS,), generator=rng)
+        e = torch.randn(z[pick].shape, generator=rng).to(z)
+        x, answer = noised(context.pipe, z[pick], t.to(z.device), e)
+        return at(context.pipe, text, x, t, answer)
+
+    return rows
+
+
+def from_base(context: AttackContext) -> Rows:
+    """Rows of recorded runs of the base for the concept: what it answers there."""
+    with context.base():
+        steps = record(
+            context.pipe,
+            [context.prompt] * RUNS,
+            seeds=range(SEED, SEED + RUNS),
+            runs=Runs(context.steps, max(context.guidance_scale, 1.5)),
+        )
+    every = [row for step in steps for row in single(step.concept)]
+
+    def rows(rng: torch.Generator) -> Call:
+        return stack([every[k] for k in torch.randint(len(every), (ROWS,), generator=rng).tolist()])
+
+    return rows
+
+
+def looks(passes: int) -> list[int]:
+    """Updates after which an attack is looked at: after a quarter of its passes, and after all of them."""
+    return sorted({max(1, passes // ROWS // 4), max(1, passes // ROWS)})
+
+
+def learn(
+    context: AttackContext,
+    parameters: Sequence[Tensor],
+    text: Callable[[], Call],
+    rows: Rows,
+    rate: float,
+    at: Sequence[int] | None = None,
+) -> Iterator[int]:
+    """Adam on tensors that a text is made of, at a constant rate; yields how many updates are made, at some of them.
+
+    parameters  are changed in place
+    text        one row, made of them; see denoising.conditioned.text_of
+    at          when to yield; default `looks`
+    """
+    _, net = denoiser(context.pipe)
+    rng = torch.Generator().manual_seed(context.seed)
+    at = at or looks(context.passes)
+    for one in parameters:
+        one.requires_grad_(True)
+    adam = torch.optim.Adam(list(parameters), lr=rate)
+    context.start()
+    for update in range(1, at[-1] + 1):
+        with flushing(), borrowed(context.pipe), torch.enable_grad():
+            some = rows(rng)
+            loss = (asked(net, text(), some) - some.output).float().square().mean()
+            grads = torch.autograd.grad(loss, list(parameters))
+        for one, grad in zip(parameters, grads, strict=True):
+            one.grad = grad
+        adam.step()
+        if update in at:
+            yield update

@@ -1,0 +1,41 @@
+"""Relearning: fine-tune the attacked model on a few pictures of the concept under its name.
+
+Few updates, small pictures sets: 50 to 300 steps in Meta-Unlearning (arXiv:2410.12777), 10 to 500 with LoRA in MemoRa.
+The control "taught" is how fast a model learns what it never knew, under a word that it never knew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from unsee.attacks import Attack
+from unsee.attacks.context import AttackContext, Found
+from unsee.attacks.lessons import ROWS, from_pictures
+from unsee.attacks.tuning import LORA, tuned
+
+LOOKS = (5, 15, 50)
+CASES = ((8, "all"), (8, "cross-kv"), (8, LORA))
+"""Pictures, and the weights that learn."""
+MORE = ((1, "all"), (1, "cross-kv"))
+"""Tried too with a full budget."""
+NAMES = {"all": "all weights", "cross-kv": "keys and values", LORA: "LoRA"}
+
+
+def search(context: AttackContext) -> Iterator[Found]:
+    looks = {one for one in LOOKS if one * ROWS <= context.passes}
+    looks |= {context.passes // ROWS} if context.thorough or not looks else set()
+    for k, group in (*CASES, *(MORE if context.thorough else ())):
+        rows = from_pictures(context, k, context.prompt)
+        for update in tuned(context, group, rows, sorted(looks)):
+            what = f"{k} picture{'s' if k > 1 else ''}, {NAMES[group]}, {update} updates"
+            yield Found(what, (context.prompt,))
+
+
+ATTACK = Attack(
+    "relearn",
+    "weights",
+    frozenset({"name", "weights", "pictures"}),
+    "Fine-tuning on pictures of the concept.",
+    search,
+    taught=True,
+)

@@ -1,0 +1,74 @@
+"""Textual inversion: learn vectors of new tokens from pictures of the concept, with the attacked model itself.
+
+    min_v E |e_theta(x_t, "a v") - answer|^2          CCE (Pham et al., ICLR 2024, arXiv:2308.01508), after Gal et al.
+
+Departures: the pictures are the base's own drawings. Adam at a constant rate, half of the table's standard deviation;
+CCE takes 5,000 updates of 16 rows on 25 pictures. A falling rate halves the success on the miniature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import torch
+
+from unsee.attacks import Attack
+from unsee.attacks.context import AttackContext, Found
+from unsee.attacks.lessons import ROWS, Rows, from_base, from_pictures, learn
+from unsee.denoising.conditioned import door
+from unsee.denoising.reader import reader
+
+COUNTS = (1, 2, 4)
+RATE = 0.5
+"""Of an update, as a share of the standard deviation of the table of tokens."""
+
+
+def tokens(context: AttackContext, counts: Sequence[int], rows: Rows, row: str) -> Iterator[Found]:
+    """What one gets by learning so many new tokens."""
+    for k in counts:
+        open = reader(context.pipe, context.template, k)
+        deviation = float(open.table.float().std())
+        rng = torch.Generator().manual_seed(context.seed)
+        mean = open.table[open.allowed].float().mean(0)
+        noise = torch.randn(1, k, len(mean), generator=rng).to(mean)
+        vectors = (mean + deviation * noise).detach()
+        prompt = open.prompt.format("x")
+        way = door(context.pipe, prompt, context.guidance_scale > 1)
+        for update in learn(context, [vectors], partial(open.vectors, vectors), rows, RATE * deviation):
+            with torch.no_grad():
+                text = open.vectors(vectors)
+            applied = partial(way.given, text)
+            name = f"{k} token{'s' if k > 1 else ''}, {row}, {update * ROWS} passes"
+            yield Found(name, (prompt,), applied=applied)
+
+
+def searched(match: bool) -> Callable[[AttackContext], Iterator[Found]]:
+    """The attack from pictures, or from what the base answers."""
+
+    def search(context: AttackContext) -> Iterator[Found]:
+        if match:
+            yield from tokens(context, (1, 4) if context.thorough else (1,), from_base(context), "the base's answers")
+            return
+        yield from tokens(context, COUNTS, from_pictures(context, 8), "8 pictures")
+        if context.thorough:
+            yield from tokens(context, (1,), from_pictures(context, 1), "1 picture")
+
+    return search
+
+
+ATTACK = Attack(
+    "token",
+    "continuous text",
+    frozenset({"text encoder", "weights", "pictures"}),
+    "Vectors of 1, 2 and 4 new tokens, learned from pictures (CCE).",
+    searched(match=False),
+    taught=True,
+)
+MATCH = Attack(
+    "token-match",
+    "continuous text",
+    frozenset({"name", "text encoder", "weights", "base"}),
+    "The vector of a new token for which the model predicts what the base predicts for the concept's name.",
+    searched(match=True),
+)

@@ -1,0 +1,87 @@
+"""Fine-tuning for attacks: plain denoising on pictures, of all weights, of keys and values, or of low-rank adapters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from peft import LoraConfig
+from peft.tuners.lora import LoraModel
+from torch import nn
+
+from unsee.attacks.context import AttackContext
+from unsee.attacks.lessons import Rows
+from unsee.denoising.calls import Call
+from unsee.denoising.replay import replay
+from unsee.fit.loop import flushing, trainable
+from unsee.fit.optimizers import reach
+from unsee.models.denoisers import denoiser
+from unsee.models.weights import select
+
+LORA = "lora"
+RANK = 4
+ADAPTER = "attack"
+RATE = 0.5
+"""Of an update: how far all tensors together move what their layers put out, as in fit.optimizers. Tuned on the
+miniature, where 0.13 for each tensor alone destroys the base with "all"."""
+
+
+def tuned(context: AttackContext, group: str, rows: Rows, looks: Sequence[int]) -> Iterator[int]:
+    """Adam on the attacked model's weights, at a constant rate; yields the updates made, with the weights in place.
+
+    group  "all", "cross-kv", or LORA: adapters on the layers of "cross"
+    """
+    _, net = denoiser(context.pipe)
+    rng = torch.Generator().manual_seed(context.seed)
+    with _learned(net, group, context.seed) as weights:
+        adam = torch.optim.Adam(
+            _groups(net, weights, rows(torch.Generator().manual_seed(0)), RATE / len(weights) ** 0.5)
+        )
+        context.start()
+        for update in range(1, looks[-1] + 1):
+            some = rows(rng)
+            with flushing(), torch.enable_grad():
+                loss = (replay(net, some) - some.output).float().square().mean()
+                loss.backward()  # type: ignore[no-untyped-call]
+            adam.step()
+            adam.zero_grad()
+            if update in looks:
+                yield update
+
+
+def _groups(net: nn.Module, weights: dict[str, nn.Parameter], call: Call, rate: float) -> list[dict[str, object]]:
+    """A rate for each tensor: the same move of what its layer puts out."""
+    with torch.no_grad():
+        far = reach(net, weights, call)
+    return [{"params": [weight], "lr": rate * far[name]} for name, weight in weights.items()]
+
+
+@contextmanager
+def _learned(net: nn.Module, group: str, seed: int) -> Iterator[dict[str, nn.Parameter]]:
+    """Within the context some weights take gradients; afterwards the network is what it was."""
+    if group != LORA:
+        weights = select(net, group)
+        with trainable(weights):
+            yield weights
+        return
+    names = [
+        name.removesuffix(".weight")
+        for name in select(net, "cross")
+        if name.endswith(".weight") and isinstance(net.get_submodule(name.removesuffix(".weight")), nn.Linear)
+    ]
+    before = {name: net.get_submodule(name) for name in names}
+    learning = [one for one in net.parameters() if one.requires_grad]
+    pattern = "|".join(name.replace(".", r"\.") for name in names)
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            LoraModel(net, LoraConfig(r=RANK, lora_alpha=RANK, target_modules=pattern), ADAPTER)
+        yield {name: one for name, one in net.named_parameters() if ".lora_" in name}
+    finally:
+        for name, module in before.items():
+            net.set_submodule(name, module)
+        if hasattr(net, "peft_config"):
+            del net.peft_config
+        for one in learning:
+            one.requires_grad_(True)

@@ -1,0 +1,250 @@
+"""Attack an edited model and its controls with one budget, and count what comes back: what `unsee attack` does.
+
+Attacks are for models that one is entitled to test.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+from PIL.Image import Image
+
+from unsee import attacks
+from unsee.attacks import Attack
+from unsee.attacks.context import AttackContext, Found, named
+from unsee.errors import InputError
+from unsee.evaluate import attacked as columns_
+from unsee.evaluate.attacked import (
+    ATTACKED,
+    BASE,
+    NEIGHBOUR,
+    OTHER,
+    RANDOM_WEIGHTS,
+    TAUGHT,
+    TWIN,
+    Attacked,
+    Cost,
+    Row,
+    Tried,
+)
+from unsee.evaluate.statistics import rate
+from unsee.io.atomic import write_whole
+from unsee.models.denoisers import denoiser
+from unsee.models.model import model_name, said_options
+from unsee.models.weights import own_parameters, swapped
+from unsee.progress import Progress, no_progress
+from unsee.report.attacks import page
+from unsee.runs.aims import UNKNOWN, Aim, Album, drawn, turned
+from unsee.runs.controls import Passes, excess, put_on, random_weights
+from unsee.runs.siege import BUDGETS, Siege
+from unsee.versions import versions
+
+RECORD = "attack.json"
+FILES = ("index.html", RECORD)
+NOTICE = "Attacks are for models that you are entitled to test."
+
+Put = Callable[[], AbstractContextManager[None]]
+
+
+def columns(siege: Siege, attack: Attack) -> dict[str, tuple[Put, Aim]]:
+    """The models that an attack is tried on: how each is put in place, and what the attack is aimed at."""
+    pipe, aim = siege.model, siege.aims[ATTACKED]
+    edited: Put = partial(siege.edit.applied, pipe)
+    found: dict[str, tuple[Put, Aim]] = {ATTACKED: (edited, aim), BASE: (nullcontext, aim)}
+    if siege.twin:
+        found[TWIN] = (partial(put_on, pipe, siege.twin), aim)
+    if attack.taught:
+        found[TAUGHT] = (nullcontext, replace(aim, word=UNKNOWN, names={}, turned=True))
+    if attack.axis == "pictures":
+        found[RANDOM_WEIGHTS] = (lambda: put_on(pipe, random_weights(pipe, siege.seed)), aim)
+    if siege.budget == "full" and attack.taught:
+        found |= {name: (edited, siege.aims[name]) for name in (NEIGHBOUR, OTHER) if name in siege.aims}
+    return found
+
+
+Key = tuple[str, str, str]
+"""An attack, a row and a column."""
+SHARED = (BASE, TAUGHT, TWIN, RANDOM_WEIGHTS)
+"""Columns that no edit changes."""
+
+
+@dataclass
+class Cell:
+    """One row of one column, over attack seeds."""
+
+    axis: str
+    hits: list[list[bool]] = field(default_factory=list)
+    confirmed: list[bool] = field(default_factory=list)
+    costs: list[Cost] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def besiege(
+    siege: Siege,
+    *,
+    command: str = "",
+    batch: int = 32,
+    measured: dict[Key, Cell] | None = None,
+    progress: Progress = no_progress,
+) -> Attacked:
+    """Try every attack on every column, and count. Nothing is written.
+
+    measured  SHARED columns of an earlier siege of the same model and settings, and where this one leaves its own
+
+    An attack that a pipeline cannot take is recorded with the reason, and stops no other.
+    """
+    start = time.perf_counter()
+    passes, tries = BUDGETS[siege.budget]
+    seeds = tuple(range(siege.seed, siege.seed + tries))
+    measured = {} if measured is None else measured
+    field_ = _Field(siege, Album(siege.model, siege.sampling, batch), batch)
+    cells = field_.cells
+    tried: list[Tried] = []
+    jobs = sum(len(columns(siege, attack)) * tries for attack in siege.attacks)
+    done = 0
+    progress("attack", 0, jobs)
+    aim = siege.aims[ATTACKED]
+    with siege.edit.applied(siege.model):
+        plain, _ = field_.counted(Found("", (named(aim.template, aim.word),)), aim)
+    for attack in siege.attacks:
+        refused = None
+        for column, (put, aim) in columns(siege, attack).items():
+            old = {key: cell for key, cell in measured.items() if (key[0], key[2]) == (attack.name, column)}
+            cells |= old
+            for seed in () if old else seeds:
+                try:
+                    field_.run(attack, column, put, aim, seed)
+                except InputError as error:
+                    refused = refused or str(error)
+                done += 1
+                progress("attack", done, jobs)
+        tried.append(Tried(attack.name, attack.axis, tuple(sorted(attack.needs)), attack.about, refused, attack.leak))
+    measured |= {key: cell for key, cell in cells.items() if key[2] in SHARED}
+    rows = tuple(_row(key, cell) for key, cell in cells.items())
+    hits = {key: [one for some in cell.hits for one in some] for key, cell in cells.items()}
+    others = [name for name in attacks.names() if name not in {one.name for one in siege.attacks}]
+    absent = [f"the attacks {', '.join(others)}"] if others else []
+    absent += [f"the attack {one.name}: {one.refused}" for one in tried if one.refused]
+    absent += [] if siege.twin else ["a twin, trained without the concept"]
+    edit = siege.edit
+    rest = [one.erase for one in edit.card.concepts if one.erase != siege.aims[ATTACKED].word]
+    absent += [f"other concepts of the edit: {', '.join(rest)}"] if rest else []
+    return Attacked(
+        schema=columns_.VERSION,
+        command=command,
+        concept=siege.label,
+        model={"name": model_name(siege.model), "hash": edit.card.base_hash},
+        edit={"method": edit.card.method, "hash": edit.fingerprint()},
+        sampling={**asdict(siege.sampling), "call": said_options(siege.model)},
+        n=siege.n,
+        seed=siege.seed,
+        seeds=seeds,
+        budget=siege.budget,
+        passes=passes,
+        detector=siege.detector.source,
+        versions=versions(),
+        device=str(siege.model.device),
+        seconds=round(time.perf_counter() - start, 1),
+        attacks=tuple(tried),
+        rows=rows,
+        strongest=tuple(excess(rows, hits)),
+        not_tested=tuple(absent),
+        unattacked=rate(plain),
+        second=siege.second.source if siege.second else "",
+    )
+
+
+@dataclass(frozen=True)
+class _Field:
+    """Where attacks run: the siege, the base's pictures, and what has been counted."""
+
+    siege: Siege
+    album: Album
+    batch: int
+    cells: dict[Key, Cell] = field(default_factory=dict)
+
+    def run(self, attack: Attack, column: str, put: Put, aim: Aim, seed: int) -> None:
+        """One attack with one seed on one column; what comes of it goes into the cells."""
+        siege, pipe = self.siege, self.siege.model
+        net = own_parameters(denoiser(pipe)[1])
+        before = {name: one.data for name, one in net.items()}
+        with put(), Passes(pipe) as passes:
+            changed = [name for name, one in net.items() if one.data_ptr() != before[name].data_ptr()]
+
+            def base() -> AbstractContextManager[None]:
+                return swapped({name: net[name] for name in changed}, {name: before[name] for name in changed})
+
+            def pictures(prompt: str, k: int) -> list[Image]:
+                real = prompt.replace(UNKNOWN, siege.aims[ATTACKED].word) if aim.turned else prompt
+                with passes.aside():
+                    return self.album.draw(real, k, base, aim.turned)
+
+            context = AttackContext(
+                pipe=pipe,
+                word=aim.word,
+                template=aim.template,
+                names=aim.names,
+                others=aim.others,
+                seed=seed,
+                passes=BUDGETS[siege.budget][0],
+                n=siege.n,
+                steps=siege.sampling.steps,
+                guidance_scale=siege.sampling.guidance_scale,
+                draw=pictures,
+                base=base,
+                start=passes.start,
+                thorough=siege.budget == "full",
+            )
+            for found in attack(context):
+                cost = passes.now()
+                with passes.aside():
+                    hits, confirmed = self.counted(found, aim)
+                cell = self.cells.setdefault((attack.name, found.row, column), Cell(attack.axis))
+                cell.hits.append(hits)
+                cell.confirmed += confirmed
+                cell.costs.append(cost)
+                cell.notes += [found.note] if found.note else []
+
+    def counted(self, found: Found, aim: Aim) -> tuple[list[bool], list[bool]]:
+        """Whether each picture of what was found shows the concept; and whether a second detector says so too."""
+        siege = self.siege
+        shown = drawn(siege.model, found, siege.sampling, siege.seed, siege.n, self.batch)
+        shown = [turned(one) for one in shown] if aim.turned else shown
+        hits = [label == siege.label for label in siege.detector(shown)]
+        if not siege.second:
+            return hits, []
+        return hits, [hit and label == siege.label for hit, label in zip(hits, siege.second(shown), strict=True)]
+
+
+def _row(key: Key, cell: Cell) -> Row:
+    attack, row, column = key
+    every = [one for some in cell.hits for one in some]
+    cost = Cost(
+        sum(one.passes for one in cell.costs),
+        sum(one.with_gradient for one in cell.costs),
+        round(sum(one.seconds for one in cell.costs), 2),
+    )
+    best = max(sum(some) / len(some) for some in cell.hits)
+    confirmed = rate(cell.confirmed) if cell.confirmed else None
+    return Row(attack, cell.axis, row, column, rate(every), best, cost, "; ".join(dict.fromkeys(cell.notes)), confirmed)
+
+
+def attack(
+    siege: Siege,
+    folder: Path,
+    *,
+    command: str = "",
+    batch: int = 32,
+    measured: dict[Key, Cell] | None = None,
+    progress: Progress = no_progress,
+) -> Attacked:
+    """Try every attack, and write FILES into `folder`, each whole or not at all."""
+    found = besiege(siege, command=command, batch=batch, measured=measured, progress=progress)
+    write_whole(folder / RECORD, lambda path: path.write_text(found.to_json(), encoding="utf-8"))
+    write_whole(folder / "index.html", lambda path: path.write_text(page(found), encoding="utf-8"))
+    return found

@@ -1,0 +1,549 @@
+"""Attacks: formulas by hand, properties that every attack must keep, and the command."""
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from importlib.metadata import entry_points
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import zoo
+from conftest import Run
+from PIL import Image
+
+import unsee
+from unsee import attacks
+from unsee.attacks import (
+    benign,
+    greedy,
+    lessons,
+    relearn,
+    ring_a_bell,
+    rounding,
+    seeds,
+    spellings,
+    tina,
+    token,
+    undo,
+    unlearn_diff,
+    vocabulary,
+)
+from unsee.attacks.completion import begun
+from unsee.attacks.context import AttackContext, Found, named
+from unsee.denoising.conditioned import asked, condition, door, text_of
+from unsee.denoising.guidance import for_pictures
+from unsee.denoising.noised import amounts, at, noised
+from unsee.denoising.reader import reader
+from unsee.denoising.replay import replay
+from unsee.errors import InputError
+from unsee.evaluate.attacked import (
+    ATTACKED,
+    BASE,
+    RANDOM_WEIGHTS,
+    TAUGHT,
+    TWIN,
+    Attacked,
+    Cost,
+    Row,
+    strictest,
+    weakest,
+)
+from unsee.evaluate.cache import Memory
+from unsee.evaluate.context import EvalContext
+from unsee.evaluate.detectors import Detector, detectors_of
+from unsee.evaluate.render import Sampling
+from unsee.evaluate.run import base, run
+from unsee.evaluate.statistics import rate
+from unsee.evaluate.suites import knowledge
+from unsee.evaluate.words import words_of
+from unsee.models.denoisers import denoiser
+from unsee.models.sampling import draw
+from unsee.models.weights import swapped
+from unsee.report.attacks import page, per_cent, verdict
+from unsee.runs import attack as attacking
+from unsee.runs.aims import Aim, aims_of, drawn
+from unsee.runs.attack import besiege, columns
+from unsee.runs.controls import excess, random_weights, read_twin
+from unsee.runs.evaluate import as_variant
+from unsee.runs.siege import Siege
+
+DARK = Detector(
+    "dark",
+    ("church", "dog"),
+    0.0,
+    lambda some: torch.tensor([[float(x.convert("L").getpixel((5, 9)) > 100), 0.5] for x in some]),  # type: ignore[operator]
+    lambda some: torch.zeros(len(some), 1),
+)
+"""Says "church" of pictures that are light at one place: about half of what an untrained model draws."""
+
+
+def siege(pipe: Any, edit: unsee.Edit, *names: str, **options: Any) -> Siege:
+    aims = {
+        ATTACKED: Aim("church", names={"synonyms": ("chapel",)}),
+        "neighbour": Aim("castle"),
+        "another concept": Aim("pizza"),
+    }
+    chosen = tuple(map(attacks.find, names))
+    model = unsee.Model.of(pipe)
+    return Siege(model, edit, chosen, aims, DARK, "church", Sampling(2, 3.0), **{"n": 2, **options})
+
+
+@pytest.fixture
+def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Searches of 8 denoiser passes, and few pictures."""
+    monkeypatch.setattr(attacking, "BUDGETS", {"small": (8, 1), "full": (8, 2)})
+    monkeypatch.setattr(ring_a_bell, "GENERATIONS", (2, 2))
+    monkeypatch.setattr(greedy, "ROUNDS", (1, 1))
+    monkeypatch.setattr(seeds, "FEW", 2)
+    monkeypatch.setattr(lessons, "RUNS", 2)
+    monkeypatch.setattr(token, "COUNTS", (2,))
+    monkeypatch.setattr(relearn, "LOOKS", (1,))
+    monkeypatch.setattr(relearn, "CASES", ((2, "all"), (2, "lora")))
+    monkeypatch.setattr(benign, "LOOKS", (1, 2))
+    monkeypatch.setattr(vocabulary, "FEW", 3)
+    monkeypatch.setattr(tina, "STEPS", 3)
+
+
+# Formulas by hand
+
+
+def test_the_projection_onto_the_simplex() -> None:
+    rows = torch.tensor([[0.2, 0.3], [0.5, 2.0], [0.6, 0.4]])
+    assert torch.allclose(unlearn_diff.simplex(rows), torch.tensor([[0.45, 0.55], [0.0, 1.0], [0.6, 0.4]]))
+
+
+def test_rounding_has_one_scale_a_row() -> None:
+    weight = torch.tensor([[-7.0, 3.4, 0.2], [127.0, 1.4, -0.6]])
+    assert rounding.rounded(weight[:1], 4).tolist() == [[-7.0, 3.0, 0.0]]
+    assert rounding.rounded(weight[1:], 8).tolist() == [[127.0, 1.0, -1.0]]
+
+
+def test_the_undo_solves_what_an_invertible_edit_did() -> None:
+    rng = torch.Generator().manual_seed(0)
+    B = torch.eye(3).double() + 0.2 * torch.randn(3, 3, generator=rng).double()
+    W0 = [torch.randn(5, 3, generator=rng).double() for _ in range(2)]
+    found = undo.undone([w0 @ B for w0 in W0], W0, 1e-12)
+    assert torch.allclose(found, torch.linalg.inv(B), atol=1e-6)
+    assert torch.allclose(undo.undone(W0, W0, 0.1), torch.eye(3).double())
+
+
+def test_tina_leads_back_by_ddim() -> None:
+    """z_s = sqrt(a_s / a_t) z_t + [sqrt(1 - a_s) - sqrt(a_s (1 - a_t) / a_t)] e(z_t): from the fixed point to z_s."""
+    a = torch.tensor([1.0, 0.8, 0.5]).double()
+    z = torch.tensor([[1.0, -2.0], [0.5, 0.1]]).double()
+    path = list(enumerate(a))
+
+    def eps(x: torch.Tensor, t: int) -> torch.Tensor:
+        return 0.3 * x.sin() + 0.1 * t
+
+    up = tina.inverted(eps, z, path, 60)
+    for (_, s), (t, now) in list(pairwise(path))[::-1]:
+        up = (s / now).sqrt() * up + ((1 - s).sqrt() - (s * (1 - now) / now).sqrt()) * eps(up, t)
+    assert torch.allclose(up, z)
+
+
+def test_noise_has_the_length_of_noise() -> None:
+    z0, a = torch.zeros(1, 8), torch.tensor(0.5)
+    # m = 0.5 * 8 = 4, v = 2 * 0.25 * 8 = 4: at most 4 + 10 * 2 = 24.
+    far = tina.tamed(torch.full((1, 8), 10.0), z0, a)
+    assert far.square().sum().item() == pytest.approx(24)
+    near = torch.full((1, 8), 1.0)
+    assert torch.equal(tina.tamed(near, z0, a), near)
+
+
+def test_misspellings() -> None:
+    found = spellings.misspelled("cat")
+    assert {"ct", "ca", "cta", "caat", "catt"} <= set(found)
+    assert "cat" not in found
+
+
+def test_noised_pictures_have_the_answers_of_their_prediction_type(pipe: Any) -> None:
+    z, e, t = torch.ones(1, 2, 1, 1), torch.full((1, 2, 1, 1), 2.0), torch.tensor([500])
+    a = float(amounts(pipe)[500])
+    x, answer = noised(pipe, z, t, e)
+    assert torch.equal(answer, e)
+    assert x.flatten()[0].item() == pytest.approx(a**0.5 + 2 * (1 - a) ** 0.5)
+    v = SimpleNamespace(
+        scheduler=SimpleNamespace(alphas_cumprod=amounts(pipe), config={"prediction_type": "v_prediction"})
+    )
+    x, answer = noised(v, z, t, e)  # type: ignore[arg-type]
+    assert (a**0.5 * x - (1 - a) ** 0.5 * answer).flatten()[0].item() == pytest.approx(1)  # the picture again
+
+
+def row(attack: str, axis: str, name: str, column: str, hits: Sequence[bool], passes: int = 0) -> Row:
+    return Row(attack, axis, name, column, rate(hits), sum(hits) / len(hits), Cost(0, passes, 0.0))
+
+
+def test_what_an_attack_does_beyond_its_control() -> None:
+    table = {
+        ("one", "few", ATTACKED): [True, False, False, False],
+        ("one", "many", ATTACKED): [True, True, True, False],
+        ("one", "many", TAUGHT): [True, True, False, False],
+        ("one", "many", RANDOM_WEIGHTS): [False, True, False, False],
+        ("two", "all", ATTACKED): [True, True, False, False],
+    }
+    axes, passes = {"one": "text", "two": "weights"}, {"few": 4, "many": 8, "all": 0}
+    rows = [row(a, axes[a], r, c, hits, passes[r]) for (a, r, c), hits in table.items()]
+    found = excess(rows, table)
+    assert [(one.attack, one.row.row, one.control, one.value, one.half) for one in found] == [
+        ("two", "all", "", 0.5, 0),
+        ("one", "few", "", 0.25, None),
+    ]
+    assert list(weakest(found)) == ["weights", "text"]
+    won = [row("one", "text", "many", column, hits, 8) for column, hits in {ATTACKED: [True], TAUGHT: [False]}.items()]
+    assert excess(won, {("one", "many", ATTACKED): [True], ("one", "many", TAUGHT): [False]})[0].half == 8
+    many = [one for one in rows if one.row == "many"]
+    assert strictest(many) == TAUGHT
+    assert strictest([*many, replace(many[0], column=TWIN)]) == TWIN
+    assert strictest([]) == ""
+
+
+# Acting on a pipeline
+
+
+FAMILIES = ["tiny", "sdxl", "sd3", "pixart-sigma"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_run_given_another_prompts_text_is_that_prompts_run(family: str, tiny: Any) -> None:
+    pipe = tiny if family == "tiny" else zoo.build(family)
+    text = text_of(pipe, "a church")
+
+    def latents(prompt: str) -> torch.Tensor:
+        return draw(pipe, [prompt] * 2, [0, 1], 2, **for_pictures(pipe, 3.0), output_type="latent").images  # type: ignore[no-any-return]
+
+    wanted, other = latents("a church"), latents("a fish on a car")
+    with door(pipe, "a fish on a car").given(text):
+        found = latents("a fish on a car")
+    assert torch.allclose(found, wanted, atol=1e-5)
+    assert not torch.allclose(found, other, atol=1e-3)
+    assert torch.equal(latents("a fish on a car"), other)
+
+
+def test_the_text_encoder_is_asked_again(pipe: Any) -> None:
+    text = reader(pipe, "a {} on a hill", 2)
+    ids = pipe.tokenizer("a church dog on a hill", padding="max_length", truncation=True, return_tensors="pt").input_ids
+    tokens = ids[:, text.open]
+    (read,) = [x for x in text.tokens(tokens).arguments.values() if x is not None]
+    (wanted,) = [x for x in text_of(pipe, "a church dog on a hill").arguments.values() if x is not None]
+    assert torch.allclose(read, wanted, atol=1e-5)
+    vectors = text.table[tokens].clone().requires_grad_(True)
+    (again,) = [x for x in text.vectors(vectors).arguments.values() if x is not None]
+    assert torch.allclose(again, wanted, atol=1e-5)
+    assert torch.autograd.grad(again.sum(), vectors)[0].abs().sum() > 0
+    assert text.words(tokens[0]) == "a church dog on a hill"
+
+
+def test_a_table_that_is_tied_to_another_takes_vectors_too() -> None:
+    pipe = zoo.build("pixart-sigma")
+    text = reader(pipe, "a {}", 1)
+    vectors = text.table[text.ids[:, text.open]].clone().requires_grad_(True)
+    numbers = [x for x in text.vectors(vectors).arguments.values() if isinstance(x, torch.Tensor) and x.requires_grad]
+    assert torch.autograd.grad(sum(x.sum() for x in numbers), vectors)[0].abs().sum() > 0
+
+
+def test_the_answer_to_a_text_is_that_of_its_prompt(pipe: Any) -> None:
+    call, (_, net) = condition(pipe, "a church"), denoiser(pipe)
+    rows = condition(pipe, "")
+    with torch.no_grad():
+        assert torch.equal(asked(net, text_of(pipe, "a church"), rows), replay(net, call, like=rows))
+
+
+def test_two_encoders_are_refused_in_one_line() -> None:
+    with pytest.raises(InputError, match="reads more of a prompt than what one text encoder says"):
+        reader(zoo.build("sd3"), "a {}", 1)
+
+
+def test_a_flow_model_is_noised_on_a_line() -> None:
+    pipe = zoo.build("sd3")
+    text = condition(pipe, "")
+    z = torch.randn(2, *text.arguments["hidden_states"].shape[1:], generator=torch.Generator().manual_seed(0))
+    x, answer = noised(pipe, z, torch.tensor([250.0, 1000.0]), 2 * z)
+    assert torch.allclose(x, torch.stack([1.25 * z[0], 2 * z[1]]))
+    assert torch.allclose(answer, z)
+    assert replay(denoiser(pipe)[1], at(pipe, text, x, torch.tensor([250.0, 1000.0]), answer)).shape == z.shape
+
+
+def test_packed_latents_and_inversion_of_a_flow_are_refused(edit: unsee.Edit, cheap: None) -> None:
+    for family, name, line in [("flux-dev", "relearn", ""), ("sd3", "tina", "alphas|noise")]:
+        pipe = zoo.build(family)
+        picture = Image.new("RGB", (16, 16))
+        context = context_of(pipe, lambda prompt, k, one=picture: [one] * k)
+        with pytest.raises(InputError, match=line):
+            list(attacks.find(name)(context))
+
+
+def context_of(pipe: Any, pictures: Callable[[str, int], list[Image.Image]], **options: Any) -> AttackContext:
+    given = {"names": {}, "others": ("dog", "fish"), "seed": 0, "passes": 8, "n": 2, "steps": 2, "guidance_scale": 3.0}
+    rest: dict[str, Any] = {"draw": pictures, "base": nullcontext, "start": lambda: None}
+    return AttackContext(pipe, "church", "a {}", **{**given, **rest, **options})
+
+
+@pytest.mark.parametrize("family", ["sdxl", "sd3"])
+def test_a_soft_prompt_is_learned_on_any_pipeline_that_records(family: str) -> None:
+    pipe = zoo.build(family)
+    found = list(attacks.find("soft-match")(context_of(pipe, lambda prompt, k: [])))
+    assert found
+    assert len(drawn(pipe, found[-1], Sampling(2, 3.0), 0, 2)) == 2
+
+
+def test_the_base_draws_the_first_steps(pipe: Any, edit: unsee.Edit) -> None:
+    weights = {name: value.clone() for name, value in pipe.unet.state_dict().items()}
+
+    def latents(steps: int | None) -> torch.Tensor:
+        with edit.applied(pipe):
+            edited = {name: value.clone() for name, value in pipe.unet.state_dict().items()}
+            context = context_of(pipe, lambda prompt, k: [], base=lambda: _holding(pipe, weights))
+            with begun(context, steps) if steps is not None else nullcontext():
+                found = draw(pipe, ["a church"], [0], 4, guidance_scale=3.0, output_type="latent").images
+            assert all(torch.equal(value, edited[name]) for name, value in pipe.unet.state_dict().items())
+        return found  # type: ignore[no-any-return]
+
+    plain = draw(pipe, ["a church"], [0], 4, guidance_scale=3.0, output_type="latent").images
+    assert torch.equal(latents(4), plain)
+    assert torch.equal(latents(0), latents(None))
+    assert not torch.equal(latents(2), plain)
+
+
+def _holding(pipe: Any, weights: dict[str, torch.Tensor]) -> Any:
+    return swapped(
+        dict(pipe.unet.named_parameters()), {name: weights[name] for name, _ in pipe.unet.named_parameters()}
+    )
+
+
+# Every attack
+
+
+def test_an_attack_is_called_as_its_entry_point() -> None:
+    found = {entry.name: entry.load() for entry in entry_points(group="unsee.attacks")}
+    assert len(found) >= 20
+    assert {name: one.name for name, one in found.items()} == {name: name for name in found}
+    assert {one.axis for one in found.values()} == set(attacks.AXES)
+    page = (Path(__file__).parents[1] / "docs" / "attacks.md").read_text()
+    rows = re.findall(r"^\| `([\w-]+)` \| ([\w ]+) \|", page.split("## Controls")[0], re.M)
+    assert dict(rows) == {name: one.axis for name, one in found.items()}
+    with pytest.raises(InputError, match="did you mean 'token'"):
+        attacks.find("tokn")
+
+
+@pytest.mark.parametrize("axis", attacks.AXES)
+def test_every_attack_runs_beside_its_controls(pipe: Any, edit: unsee.Edit, cheap: None, axis: str) -> None:
+    names = [name for name in attacks.names() if attacks.find(name).axis == axis]
+    where = siege(pipe, edit, *names)
+    found = besiege(where)
+    assert [one.refused for one in found.attacks] == [None] * len(names)
+    for one in where.attacks:
+        rows = [row for row in found.rows if row.attack == one.name]
+        assert {row.column for row in rows} == set(columns(where, one))
+        by = {column: [row.row for row in rows if row.column == column] for column in columns(where, one)}
+        assert all(some == by[ATTACKED] for some in by.values())  # equal rows, whatever was found
+        assert all(row.score.n >= 2 and row.search.with_gradient <= 4 * 50 for row in rows)
+    assert {one.attack for one in found.strongest} == set(names)
+
+
+def test_the_same_attacks_give_the_same_numbers(pipe: Any, edit: unsee.Edit, cheap: None) -> None:
+    where = siege(pipe, edit, "unlearn-diff", "rounding")
+    one, two = besiege(where), besiege(where)
+    assert [(row.score, row.note) for row in one.rows] == [(row.score, row.note) for row in two.rows]
+
+
+@pytest.mark.parametrize("family", ["pixart-sigma", "z-image", "wan"])
+def test_an_attack_works_on_a_family_or_says_in_one_line_why_not(family: str, cheap: None) -> None:
+    pipe, refused = zoo.build(family), {}
+    sampling = Sampling(4, 3.0)
+
+    def pictures(prompt: str, k: int) -> list[Image.Image]:
+        return drawn(pipe, Found("", (prompt,), n=k), sampling, 100, k)
+
+    for name in attacks.names():
+        try:
+            some = list(attacks.find(name)(context_of(pipe, pictures, names={"synonyms": ("chapel",)}, steps=4)))
+            assert drawn(pipe, replace(some[0], n=min(some[0].n or 2, 2)), sampling, 0, 2)
+        except InputError as error:
+            refused[name] = str(error)
+    assert not any("\n" in line for line in refused.values())
+    assert ("seeds" in refused) == (family == "wan")  # draws films
+    assert ("token" in refused) == (family != "pixart-sigma")
+
+
+def test_a_full_budget_has_more_seeds_and_controls(pipe: Any, edit: unsee.Edit, cheap: None) -> None:
+    found = besiege(siege(pipe, edit, "tina", budget="full", n=1))
+    assert found.seeds == (0, 1)
+    assert {row.column for row in found.rows} == {
+        ATTACKED,
+        BASE,
+        TAUGHT,
+        RANDOM_WEIGHTS,
+        "neighbour",
+        "another concept",
+    }
+    assert all(row.score.n == 2 for row in found.rows)
+
+
+def test_an_attack_has_the_base_within_the_edit(pipe: Any, edit: unsee.Edit, cheap: None) -> None:
+    name = next(iter(edit.deltas)).removeprefix("unet.")
+    before, seen = pipe.unet.get_parameter(name).data.clone(), []
+
+    def search(context: AttackContext) -> Any:
+        own = pipe.unet.get_parameter(name).data.clone()
+        with context.base():
+            seen.append((own, pipe.unet.get_parameter(name).data.clone()))
+        yield Found("nothing", ("a church",))
+
+    one = replace(attacks.find("seeds"), search=search)
+    besiege(replace(siege(pipe, edit), attacks=(one,)))
+    (attacked, base_), (undefended, same) = seen
+    assert torch.equal(base_, before)
+    assert not torch.equal(attacked, before)
+    assert torch.equal(undefended, before)
+    assert torch.equal(same, before)
+
+
+def test_a_second_detector_confirms(pipe: Any, edit: unsee.Edit, cheap: None) -> None:
+    never = replace(DARK, look=lambda some: torch.tensor([[0.0, 1.0]] * len(some)))
+    for second, wanted in [(never, lambda row: 0.0), (DARK, lambda row: row.score.value)]:
+        found = besiege(replace(siege(pipe, edit, "seeds"), second=second))
+        assert [row.confirmed.value for row in found.rows if row.confirmed] == [wanted(row) for row in found.rows]
+    light = next(row for row in found.rows if row.score.value)
+    assert "confirmed" not in per_cent(light)
+    assert per_cent(replace(light, confirmed=rate([False, False]))).endswith("confirmed 0")
+
+
+def test_an_attack_that_cannot_be_is_said_and_stops_no_other(pipe: Any, edit: unsee.Edit, cheap: None) -> None:
+    def search(context: AttackContext) -> Any:
+        raise InputError("there is nothing to do")
+        yield
+
+    broken = replace(attacks.find("seeds"), name="broken", search=search)
+    where = siege(pipe, edit, "rounding")
+    found = besiege(replace(where, attacks=(broken, *where.attacks)))
+    assert [one.refused for one in found.attacks] == ["there is nothing to do", None]
+    assert {row.attack for row in found.rows} == {"rounding"}
+    assert "the attack broken: there is nothing to do" in found.not_tested
+
+
+@pytest.mark.parametrize(
+    ("word", "kind", "prompt"),
+    [
+        ("kirche", "objects", "a kirche"),
+        ("ink", "styles", "a fish in ink style"),
+        ("watermark", "watermark", "a fish with a watermark"),
+    ],
+)
+def test_a_concept_is_asked_for_as_its_kind_is(pipe: Any, word: str, kind: str, prompt: str) -> None:
+    aims, label, found = aims_of(pipe, unsee.Concept(word), words_of(pipe), detectors_of(pipe))
+    aim = aims[ATTACKED]
+    assert (found, named(aim.template, aim.word)) == (kind, prompt)
+    assert label not in aim.others
+    assert ("neighbour" in aims) == (kind == "objects")
+    assert named("a {}", "apple") == "an apple"
+
+
+# Controls
+
+
+def test_a_twin_is_a_control(pipe: Any, edit: unsee.Edit, cheap: None, tmp_path: Path) -> None:
+    pipe.unet.save_pretrained(tmp_path / "unet")
+    twin = read_twin(tmp_path, pipe)
+    found = besiege(siege(pipe, edit, "rounding", twin=twin))
+    shares = {column: [row.score for row in found.rows if row.column == column] for column in (BASE, TWIN)}
+    assert shares[BASE] == shares[TWIN]  # this twin is the base
+    assert all(one.control == TWIN for one in found.strongest)
+
+
+def test_a_twin_of_another_family_is_refused(pipe: Any, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no safetensors file"):
+        read_twin(tmp_path, pipe)
+    zoo.build("sd").unet.save_pretrained(tmp_path / "unet")
+    with pytest.raises(InputError, match="is no twin of this UNet2DConditionModel: it has no"):
+        read_twin(tmp_path, pipe)
+
+
+def test_random_weights_are_those_of_no_training(pipe: Any) -> None:
+    one, two = random_weights(pipe, 0), random_weights(pipe, 0)
+    own = dict(pipe.unet.named_parameters())
+    assert one.keys() == own.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert not torch.equal(one["conv_in.weight"], own["conv_in.weight"])
+
+
+def test_knowledge_of_an_edit_that_does_nothing_is_the_bases(pipe: Any, edit: unsee.Edit) -> None:
+    thing: dict[str, Any] = {"group": "", "synonyms": [], "languages": {}, "parts": []}
+    objects = dict.fromkeys(("castle",), thing)
+    where = EvalContext(pipe, {}, {"objects": objects}, (unsee.Concept("church"),), 2, 0)
+    nothing = as_variant("nothing", unsee.merge([edit], [0.0]))
+    outcome = run(where, [knowledge.SUITE], [base(where.concepts), nothing], Sampling(2, 3.0), Memory())
+    assert [one.not_measured for one in outcome.suites] == [None]
+    left = {one.key: one.score.value for one in outcome.measured if one.unit == "ratio"}
+    assert left.keys() >= {"gap/church/left"}
+    assert set(left.values()) == {1.0}
+    gap = next(one for one in outcome.measured if one.key == "gap/church" and one.variant == "nothing")
+    assert gap.difference is not None
+    assert gap.difference.value == 0
+    pictures = [outcome.galleries["base"][shot] for shot in outcome.asked["knowledge"][0].shots]
+    upright = knowledge.gaps(pipe, pictures, 0)
+    turned = knowledge.gaps(pipe, [one.transpose(Image.Transpose.ROTATE_180) for one in pictures], 0)
+    assert upright == pytest.approx([-gap for gap in turned])
+
+
+# The command
+
+
+def test_the_command_writes_a_record_and_a_page(run: Run, edit: unsee.Edit, tmp_path: Path, cheap: None) -> None:
+    path = edit.save(tmp_path / "church.safetensors")
+    words = ("attack", path, "--attack", "rounding,negative", "-n", "2", "--steps", "2", "--out", "out")
+    code, out, err = run(*words)
+    assert code == 0, err
+    assert "Attacks are for models that you are entitled to test." in out
+    found = Attacked.from_json(Path("out/attack.json").read_text())
+    assert found.concept == "church"
+    assert {one.name for one in found.attacks} == {"rounding", "negative"}
+    assert "token" in found.not_tested[0]
+    text = Path("out/index.html").read_text()
+    assert "for models that one is entitled to test" in text
+    assert "never averaged" in text
+    assert str(tmp_path) not in text
+    code, _, err = run(*words)
+    assert code == 2
+    assert "holds a run already" in err
+    code, out, _ = run(*words, "--force", "--json")
+    assert [one["score"] for one in json.loads(out)["rows"]] == [vars(one.score) for one in found.rows]
+    assert page(found)
+    assert verdict(found)
+
+
+def test_a_run_is_attacked_by_its_folder(run: Run, edit: unsee.Edit, tmp_path: Path, cheap: None) -> None:
+    edit.save(tmp_path / "edit.safetensors")
+    code, _, _ = run("attack", tmp_path, "--attack", "average", "-n", "2", "--steps", "2", "--out", "out")
+    assert code == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "line"),
+    [
+        (["--attack", "tokn"], "unknown attack 'tokn': did you mean 'token'"),
+        (["--budget", "huge"], "unknown budget 'huge'"),
+        (["--concept", "young children"], "attacks on concepts about minors are refused"),
+        (["--concept", "zzz"], "nothing can count 'zzz'"),
+        (["--twin", "nowhere"], "nowhere is no twin"),
+    ],
+)
+def test_what_cannot_work_is_refused_in_one_line(
+    run: Run, edit: unsee.Edit, tmp_path: Path, more: list[str], line: str
+) -> None:
+    code, _, err = run("attack", edit.save(tmp_path / "church.safetensors"), *more)
+    assert code == 2
+    assert line in err
+    assert err.count("\n") == 1
+
+
+def test_help_explains_an_attack(run: Run) -> None:
+    code, out, _ = run("help", "undo")
+    assert code == 0
+    assert "unsee attack RUN-or-EDIT --attack undo" in out
