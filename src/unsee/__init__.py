@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from unsee.errors import InputError as InputError
     from unsee.guards import SLD as SLD
     from unsee.guards import NegativePrompt as NegativePrompt
-    from unsee.methods.esd import ESD as ESD
     from unsee.methods.balance import Balance as Balance
+    from unsee.methods.esd import ESD as ESD
     from unsee.methods.hybrid import Hybrid as Hybrid
     from unsee.methods.lora import LoRA as LoRA
     from unsee.methods.oce import OCE as OCE

@@ -15,11 +15,11 @@ and the weights f_i >= 0 of names and l_w >= 0 of words are those for which
     every name moves all the way          <B c_i, a_i - c_i> = |a_i - c_i|^2
     no known word loses too much          |B x_w|  <=  limit |x_w - mean x|,      l_w = 0 where it loses less
 
-l_w are the multipliers of these constraints, found by dual ascent (Arrow, Hurwicz, Uzawa, 1958). They show which words an
-edit would hurt most: preserving those is the idea of Bui et al., "Erasing undesirable concepts in diffusion models with
-adversarial preservation", NeurIPS 2024, arXiv:2410.15618, who search for them while they train. Lengths are those of
-what the layers put out, so that the basis and scale of the text features do not matter. All layers that read one tensor
-have one B: a hundred names are solved for once.
+l_w are the multipliers of these constraints, found by dual ascent (Arrow, Hurwicz, Uzawa, 1958). They are high for the
+words that an edit would hurt most. To preserve those is the idea of Bui et al., "Erasing undesirable concepts in
+diffusion models with adversarial preservation", NeurIPS 2024, arXiv:2410.15618, who search for them while they train.
+Lengths are those of what the layers put out, so that the basis and scale of the text features do not matter. All layers
+that read one tensor have one B: a hundred names are solved for once.
 
 Each name has two columns c_i: as it is asked for (`templates`), and beside other words (prompts.CONTEXTS), where it is
 a smaller part of each token. Values change and keys do not, where the prompt enters through both: on the miniature,
@@ -58,7 +58,7 @@ from unsee.progress import Progress, no_progress
 STEP = 0.001
 """Of dual ascent, in the unit in which E[p p^T] is weighed."""
 RELAX = 1.03
-"""By how much `limit` grows a round, from the second quarter of them on, while it does not hold for 98 % of the words."""
+"""By how much `limit` grows a round, after a quarter of them, while it does not hold for 98 % of the words."""
 BESIDE = 1.5
 """How many times `limit` a word may lose where it stands beside others, of which it loses a part too."""
 
@@ -69,7 +69,7 @@ class Balance:
     """Erase one or a hundred concepts by one solution; see the top of this file for the formula.
 
     strength     how far each name moves: 1 is all the way to what takes its place. Where not all of it can be had, it
-                 falls to 1 (beside other words 0.8), while `limit` grows by the same factor
+                 falls to 1 (beside other words 0.9), while `limit` grows by the same factor
     limit        the share of what layers read in a known word that it may lose
     keep_weight  s: how strictly all other text stays
     rounds       of dual ascent
@@ -85,7 +85,7 @@ class Balance:
         >>> path = edit.save("three.safetensors")
     """
 
-    strength: Positive = 1.15
+    strength: Positive = 1.4
     limit: Positive = 0.2
     keep_weight: NotNegative = 1000.0
     rounds: Count = 60
@@ -134,7 +134,7 @@ class Balance:
 
 def gram(layers: dict[str, Tensor], P: Tensor) -> Tensor:
     """G with |x|^2 = x^T G x: how much of x the layers put out, each as a share of what it usually does."""
-    return sum((W.T @ W / (W @ P * W).sum() for W in layers.values()), torch.zeros_like(P))  # type: ignore[arg-type]
+    return sum((W.T @ W / (W @ P * W).sum() for W in layers.values()), torch.zeros_like(P))
 
 
 def solve(it: Columns, G: Tensor, how: Balance) -> tuple[Tensor, Tensor, Tensor]:
@@ -152,7 +152,7 @@ def solve(it: Columns, G: Tensor, how: Balance) -> tuple[Tensor, Tensor, Tensor]
     limit = how.limit * torch.where(it.firm, 0.5, 1.0).double()
     limit[len(it.words) :] *= BESIDE
     goal = torch.full((len(it.c),), how.strength).double()
-    least = torch.tensor([1.0, 0.8]).double().repeat_interleave(len(it.c) // 2).clamp(max=how.strength)
+    least = torch.tensor([1.0, 0.9]).double().repeat_interleave(len(it.c) // 2).clamp(max=how.strength)
     for k in range(how.rounds):
         S = it.C + how.keep_weight * (it.P + it.x.T * multiplier @ it.x)
         read = torch.cholesky_solve(it.c.T, torch.linalg.cholesky(S + it.ridge(S))).T

@@ -35,10 +35,14 @@ CALLED = ("a {}", "{} in * style", "a * and a {}")
 class Asked(Protocol):
     """The settings that `columns` needs; see balance.Balance."""
 
-    context_words: int
-    preserve_words: int
-    templates: tuple[str, ...]
-    neutral: tuple[str, ...]
+    @property
+    def context_words(self) -> int: ...
+    @property
+    def preserve_words(self) -> int: ...
+    @property
+    def templates(self) -> tuple[str, ...]: ...
+    @property
+    def neutral(self) -> tuple[str, ...]: ...
 
 
 @dataclass(frozen=True)
@@ -121,7 +125,7 @@ def columns(
     weights  matrices (out, features) by the names of their layers
     """
     layers = list(weights)
-    firm = [word for concept in concepts for word in concept.keep]
+    firm = list(dict.fromkeys(word for concept in concepts for word in concept.keep))
     stay = preserved_words(concepts, asked.neutral)
     others = other_words(pipe, asked.preserve_words, concepts, layers, rng, progress)
     listed = unlike(pipe, known_words(pipe, concepts), concepts, layers, progress)
@@ -135,21 +139,21 @@ def columns(
     P = second_moments(pipe, prompts, layers, progress=progress)
 
     pairs = [(word, concept.anchor) for concept in concepts for word in concept.names]
-    sums: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {}
-    together: dict[str, list[str]] = {}  # layers that read one tensor, by the first of them
+    read: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {}  # of each tensor, by the first layer that reads it
+    together: dict[str, list[str]] = {}
     for ways in (asked.templates, around or asked.templates):
         progress("names", 0, len(pairs))
         for done, (word, anchor) in enumerate(pairs):
             other = [anchor] * len(ways) if anchor else stand_ins(pipe, word, len(ways), concepts, rng)
             both = [way.format(word) for way in ways] + [way.format(o) for way, o in zip(ways, other, strict=True)]
-            heard, first = inputs(pipe, both, layers), dict[int, str]()
+            heard = inputs(pipe, both, layers)
+            groups: dict[int, list[str]] = {}
             for layer, x in heard.items():
-                if first.setdefault(id(x), layer) == layer:
-                    c, a = changed(word, anchor or "any other word", full(weights[layer]), *x.chunk(2))
-                    sums.setdefault(layer, []).append((c.mean(0), a.mean(0), c.T @ c / len(c) / 2))
-            if not together:
-                for layer, x in heard.items():
-                    together.setdefault(first[id(x)], []).append(layer)
+                groups.setdefault(id(x), []).append(layer)
+            together = {names[0]: names for names in groups.values()}
+            for layer in together:
+                c, a = changed(word, anchor or "any other word", full(weights[layer]), *heard[layer].chunk(2))
+                read.setdefault(layer, []).append((c.mean(0).cpu(), a.mean(0).cpu(), (c.T @ c / len(c) / 2).cpu()))
             progress("names", done + 1, len(pairs))
 
     extra = random_words(pipe, 2 * len(known), concepts, rng) or ["thing"]
@@ -159,15 +163,21 @@ def columns(
         for way in CALLED
         for k, word in enumerate(known)
     ]
-    x = means(pipe, called, list(together), progress=progress)
+    alone = means(pipe, called, list(together), progress=progress)
     return [
         Columns(
-            tuple(names), *(torch.stack(part).cpu() for part in list(zip(*sums[layer], strict=True))[:2]),
-            sum(part[2] for part in sums[layer]).cpu(), P[layer].double().cpu(), known, x[layer].double().cpu(),
-            torch.tensor([word in set(firm) for word in known] * len(CALLED)), (*stay, *others),
+            layers=tuple(names),
+            c=torch.stack([c for c, _, _ in read[layer]]),
+            a=torch.stack([a for _, a, _ in read[layer]]),
+            C=torch.stack([C for _, _, C in read[layer]]).sum(0),
+            P=P[layer].double().cpu(),
+            words=known,
+            x=alone[layer].double().cpu(),
+            firm=torch.tensor([word in firm for word in known] * len(CALLED)),
+            kept=(*stay, *others),
         )
         for layer, names in together.items()
-    ]  # fmt: skip
+    ]
 
 
 def changed(word: str, other: str, W: Tensor, c: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:

@@ -32,20 +32,16 @@ def vocabulary(pipe: Pipeline) -> list[str]:
 
 
 def listed(pipe: Pipeline) -> dict[str, list[str]]:
-    """What the model's card says that it knows, with other names: things, styles ("neon style") and titles."""
+    """What the model's card lists as known, each with its other names: things, titles, and styles as "neon style"."""
     path = Model.of(pipe).card.words
     words = read(Path(path)) if path else {}
-    things, titles = words.get("objects") or {}, words.get("memorised") or {}
-    found = {
-        name: [*said.get("synonyms", []), *said.get("languages", {}).values()] if isinstance(said, dict) else []
-        for name, said in (things.items() if isinstance(things, dict) else ((name, {}) for name in things))
-    }
-    found |= {f"{style} style": [style] for style in words.get("styles") or []}
-    return found | (
-        {title: list(titles[title] or []) for title in titles}
-        if isinstance(titles, dict)
-        else dict.fromkeys(titles, [])
-    )
+    found: dict[str, list[str]] = {f"{style} style": [style] for style in words.get("styles") or ()}
+    for part in ("objects", "memorised"):
+        said = words.get(part) or {}
+        for name, more in said.items() if isinstance(said, dict) else dict.fromkeys(said).items():
+            more = more or []
+            found[name] = more if isinstance(more, list) else [*more["synonyms"], *more["languages"].values()]
+    return found
 
 
 def check_prompts(pipe: Pipeline, prompts: Iterable[str]) -> None:

@@ -13,6 +13,10 @@ def preserved(card: Card, most: int = 3) -> list[str]:
     """
     named = list(dict.fromkeys(word for concept in card.concepts for word in concept.keep))
     others = [word for word in dict.fromkeys(card.kept) if word not in named]
-    reasons = [(named, "because you named them"), (others, "because they are neutral or random words")]
+    reasons = [
+        (named, "because you named them"),
+        (list(card.hurt), "because the edit would hurt them most"),
+        (others, "because they are neutral or random words"),
+    ]
     parts = [f"{brief(words, most)}, {why}" for words, why in reasons if words]
     return [f"preserved: {'; '.join(parts)}"] if parts else []
