@@ -90,7 +90,7 @@ def erase(
         str | None,
         typer.Option(
             help=f"Settings by kind of concept: {', '.join(PRESETS)}; default object. "
-            "paper is for esd and uce, leco for lora.",
+            "paper is for esd, uce, oce and speed, leco for lora.",
             autocompletion=lambda: list(PRESETS),
         ),
     ] = None,

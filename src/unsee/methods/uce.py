@@ -91,7 +91,8 @@ class UCE:
 
     eta          how far to steer beyond what takes the name's place
     keep_weight  s: how strictly what must stay does
-    context_words   random context words for each prompt of prompts.CONTEXTS
+    context_words   random context words for each prompt of prompts.CONTEXTS: columns from contexts and from end tokens,
+                    as in TRCE's first stage (arXiv:2503.07389)
     preserve_words  random words of the tokenizer that must stay, but for other names of the concept; 0: none
     templates    prompts; {} is the concept's name, or a word that must stay
     neutral      words that must stay, beside the concept's own `keep`
