@@ -27,7 +27,7 @@ def problem(names: int = 2, words: int = 6, features: int = 24, out: int = 16) -
     c, a, x, p = (torch.randn(n, features, generator=rng).double() for n in (2 * names, 2 * names, words * 3, 200))
     W = torch.randn(out, features, generator=rng).double()
     firm = torch.zeros(len(x), dtype=torch.bool)
-    moment = 0.01 * p.T @ p / len(p)
+    moment = p.T @ p / len(p)
     return Columns(("w",), c, a, c.T @ c, moment, tuple("abcdefgh"[:words]), x, firm, ()), W
 
 
@@ -68,7 +68,7 @@ def test_what_a_user_names_loses_half_as_much() -> None:
     worst = int(lost(it, W, *solve(it, G, how)[:2]).argmax())
     firm = torch.arange(len(it.x)) % len(it.words) == worst
     kept = lost(it, W, *solve(replace(it, firm=firm), G, how)[:2])
-    assert kept[worst] < 0.16
+    assert kept[worst] < 0.2
 
 
 def test_where_not_all_can_be_had_names_and_words_give_way_alike() -> None:
