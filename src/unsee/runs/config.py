@@ -74,7 +74,8 @@ class RunConfig(_Config):
     concepts        what must go: words, or mappings with the fields of a Concept, or one text that lists words
     model           "mini", a pipeline folder, or a hub id
     variant         of the model's files, such as "fp16"; None is the plain ones, or what there is if there are none
-    method          by name
+    method          by name; None is balance where every concept is a name and every setting one of balance's, else
+                    hybrid
     settings        hyperparameters of the method; after defaults, all of them
     seed            of everything random
     pictures        drawn for each row of the result, before and again after; None is 48, and 8 where no detector looks
@@ -87,7 +88,7 @@ class RunConfig(_Config):
 
     concepts: Annotated[tuple[Concept, ...], Field(min_length=1), BeforeValidator(_named), AfterValidator(check)]
     model: Annotated[str, BeforeValidator(_text)] = "mini"
-    method: str = "hybrid"
+    method: str | None = None
     settings: dict[str, Any] = {}
     pictures: Annotated[int, Field(ge=2)] | None = None
 

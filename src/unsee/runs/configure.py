@@ -28,6 +28,15 @@ def opened(config: RunConfig | EvalConfig, card: ModelCard) -> Model:
     )
 
 
+def method_of(config: RunConfig, preset: str | None = None) -> str:
+    """The name of the method that a configuration means, as RunConfig says."""
+    if config.method:
+        return config.method
+    names = not any(concept.from_ or concept.image for concept in config.concepts)
+    own = preset is None and set(config.settings) <= set(_settings(methods.find("balance")))
+    return "balance" if names and own else "hybrid"
+
+
 def configure(method_class: Any, settings: dict[str, Any], preset: str | None = None) -> Any:
     """A method with settings over those of a preset. Raises InputError on what is unknown or out of range."""
     presets = method_class.presets

@@ -39,13 +39,14 @@ from unsee.models.distributed import processes
 from unsee.models.model import Model
 from unsee.models.model_card import model_card
 from unsee.models.text import check_prompts
+from unsee.models.weights import known as prompt_is_read
 from unsee.progress import Progress, no_progress
 from unsee.report.before_after import Line, lines
 from unsee.report.grid import contact
 from unsee.report.page import page
 from unsee.report.preserved import preserved
 from unsee.runs.config import EvalConfig, RunConfig
-from unsee.runs.configure import configure, opened
+from unsee.runs.configure import configure, method_of, opened
 from unsee.runs.evaluate import Bench, as_variant, measure, save_sheets
 from unsee.runs.folder import EDIT, RECORD, STATE, STATES, save_edit, write
 from unsee.versions import code, versions
@@ -92,8 +93,8 @@ class Report:
 
 def plan(config: RunConfig, preset: str | None = None) -> Plan:
     """Load what a config names and complete it with every default. Raises InputError on anything that cannot work."""
-    method_class = methods.find(config.method)
-    method = configure(method_class, config.settings, preset)
+    name = method_of(config, preset)
+    method = configure(methods.find(name), config.settings, preset)
     card = model_card(config.model)
     words = words_of(card)  # a missing detector is reported before a model is read
     detectors = detectors_of(card, config.detectors, choices=lambda kind: choices(kind, words, config.concepts))
@@ -102,9 +103,13 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
     for concept in config.concepts:
         if concept.image:
             read_picture(concept.image)
-    trained, of = 0, 0
-    for key, net in denoisers(model).items():
+    nets = denoisers(model)
+    for key in nets:
         find_text(replace(model, focus=key))
+    if config.method is None and not all(map(prompt_is_read, nets.values())):  # else nothing to solve for
+        name, method = "hybrid", configure(methods.find("hybrid"), config.settings, preset)
+    trained, of = 0, 0
+    for net in nets.values():
         method = method.resolved(net, config.concepts)
         trained += sum(weight.numel() for weight in method.weights(net).values())
         of += sum(weight.numel() for weight in net.parameters())
@@ -112,6 +117,7 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
     counted = any(detector.labels for detector in detectors.values())
     complete = config.model_copy(
         update={
+            "method": name,
             "settings": settings_of(method),
             "revision": model.revision or config.revision,  # what a branch meant today
             "pictures": config.pictures or (PICTURES if counted else UNCOUNTED),
@@ -120,6 +126,8 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
         }
     )
     check(config.concepts, known(words, names_of(detectors)))
+    solved = "balance solves for names; --method hybrid trains as well"
+    chosen = (solved,) if config.method is None and name == "balance" else ()
     return Plan(
         complete,
         model,
@@ -127,7 +135,7 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
         detectors,
         (trained, of),
         words,
-        tuple(remarks(config.concepts, detectors, words)),
+        (*chosen, *remarks(config.concepts, detectors, words)),
     )
 
 

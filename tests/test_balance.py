@@ -1,0 +1,125 @@
+"""Balance: by hand, its two promises, and what must not matter to it."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import unsee
+from unsee.errors import InputError
+from unsee.methods.balance import Balance, gram, solve
+from unsee.methods.columns import CALLED, Columns, values
+from unsee.models.weights import entrance
+
+QUICK: dict[str, Any] = {
+    "context_words": 2,
+    "preserve_words": 8,
+    "neutral": ("cat", "house"),
+    "templates": ("{}", "a {}"),
+}
+
+
+def problem(names: int = 2, words: int = 6, features: int = 24, out: int = 16) -> tuple[Columns, Tensor]:
+    """Random columns, and a matrix that reads them."""
+    rng = torch.Generator().manual_seed(1)
+    c, a, x, p = (torch.randn(n, features, generator=rng).double() for n in (2 * names, 2 * names, words * 3, 200))
+    W = torch.randn(out, features, generator=rng).double()
+    firm = torch.zeros(len(x), dtype=torch.bool)
+    moment = p.T @ p / len(p)
+    return Columns(("w",), c, a, c.T @ c, moment, tuple("abcdefgh"[:words]), x, firm, ()), W
+
+
+def lost(it: Columns, W: Tensor, shift: Tensor, read: Tensor) -> Tensor:
+    """The share of what W reads in each word by itself that is lost, without the code that it tests."""
+    alone = it.x[: len(it.words)]
+    own = (alone - alone.mean(0)) @ W.T
+    return (alone @ read.T @ shift.T @ W.T).norm(dim=1) / own.norm(dim=1)
+
+
+def test_two_by_two_by_hand() -> None:
+    # One name c = (1, 0) goes to a = (0, 1); the only word is p = (0, 1), which nothing that reads c alone can hurt. So
+    # B c = strength (a - c) = (-1, 1), B p = 0, and B is (-1, 1) (1, 0)^T.
+    c, a = torch.tensor([[1.0, 0.0]] * 2).double(), torch.tensor([[0.0, 1.0]] * 2).double()
+    x = torch.tensor([[0.0, 1.0], [0.0, -1.0]] * len(CALLED)).double()
+    firm = torch.zeros(len(x), dtype=torch.bool)
+    it = Columns(("w",), c, a, torch.eye(2).double(), torch.eye(2).double(), ("p", "q"), x, firm, ())
+    shift, read, losses = solve(it, torch.eye(2).double(), Balance(strength=1.0))
+    torch.testing.assert_close(shift @ read @ c[0], a[0] - c[0])
+    torch.testing.assert_close(shift @ read, torch.tensor([[-1.0, 0.0], [1.0, 0.0]]).double(), atol=1e-6, rtol=0)
+    assert losses.max() < 1e-6
+
+
+def test_every_name_moves_all_the_way_and_no_word_loses_more_than_the_limit() -> None:
+    it, W = problem(words=3)
+    shift, read, _ = solve(it, gram({"w": W}, it.P), Balance(strength=1.0, limit=0.3, rounds=400))
+    B = shift @ read
+    moved, whole = it.c @ B.T @ W.T, (it.a - it.c) @ W.T
+    torch.testing.assert_close((moved * whole).sum(1), (whole * whole).sum(1), rtol=0.02, atol=0)
+    assert lost(it, W, shift, read).max() < 0.32
+    free, reads, _ = solve(it, gram({"w": W}, it.P), Balance(strength=1.0, limit=100.0))
+    assert lost(it, W, free, reads).max() > 0.5  # the limit did it
+
+
+def test_what_a_user_names_loses_half_as_much() -> None:
+    it, W = problem(words=3)
+    G, how = gram({"w": W}, it.P), Balance(strength=1.0, limit=0.3, rounds=400)
+    worst = int(lost(it, W, *solve(it, G, how)[:2]).argmax())
+    firm = torch.arange(len(it.x)) % len(it.words) == worst
+    kept = lost(it, W, *solve(replace(it, firm=firm), G, how)[:2])
+    assert kept[worst] < 0.2
+
+
+def test_where_not_all_can_be_had_names_and_words_give_way_alike() -> None:
+    it, W = problem(names=10)
+    shift, read, losses = solve(it, gram({"w": W}, it.P), Balance(limit=0.02))
+    moved, whole = it.c @ (shift @ read).T @ W.T, (it.a - it.c) @ W.T
+    along = (moved * whole).sum(1) / (whole * whole).sum(1)
+    assert along[:10].median() < 1.2  # of a strength of 1.4
+    assert losses.max() > 0.02
+
+
+@pytest.mark.parametrize("kind", ["rotation", "log-normal", "outliers", "all"])
+def test_it_does_not_matter_in_what_basis_and_scale_a_text_encoder_writes(kind: str) -> None:
+    it, W = problem()
+    rng = torch.Generator().manual_seed(3)
+    n = it.c.shape[1]
+    spread = torch.randn(n, generator=rng).exp().double()
+    big = torch.ones(n).double()
+    big[:2] = torch.tensor([30.0, 25.0]).double()
+    turn = torch.linalg.qr(torch.randn(n, n, generator=rng).double())[0]
+    T = {"rotation": turn, "log-normal": spread.diag(), "outliers": big.diag(), "all": turn @ (spread * big).diag()}[
+        kind
+    ]
+    there = replace(it, c=it.c @ T.T, a=it.a @ T.T, C=T @ it.C @ T.T, P=T @ it.P @ T.T, x=it.x @ T.T)
+    V = W @ torch.linalg.inv(T)
+    one, other = solve(it, gram({"w": W}, it.P), Balance()), solve(there, gram({"w": V}, there.P), Balance())
+    torch.testing.assert_close(V @ other[0] @ other[1] @ T, W @ one[0] @ one[1], rtol=1e-4, atol=1e-4)
+
+
+def test_values_change_and_keys_do_not(pipe: Any) -> None:
+    edit = Balance(**QUICK)(pipe, "church")
+    assert edit.deltas
+    assert all(".to_v." in name for name in edit.deltas)
+    assert set(values(entrance(pipe.unet))) == {name.removeprefix("unet.") for name in edit.deltas}
+
+
+def test_the_words_that_it_hurts_most_are_on_the_card(pipe: Any) -> None:
+    edit = Balance(**QUICK)(pipe, unsee.Concept("church", keep="castle"))
+    assert 0 < len(edit.card.hurt) <= 16
+    assert list(edit.card.hurt.values()) == sorted(edit.card.hurt.values(), reverse=True)
+    assert not {"church", "chapel", "kirche"} & set(edit.card.hurt)
+
+
+def test_known_words_are_those_of_the_model_card_or_else_of_the_tokenizer(pipe: Any) -> None:
+    model = unsee.Model.of(pipe)
+    bare = replace(model, card=model.card.model_copy(update={"words": None}))
+    listed, others = (Balance(**QUICK)(one, "church").card.hurt for one in (model, bare))
+    assert set(listed) - set(others)
+    assert set(others) <= {*QUICK["neutral"], *Balance(**QUICK)(bare, "church").card.kept}
+
+
+def test_what_is_no_name_is_refused_in_a_line(pipe: Any) -> None:
+    with pytest.raises(InputError, match="balance cannot take 'hat' out of 'cowboy'"):
+        Balance(**QUICK)(pipe, unsee.Concept("hat", from_="cowboy"))
