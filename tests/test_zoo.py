@@ -233,7 +233,9 @@ def reads_otherwise(pipe: Any, edit: Edit, key: str) -> None:
         if edit.card.method == "oce":  # a rotation turns a name over: that is no way towards other words
             assert ((c - other) @ D.T).norm() > 0.1 * ((c - other) @ W.T).norm()
             continue
-        towards += ((c @ D.T) * ((other - c) @ W.T)).sum() / (W @ W.T).trace()
+        one = ((c @ D.T) * ((other - c) @ W.T)).sum() / (W @ W.T).trace()
+        assert one > 0 or edit.card.method == "speed"  # of all its matrices together
+        towards += one
     assert edit.card.method == "oce" or towards > 0
 
 
