@@ -126,7 +126,7 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
         }
     )
     check(config.concepts, known(words, names_of(detectors)))
-    solved = "balance solves for names; --method hybrid trains as well"
+    solved = "balance was chosen: every concept is a name, and it solves for names; hybrid trains instead"
     chosen = (solved,) if config.method is None and name == "balance" else ()
     return Plan(
         complete,
