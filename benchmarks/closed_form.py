@@ -1,4 +1,4 @@
-"""How long UCE takes: one concept on the miniature, whole; and 100 names on a set of projections the size of SD 1.4's.
+"""How long closed forms take: one concept on the miniature; and 100 names on a set of projections the size of SD 1.4's.
 
     python -m benchmarks.closed_form
 
@@ -14,9 +14,13 @@ from collections.abc import Callable
 import torch
 
 import unsee
+from unsee.methods.balance import Balance, gram
+from unsee.methods.balance import solve as balanced
+from unsee.methods.columns import CALLED, Columns
 from unsee.methods.uce import UCE, solve
 
-NAMES, FEATURES = 100, 768
+NAMES, FEATURES, WORDS = 100, 768, 416
+"""Names, channels of the text, and known words where no card lists any: 32 neutral and 384 random ones."""
 OUT = [320] * 5 + [640] * 5 + [1280] * 6
 """Outputs of the keys, and again of the values, of the 16 cross-attention layers of SD 1.4."""
 
@@ -42,10 +46,24 @@ def measures() -> dict[str, float]:
         for out in 2 * OUT:
             solve(torch.randn(out, FEATURES), K, S, NAMES)
 
+    x = torch.randn(WORDS * len(CALLED), FEATURES).double()
+    firm = torch.zeros(len(x), dtype=torch.bool)
+    both = [torch.cat([part.T, part.T]).double() for part in (C, A)]
+    moments = (2 * C @ C.T).double(), (p @ p.T / p.shape[1]).double()
+    columns = Columns(("v",), *both, *moments, tuple(map(str, range(WORDS))), x, firm, ())
+
+    def balance() -> None:
+        layers = {str(k): torch.randn(out, FEATURES).double() for k, out in enumerate(OUT)}
+        shift, read, _ = balanced(columns, gram(layers, columns.P), Balance())
+        for W0 in layers.values():
+            _ = (W0 @ shift).float(), read.float()
+
     print(f"threads: {torch.get_num_threads()}")
     found = {
         "UCE": medians(lambda: UCE()(pipe, unsee.Concept("church"))),
         f"UCE, {NAMES} names": medians(many),
+        "balance": medians(lambda: Balance()(pipe, unsee.Concept("church"))),
+        f"balance, {NAMES} names": medians(balance),
     }
     for name, (clock, processor) in found.items():
         print(f"{name}: {clock:.2f} s by the clock, {processor:.2f} s of the processor")

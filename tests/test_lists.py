@@ -186,3 +186,14 @@ def test_what_is_preserved_is_said_in_a_line(edit: unsee.Edit) -> None:
         "preserved: a, b, c and 2 more, because they are neutral or random words"
     ]
     assert preserved(replace(card, concepts=(), kept=())) == []
+
+
+def test_words_that_must_stay_may_come_from_a_file(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "stay.txt").write_text("# what must stay\ncastle\nmosque, house\n")
+    code, _, err = run("erase", "church", "--keep", "barn", "--keep-file", "stay.txt", "--out", "out", *UCE)
+    assert code == 0, err
+    concept = json.loads((tmp_path / "out" / "run.json").read_text())["config"]["concepts"][0]
+    assert concept["keep"] == ["barn", "castle", "mosque", "house"]
+    code, _, err = run("erase", "church", "--keep-file", "none.txt", "--out", "other")
+    assert code == 2
+    assert "cannot read words from none.txt" in err

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -106,6 +106,16 @@ def read_concepts(path: str | Path) -> tuple[Concept, ...]:
             raise InputError(f"{place}: {error}") from error
         places.append(place)
     return check(found, places=places)
+
+
+def to_keep(concepts: Iterable[Concept]) -> list[str]:
+    """The words of `keep` of all concepts, each once."""
+    return list(dict.fromkeys(word for concept in concepts for word in concept.keep))
+
+
+def read_keep(path: Path) -> list[str]:
+    """Words that must stay, from a file. Raises InputError as `io.lists.entries` does."""
+    return [cells["keep"] for _, cells in entries(path, ["keep"])]
 
 
 def check(

@@ -29,6 +29,7 @@ from unsee.cli.terminal import (
     given_detectors,
     note_renamed,
     pairs,
+    seconds,
     shell,
     split,
 )
@@ -68,6 +69,7 @@ def erase(
     keep: Annotated[
         list[str] | None, typer.Option(metavar="WORDS", help="What must stay: 'castle, house'. May be repeated.")
     ] = None,
+    keep_file: Annotated[Path | None, typer.Option(help="What must stay, a word on each line of a file.")] = None,
     synonym: Annotated[
         list[str] | None,
         typer.Option(metavar="WORDS", help="Other names of the concept, erased too: 'chapel, churches'."),
@@ -180,10 +182,11 @@ def erase(
         raise unknown("setting", str(wrong), DEFAULT)
     if concepts or file:
         place, part = _once("--anchor", anchor), _once("--from", from_)
+        keep = [*(keep or []), *_quoted(keep_file)]
         values["concepts"] = _concepts(concepts or [], file, part, place, keep, synonym, image)
     elif from_ or anchor or keep or synonym or image or not values.get("concepts"):
         raise InputError("name what to erase, such as: unsee erase church")
-    direct = {"select": select, "eta": eta, "updates": updates, "lr": lr, "budget": _seconds(budget)}
+    direct = {"select": select, "eta": eta, "updates": updates, "lr": lr, "budget": seconds(budget)}
     by_set = pairs(settings, "--set")
     options = set(context.params) - {*direct, "steps", "guidance_scale", "batch"}
     if wrong := next((key for key in by_set if key in options), None):
@@ -239,6 +242,13 @@ def erase(
         raise Ended(f"{'; '.join(failed)}; all else is in {folder}")
 
 
+def _quoted(file: Path | None) -> list[str]:
+    """The words of --keep-file, as --keep has them."""
+    from unsee.concepts import read_keep
+
+    return [f'"{word}"' for word in read_keep(file)] if file else []
+
+
 def _concepts(
     words: list[str],
     file: Path | None,
@@ -278,17 +288,6 @@ def _once(option: str, words: list[str] | None) -> str | None:
     if words and len(words) > 1:
         raise InputError(f"{option} is given {len(words)} times: it is for all concepts; --concepts has one for each")
     return words[0] if words else None
-
-
-def _seconds(text: str | None) -> float | None:
-    """ "90", "90s", "1.5m" or "2h" in seconds."""
-    if text is None:
-        return None
-    number, unit = (text[:-1], text[-1]) if text[-1:] in ("s", "m", "h") else (text, "s")
-    try:
-        return float(number) * {"s": 1, "m": 60, "h": 3600}[unit]
-    except ValueError as error:
-        raise InputError(f"--budget {text!r} is no time: write 90s, 5m or 1h") from error
 
 
 def _mapping(values: dict[str, Any], key: str) -> dict[str, Any]:

@@ -137,3 +137,14 @@ def brief(value: object, most: int = 160) -> str:
 def shell(*words: str | Path) -> str:
     """A command of unsee as it can be typed into a shell."""
     return plain(shlex.join(["unsee", *map(str, words)]))
+
+
+def seconds(text: str | None) -> float | None:
+    """ "90", "90s", "1.5m" or "2h" in seconds."""
+    if text is None:
+        return None
+    number, unit = (text[:-1], text[-1]) if text[-1:] in ("s", "m", "h") else (text, "s")
+    try:
+        return float(number) * {"s": 1, "m": 60, "h": 3600}[unit]
+    except ValueError as error:
+        raise InputError(f"--budget {text!r} is no time: write 90s, 5m or 1h") from error

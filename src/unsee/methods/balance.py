@@ -144,22 +144,22 @@ def solve(it: Columns, G: Tensor, how: Balance) -> tuple[Tensor, Tensor, Tensor]
     G   (features, features), the measure of lengths
     """
 
-    def squared(x: Tensor) -> Tensor:
-        return (x @ G * x).sum(-1)
-
-    delta, own = it.a - it.c, it.own(squared)
+    delta = it.a - it.c
+    inner = delta @ G @ delta.T  # B x is a sum of these differences, so lengths need no more than their products
+    own = it.own(lambda x: (x @ G * x).sum(-1))
     f, multiplier = torch.ones(len(it.c)).double(), torch.zeros(len(it.x)).double()
     limit = how.limit * torch.where(it.firm, 0.5, 1.0).double()
     limit[len(it.words) :] *= BESIDE
     goal = torch.full((len(it.c),), how.strength).double()
     least = torch.tensor([1.0, 0.9]).double().repeat_interleave(len(it.c) // 2).clamp(max=how.strength)
     for k in range(how.rounds):
-        S = it.C + how.keep_weight * (it.P + it.x.T * multiplier @ it.x)
+        hurt = it.x[multiplier > 0]
+        S = it.C + how.keep_weight * (it.P + hurt.T * multiplier[multiplier > 0] @ hurt)
         read = torch.cholesky_solve(it.c.T, torch.linalg.cholesky(S + it.ridge(S))).T
-        moved = (read @ it.c.T).T * f @ delta  # B c_i, a row each
-        along = (moved @ G * delta).sum(-1) / squared(delta)
+        along = ((it.c @ read.T * f) * inner).sum(-1) / inner.diagonal()
         f = f * (goal / along.clamp(min=0.1)).clamp(0.5, 2.0)
-        lost = (squared(it.x @ read.T * f @ delta) / own).sqrt()
+        moved = it.x @ read.T * f
+        lost = ((moved @ inner * moved).sum(-1).clamp(min=0) / own).sqrt()
         if k > how.rounds / 4 and (lost > 1.1 * limit).double().mean() > 0.02:
             limit, goal = limit * RELAX, torch.maximum(goal / RELAX, least)
         multiplier = (multiplier + STEP * ((lost / limit) ** 2 - 1)).clamp(min=0)

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from unsee.concepts import Concept
+from unsee.concepts import Concept, to_keep
 from unsee.denoising.activations import inputs, means, second_moments
 from unsee.errors import InputError
 from unsee.fit.optimizers import ROUNDING
@@ -125,7 +125,7 @@ def columns(
     weights  matrices (out, features) by the names of their layers
     """
     layers = list(weights)
-    firm = list(dict.fromkeys(word for concept in concepts for word in concept.keep))
+    firm = to_keep(concepts)
     stay = preserved_words(concepts, asked.neutral)
     others = other_words(pipe, asked.preserve_words, concepts, layers, rng, progress)
     listed = unlike(pipe, known_words(pipe, concepts), concepts, layers, progress)

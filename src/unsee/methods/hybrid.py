@@ -38,7 +38,7 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from unsee.concepts import Concept, concepts_of
+from unsee.concepts import Concept, concepts_of, to_keep
 from unsee.denoising.activations import inputs, met, second_moments
 from unsee.denoising.calls import Call
 from unsee.denoising.record import conditions
@@ -146,7 +146,7 @@ class Recipe:
         rng = torch.Generator().manual_seed(seed)
         weights = s.weights(net)
         texts = [weight.removesuffix(".weight") for weight in weights if reads_text(weight, net)]
-        named = sum(len(concept.keep) for concept in concepts)
+        named = len(to_keep(concepts))
 
         # 1. Words: preserved ones, random others, and prompts made of both.
         stay = preserved_words(concepts, s.neutral)

@@ -8,7 +8,7 @@ from itertools import cycle, islice
 import torch
 from torch import nn
 
-from unsee.concepts import Concept
+from unsee.concepts import Concept, to_keep
 from unsee.denoising.activations import means, written
 from unsee.models.denoisers import denoiser
 from unsee.models.model import Pipeline
@@ -44,8 +44,7 @@ def preserved_words(concepts: Iterable[Concept], neutral: Iterable[str]) -> list
     """Words that must stay: `keep` of each concept first, then the neutral words that no concept erases."""
     concepts = tuple(concepts)
     erased = {name: name for concept in concepts for name in concept.names}
-    named = [word for concept in concepts for word in concept.keep]
-    return named + [word for word in neutral if lookup(word, erased) is None]
+    return to_keep(concepts) + [word for word in neutral if lookup(word, erased) is None]
 
 
 def known_words(pipe: Pipeline, concepts: Iterable[Concept]) -> list[str]:

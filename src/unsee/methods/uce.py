@@ -46,7 +46,7 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from unsee.concepts import Concept, concepts_of
+from unsee.concepts import Concept, concepts_of, to_keep
 from unsee.denoising.activations import inputs, second_moments
 from unsee.edits.edit import Edit, LowRank
 from unsee.errors import InputError, one_line
@@ -153,7 +153,7 @@ class UCE:
         key, net = denoiser(pipe)
         rng = torch.Generator().manual_seed(seed)
         weights = {name.removesuffix(".weight"): weight for name, weight in self.weights(net).items()}
-        named = sum(len(concept.keep) for concept in concepts)
+        named = len(to_keep(concepts))
         kept = (
             *preserved_words(concepts, self.neutral),
             *other_words(pipe, self.preserve_words, concepts, list(weights), rng, progress),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from unsee.concepts import to_keep
 from unsee.edits.card import Card
 from unsee.report.before_after import brief
 
@@ -11,7 +12,7 @@ def preserved(card: Card, most: int = 3) -> list[str]:
 
     A method that chooses words for another reason than these has its own row in `reasons`.
     """
-    named = list(dict.fromkeys(word for concept in card.concepts for word in concept.keep))
+    named = to_keep(card.concepts)
     others = [word for word in dict.fromkeys(card.kept) if word not in named]
     reasons = [
         (named, "because you named them"),
