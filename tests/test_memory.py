@@ -348,14 +348,14 @@ def test_all_but_the_denoiser_waits_aside_and_comes_back() -> None:
 
 
 def test_a_dry_run_says_the_memory_and_does_nothing(run: Run, tmp_path: Path) -> None:
-    code, out, err = run("erase", "church", "--dry-run", "--out", tmp_path / "x")
+    code, out, err = run("erase", "church", "--method", "hybrid", "--dry-run", "--out", tmp_path / "x")
     assert code == 0, err
     memory, following = out.splitlines()[-2:]
     assert "estimated" in memory
     assert "16 rows at once" in memory
-    assert following == f"next: unsee erase church --out {tmp_path / 'x'}"
+    assert following == f"next: unsee erase church --method hybrid --out {tmp_path / 'x'}"
     assert not (tmp_path / "x").exists()
-    assert "solved, not trained" in run("erase", "church", "--dry-run", "--method", "uce")[1]
+    assert "solved, not trained" in run("erase", "church", "--dry-run")[1]
 
 
 def test_batch_is_how_many_pictures_are_drawn_at_once(

@@ -23,7 +23,7 @@ from unsee.errors import InputError
 from unsee.io.settings_file import read
 from unsee.methods.presets import PRESETS
 from unsee.runs.config import build
-from unsee.runs.configure import configure
+from unsee.runs.configure import configure, method_of
 from unsee.runs.erase import erase, plan
 
 SMALL: dict[str, Any] = {**QUICK, "preserve_words": 8, "neutral": ("cat", "house"), "rank": 2}
@@ -166,3 +166,18 @@ def test_every_variant_of_the_page_is_a_command() -> None:
     assert {*PRESETS, *(name for kind in methods.names() for name in methods.find(kind).presets)} - {
         "object"
     } <= offered
+
+
+@pytest.mark.parametrize(
+    ("config", "method"),
+    [
+        ({"concepts": "church, castle"}, "balance"),
+        ({"concepts": "church", "settings": {"limit": 0.3}}, "balance"),
+        ({"concepts": "church", "settings": {"updates": 4}}, "hybrid"),
+        ({"concepts": [{"erase": "hat", "from_": "cowboy"}]}, "hybrid"),
+        ({"concepts": "church", "method": "uce"}, "uce"),
+    ],
+)
+def test_the_default_method_is_balance_for_names_and_hybrid_for_all_else(config: dict[str, Any], method: str) -> None:
+    assert method_of(build(config)) == method
+    assert method_of(build(config), "style") in ("hybrid", config.get("method"))
