@@ -22,7 +22,7 @@ from unsee.methods.lora import LoRA
 from unsee.methods.prompts import NEUTRAL, TEMPLATES, in_templates, other_words, preserved_words, with_contexts
 from unsee.methods.settings import RUNS, UPDATES
 from unsee.methods.targets import Erasing, Runs, esd_target, preserving, steer, without_implicit
-from unsee.methods.uce import optimum
+from unsee.methods.uce import UCE, optimum
 from unsee.models.weights import entrance, select
 from unsee.runs.config import build
 from unsee.runs.erase import plan
@@ -220,7 +220,7 @@ def test_what_reads_the_prompt_starts_at_the_closed_form(pipe: Any) -> None:
     kept = (*preserved_words((church,), Hybrid(**STILL).neutral), *other_words(pipe, 8, (church,), list(names), rng))
     ways = with_contexts(pipe, TEMPLATES, STILL["context_words"], (church,), rng)
     moments = second_moments(pipe, in_templates(ways, kept, rng, each=2), list(names))
-    for layer, delta in optimum(pipe, (church,), names, moments, ways, rng, eta=CLOSED_FORM_ETA).items():
+    for layer, delta in optimum(pipe, (church,), names, moments, ways, rng, UCE(eta=CLOSED_FORM_ETA)).items():
         dense = delta.dense(names[layer].shape)
         found = edit.deltas[f"unet.{layer}.weight"]
         assert isinstance(found, torch.Tensor)

@@ -75,7 +75,7 @@ from unsee.methods.targets import (
     without_implicit,
 )
 from unsee.methods.two_denoisers import each_denoiser
-from unsee.methods.uce import optimum
+from unsee.methods.uce import UCE, optimum
 from unsee.models.denoisers import denoiser
 from unsee.models.model import Pipeline
 from unsee.models.weights import entrance, reads_text
@@ -161,8 +161,8 @@ class Recipe:
         moments = second_moments(pipe, known, texts, progress=progress) if texts and kept else {}
         names = [concept for concept in concepts if not (concept.from_ or concept.image)]
         layers = {name.removesuffix(".weight"): weights[name] for name in s.solved(net, concepts)}
-        eta = CLOSED_FORM_ETA
-        solution = optimum(pipe, names, layers, moments, contexts, rng, eta=eta, progress=progress) if layers else {}
+        near = UCE(eta=CLOSED_FORM_ETA)
+        solution = optimum(pipe, names, layers, moments, contexts, rng, near, progress) if layers else {}
         start = {f"{layer}.weight": delta for layer, delta in solution.items()}
 
         # 3. Recorded rows: the concept's, and those of preservation prompts.

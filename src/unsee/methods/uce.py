@@ -49,9 +49,10 @@ from torch import Tensor, nn
 from unsee.concepts import Concept, concepts_of, to_keep
 from unsee.denoising.activations import inputs, second_moments
 from unsee.edits.edit import Edit, LowRank
-from unsee.errors import InputError, one_line
+from unsee.errors import one_line
 from unsee.fit.optimizers import root
 from unsee.fit.resume import ResumeFile
+from unsee.methods.columns import changed, named_only, solvable
 from unsee.methods.presets import NotNegative, Number, Templates
 from unsee.methods.prompts import (
     NEUTRAL,
@@ -67,7 +68,6 @@ from unsee.methods.two_denoisers import each_denoiser
 from unsee.models.denoisers import denoiser
 from unsee.models.distributed import full
 from unsee.models.model import Pipeline
-from unsee.models.weights import entrance, stored_whole
 from unsee.progress import Progress, no_progress
 
 
@@ -123,10 +123,7 @@ class UCE:
 
     def weights(self, net: nn.Module) -> dict[str, nn.Parameter]:
         """The matrices that change: those through which the prompt enters. Raises InputError if there is none."""
-        found = entrance(net)
-        if packed := next((name for name, weight in found.items() if not stored_whole(weight)), None):
-            raise InputError(f"{packed} is quantised: nothing can be solved for it; use lora, or an unquantised model")
-        return found
+        return solvable(net)
 
     def resolved(self, net: nn.Module, concepts: Sequence[Concept]) -> Self:
         """Itself: its settings leave nothing open."""
@@ -142,14 +139,7 @@ class UCE:
         progress: Progress = no_progress,
         resume: ResumeFile | None = None,
     ) -> Edit:
-        concepts = concepts_of(concepts)
-        for concept in concepts:
-            if concept.from_:
-                raise InputError(
-                    f"uce cannot take {concept.erase!r} out of {concept.from_!r}: it moves names; use hybrid or lora"
-                )
-            if concept.image:
-                raise InputError(f"uce uses no image: use hybrid or lora to erase {concept.image}")
+        concepts = named_only("uce", concepts_of(concepts))
         key, net = denoiser(pipe)
         rng = torch.Generator().manual_seed(seed)
         weights = {name.removesuffix(".weight"): weight for name, weight in self.weights(net).items()}
@@ -163,9 +153,7 @@ class UCE:
         ways = with_contexts(pipe, self.templates, self.context_words, concepts, rng)
         known = preservation_prompts(kept, named, self.templates, ways, rng)
         moments = second_moments(pipe, known, list(weights), progress=progress) if kept else {}
-        found = optimum(
-            pipe, concepts, weights, moments, ways, rng, eta=self.eta, keep_weight=self.keep_weight, progress=progress,
-        )  # fmt: skip
+        found = optimum(pipe, concepts, weights, moments, ways, rng, self, progress)
         return Edit({f"{key}.{layer}.weight": delta for layer, delta in found.items()}, card)
 
 
@@ -176,15 +164,14 @@ def optimum(
     moments: Mapping[str, Tensor],
     ways: Sequence[str],
     rng: torch.Generator,
-    *,
-    eta: float = UCE.eta,
-    keep_weight: float = UCE.keep_weight,
+    how: UCE,
     progress: Progress = no_progress,
 ) -> dict[str, LowRank]:
     """What leads each layer's matrix to the optimum of eq. 7.
 
     weights  the matrices by the names of their layers, (out, features)
     moments  of the layers' inputs for what must stay, (features, features); nothing stays where there is none
+    how      of its settings eta and keep_weight
     """
     pairs = [(word, concept.anchor) for concept in concepts for word in concept.names]
     shifts: dict[str, Tensor] = {}
@@ -198,24 +185,15 @@ def optimum(
         for layer, x in inputs(pipe, prompts, list(weights)).items():
             source[layer] = first.setdefault(id(x), layer)
             if source[layer] == layer:
-                c, a = _changed(word, anchor or "any other word", full(weights[layer]), *x.chunk(2))
-                shifts[layer] = shifts.get(layer, 0) + (1 + eta) * (a - c).T @ c / len(c)
+                c, a = changed(word, anchor or "any other word", full(weights[layer]), *x.chunk(2))
+                shifts[layer] = shifts.get(layer, 0) + (1 + how.eta) * (a - c).T @ c / len(c)
                 sizes[layer] = sizes.get(layer, 0) + c.T @ c / len(c)
         progress("names", done + 1, len(pairs))
     deltas = {}
     progress("solve", 0, len(weights))
     for done, (layer, weight) in enumerate(weights.items()):
         K, S = shifts[source[layer]], sizes[source[layer]]
-        S = S + keep_weight * moments[layer] if layer in moments else S
+        S = S + how.keep_weight * moments[layer] if layer in moments else S
         deltas[layer] = solve(full(weight), K, S, len(pairs))
         progress("solve", done + 1, len(weights))
     return deltas
-
-
-def _changed(word: str, other: str, W: Tensor, c: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
-    """Of two sets of inputs (prompts, tokens, features), the tokens that W reads otherwise: two (n, features)."""
-    y, change = (nn.functional.linear(x.float(), W.detach().to(x).float()) for x in (c, c - a))
-    changed = change.norm(dim=-1) > 1e-3 * y.square().sum(-1).mean().sqrt()
-    if not changed.any():
-        raise InputError(f"the model reads the same in {word!r} and in {other!r}: nothing to erase")
-    return c[changed].double(), a[changed].double()
