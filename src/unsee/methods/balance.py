@@ -66,7 +66,7 @@ BESIDE = 1.5
 @one_line
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Balance:
-    """Erase one or a hundred concepts by one solution; see the top of this file for the formula.
+    """Erase one or a hundred concepts by one solution; the formula is at the top of its file.
 
     strength     how far each name moves: 1 is all the way to what takes its place. Where not all of it can be had, it
                  falls to 1 (beside other words 0.9), while `limit` grows by the same factor

@@ -63,7 +63,7 @@ ADAPTER = "unsee"
 @one_line
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class LoRA(Settings):
-    """Erase, enhance or swap concepts with low-rank adapters; see the top of this file for the formula.
+    """Erase, enhance or swap concepts with low-rank adapters; the formula is at the top of its file.
 
     rank    of each adapter
     action  erase, enhance, or swap, which needs the concept's anchor

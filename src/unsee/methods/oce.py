@@ -64,7 +64,7 @@ RANK = 1e-6
 @one_line
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class OCE:
-    """Erase one or many concepts with OCE; see the top of this file for the formula.
+    """Erase one or many concepts with OCE; the formula is at the top of its file.
 
     erase_weight  s_e: how strongly names turn
     keep_weight   s_g: how strongly any other text stays, a share of what layers put out

@@ -67,7 +67,7 @@ CENTRES = 3
 @one_line
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class SPEED:
-    """Erase one or many concepts with SPEED; see the top of this file for the formula.
+    """Erase one or many concepts with SPEED; the formula is at the top of its file.
 
     threshold     the share of the mean eigenvalue of R below which a direction may change
     keep_weight   s: how strictly the rest of the null space stays, in the same unit

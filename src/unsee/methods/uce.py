@@ -87,7 +87,7 @@ def solve(W0: Tensor, K: Tensor, S: Tensor, rank: int) -> LowRank:
 @one_line
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class UCE:
-    """Erase concepts with UCE; see the top of this file for the formula.
+    """Erase concepts with UCE; the formula is at the top of its file.
 
     eta          how far to steer beyond what takes the name's place
     keep_weight  s: how strictly what must stay does
