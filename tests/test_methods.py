@@ -181,3 +181,17 @@ def test_every_variant_of_the_page_is_a_command() -> None:
 def test_the_default_method_is_balance_for_names_and_hybrid_for_all_else(config: dict[str, Any], method: str) -> None:
     assert method_of(build(config)) == method
     assert method_of(build(config), "style") in ("hybrid", config.get("method"))
+
+
+@pytest.mark.parametrize("method", ["hybrid", "lora"])
+def test_a_selection_that_hardly_erases_names_is_said_in_the_plan(method: str) -> None:
+    values = {"concepts": "church", "model": "tiny", "method": method, "pictures": 2, "steps": 1}
+    said = {
+        select: [note for note in plan(build({**values, "settings": {"select": select}})).notes if "hardly" in note]
+        for select in ("cross-kv", "noncross", "self")
+    }
+    assert not said["cross-kv"]
+    assert "noncross hardly erases what a prompt names: on the miniature it left 40 of 48" in said["noncross"][0]
+    assert len(said["noncross"]) == len(said["self"]) == 1
+    explicit = {**values, "settings": {"select": "noncross", "implicit": True}}
+    assert not any("hardly" in note for note in plan(build(explicit)).notes)

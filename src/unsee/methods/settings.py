@@ -32,6 +32,8 @@ Start = Literal["closed-form", "base"]
 UPDATES: dict[Start, int] = {"closed-form": 12, "base": 140}
 RUNS: dict[Start, int] = {"closed-form": 8, "base": 64}
 """Updates and recorded runs of a concept by where a fit starts. Tuned on the miniature (docs/LOG.md)."""
+LEFT = {"noncross": 40, "self": 47}
+"""Of 48 pictures of "church" on the miniature, those that still show one after hybrid with a selection."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -116,6 +118,14 @@ class Settings:
         if self.start == "base" or not (texts and named and (self.keep_weight or self.preserve_words)):
             return []
         return [name for name, weight in entrance(net).items() if name in texts and stored_whole(weight)]
+
+    def notes(self, concepts: Sequence[Concept]) -> list[str]:
+        """What a user should know of these settings before an edit is made."""
+        named = any(not (concept.from_ or concept.image) for concept in concepts)
+        if self.implicit or not named or self.select not in LEFT:
+            return []
+        left = f"on the miniature it left {LEFT[self.select]} of 48 churches, and cross-kv none"
+        return [f"{self.select} hardly erases what a prompt names: {left}"]
 
     def check(self) -> None:
         """Raise InputError for settings that contradict each other."""

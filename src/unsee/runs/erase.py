@@ -127,7 +127,8 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
     )
     check(config.concepts, known(words, names_of(detectors)))
     solved = "balance was chosen: every concept is a name, and it solves for names; hybrid trains instead"
-    chosen = (solved,) if config.method is None and name == "balance" else ()
+    notes = [solved] if config.method is None and name == "balance" else []
+    notes += method.notes(config.concepts) if hasattr(method, "notes") else []
     return Plan(
         complete,
         model,
@@ -135,7 +136,7 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
         detectors,
         (trained, of),
         words,
-        (*chosen, *remarks(config.concepts, detectors, words)),
+        (*notes, *remarks(config.concepts, detectors, words)),
     )
 
 
