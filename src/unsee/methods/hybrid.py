@@ -94,7 +94,7 @@ SPAN = 8
 @one_line
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Hybrid(Settings):
-    """Erase concepts by a closed form and a short fit; the formula is at the top of its file. Its settings are `Settings`.
+    """Erase concepts by a closed form and a short fit, by the formula of its file. Its settings are `Settings`.
 
     Calling it with a pipeline and one or more concepts returns an Edit and leaves the pipeline as it was.
     Raises InputError on a setting that is unknown or out of range.
