@@ -23,8 +23,8 @@ from conftest import Run
 from PIL import Image
 
 import unsee
-from unsee.cli.erase import _seconds
 from unsee.cli.main import main
+from unsee.cli.terminal import seconds as in_seconds
 from unsee.evaluate.records import Evaluation
 from unsee.fit.resume import ResumeFile
 from unsee.methods.hybrid import Hybrid
@@ -500,7 +500,7 @@ def unchecked(folder: Path) -> str:
 
 @pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200)])
 def test_a_time_has_a_unit(text: str, seconds: float) -> None:
-    assert _seconds(text) == seconds
+    assert in_seconds(text) == seconds
 
 
 def test_debug_shows_the_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

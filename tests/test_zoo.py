@@ -29,12 +29,12 @@ from unsee.fit.loop import trainable
 from unsee.fit.monitor import error
 from unsee.fit.resume import ResumeFile
 from unsee.guards import NegativePrompt
+from unsee.methods.columns import changed
 from unsee.methods.esd import ESD
 from unsee.methods.hybrid import Hybrid
 from unsee.methods.prompts import TEMPLATES, stand_ins
 from unsee.methods.settings import UPDATES
 from unsee.methods.targets import esd_target, preserving, without_implicit
-from unsee.methods.uce import _changed
 from unsee.models.denoisers import denoiser, denoisers
 from unsee.models.fingerprint import fingerprint
 from unsee.models.load import load
@@ -229,7 +229,7 @@ def reads_otherwise(pipe: Any, edit: Edit, key: str) -> None:
     for name in names:
         W, D = denoiser(pipe)[1].get_submodule(name).weight, edit.deltas[f"{key}.{name}.weight"]
         D = D if isinstance(D, Tensor) else D.dense(W.shape)
-        c, other = (x.to(W) for x in _changed("church", "others", W, *heard[name].chunk(2)))
+        c, other = (x.to(W) for x in changed("church", "others", W, *heard[name].chunk(2)))
         if edit.card.method == "oce":  # a rotation turns a name over: that is no way towards other words
             assert ((c - other) @ D.T).norm() > 0.1 * ((c - other) @ W.T).norm()
             continue
