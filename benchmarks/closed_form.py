@@ -14,9 +14,9 @@ from collections.abc import Callable
 import torch
 
 import unsee
-from unsee.methods.balance import Balance, gram
+from unsee.methods.balance import Balance
 from unsee.methods.balance import solve as balanced
-from unsee.methods.columns import CALLED, Columns
+from unsee.methods.columns import CALLED, Columns, gram
 from unsee.methods.uce import UCE, solve
 
 NAMES, FEATURES, WORDS = 100, 768, 416

@@ -9,8 +9,8 @@ from torch import Tensor
 
 import unsee
 from unsee.errors import InputError
-from unsee.methods.balance import Balance, gram, solve
-from unsee.methods.columns import CALLED, Columns, values
+from unsee.methods.balance import Balance, solve
+from unsee.methods.columns import CALLED, Columns, gram, values
 from unsee.models.weights import entrance
 
 QUICK: dict[str, Any] = {

@@ -10,7 +10,7 @@ import unsee
 from unsee.denoising.activations import inputs
 from unsee.edits.edit import LowRank
 from unsee.errors import InputError
-from unsee.methods.balance import gram
+from unsee.methods.columns import gram
 from unsee.methods.speed import SPEED, Space, least_read, refined, solve, tokens
 
 TINY: dict[str, Any] = {"preserve_words": 8, "neutral": ("cat", "house"), "context_words": 1}

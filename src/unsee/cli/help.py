@@ -59,6 +59,7 @@ def _explain(name: str) -> None:
     print("Defaults, of which --set KEY=VALUE changes any:")
     for one in fields(method):
         print(plain(f"  {one.name:<16} {'' if one.default is MISSING else brief(one.default)}"))
-    print("Presets, --preset NAME:")
+    if method.presets:
+        print("Presets, --preset NAME:")
     for preset, settings in method.presets.items():
         print(plain(f"  {preset:<16} {', '.join(f'{key} {brief(value)}' for key, value in settings.items())}"))

@@ -32,28 +32,21 @@ Which numbers were tried on the miniature: docs/LOG.md.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any, ClassVar, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
-from torch import Tensor, nn
+from torch import Tensor
 
-from unsee.concepts import Concept, concepts_of
-from unsee.edits.edit import Edit, LowRank
+from unsee.edits.edit import LowRank
 from unsee.errors import one_line
-from unsee.fit.resume import ResumeFile
-from unsee.methods.columns import Columns, columns, named_only, solvable, values
-from unsee.methods.presets import Count, NotNegative, Number, Positive, Templates
-from unsee.methods.prompts import NEUTRAL, TEMPLATES
-from unsee.methods.targets import card_of
-from unsee.methods.two_denoisers import each_denoiser
-from unsee.models.denoisers import denoiser
-from unsee.models.distributed import full
+from unsee.fit.optimizers import root
+from unsee.methods.columns import ClosedForm, Columns, Solution, gram, whole
+from unsee.methods.presets import Count, NotNegative, Positive
 from unsee.models.model import Pipeline
-from unsee.progress import Progress, no_progress
+from unsee.progress import Progress
 
 STEP = 0.001
 """Of dual ascent, in the unit in which E[p p^T] is weighed."""
@@ -65,7 +58,7 @@ BESIDE = 1.5
 
 @one_line
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class Balance:
+class Balance(ClosedForm):
     """Erase one or a hundred concepts by one solution; the formula is at the top of its file.
 
     strength     how far each name moves: 1 is all the way to what takes its place. Where not all of it can be had, it
@@ -73,10 +66,9 @@ class Balance:
     limit        the share of what layers read in a known word that it may lose
     keep_weight  s: how strictly all other text stays
     rounds       of dual ascent
-    context_words   random context words for each prompt of prompts.CONTEXTS
-    preserve_words  random words of the tokenizer in p, but for other names of a concept
-    templates    prompts; {} is the concept's name, or a word that must stay
-    neutral      words in p
+
+    The other settings are those of all closed forms, `ClosedForm`. Where the model's card lists no words, those that
+    must stay are the known ones.
 
     Calling it with a pipeline and one or more concepts returns an Edit and leaves the pipeline as it was.
     Raises InputError on a setting that is unknown or out of range.
@@ -89,64 +81,38 @@ class Balance:
     limit: Positive = 0.2
     keep_weight: NotNegative = 1000.0
     rounds: Count = 60
-    context_words: Number = 8
-    preserve_words: Number = 384
-    templates: Templates = TEMPLATES
-    neutral: tuple[str, ...] = NEUTRAL
 
+    name: ClassVar[str] = "balance"
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
 
-    def weights(self, net: nn.Module) -> dict[str, nn.Parameter]:
-        """The matrices that change: values through which the prompt enters. Raises InputError if there is none."""
-        return values(solvable(net))
-
-    def resolved(self, net: nn.Module, concepts: Sequence[Concept]) -> Self:
-        """Itself: its settings leave nothing open."""
-        return self
-
-    @each_denoiser
-    def __call__(
+    def solved(
         self,
         pipe: Pipeline,
-        concepts: str | Concept | Sequence[str | Concept],
-        *,
-        seed: int = 0,
-        progress: Progress = no_progress,
-        resume: ResumeFile | None = None,
-    ) -> Edit:
-        concepts = named_only("balance", concepts_of(concepts))
-        key, net = denoiser(pipe)
-        rng = torch.Generator().manual_seed(seed)
-        weights = {name.removesuffix(".weight"): weight for name, weight in self.weights(net).items()}
-        found = columns(pipe, concepts, weights, self, rng, progress)
-        card = card_of("balance", self, concepts, pipe, seed, found[0].kept)
+        found: Sequence[Columns],
+        weights: Mapping[str, Tensor],
+        rng: torch.Generator,
+        progress: Progress,
+    ) -> Solution:
+        """B of each tensor that layers read, and the sixteen words that lose most."""
         deltas: dict[str, LowRank] = {}
         hurt: dict[str, float] = {}
         for one in found:
-            layers = {layer: full(weights[layer]).detach().double().cpu() for layer in one.layers}
+            layers = {layer: whole(weights[layer]) for layer in one.layers}
             shift, read, losses = solve(one, gram(layers, one.P), self)
-            hurt |= {w: max(loss, hurt.get(w, 0.0)) for w, loss in zip(one.words, losses.tolist())}
+            hurt |= {w: max(loss, hurt.get(w, 0.0)) for w, loss in zip(one.words, losses.tolist(), strict=True)}
             deltas |= {layer: LowRank((W0 @ shift).float(), read.float().contiguous()) for layer, W0 in layers.items()}
-        worst = sorted(hurt, key=lambda word: -hurt[word])[:16]
-        card = replace(card, hurt={word: round(hurt[word], 3) for word in worst})
-        return Edit({f"{key}.{layer}.weight": deltas[layer] for layer in weights}, card)
-
-
-def gram(layers: dict[str, Tensor], P: Tensor) -> Tensor:
-    """G with |x|^2 = x^T G x: how much of x the layers put out, each as a share of what it usually does."""
-    return sum((W.T @ W / (W @ P * W).sum() for W in layers.values()), torch.zeros_like(P))
+        return Solution(deltas, {word: round(hurt[word], 3) for word in sorted(hurt, key=lambda w: -hurt[w])[:16]})
 
 
 def solve(it: Columns, G: Tensor, how: Balance) -> tuple[Tensor, Tensor, Tensor]:
-    """B as shift (features, n) @ read (n, features), and the share that each word loses (words,).
+    """B as shift (features, n) @ read (n, features), and the share that each word loses by itself (words,).
 
     it  what the layers read
     G   (features, features), the measure of lengths
     """
-
     delta = it.a - it.c
     inner = delta @ G @ delta.T  # B x is a sum of these differences, so lengths need no more than their products
-    own = it.own(lambda x: (x @ G * x).sum(-1))
+    own = it.own(G)
     f, multiplier = torch.ones(len(it.c)).double(), torch.zeros(len(it.x)).double()
     limit = how.limit * torch.where(it.firm, 0.5, 1.0).double()
     limit[len(it.words) :] *= BESIDE
@@ -155,7 +121,7 @@ def solve(it: Columns, G: Tensor, how: Balance) -> tuple[Tensor, Tensor, Tensor]
     for k in range(how.rounds):
         hurt = it.x[multiplier > 0]
         S = it.C + how.keep_weight * (it.P + hurt.T * multiplier[multiplier > 0] @ hurt)
-        read = torch.cholesky_solve(it.c.T, torch.linalg.cholesky(S + it.ridge(S))).T
+        read = torch.cholesky_solve(it.c.T, root(S)).T
         along = ((it.c @ read.T * f) * inner).sum(-1) / inner.diagonal()
         f = f * (goal / along.clamp(min=0.1)).clamp(0.5, 2.0)
         moved = it.x @ read.T * f
@@ -163,4 +129,4 @@ def solve(it: Columns, G: Tensor, how: Balance) -> tuple[Tensor, Tensor, Tensor]
         if k > how.rounds / 4 and (lost > 1.1 * limit).double().mean() > 0.02:
             limit, goal = limit * RELAX, torch.maximum(goal / RELAX, least)
         multiplier = (multiplier + STEP * ((lost / limit) ** 2 - 1)).clamp(min=0)
-    return (f[:, None] * delta).T, read, lost
+    return (f[:, None] * delta).T, read, lost[: len(it.words)]

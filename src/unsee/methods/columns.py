@@ -1,19 +1,25 @@
-"""What closed forms solve for: what layers read in names, in what takes their place, and in what must stay."""
+"""What closed forms share: what layers read in names, in what takes their place, and in what must stay."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar, NamedTuple, Self
 
 import torch
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from unsee.concepts import Concept, to_keep
+from unsee.concepts import Concept, concepts_of, to_keep
 from unsee.denoising.activations import inputs, means, second_moments
+from unsee.edits.edit import Delta, Edit
 from unsee.errors import InputError
-from unsee.fit.optimizers import ROUNDING
+from unsee.fit.resume import ResumeFile
+from unsee.methods.presets import Number, Templates
 from unsee.methods.prompts import (
+    NEUTRAL,
+    TEMPLATES,
     known_words,
     other_words,
     preservation_prompts,
@@ -23,29 +29,19 @@ from unsee.methods.prompts import (
     unlike,
     with_contexts,
 )
+from unsee.methods.targets import card_of
+from unsee.methods.two_denoisers import each_denoiser
+from unsee.models.denoisers import denoiser
 from unsee.models.distributed import full
 from unsee.models.model import Pipeline
 from unsee.models.weights import entrance, stored_whole
-from unsee.progress import Progress
+from unsee.progress import Progress, no_progress
 
 CALLED = ("a {}", "{} in * style", "a * and a {}")
 """How a known word is read: by itself, which comes first, and beside random words."""
 
 
-class Asked(Protocol):
-    """The settings that `columns` needs; see balance.Balance."""
-
-    @property
-    def context_words(self) -> int: ...
-    @property
-    def preserve_words(self) -> int: ...
-    @property
-    def templates(self) -> tuple[str, ...]: ...
-    @property
-    def neutral(self) -> tuple[str, ...]: ...
-
-
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Columns:
     """What layers that read one tensor read, float64. Features are those of that tensor.
 
@@ -69,18 +65,90 @@ class Columns:
     firm: Tensor
     kept: tuple[str, ...]
 
-    def own(self, squared: Callable[[Tensor], Tensor]) -> Tensor:
+    def own(self, G: Tensor) -> Tensor:
         """(ways * words,) how long what is a word's own is, by itself: its distance to the mean of all words, squared.
 
-        squared  (rows, features) -> (rows,) squares of lengths
+        G  (features, features), with |x|^2 = x^T G x
         """
         alone = self.x[: len(self.words)]
-        own = squared(alone - alone.mean(0))
+        alone = alone - alone.mean(0)
+        own = (alone @ G * alone).sum(-1)
         return own.clamp(min=0.01 * float(own.median())).repeat(len(CALLED))
 
-    def ridge(self, S: Tensor) -> Tensor:
-        """What is added to S so that it can be inverted, a share of its diagonal."""
-        return ROUNDING * S.diagonal().clamp(min=1e-30 * float(S.trace()) + 1e-300).diag()
+
+class Solution(NamedTuple):
+    """The change of each layer's matrix; and the words that it hurts most, with the share that each loses."""
+
+    deltas: Mapping[str, Delta]
+    hurt: Mapping[str, float]
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class ClosedForm:
+    """A method that solves for the values through which a prompt enters, and the settings that all of these have.
+
+    context_words   random context words for each prompt of prompts.CONTEXTS; 0: names by themselves
+    preserve_words  random words of the tokenizer that must stay, but for other names of a concept
+    templates    prompts; {} is the concept's name, or a word that must stay
+    neutral      words that must stay, beside the concept's own `keep`
+    """
+
+    context_words: Number = 8
+    preserve_words: Number = 384
+    templates: Templates = TEMPLATES
+    neutral: tuple[str, ...] = NEUTRAL
+
+    name: ClassVar[str]
+    """The method's, for the card."""
+
+    def solved(
+        self,
+        pipe: Pipeline,
+        found: Sequence[Columns],
+        weights: Mapping[str, Tensor],
+        rng: torch.Generator,
+        progress: Progress,
+    ) -> Solution:
+        """How the matrices `weights` (out, features) change, which are given by their layers."""
+        raise NotImplementedError
+
+    def weights(self, net: nn.Module) -> dict[str, nn.Parameter]:
+        """The matrices that change: values through which the prompt enters. Raises InputError if there is none."""
+        return values(solvable(net))
+
+    def resolved(self, net: nn.Module, concepts: Sequence[Concept]) -> Self:
+        """Itself: its settings leave nothing open."""
+        return self
+
+    @each_denoiser
+    def __call__(
+        self,
+        pipe: Pipeline,
+        concepts: str | Concept | Sequence[str | Concept],
+        *,
+        seed: int = 0,
+        progress: Progress = no_progress,
+        resume: ResumeFile | None = None,
+    ) -> Edit:
+        concepts = named_only(self.name, concepts_of(concepts))
+        key, net = denoiser(pipe)
+        rng = torch.Generator().manual_seed(seed)
+        weights = {name.removesuffix(".weight"): weight for name, weight in self.weights(net).items()}
+        found = columns(pipe, concepts, weights, self, rng, progress)
+        card = card_of(self.name, self, concepts, pipe, seed, found[0].kept)
+        solution = self.solved(pipe, found, weights, rng, progress)
+        deltas = {f"{key}.{layer}.weight": solution.deltas[layer] for layer in weights}
+        return Edit(deltas, dataclasses.replace(card, hurt=dict(solution.hurt)))
+
+
+def whole(weight: Tensor) -> Tensor:
+    """A matrix in float64, not on its device; all of one that is spread over processes."""
+    return full(weight).detach().double().cpu()
+
+
+def gram(layers: Mapping[str, Tensor], P: Tensor) -> Tensor:
+    """G with |x|^2 = x^T G x: how much of x the layers put out, each as a share of what it usually does."""
+    return sum((W.T @ W / (W @ P * W).sum() for W in layers.values()), torch.zeros_like(P))
 
 
 def solvable(net: nn.Module) -> dict[str, nn.Parameter]:
@@ -116,7 +184,7 @@ def columns(
     pipe: Pipeline,
     concepts: Sequence[Concept],
     weights: Mapping[str, Tensor],
-    asked: Asked,
+    asked: ClosedForm,
     rng: torch.Generator,
     progress: Progress,
 ) -> list[Columns]:
@@ -138,23 +206,11 @@ def columns(
     prompts = preservation_prompts((*stay, *others), len(firm), asked.templates, [*asked.templates, *around], rng)
     P = second_moments(pipe, prompts, layers, progress=progress)
 
-    pairs = [(word, concept.anchor) for concept in concepts for word in concept.names]
-    read: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {}  # of each tensor, by the first layer that reads it
-    together: dict[str, list[str]] = {}
+    read: dict[tuple[str, ...], list[tuple[Tensor, Tensor, Tensor]]] = {}  # of each tensor, by the layers that read it
     for ways in (asked.templates, around or asked.templates):
-        progress("names", 0, len(pairs))
-        for done, (word, anchor) in enumerate(pairs):
-            other = [anchor] * len(ways) if anchor else stand_ins(pipe, word, len(ways), concepts, rng)
-            both = [way.format(word) for way in ways] + [way.format(o) for way, o in zip(ways, other, strict=True)]
-            heard = inputs(pipe, both, layers)
-            groups: dict[int, list[str]] = {}
-            for layer, x in heard.items():
-                groups.setdefault(id(x), []).append(layer)
-            together = {names[0]: names for names in groups.values()}
-            for layer in together:
-                c, a = changed(word, anchor or "any other word", full(weights[layer]), *heard[layer].chunk(2))
-                read.setdefault(layer, []).append((c.mean(0).cpu(), a.mean(0).cpu(), (c.T @ c / len(c) / 2).cpu()))
-            progress("names", done + 1, len(pairs))
+        for heard in read_names(pipe, concepts, weights, ways, rng, progress):
+            for together, (c, a) in heard.items():
+                read.setdefault(together, []).append((c.mean(0).cpu(), a.mean(0).cpu(), (c.T @ c / len(c) / 2).cpu()))
 
     extra = random_words(pipe, 2 * len(known), concepts, rng) or ["thing"]
     company = dict(zip(CALLED, ([""], styles or extra, extra), strict=True))
@@ -163,21 +219,50 @@ def columns(
         for way in CALLED
         for k, word in enumerate(known)
     ]
-    alone = means(pipe, called, list(together), progress=progress)
+    alone = means(pipe, called, [together[0] for together in read], progress=progress)
     return [
         Columns(
-            layers=tuple(names),
-            c=torch.stack([c for c, _, _ in read[layer]]),
-            a=torch.stack([a for _, a, _ in read[layer]]),
-            C=torch.stack([C for _, _, C in read[layer]]).sum(0),
-            P=P[layer].double().cpu(),
+            layers=together,
+            c=torch.stack([c for c, _, _ in found]),
+            a=torch.stack([a for _, a, _ in found]),
+            C=torch.stack([C for _, _, C in found]).sum(0),
+            P=P[together[0]].double().cpu(),
             words=known,
-            x=alone[layer].double().cpu(),
+            x=alone[together[0]].double().cpu(),
             firm=torch.tensor([word in firm for word in known] * len(CALLED)),
             kept=(*stay, *others),
         )
-        for layer, names in together.items()
+        for together, found in read.items()
     ]
+
+
+def read_names(
+    pipe: Pipeline,
+    concepts: Sequence[Concept],
+    weights: Mapping[str, Tensor],
+    ways: Sequence[str],
+    rng: torch.Generator,
+    progress: Progress = no_progress,
+) -> Iterator[dict[tuple[str, ...], tuple[Tensor, Tensor]]]:
+    """For each name, by the layers that read one tensor: what they read in the name and in what takes its place.
+
+    That is two (n, features), float64: the tokens that the name changes in prompts that ask for it in `ways`.
+    """
+    pairs = [(word, concept.anchor) for concept in concepts for word in concept.names]
+    progress("names", 0, len(pairs))
+    for done, (word, anchor) in enumerate(pairs):
+        others = [anchor] * len(ways) if anchor else stand_ins(pipe, word, len(ways), concepts, rng)
+        prompts = [way.format(word) for way in ways] + [way.format(o) for way, o in zip(ways, others, strict=True)]
+        heard = inputs(pipe, prompts, list(weights))
+        groups: dict[int, list[str]] = {}
+        for layer, x in heard.items():
+            groups.setdefault(id(x), []).append(layer)
+        other, found = anchor or "any other word", {}
+        for together in map(tuple, groups.values()):
+            W, x = full(weights[together[0]]), heard[together[0]]
+            found[together] = changed(word, other, W, *x.chunk(2))
+        yield found
+        progress("names", done + 1, len(pairs))
 
 
 def changed(word: str, other: str, W: Tensor, c: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:

@@ -35,27 +35,19 @@ and 60.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from unsee.concepts import Concept, concepts_of
-from unsee.edits.edit import Edit
 from unsee.errors import one_line
-from unsee.fit.resume import ResumeFile
-from unsee.methods.columns import Columns, columns, named_only, solvable, values
-from unsee.methods.presets import NotNegative, Number, Positive, Templates
-from unsee.methods.prompts import NEUTRAL, TEMPLATES
-from unsee.methods.targets import card_of
-from unsee.methods.two_denoisers import each_denoiser
-from unsee.models.denoisers import denoiser
-from unsee.models.distributed import full
+from unsee.methods.columns import ClosedForm, Columns, Solution, whole
+from unsee.methods.presets import NotNegative, Positive
 from unsee.models.model import Pipeline
-from unsee.progress import Progress, no_progress
+from unsee.progress import Progress
 
 RANK = 1e-6
 """Singular values of unit columns below this share of the largest are rounding: text features are in float32."""
@@ -63,17 +55,16 @@ RANK = 1e-6
 
 @one_line
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class OCE:
+class OCE(ClosedForm):
     """Erase one or many concepts with OCE; the formula is at the top of its file.
 
     erase_weight  s_e: how strongly names turn
     keep_weight   s_g: how strongly any other text stays, a share of what layers put out
     word_weight   s_n: how strongly known words stay, a share of it too
     damping       lambda: how strongly all directions stay alike
-    context_words   random context words for each prompt of prompts.CONTEXTS; 0: names by themselves
-    preserve_words  random words of the tokenizer in C_g, but for other names of a concept
-    templates    prompts; {} is the concept's name, or a word that must stay
-    neutral      words in C_g; known ones where the model's card lists none
+
+    The other settings are those of all closed forms, `ClosedForm`. C_g is of the words that must stay. Where the
+    model's card lists no words, these are the known ones too.
 
     Calling it with a pipeline and one or more concepts returns an Edit and leaves the pipeline as it was.
     Raises InputError on a setting that is unknown or out of range.
@@ -86,45 +77,27 @@ class OCE:
     keep_weight: NotNegative = 0.5
     word_weight: NotNegative = 0.3
     damping: NotNegative = 1.5
-    context_words: Number = 8
-    preserve_words: Number = 384
-    templates: Templates = TEMPLATES
-    neutral: tuple[str, ...] = NEUTRAL
 
+    name: ClassVar[str] = "oce"
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {"context_words": 0, "templates": ("{}",), "neutral": ()},
     }
 
-    def weights(self, net: nn.Module) -> dict[str, nn.Parameter]:
-        """The matrices that change: values through which the prompt enters. Raises InputError if there is none."""
-        return values(solvable(net))
-
-    def resolved(self, net: nn.Module, concepts: Sequence[Concept]) -> Self:
-        """Itself: its settings leave nothing open."""
-        return self
-
-    @each_denoiser
-    def __call__(
+    def solved(
         self,
         pipe: Pipeline,
-        concepts: str | Concept | Sequence[str | Concept],
-        *,
-        seed: int = 0,
-        progress: Progress = no_progress,
-        resume: ResumeFile | None = None,
-    ) -> Edit:
-        concepts = named_only("oce", concepts_of(concepts))
-        key, net = denoiser(pipe)
-        rng = torch.Generator().manual_seed(seed)
-        weights = {name.removesuffix(".weight"): weight for name, weight in self.weights(net).items()}
-        found = columns(pipe, concepts, weights, self, rng, progress)
-        card = card_of("oce", self, concepts, pipe, seed, found[0].kept)
+        found: Sequence[Columns],
+        weights: Mapping[str, Tensor],
+        rng: torch.Generator,
+        progress: Progress,
+    ) -> Solution:
+        """(Q - I) W of each layer."""
         deltas: dict[str, Tensor] = {}
         for one in found:
             for layer in one.layers:
-                W = full(weights[layer]).detach().double().cpu()
+                W = whole(weights[layer])
                 deltas[layer] = ((rotation(W, one, self) - torch.eye(len(W))) @ W).float()
-        return Edit({f"{key}.{layer}.weight": deltas[layer] for layer in weights}, card)
+        return Solution(deltas, {})
 
 
 def rotation(W: Tensor, it: Columns, how: OCE) -> Tensor:

@@ -16,7 +16,7 @@ eigenvectors of R and on k (invariant equality constraints), this one is nearest
 
 Departures from the paper
 - The authors' numbers, 1, s and `threshold`, have the unit of a channel of the text features and mean something else
-  in another basis or scale. Here lengths are those of what all layers put out, |x|^2 = x^T G x (balance.py), in the
+  in another basis or scale. Here lengths are those of what all layers put out, |x|^2 = x^T G x (columns.gram), in the
   unit in which the mean eigenvalue of R before the filters is 1: features are L^T x with G = L L^T. A LayerNorm writes
   the features of CLIP, for which the paper's numbers are, with about that size. So the result is the same function in
   any basis.
@@ -36,29 +36,20 @@ Departures from the paper
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import torch
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
-from torch import Tensor, nn
+from torch import Tensor
 
-from unsee.concepts import Concept, concepts_of
 from unsee.denoising.activations import inputs, means
-from unsee.edits.edit import Edit
 from unsee.errors import one_line
-from unsee.fit.resume import ResumeFile
-from unsee.methods.balance import gram
-from unsee.methods.columns import columns, named_only, solvable, values
-from unsee.methods.presets import NotNegative, Number, Positive, Templates
-from unsee.methods.prompts import NEUTRAL, TEMPLATES
-from unsee.methods.targets import card_of
-from unsee.methods.two_denoisers import each_denoiser
-from unsee.models.denoisers import denoiser
-from unsee.models.distributed import full
+from unsee.methods.columns import ClosedForm, Columns, Solution, gram, whole
+from unsee.methods.presets import NotNegative, Number, Positive
 from unsee.models.model import Pipeline
-from unsee.progress import Progress, no_progress
+from unsee.progress import Progress
 
 CENTRES = 3
 """Of the tokens of the empty prompt behind the first, as in the authors' code."""
@@ -66,16 +57,14 @@ CENTRES = 3
 
 @one_line
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class SPEED:
+class SPEED(ClosedForm):
     """Erase one or many concepts with SPEED; the formula is at the top of its file.
 
     threshold     the share of the mean eigenvalue of R below which a direction may change
     keep_weight   s: how strictly the rest of the null space stays, in the same unit
     augment       times that each r is added with noise; 0: neither filter nor noise
-    context_words   random context words for each prompt of prompts.CONTEXTS; 0: names by themselves
-    preserve_words  random words of the tokenizer that must stay, but for other names of a concept
-    templates    prompts; {} is the concept's name, or a word that must stay
-    neutral      words that must stay, beside the concept's own `keep`
+
+    The other settings are those of all closed forms, `ClosedForm`.
 
     Calling it with a pipeline and one or more concepts returns an Edit and leaves the pipeline as it was.
     Raises InputError on a setting that is unknown or out of range.
@@ -87,46 +76,28 @@ class SPEED:
     threshold: NotNegative = 0.1
     keep_weight: Positive = 0.005
     augment: Number = 10
-    context_words: Number = 8
-    preserve_words: Number = 384
-    templates: Templates = TEMPLATES
-    neutral: tuple[str, ...] = NEUTRAL
 
+    name: ClassVar[str] = "speed"
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {"keep_weight": 1.0, "context_words": 0, "templates": ("{}",), "neutral": ()},
     }
 
-    def weights(self, net: nn.Module) -> dict[str, nn.Parameter]:
-        """The matrices that change: values through which the prompt enters. Raises InputError if there is none."""
-        return values(solvable(net))
-
-    def resolved(self, net: nn.Module, concepts: Sequence[Concept]) -> Self:
-        """Itself: its settings leave nothing open."""
-        return self
-
-    @each_denoiser
-    def __call__(
+    def solved(
         self,
         pipe: Pipeline,
-        concepts: str | Concept | Sequence[str | Concept],
-        *,
-        seed: int = 0,
-        progress: Progress = no_progress,
-        resume: ResumeFile | None = None,
-    ) -> Edit:
-        concepts = named_only("speed", concepts_of(concepts))
-        key, net = denoiser(pipe)
-        rng = torch.Generator().manual_seed(seed)
-        weights = {name.removesuffix(".weight"): weight for name, weight in self.weights(net).items()}
-        found = columns(pipe, concepts, weights, self, rng, progress)
-        card = card_of("speed", self, concepts, pipe, seed, found[0].kept)
+        found: Sequence[Columns],
+        weights: Mapping[str, Tensor],
+        rng: torch.Generator,
+        progress: Progress,
+    ) -> Solution:
+        """D of each layer."""
         heads = [one.layers[0] for one in found]
         stay = [way.format(word) for word, way in zip(found[0].kept, self.templates * len(found[0].kept))]
         more = means(pipe, stay, heads, progress=progress) if stay else {}
         empty = inputs(pipe, [""], heads)
         deltas: dict[str, Tensor] = {}
         for one in found:
-            layers = {layer: full(weights[layer]).detach().double().cpu() for layer in one.layers}
+            layers = {layer: whole(weights[layer]) for layer in one.layers}
             first = one.layers[0]
             r = torch.cat([one.x, *(x[first].double().cpu() for x in [more] if more)])
             space = Space.of(gram(layers, one.P), r)
@@ -135,7 +106,7 @@ class SPEED:
             for layer, W in layers.items():
                 D = solve(space.matrix(W), one.c @ L, one.a @ L, r @ L, rest, L.T @ one.P @ L, self, rng)
                 deltas[layer] = (D @ L.T).float()
-        return Edit({f"{key}.{layer}.weight": deltas[layer] for layer in weights}, card)
+        return Solution(deltas, {})
 
 
 @dataclass(frozen=True, config=ConfigDict(arbitrary_types_allowed=True))

@@ -47,12 +47,12 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from unsee.concepts import Concept, concepts_of, to_keep
-from unsee.denoising.activations import inputs, second_moments
+from unsee.denoising.activations import second_moments
 from unsee.edits.edit import Edit, LowRank
 from unsee.errors import one_line
 from unsee.fit.optimizers import root
 from unsee.fit.resume import ResumeFile
-from unsee.methods.columns import changed, named_only, solvable
+from unsee.methods.columns import named_only, read_names, solvable
 from unsee.methods.presets import NotNegative, Number, Templates
 from unsee.methods.prompts import (
     NEUTRAL,
@@ -60,7 +60,6 @@ from unsee.methods.prompts import (
     other_words,
     preservation_prompts,
     preserved_words,
-    stand_ins,
     with_contexts,
 )
 from unsee.methods.targets import card_of
@@ -173,27 +172,19 @@ def optimum(
     moments  of the layers' inputs for what must stay, (features, features); nothing stays where there is none
     how      of its settings eta and keep_weight
     """
-    pairs = [(word, concept.anchor) for concept in concepts for word in concept.names]
-    shifts: dict[str, Tensor] = {}
-    sizes: dict[str, Tensor] = {}
-    source: dict[str, str] = {}  # many layers read one tensor: the first of them keeps what is known of it
-    progress("names", 0, len(pairs))
-    for done, (word, anchor) in enumerate(pairs):
-        others = [anchor] * len(ways) if anchor else stand_ins(pipe, word, len(ways), concepts, rng)
-        prompts = [way.format(word) for way in ways] + [way.format(o) for way, o in zip(ways, others, strict=True)]
-        first: dict[int, str] = {}
-        for layer, x in inputs(pipe, prompts, list(weights)).items():
-            source[layer] = first.setdefault(id(x), layer)
-            if source[layer] == layer:
-                c, a = changed(word, anchor or "any other word", full(weights[layer]), *x.chunk(2))
-                shifts[layer] = shifts.get(layer, 0) + (1 + how.eta) * (a - c).T @ c / len(c)
-                sizes[layer] = sizes.get(layer, 0) + c.T @ c / len(c)
-        progress("names", done + 1, len(pairs))
+    names = sum(len(concept.names) for concept in concepts)
+    shifts: dict[tuple[str, ...], Tensor] = {}  # of each tensor, by the layers that read it
+    sizes: dict[tuple[str, ...], Tensor] = {}
+    for heard in read_names(pipe, concepts, weights, ways, rng, progress):
+        for together, (c, a) in heard.items():
+            shifts[together] = shifts.get(together, 0) + (1 + how.eta) * (a - c).T @ c / len(c)
+            sizes[together] = sizes.get(together, 0) + c.T @ c / len(c)
+    source = {layer: together for together in shifts for layer in together}
     deltas = {}
     progress("solve", 0, len(weights))
     for done, (layer, weight) in enumerate(weights.items()):
         K, S = shifts[source[layer]], sizes[source[layer]]
         S = S + how.keep_weight * moments[layer] if layer in moments else S
-        deltas[layer] = solve(full(weight), K, S, len(pairs))
+        deltas[layer] = solve(full(weight), K, S, names)
         progress("solve", done + 1, len(weights))
     return deltas
