@@ -33,8 +33,8 @@ from unsee.evaluate.records import Evaluation
 from unsee.evaluate.render import Sampling, Shot, render, sampling_of
 from unsee.evaluate.suites.summary import NAME as SUMMARY
 from unsee.evaluate.suites.summary import REST
-from unsee.evaluate.words import words_of
 from unsee.io.atomic import write_whole
+from unsee.models.words import words_of
 from unsee.report.before_after import MISSING, Line, lines
 from unsee.report.grid import grid
 from unsee.report.tables import number

@@ -61,10 +61,10 @@ from unsee.evaluate.render import Sampling
 from unsee.evaluate.run import base, run
 from unsee.evaluate.statistics import rate
 from unsee.evaluate.suites import knowledge
-from unsee.evaluate.words import words_of
 from unsee.models.denoisers import denoiser
 from unsee.models.sampling import draw
 from unsee.models.weights import swapped
+from unsee.models.words import words_of
 from unsee.report.attacks import page, per_cent, verdict
 from unsee.runs import attack as attacking
 from unsee.runs.aims import Aim, aims_of, drawn

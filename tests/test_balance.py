@@ -1,6 +1,7 @@
 """Balance: by hand, its two promises, and what must not matter to it."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -118,6 +119,17 @@ def test_known_words_are_those_of_the_model_card_or_else_of_the_tokenizer(pipe: 
     listed, others = (Balance(**QUICK)(one, "church").card.hurt for one in (model, bare))
     assert set(listed) - set(others)
     assert set(others) <= {*QUICK["neutral"], *Balance(**QUICK)(bare, "church").card.kept}
+
+
+def test_a_card_may_say_nothing_of_a_word_but_its_name(pipe: Any, tmp_path: Path) -> None:
+    words = tmp_path / "words.yaml"
+    model = unsee.Model.of(pipe)
+    said = replace(model, card=model.card.model_copy(update={"words": str(words)}))
+    words.write_text("objects: {castle: {group: place}, mosque: }\nstyles: [ink]\nmemorised: [the great wave]\n")
+    assert set(Balance(**QUICK)(said, "church").card.hurt) == {"castle", "mosque", "ink style", "the great wave"}
+    words.write_text("objects: {castle: {size: large}}")
+    with pytest.raises(InputError, match="size"):
+        Balance(**QUICK)(said, "church")
 
 
 def test_what_is_no_name_is_refused_in_a_line(pipe: Any) -> None:

@@ -385,7 +385,8 @@ def test_prompts_of_the_users_own(data: st.DataObject, tmp_path: Path) -> None:
 @fuzz
 @given(data=st.data())
 def test_words_of_the_users_own(data: st.DataObject, tmp_path: Path) -> None:
-    from unsee.evaluate.words import choices, read_words
+    from unsee.evaluate.words import choices
+    from unsee.models.words import read_words
 
     words = {
         "objects": {"church": {"group": "place", "synonyms": ["chapel"], "languages": {"de": "kirche"}}},

@@ -28,9 +28,10 @@ from unsee.evaluate.distance import Distance, by_maps
 from unsee.evaluate.folder import read_folder
 from unsee.evaluate.records import Evaluation
 from unsee.evaluate.suites.table import from_csv, read
-from unsee.evaluate.words import ARTISTS, IMAGENETTE, choices, read_words
+from unsee.evaluate.words import ARTISTS, IMAGENETTE, choices
 from unsee.models.model_card import model_card
 from unsee.models.names import BUNDLED
+from unsee.models.words import read_words
 
 
 def plain(*levels: int) -> list[Image.Image]:

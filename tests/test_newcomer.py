@@ -28,9 +28,9 @@ from unsee.evaluate.questions import Question
 from unsee.evaluate.records import Measured
 from unsee.evaluate.remarks import ONLY, remarks
 from unsee.evaluate.statistics import Difference, Score
-from unsee.evaluate.words import words_of
 from unsee.export.formats import FORMATS
 from unsee.models.weights import SELECTIONS
+from unsee.models.words import words_of
 from unsee.report.before_after import Line, notes
 from unsee.runs import evaluate as evaluation
 from unsee.runs.config import EvalConfig

@@ -35,10 +35,10 @@ from unsee.evaluate import suites
 from unsee.evaluate.context import EvalContext, NotMeasured
 from unsee.evaluate.detectors import detectors_of
 from unsee.evaluate.render import Sampling, Shot, render, sampling_of
-from unsee.evaluate.words import words_of
 from unsee.io.atomic import write_whole
 from unsee.models.distributed import processes
 from unsee.models.model import model_name
+from unsee.models.words import words_of
 from unsee.runs import evaluate as evaluation
 from unsee.runs.config import EvalConfig
 

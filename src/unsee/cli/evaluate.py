@@ -113,8 +113,8 @@ def evaluate(
 ) -> None:
     """Measure a model, edits and guards. All are measured on the same prompts and seeds."""
     with starting():
-        from unsee.evaluate.words import read_words
         from unsee.io.settings_file import read
+        from unsee.models.words import read_words
         from unsee.runs import evaluate as evaluation
         from unsee.runs.config import EvalConfig, build, renamed
         from unsee.runs.folder import claimed, folder_name

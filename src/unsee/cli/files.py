@@ -120,8 +120,9 @@ def verify(
     with starting():
         from unsee.edits.edit import Edit
         from unsee.evaluate.detectors import detectors_of
-        from unsee.evaluate.words import choices, words_of
+        from unsee.evaluate.words import choices
         from unsee.models.load import open_model
+        from unsee.models.words import words_of
         from unsee.runs.verify import verify
 
     loaded = Edit.load(edit)

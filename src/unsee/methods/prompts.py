@@ -12,7 +12,8 @@ from unsee.concepts import Concept, to_keep
 from unsee.denoising.activations import means, written
 from unsee.models.denoisers import denoiser
 from unsee.models.model import Pipeline
-from unsee.models.text import listed, tokenizer, vocabulary
+from unsee.models.text import tokenizer, vocabulary
+from unsee.models.words import listed, words_of
 from unsee.progress import Progress, no_progress
 from unsee.spelling import lookup
 
@@ -48,9 +49,11 @@ def preserved_words(concepts: Iterable[Concept], neutral: Iterable[str]) -> list
 
 
 def known_words(pipe: Pipeline, concepts: Iterable[Concept]) -> list[str]:
-    """What the model's card lists as known (models.text.listed), without the names of concepts."""
+    """What the model's card lists as known (models.words.listed), without the names of concepts."""
     erased = {name: name for concept in concepts for name in concept.names}
-    return [word for word, others in listed(pipe).items() if not any(lookup(w, erased) for w in (word, *others))]
+    return [
+        word for word, others in listed(words_of(pipe)).items() if not any(lookup(w, erased) for w in (word, *others))
+    ]
 
 
 def random_words(pipe: Pipeline, count: int, concepts: Iterable[Concept], rng: torch.Generator) -> list[str]:

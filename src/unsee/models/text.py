@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from unsee.errors import InputError
-from unsee.io.settings_file import read
-from unsee.models.model import Model, Pipeline, kind
+from unsee.models.model import Pipeline, kind
 
 
 def tokenizer(pipe: Pipeline) -> Any:
@@ -29,19 +27,6 @@ def vocabulary(pipe: Pipeline) -> list[str]:
     words = {token.replace(mark, "").lower() for mark in often if mark != "##" for token in tokens if mark in token}
     words |= {token.lower() for token in tokens if "##" in often and not token.startswith("##")}
     return sorted(word for word in words if word.isalpha() and len(word) > 2)
-
-
-def listed(pipe: Pipeline) -> dict[str, list[str]]:
-    """What the model's card lists as known, each with its other names: things, titles, and styles as "neon style"."""
-    path = Model.of(pipe).card.words
-    words = read(Path(path)) if path else {}
-    found: dict[str, list[str]] = {f"{style} style": [style] for style in words.get("styles") or ()}
-    for part in ("objects", "memorised"):
-        said = words.get(part) or {}
-        for name, more in said.items() if isinstance(said, dict) else dict.fromkeys(said).items():
-            more = more or []
-            found[name] = more if isinstance(more, list) else [*more["synonyms"], *more["languages"].values()]
-    return found
 
 
 def check_prompts(pipe: Pipeline, prompts: Iterable[str]) -> None:

@@ -106,7 +106,7 @@ class EvalConfig(_Config):
                 these, and else erases these: a card may say nothing, or say it otherwise
     names       other names of it, for the suite "paraphrase"
     detectors   by kind, beside those that the model's card names; see evaluate/detectors.py
-    words       what the model can be asked for, instead of what its card says; see evaluate/words.py
+    words       what the model can be asked for, instead of what its card says; see models/words.py
     folder      of the user's own pictures, for the suites "fidelity" and "memorised"; see evaluate/folder.py
     force_base  measure edits on this model though they were made for another
     pictures    for each row of what is erased

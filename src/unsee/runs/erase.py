@@ -29,7 +29,7 @@ from unsee.evaluate.remarks import remarks
 from unsee.evaluate.render import Sampling, sampling_of
 from unsee.evaluate.run import base
 from unsee.evaluate.suites.summary import NAME as SUMMARY
-from unsee.evaluate.words import choices, known, words_of
+from unsee.evaluate.words import choices, known
 from unsee.fit.memory import expected
 from unsee.fit.resume import ResumeFile
 from unsee.io.atomic import Warn, attempted, warned
@@ -40,6 +40,7 @@ from unsee.models.model import Model
 from unsee.models.model_card import model_card
 from unsee.models.text import check_prompts
 from unsee.models.weights import known as prompt_is_read
+from unsee.models.words import words_of
 from unsee.progress import Progress, no_progress
 from unsee.report.before_after import Line, lines
 from unsee.report.grid import contact

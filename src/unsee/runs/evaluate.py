@@ -24,13 +24,14 @@ from unsee.evaluate.render import Sampling, sampling_of
 from unsee.evaluate.run import Outcome, base, distinct, run
 from unsee.evaluate.suites import Suite
 from unsee.evaluate.suites.table import from_csv, labels
-from unsee.evaluate.words import choices, words_of
+from unsee.evaluate.words import choices
 from unsee.io.atomic import Warn, attempted, warned, write_whole
 from unsee.io.settings_file import read
 from unsee.models.borrow import left_out
 from unsee.models.distributed import processes
 from unsee.models.model import Pipeline, model_name, said_options
 from unsee.models.model_card import model_card
+from unsee.models.words import words_of
 from unsee.progress import Progress, no_progress
 from unsee.report.grid import contact, figure_sheets, paths
 from unsee.report.page import page

@@ -26,13 +26,13 @@ from unsee.evaluate.render import sampling_of
 from unsee.evaluate.run import run
 from unsee.evaluate.suites.summary import NAME as SUMMARY
 from unsee.evaluate.suites.summary import REST
-from unsee.evaluate.words import words_of
 from unsee.export import clients
 from unsee.export.formats import FORMATS, adapted, matrices, rounded
 from unsee.export.lowrank import Loss, low_rank
 from unsee.models.denoisers import denoiser, denoisers
 from unsee.models.model import Pipeline, call_options
 from unsee.models.sampling import draw
+from unsee.models.words import words_of
 
 TOLERANCE = 1 / 255
 """How far pictures of an export may be from what they should be: one grey level, of numbers from 0 to 1."""

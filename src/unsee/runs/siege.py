@@ -18,11 +18,12 @@ from unsee.errors import InputError, unknown
 from unsee.evaluate.counted import uncounted
 from unsee.evaluate.detectors import Clip, Detector, detectors_of, names_of
 from unsee.evaluate.render import Sampling, sampling_of
-from unsee.evaluate.words import choices, known, words_of
+from unsee.evaluate.words import choices, known
 from unsee.io.settings_file import read
 from unsee.models.load import open_model
 from unsee.models.model import Model
 from unsee.models.weights import stored_whole
+from unsee.models.words import words_of
 from unsee.runs.aims import Aim, aims_of
 from unsee.runs.controls import read_twin
 from unsee.runs.folder import EDIT, RECORD
