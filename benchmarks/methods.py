@@ -45,8 +45,6 @@ from unsee.versions import code
 KNOWN = "known.png"
 TRIAL = "--updates 2 --set record_steps=2 --set batch=2 --set runs=2 --set keep_runs=1 --set preserve_words=8"
 
-KNOWN = "known.png"
-TRIAL = "--updates 2 --set steps=2 --set batch=2 --set runs=2 --set keep_runs=1 --set spared=8"
 STYLES = "removed in styles"
 SHOWN = 4
 """Pictures of what must go, and as many of everything else."""

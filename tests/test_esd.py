@@ -12,7 +12,7 @@ from PIL import Image
 import unsee
 from unsee.denoising.activations import second_moments
 from unsee.denoising.calls import Call
-from unsee.denoising.record import conditions, record
+from unsee.denoising.record import Runs, conditions, record
 from unsee.denoising.replay import replay
 from unsee.denoising.rows import single
 from unsee.errors import InputError
@@ -21,7 +21,7 @@ from unsee.methods.hybrid import CLOSED_FORM_ETA, Hybrid
 from unsee.methods.lora import LoRA
 from unsee.methods.prompts import NEUTRAL, TEMPLATES, in_templates, other_words, preserved_words, with_contexts
 from unsee.methods.settings import RUNS, UPDATES
-from unsee.methods.targets import Erasing, Runs, esd_target, preserving, steer, without_implicit
+from unsee.methods.targets import Erasing, esd_target, preserving, steer, without_implicit
 from unsee.methods.uce import UCE, optimum
 from unsee.models.weights import entrance, select
 from unsee.runs.config import build

@@ -197,3 +197,5 @@ def test_words_that_must_stay_may_come_from_a_file(run: Run, tmp_path: Path) -> 
     code, _, err = run("erase", "church", "--keep-file", "none.txt", "--out", "other")
     assert code == 2
     assert "cannot read words from none.txt" in err
+    code, _, err = run("erase", "--config", "out/run.json", "--keep-file", "stay.txt", "--out", "other")
+    assert (code, "name what to erase" in err) == (2, True)

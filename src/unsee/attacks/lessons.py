@@ -89,19 +89,29 @@ def learn(
     at          when to yield; default `looks`
     """
     _, net = denoiser(context.pipe)
-    rng = torch.Generator().manual_seed(context.seed)
-    at = at or looks(context.passes)
     for one in parameters:
         one.requires_grad_(True)
+
+    def answer(some: Call) -> Tensor:
+        with borrowed(context.pipe):
+            return asked(net, text(), some)
+
     adam = torch.optim.Adam(list(parameters), lr=rate)
+    yield from descend(context, adam, answer, rows, at or looks(context.passes))
+
+
+def descend(
+    context: AttackContext, adam: torch.optim.Adam, answer: Callable[[Call], Tensor], rows: Rows, at: Sequence[int]
+) -> Iterator[int]:
+    """Updates that bring answers (B, ...) to rows nearer to what they should be; yields how many are made, at some."""
+    rng = torch.Generator().manual_seed(context.seed)
     context.start()
     for update in range(1, at[-1] + 1):
-        with flushing(), borrowed(context.pipe), torch.enable_grad():
+        with flushing(), torch.enable_grad():
             some = rows(rng)
-            loss = (asked(net, text(), some) - some.output).float().square().mean()
-            grads = torch.autograd.grad(loss, list(parameters))
-        for one, grad in zip(parameters, grads, strict=True):
-            one.grad = grad
+            loss = (answer(some) - some.output).float().square().mean()
+            loss.backward()  # type: ignore[no-untyped-call]
         adam.step()
+        adam.zero_grad()
         if update in at:
             yield update

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from peft import LoraConfig
@@ -11,10 +12,10 @@ from peft.tuners.lora import LoraModel
 from torch import nn
 
 from unsee.attacks.context import AttackContext
-from unsee.attacks.lessons import Rows
+from unsee.attacks.lessons import Rows, descend
 from unsee.denoising.calls import Call
 from unsee.denoising.replay import replay
-from unsee.fit.loop import flushing, trainable
+from unsee.fit.loop import trainable
 from unsee.fit.optimizers import reach
 from unsee.models.denoisers import denoiser
 from unsee.models.weights import select
@@ -33,21 +34,11 @@ def tuned(context: AttackContext, group: str, rows: Rows, looks: Sequence[int]) 
     group  "all", "cross-kv", or LORA: adapters on the layers of "cross"
     """
     _, net = denoiser(context.pipe)
-    rng = torch.Generator().manual_seed(context.seed)
     with _learned(net, group, context.seed) as weights:
         adam = torch.optim.Adam(
             _groups(net, weights, rows(torch.Generator().manual_seed(0)), RATE / len(weights) ** 0.5)
         )
-        context.start()
-        for update in range(1, looks[-1] + 1):
-            some = rows(rng)
-            with flushing(), torch.enable_grad():
-                loss = (replay(net, some) - some.output).float().square().mean()
-                loss.backward()  # type: ignore[no-untyped-call]
-            adam.step()
-            adam.zero_grad()
-            if update in looks:
-                yield update
+        yield from descend(context, adam, partial(replay, net), rows, looks)
 
 
 def _groups(net: nn.Module, weights: dict[str, nn.Parameter], call: Call, rate: float) -> list[dict[str, object]]:

@@ -67,12 +67,10 @@ def attack(
     """Try to bring an erased concept back, beside controls. For models that you are entitled to test."""
     with starting():
         from unsee.runs import attack as attacking
-        from unsee.runs.folder import claimed, folder_name
+        from unsee.runs.folder import claimed, edit_name, folder_name
         from unsee.runs.siege import prepare
 
-    path = Path(place)
-    own = path.resolve().parent.name if path.stem == "edit" else path.stem
-    folder = out or Path("runs") / folder_name(["attack", own])
+    folder = out or Path("runs") / folder_name(["attack", edit_name(Path(place))])
     with claimed(folder, force=force, results=[attacking.RECORD]) as start_over:
         siege = prepare(
             place,

@@ -182,9 +182,9 @@ def erase(
         raise unknown("setting", str(wrong), DEFAULT)
     if concepts or file:
         place, part = _once("--anchor", anchor), _once("--from", from_)
-        keep = [*(keep or []), *_quoted(keep_file)]
-        values["concepts"] = _concepts(concepts or [], file, part, place, keep, synonym, image)
-    elif from_ or anchor or keep or synonym or image or not values.get("concepts"):
+        stay = [*split(keep), *_words(keep_file)]
+        values["concepts"] = _concepts(concepts or [], file, part, place, stay, synonym, image)
+    elif from_ or anchor or keep or keep_file or synonym or image or not values.get("concepts"):
         raise InputError("name what to erase, such as: unsee erase church")
     direct = {"select": select, "eta": eta, "updates": updates, "lr": lr, "budget": seconds(budget)}
     by_set = pairs(settings, "--set")
@@ -242,11 +242,11 @@ def erase(
         raise Ended(f"{'; '.join(failed)}; all else is in {folder}")
 
 
-def _quoted(file: Path | None) -> list[str]:
-    """The words of --keep-file, as --keep has them."""
+def _words(file: Path | None) -> list[str]:
+    """The words of --keep-file."""
     from unsee.concepts import read_keep
 
-    return [f'"{word}"' for word in read_keep(file)] if file else []
+    return read_keep(file) if file else []
 
 
 def _concepts(
@@ -254,7 +254,7 @@ def _concepts(
     file: Path | None,
     from_: str | None,
     anchor: str | None,
-    keep: list[str] | None,
+    keep: list[str],
     synonyms: list[str] | None,
     image: Path | None,
 ) -> list[Concept]:
@@ -276,7 +276,7 @@ def _concepts(
             concept,
             from_=concept.from_ or from_,
             anchor=concept.anchor or anchor,
-            keep=tuple(dict.fromkeys([*concept.keep, *split(keep)])),
+            keep=tuple(dict.fromkeys([*concept.keep, *keep])),
             **own,
         )
         for concept in found

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from unsee.errors import InputError, unknown
-from unsee.io.settings_file import MOST_BYTES
+from unsee.io.settings_file import bounded
 from unsee.spelling import listed
 
 
@@ -20,12 +20,7 @@ def entries(path: Path, columns: Sequence[str]) -> list[tuple[str, dict[str, str
     entry, or several as `spelling.listed` takes them apart. Blank lines and lines that start with # are skipped.
     Raises InputError, with the line, for a file that cannot be read, has no entries, or has other columns.
     """
-    try:
-        if path.stat().st_size > MOST_BYTES:
-            raise InputError(f"{path} is larger than {MOST_BYTES:,} bytes, which is the most that is read of a list")
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read words from {path}: {error}") from error
+    text = bounded(path, "a list", "words from ", encoding="utf-8-sig")
     lines = [(k, line) for k, line in enumerate(text.splitlines(), start=1) if line.strip()[:1] not in ("", "#")]
     first = [cell.strip().casefold() for cell in lines[0][1].split(",")] if lines else []
     if path.suffix.lower() == ".csv" or (len(first) > 1 and columns[0] in first):

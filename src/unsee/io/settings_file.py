@@ -18,18 +18,22 @@ MOST_DEPTH = 64
 
 def read(path: Path) -> dict[str, Any]:
     """The settings in a YAML or JSON file, or in the run.json of an earlier run. Raises InputError if it has none."""
-    try:
-        if path.stat().st_size > MOST_BYTES:
-            raise InputError(f"{path} is larger than {MOST_BYTES:,} bytes, which is the most that is read of settings")
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the configuration {path}: {error}") from error
-    data = parse(text, str(path))
+    data = parse(bounded(path, "settings", "the configuration "), str(path))
     if isinstance(data, dict) and "config" in data:
         data = data["config"]
     if not isinstance(data, dict):
         raise InputError(f"{path} holds no settings: it should map names to values, such as 'model: mini'")
     return data
+
+
+def bounded(path: Path, of: str, what: str, encoding: str = "utf-8") -> str:
+    """The text of a file of a stranger's, called `of` and `what` in errors. Raises InputError if it is too large."""
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise InputError(f"{path} is larger than {MOST_BYTES:,} bytes, which is the most that is read of {of}")
+        return path.read_text(encoding=encoding)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {what}{path}: {error}") from error
 
 
 def parse(text: str, name: str) -> Any:

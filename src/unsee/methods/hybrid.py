@@ -41,7 +41,7 @@ from torch import Tensor
 from unsee.concepts import Concept, concepts_of, to_keep
 from unsee.denoising.activations import inputs, met, second_moments
 from unsee.denoising.calls import Call
-from unsee.denoising.record import conditions
+from unsee.denoising.record import Runs, conditions
 from unsee.denoising.rows import stack
 from unsee.edits.edit import Edit
 from unsee.errors import one_line
@@ -64,7 +64,6 @@ from unsee.methods.prompts import (
 from unsee.methods.settings import Settings, Start
 from unsee.methods.targets import (
     Erasing,
-    Runs,
     Target,
     card_of,
     check_rerecord,
@@ -170,7 +169,8 @@ class Recipe:
         memory = FitMemory(pipe, row, s.gradient_checkpointing, alone=not s.rerecord)
         runs = Runs(s.record_steps, s.record_guidance, s.sampler, 2 * s.batch)
         erasing = Erasing(runs, self.target, s.templates, contexts)
-        count = s.held_out + (0 if s.rerecord else s.runs)
+        each = s.runs
+        count = s.held_out + (0 if s.rerecord else each)
         goes = [call for concept in concepts for call in erasing.calls(pipe, concept, count, rng, progress)]
         most = max(s.keep_runs, named) if s.keep_weight else 0
         some = stay[: most + s.held_out]
@@ -202,10 +202,7 @@ class Recipe:
 
             def make_batch(update: int) -> TrainBatch:
                 rng = torch.Generator().manual_seed(1_000_003 * seed + update)
-                if s.rerecord and update % s.rerecord == 0:
-                    concept = concepts[update // s.rerecord % len(concepts)]
-                    assert s.runs
-                    erase[:] = erasing.again(pipe, concept, s.runs, rng, s.rerecord, learner.frozen)
+                erasing.renew(erase, pipe, concepts, each, s.rerecord, update, rng, learner.frozen)
                 rows = sampled(erase + asked_for, s.batch, rng)
                 if keep:
                     without_prompt = s.batch // 4

@@ -18,8 +18,7 @@ from torch import Tensor
 
 from unsee.concepts import Concept
 from unsee.denoising.calls import Call, Trajectory
-from unsee.denoising.record import Runs as Runs
-from unsee.denoising.record import conditions, record
+from unsee.denoising.record import Runs, conditions, record
 from unsee.denoising.replay import again, placed, replay
 from unsee.denoising.rows import single
 from unsee.edits.card import Card, settings_of
@@ -155,25 +154,32 @@ class Erasing:
         rows, _ = training_rows([call for one in first for call in self.calls(pipe, one, count, rng, progress)])
 
         def at(update: int, rng: torch.Generator, frozen: Callable[[], AbstractContextManager[None]]) -> list[Call]:
-            if rerecord and update % rerecord == 0:
-                concept = concepts[update // rerecord % len(concepts)]
-                rows[:] = self.again(pipe, concept, count, rng, rerecord, frozen)
+            self.renew(rows, pipe, concepts, count, rerecord, update, rng, frozen)
             return rows
 
         return at
 
-    def again(
+    def renew(
         self,
+        rows: list[Call],
         pipe: Pipeline,
-        concept: Concept,
+        concepts: Sequence[Concept],
         count: int,
+        rerecord: int,
+        update: int,
         rng: torch.Generator,
-        steps: int,
         frozen: Callable[[], AbstractContextManager[None]],
-    ) -> list[Call]:
-        """Rows of `steps` random steps of runs with the model as it is being edited; targets are of the frozen one."""
-        at = torch.randperm(self.runs.steps, generator=rng)[:steps].tolist()
-        return training_rows(self.calls(pipe, concept, count, rng, no_progress, at, frozen))[0]
+    ) -> None:
+        """Every `rerecord` updates put new rows in the place of `rows`; never if it is 0.
+
+        They are `rerecord` random steps of `count` runs with the model as it is being edited, for one concept after the
+        other; targets are of the frozen model.
+        """
+        if not rerecord or update % rerecord:
+            return
+        concept = concepts[update // rerecord % len(concepts)]
+        at = torch.randperm(self.runs.steps, generator=rng)[:rerecord].tolist()
+        rows[:] = training_rows(self.calls(pipe, concept, count, rng, no_progress, at, frozen))[0]
 
 
 def check_rerecord(pipe: Pipeline, rerecord: int) -> None:

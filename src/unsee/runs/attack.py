@@ -18,7 +18,6 @@ from unsee import attacks
 from unsee.attacks import Attack
 from unsee.attacks.context import AttackContext, Found, named
 from unsee.errors import InputError
-from unsee.evaluate import attacked as columns_
 from unsee.evaluate.attacked import (
     ATTACKED,
     BASE,
@@ -27,6 +26,7 @@ from unsee.evaluate.attacked import (
     RANDOM_WEIGHTS,
     TAUGHT,
     TWIN,
+    VERSION,
     Attacked,
     Cost,
     Row,
@@ -83,6 +83,11 @@ class Cell:
     costs: list[Cost] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def every(self) -> list[bool]:
+        """Whether each picture shows the concept, of all seeds."""
+        return [one for some in self.hits for one in some]
+
 
 def besiege(
     siege: Siege,
@@ -126,7 +131,7 @@ def besiege(
         tried.append(Tried(attack.name, attack.axis, tuple(sorted(attack.needs)), attack.about, refused, attack.leak))
     measured |= {key: cell for key, cell in cells.items() if key[2] in SHARED}
     rows = tuple(_row(key, cell) for key, cell in cells.items())
-    hits = {key: [one for some in cell.hits for one in some] for key, cell in cells.items()}
+    hits = {key: cell.every for key, cell in cells.items()}
     others = [name for name in attacks.names() if name not in {one.name for one in siege.attacks}]
     absent = [f"the attacks {', '.join(others)}"] if others else []
     absent += [f"the attack {one.name}: {one.refused}" for one in tried if one.refused]
@@ -135,7 +140,7 @@ def besiege(
     rest = [one.erase for one in edit.card.concepts if one.erase != siege.aims[ATTACKED].word]
     absent += [f"other concepts of the edit: {', '.join(rest)}"] if rest else []
     return Attacked(
-        schema=columns_.VERSION,
+        schema=VERSION,
         command=command,
         concept=siege.label,
         model={"name": model_name(siege.model), "hash": edit.card.base_hash},
@@ -223,7 +228,6 @@ class _Field:
 
 def _row(key: Key, cell: Cell) -> Row:
     attack, row, column = key
-    every = [one for some in cell.hits for one in some]
     cost = Cost(
         sum(one.passes for one in cell.costs),
         sum(one.with_gradient for one in cell.costs),
@@ -231,7 +235,9 @@ def _row(key: Key, cell: Cell) -> Row:
     )
     best = max(sum(some) / len(some) for some in cell.hits)
     confirmed = rate(cell.confirmed) if cell.confirmed else None
-    return Row(attack, cell.axis, row, column, rate(every), best, cost, "; ".join(dict.fromkeys(cell.notes)), confirmed)
+    return Row(
+        attack, cell.axis, row, column, rate(cell.every), best, cost, "; ".join(dict.fromkeys(cell.notes)), confirmed
+    )
 
 
 def attack(

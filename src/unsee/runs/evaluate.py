@@ -37,7 +37,7 @@ from unsee.report.grid import contact, figure_sheets, paths
 from unsee.report.page import page
 from unsee.runs.config import EvalConfig, build
 from unsee.runs.configure import opened
-from unsee.runs.folder import EDIT, RECORD
+from unsee.runs.folder import EDIT, RECORD, edit_name
 from unsee.spelling import same
 from unsee.versions import code, versions
 
@@ -219,11 +219,11 @@ def save_sheets(path: Path, sheets: Sequence[Image]) -> None:
 
 
 def _edit(text: str) -> tuple[str, Edit]:
-    """The name and the edit of a file; "edit.safetensors" goes by its folder's name."""
+    """The name and the edit of a file, which may be given as NAME=FILE."""
     name, equals, file = text.partition("=")
     path = Path(file) if equals and not Path(text).exists() else Path(text)
     if path == Path(text):
-        name = path.resolve().parent.name if path.stem == "edit" else path.stem
+        name = edit_name(path)
     return name, Edit.load(path)
 
 

@@ -30,6 +30,11 @@ STATES = "state*.safetensors"
 """A fit of each of two denoisers keeps a state of its own."""
 
 
+def edit_name(path: Path) -> str:
+    """What an edit's file, or a run's folder, is called; "edit.safetensors" goes by its folder's name."""
+    return path.resolve().parent.name if path.stem == "edit" else path.stem
+
+
 @contextmanager
 def claimed(
     folder: Path, *, resume: bool = False, force: bool = False, results: Sequence[str] = (EDIT, STATES)
