@@ -4,7 +4,7 @@ WORKERS := OMP_NUM_THREADS=1 ACCELERATE_USE_CPU=1 $(BIN)/python -m torch.distrib
 QUICK := house contributing spelling statistics fit uce recorder guards layers lists suites judges
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: demo test quick check api browser bench gpu evidence methods many mini mini-flow clean
+.PHONY: demo test quick check ray api browser bench gpu evidence methods many mini mini-flow clean
 
 demo: .venv/demo            ## erase a church from the miniature, and look
 	$(BIN)/unsee erase church --force
@@ -15,6 +15,10 @@ test: .venv/quantisers/done ## the tests, offline
 
 quick: .venv/test           ## half a minute of tests of the core, while one edits
 	$(BIN)/python -m pytest $(QUICK:%=tests/test_%.py)
+
+ray: .venv/test             ## the test of sweeps on many workers, which needs ray: 75 MB from PyPI
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt ray
+	$(BIN)/python -m pytest -n 0 tests/test_sweep.py
 
 check: .venv/test           ## style and types
 	$(BIN)/ruff check src tests benchmarks recipes

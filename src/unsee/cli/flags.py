@@ -34,6 +34,7 @@ FLAGS = {
     "unsee.applied(pipe, [edit, edit])": "the edit that unsee merge makes of them",
     "variant": "--variant",
     "words": "--words FILE",
+    "workers": "--workers",
 }
 """What to type for what a library error names; a test looks for names that are not here."""
 

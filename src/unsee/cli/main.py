@@ -18,6 +18,7 @@ from unsee.cli.flags import typed
 from unsee.cli.generate import generate
 from unsee.cli.help import help_
 from unsee.cli.show import show
+from unsee.cli.sweep import sweep
 from unsee.cli.terminal import (
     forgiving,
     plain,
@@ -59,6 +60,7 @@ app.command()(show)
 app.command(name="help")(help_)
 app.command()(evaluate)
 app.command()(attack)
+app.command()(sweep)
 app.command()(reproduce)
 app.command()(export)
 app.add_typer(files.app)
