@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from unsee.cli import app as page
 from unsee.cli import files
 from unsee.cli.attack import attack
 from unsee.cli.erase import erase
@@ -61,6 +62,7 @@ app.command(name="help")(help_)
 app.command()(evaluate)
 app.command()(attack)
 app.command()(sweep)
+app.command()(page.app)
 app.command()(reproduce)
 app.command()(export)
 app.add_typer(files.app)
