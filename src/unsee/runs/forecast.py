@@ -188,7 +188,7 @@ def _drawing(
         missing = [one for one in shots if not cache.path(key, variant.key, one, sampling).exists()]
         guidances = Counter(one.guidance for one in missing)
         passes = sum(count * rehearsal.picture(variant, scale)[0] for scale, count in guidances.items())
-        kept = f", {len(shots) - len(missing)} are kept from earlier" if len(missing) < len(shots) else ""
+        kept = f", {len(shots) - len(missing)} kept" if len(missing) < len(shots) else ""
         found.append(Work(f"draw {variant.name}{kept}", passes, 0, len(missing)))
     return found
 

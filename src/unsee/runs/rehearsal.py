@@ -26,15 +26,18 @@ from unsee.models.memory import Portions
 from unsee.models.model import Model
 from unsee.models.sampling import draw
 
-ROWS = 4
-"""Rows of the timed call, and pictures of the rehearsal, at most."""
+SHORT = 0.25
+"""Seconds of the timed call from which it gets no more rows: many rows at once take less time each."""
 
 
 class Rehearsal:
-    """A model that is timed once: what a pass and a picture of it take."""
+    """A model that is timed once: what a pass and a picture of it take.
+
+    batch  rows of a call at most; a slow model gets fewer
+    """
 
     def __init__(self, model: Model, sampling: Sampling, batch: int):
-        self.model, self.sampling, self.rows = model, sampling, min(batch, ROWS)
+        self.model, self.sampling, self.rows = model, sampling, 1
         found: list[Any] = []
         nets = list(denoisers(model).values())
         handles = [net.register_forward_hook(lambda _, args, result: found.append(result)) for net in nets]
@@ -55,7 +58,11 @@ class Rehearsal:
                 _wait()
             return (time.perf_counter() - start) / rows
 
-        self.one_pass = Portions(self.rows).whole(timed, self.rows)
+        portions = Portions(batch)
+        self.one_pass = portions.whole(timed, self.rows)
+        while self.one_pass * self.rows < SHORT and 2 * self.rows <= portions.size:
+            self.rows *= 2
+            self.one_pass = portions.whole(timed, self.rows)
 
     def picture(self, variant: Variant, guidance: float | None = None) -> tuple[int, float, Image.Image]:
         """Passes of a picture of a variant, its seconds without them, and what was drawn: of a denoiser that says 0."""
