@@ -108,6 +108,7 @@ def linked(text: str, path: Path) -> str:
         return f"{shown}({'../' * depth}{place(there)}{anchor})"
 
     parts = re.split(r"(^```.*?^```)", text, flags=re.M | re.S)
+    parts = [re.sub(r"\A(```\w+) .*", r"\1", part) for part in parts]  # "python guard" names an example, for tests
     return "".join(part if part.startswith("```") else LINK.sub(turned, spaced(part)) for part in parts)
 
 

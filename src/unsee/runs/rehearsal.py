@@ -18,6 +18,7 @@ from unsee.denoising.calls import named, point, stacked
 from unsee.denoising.guidance import for_pictures
 from unsee.denoising.record import conditions
 from unsee.denoising.replay import replay
+from unsee.denoising.rows import stack
 from unsee.evaluate.context import Variant
 from unsee.evaluate.render import Sampling, sliced
 from unsee.evaluate.run import base
@@ -42,14 +43,14 @@ class Rehearsal:
         nets = list(denoisers(model).values())
         handles = [net.register_forward_hook(lambda _, args, result: found.append(result)) for net in nets]
         try:
-            conditions(model, ["a picture"])
+            row = conditions(model, ["a picture"])
         finally:
             for handle in handles:
                 handle.remove()
         self._result, net = found[0], denoiser(model)[1]
 
         def timed(rows: int) -> float:
-            many = conditions(model, ["a picture"] * rows, answered=False)
+            many = stack([row] * rows)
             with torch.no_grad():
                 replay(net, many)
                 _wait()
