@@ -1,6 +1,7 @@
 """The page erases, compares and exports as the command line does, and opens nothing that it is not to open."""
 
 import json
+import re
 import threading
 import time
 import urllib.error
@@ -156,6 +157,14 @@ def test_a_run_that_was_stopped_goes_on_in_its_folder(studio: Studio, monkeypatc
     assert verdict.startswith("church:")
     assert "<h1>Erased: church</h1>" in page
     assert studio.place(studio.plan(form))[0].name == "church-2"  # a finished run is not written over
+
+
+def test_a_plan_says_time_and_memory(studio: Studio) -> None:
+    said = dict(studio.described(studio.plan(Form("tiny", "church", "esd", pictures=2))))
+    assert re.match(r"about \d+:\d\d by one timed pass", said["time"])
+    assert "fit: " in said["memory"]
+    assert said["writes"] == "church/"
+    assert not studio.root.exists()  # nothing is written
 
 
 def test_strength_and_switches(with_edit: Studio, pipe: Any) -> None:

@@ -20,13 +20,14 @@ from unsee.export.formats import FORMATS
 from unsee.io.settings_file import read
 from unsee.models.load import open_model
 from unsee.models.model import Model, kind
-from unsee.progress import Progress
+from unsee.progress import Progress, clock
 from unsee.report import before_after
 from unsee.runs import erase as erasing
 from unsee.runs.api import generate
 from unsee.runs.config import RunConfig, build
 from unsee.runs.export import export
 from unsee.runs.folder import EDIT, RECORD, claimed, folder_name
+from unsee.runs.forecast import of_erase
 from unsee.spelling import listed
 
 MOST_WORDS, MOST_NUMBER = 2000, 10_000
@@ -140,17 +141,21 @@ class Studio:
 
     def described(self, plan: erasing.Plan) -> list[tuple[str, str]]:
         """What a run would do and take, as names and texts."""
-        trained, of = plan.trained
-        config = plan.config
+        config, (trained, of), folder = plan.config, plan.trained, self.place(plan)[0]
+        found = of_erase(plan, folder, self.cache)
+        seconds = sum(found.seconds(work) for work in found.work)
+        held = f"{found.peak / 1e9:.1f} GB so far; " if found.peak else ""
         lines = [
             ("model", f"{plan.model.name}, {kind(plan.model).__name__} on {plan.model.device}"),
             ("method", str(config.method)),
             ("changes", f"{trained:,} of {of:,} parameters ({100 * trained / of:.1f} %)"),
             ("pictures", f"{config.pictures} a row, {config.steps} steps, guidance scale {config.guidance_scale:g}"),
-            ("memory", erasing.expected_memory(plan)),
-            ("writes", f"{self.place(plan)[0].name}/"),
+            ("time", f"about {clock(seconds)} by one timed pass and picture; {found.passes:,} passes of the denoiser"),
+            ("memory", f"{held}fit: {found.fit}"),
+            ("writes", f"{folder.name}/"),
         ]
-        return [*lines, *(("note", note) for note in plan.notes)]
+        said = [*(("note", note) for note in plan.notes), *(("warning", one) for one in found.warnings)]
+        return lines + said
 
     def edits(self, names: Sequence[str]) -> Switched:
         """The edits of some runs. Raises InputError if they are of more than one model, or of one not offered."""
