@@ -36,7 +36,8 @@ class Preview:
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         self.progress(stage, done, total)
-        if stage == "fit" and 0 < done < total and time.monotonic() - self.at > self.took / PREVIEW_SHARE:
+        due = done == total or time.monotonic() - self.at > self.took / PREVIEW_SHARE
+        if stage == "fit" and done and due:
             self.now()
 
     def _draw(self) -> Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from unsee.app.jobs import News
 from unsee.app.studio import Pair
 from unsee.report.grid import embedded
 
+LABELS = {"synonyms": "Other names", "keep": "What must stay", "anchor": "In its place", "pictures": "Pictures"}
+"""What the page calls the arguments that library errors and notes name in backquotes."""
 CSS = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
 
 
@@ -26,6 +29,11 @@ def slide(pair: Pair, after: str) -> str:
     )
 
 
+def _text(text: str) -> str:
+    """Text, escaped, with the page's own names for arguments."""
+    return html.escape(re.sub(r"`([^`]+)`", lambda match: LABELS.get(match[1], match[0]), text))
+
+
 def _image(picture: Mapping[str, Any], what: str) -> str:
     size = f'width="{picture["width"]}" height="{picture["height"]}"'
     return f'<img src="data:image/webp;base64,{picture["data"]}" {size} alt="{what}">'
@@ -33,13 +41,13 @@ def _image(picture: Mapping[str, Any], what: str) -> str:
 
 def rows(lines: list[tuple[str, str]]) -> str:
     """Names and texts as a table."""
-    cells = (f"<tr><td>{html.escape(name)}</td><td>{html.escape(text)}</td></tr>" for name, text in lines)
+    cells = (f"<tr><td>{html.escape(name)}</td><td>{_text(text)}</td></tr>" for name, text in lines)
     return f"<table>{''.join(cells)}</table>"
 
 
 def problem(error: object) -> str:
     """A line about what cannot be done."""
-    return f'<p role="alert"><b>{html.escape(str(error))}</b></p>'
+    return f'<p role="alert"><b>{_text(str(error))}</b></p>'
 
 
 def told(news: News) -> str:
