@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 WORKERS := OMP_NUM_THREADS=1 ACCELERATE_USE_CPU=1 $(BIN)/python -m torch.distributed.run --standalone --nproc-per-node $(shell nproc)
-QUICK := house contributing spelling statistics fit uce recorder guards layers lists suites judges
+QUICK := house contributing spelling statistics fit uce recorder guards layers suites judges
 TORCH := $(shell grep '^torch==' constraints.txt)
 
 .PHONY: demo test quick check api docs dist browser bench gpu evidence methods many mini mini-flow clean
