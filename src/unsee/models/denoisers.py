@@ -14,17 +14,7 @@ def denoisers(pipe: Pipeline) -> dict[str, nn.Module]:
 
     Raises InputError if there are none, and if their weights are replaced whenever they run: a change would be lost.
     """
-    found = {key: getattr(raw(pipe), key, None) for key in ("unet", "transformer", "transformer_2")}
-    modules = {key: module for key, module in found.items() if isinstance(module, nn.Module)}
-    if not modules:
-        raise InputError(f"{kind(pipe).__name__} has no denoiser: looked for {', '.join(found)}")
-    for key, module in modules.items():
-        if (how := _moved_by(module)) not in (None, "enable_model_cpu_offload"):
-            raise InputError(
-                f"the weights of {kind(pipe).__name__}.{key} are replaced whenever they are used, by {how}: nothing "
-                f"can be added to them; do without it for the {key}"
-            )
-    return modules
+    return {key: module for key, (module, _) in _found(pipe).items()}
 
 
 def denoiser(pipe: Pipeline) -> tuple[str, nn.Module]:
@@ -32,7 +22,7 @@ def denoiser(pipe: Pipeline) -> tuple[str, nn.Module]:
 
     Raises InputError as `denoisers` does, for a pipeline with two, and for a denoiser that moves between devices.
     """
-    modules = denoisers(pipe)
+    modules = _found(pipe)
     key = Model.of(pipe).focus
     if key is None and len(modules) > 1:
         raise InputError(
@@ -40,8 +30,8 @@ def denoiser(pipe: Pipeline) -> tuple[str, nn.Module]:
             "rest: methods edit both, and such edits are applied, merged and drawn with; this works on one network"
         )
     key = key or next(iter(modules))
-    net = modules[key]
-    if how := _moved_by(net):
+    net, how = modules[key]
+    if how:
         raise InputError(
             f"{kind(pipe).__name__}.{key} moves from device to device, by {how}: it cannot be trained so; keep the "
             f"{key} on one device (text encoders may move), or train less of it"
@@ -49,9 +39,26 @@ def denoiser(pipe: Pipeline) -> tuple[str, nn.Module]:
     return key, net
 
 
+def _found(pipe: Pipeline) -> dict[str, tuple[nn.Module, str | None]]:
+    """The modules that denoise, each with what moves it from device to device."""
+    named = {key: getattr(raw(pipe), key, None) for key in ("unet", "transformer", "transformer_2")}
+    found = {key: (module, _moved_by(module)) for key, module in named.items() if isinstance(module, nn.Module)}
+    if not found:
+        raise InputError(f"{kind(pipe).__name__} has no denoiser: looked for {', '.join(named)}")
+    for key, (_, how) in found.items():
+        if how not in (None, "enable_model_cpu_offload"):
+            raise InputError(
+                f"the weights of {kind(pipe).__name__}.{key} are replaced whenever they are used, by {how}: nothing "
+                f"can be added to them; do without it for the {key}"
+            )
+    return found
+
+
 def _moved_by(module: nn.Module) -> str | None:
     """What replaces the weights of a module when it runs, in the words of diffusers; None if they stay."""
     for part in map(vars, module.modules()):  # a module asked for an attribute that it lacks is slow to say so
+        if "_hf_hook" not in part and "_diffusers_hook" not in part:
+            continue
         hook = part.get("_hf_hook")  # of accelerate
         for one in getattr(hook, "hooks", (hook,)):
             if isinstance(one, CpuOffload):
