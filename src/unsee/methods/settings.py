@@ -26,13 +26,13 @@ from unsee.methods.prompts import (
     NEUTRAL,
     TEMPLATES,
 )
-from unsee.models.weights import entrance, reads_text, select, stored_whole
+from unsee.models.weights import SELECTIONS, entrance, reads_text, select, stored_whole
 
 Start = Literal["closed-form", "base"]
 UPDATES: dict[Start, int] = {"closed-form": 12, "base": 140}
 RUNS: dict[Start, int] = {"closed-form": 8, "base": 64}
 """Updates and recorded runs of a concept by where a fit starts. Tuned on the miniature (docs/LOG.md)."""
-LEFT = {"noncross": 40, "self": 47}
+LEFT = {"noncross": 40, "self": 47, "up_blocks.*attn2": 48}
 """Of 48 pictures of "church" on the miniature, those that still show one after hybrid with a selection."""
 
 
@@ -122,10 +122,12 @@ class Settings:
     def notes(self, concepts: Sequence[Concept]) -> list[str]:
         """What a user should know of these settings before an edit is made."""
         named = any(not (concept.from_ or concept.image) for concept in concepts)
-        if self.implicit or not named or self.select not in LEFT:
+        if self.implicit or not named or self.select in set(SELECTIONS) - LEFT.keys():
             return []
-        left = f"on the miniature it left {LEFT[self.select]} of 48 churches, and cross-kv none"
-        return [f"{self.select} hardly erases what a prompt names: {left}"]
+        pattern = "" if self.select in SELECTIONS else " unless it holds all that reads the prompt"
+        like = self.select if self.select in LEFT else "up_blocks.*attn2"
+        left = f"on the miniature {like} left {LEFT[like]} of 48 churches, and cross-kv none"
+        return [f"{self.select} hardly erases what a prompt names{pattern}: {left}"]
 
     def check(self) -> None:
         """Raise InputError for settings that contradict each other."""
