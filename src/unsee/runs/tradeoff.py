@@ -125,11 +125,9 @@ def curve(pipe: Pipeline, edit: Edit, held: Sequence[Held], progress: Progress) 
     for done, scale in enumerate(SCALES):
         progress("trade-off", done, len(SCALES))
         with edit.applied(pipe, scale):
-            gone, kept = (
-                float(torch.cat([left(one.net, runs(one), portions) for one in held]).mean())
-                for runs in (lambda one: one.goes, lambda one: one.stays)
-            )
-        yield scale, 1 - gone, kept
+            gone = torch.cat([left(one.net, one.goes, portions) for one in held])
+            kept = torch.cat([left(one.net, one.stays, portions) for one in held])
+        yield scale, 1 - float(gone.mean()), float(kept.mean())
     progress("trade-off", len(SCALES), len(SCALES))
 
 
