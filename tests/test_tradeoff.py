@@ -13,6 +13,7 @@ from unsee.denoising.calls import Call
 from unsee.models.memory import SMALLER, Portions
 from unsee.report.tradeoff import places, scale_taken
 from unsee.runs import tradeoff
+from unsee.runs.controls import Passes
 from unsee.runs.tradeoff import best, held_out, left, others
 
 SMALL: dict[str, Any] = {"context_words": 2, "preserve_words": 8, "neutral": ("cat",), "templates": ("{}", "a {}")}
@@ -84,6 +85,18 @@ def test_a_run_takes_the_scale_of_its_curve(pipe: Any, tmp_path: Path, monkeypat
     html = (report.folder / "index.html").read_text()
     assert html.count("<title>scale ") == 3
     assert f"auto: scale {card.scale:g} removes" in html
+
+
+def test_passes_are_counted_beforehand(pipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tradeoff, "RUNS", 4)
+    monkeypatch.setattr(tradeoff, "SCALES", (0.5, 1.0))
+    concepts = (unsee.Concept("church"), unsee.Concept("crown", from_="cowboy"))
+    edit = unsee.UCE(**SMALL)(pipe, "church")
+    with Passes(pipe) as counted:
+        tradeoff.balanced(pipe, edit, held_out(pipe, concepts, ("a {}",), 0))
+    assert counted.now().passes == pytest.approx(
+        tradeoff.passes(concepts), abs=16
+    )  # the first call looks how it guides
 
 
 def test_the_plan_states_the_rule(run: Any) -> None:

@@ -41,5 +41,11 @@ def search(context: AttackContext) -> Iterator[Found]:
 
 
 ATTACK = Attack(
-    "benign", "weights", frozenset({"weights"}), "Fine-tuning on other things, none of them the concept.", search
+    "benign",
+    "weights",
+    frozenset({"weights"}),
+    "Fine-tuning on other things, none of them the concept.",
+    search,
+    rows=(2, 6),
+    searches=(2, 2),
 )

@@ -22,4 +22,11 @@ def search(context: AttackContext) -> Iterator[Found]:
     yield Found("a negative prompt", prompt, options={"negative_prompt": ", ".join(context.others[:2])})
 
 
-ATTACK = Attack("settings", "name", frozenset({"name"}), "The name with other guidance, steps and samplers.", search)
+ATTACK = Attack(
+    "settings",
+    "name",
+    frozenset({"name"}),
+    "The name with other guidance, steps and samplers.",
+    search,
+    rows=(5, 9),
+)

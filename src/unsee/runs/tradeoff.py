@@ -31,7 +31,7 @@ from unsee.edits.edit import Edit
 from unsee.evaluate.questions import nearest
 from unsee.evaluate.words import article
 from unsee.methods.prompts import NEUTRAL, WITH, known_words, preserved_words
-from unsee.methods.targets import Erasing, preserving
+from unsee.methods.targets import Erasing, preserving, recording
 from unsee.models.denoisers import denoiser, denoisers
 from unsee.models.memory import SMALLER, Portions, spread
 from unsee.models.model import Model, Pipeline
@@ -43,6 +43,9 @@ RUNS = 32
 """Recorded runs that ask for concepts, and again of those that ask for other words."""
 NEAR = RUNS // 2
 """Of the other words, those whose texts are nearest to a concept's name; the rest are random ones."""
+
+STEPS = 6
+"""Sampler steps of a recorded run, of which every second one is asked again."""
 
 Rows = list[tuple[Call, Tensor]]
 """Every second step of some runs: calls whose output is e_0, and y."""
@@ -74,7 +77,7 @@ def held_out(
     for key in denoisers(pipe):
         focused = replace(Model.of(pipe), focus=key)
         net = denoiser(focused)[1]
-        runs = Runs(steps=6, guidance_scale=3.0, batch=16)
+        runs = Runs(steps=STEPS, guidance_scale=3.0, batch=16)
         erasing = Erasing(runs, lambda _concept, _asked, _c, u: u, templates)
         goes = [erasing.calls(focused, one, -(-RUNS // len(some)), rng, progress) for one in some]
         stays, empty = preserving(focused, [article(word) for word in words], runs, rng, progress)
@@ -82,6 +85,14 @@ def held_out(
         gone = [[(replace(call, output=replay(net, call)), call.output) for call in steps[::2]] for steps in goes]
         found.append(Held(net, gone, [kept[::2]]))
     return found
+
+
+def passes(concepts: Sequence[Concept]) -> int:
+    """About how many rows one denoiser answers for a curve."""
+    some = [as_name(concept) for concept in concepts[:RUNS]]
+    count = -(-RUNS // len(some))
+    goes, again = count * len(some), STEPS // 2
+    return recording(some, count, STEPS) + goes * again + 2 * RUNS * STEPS + len(SCALES) * (goes + RUNS) * again
 
 
 def as_name(concept: Concept) -> Concept:
