@@ -4,7 +4,8 @@
 
 The second has random numbers for weights and texts: it times the solving, without the text encoder and the denoiser,
 which this machine need not have. Prints medians of five runs, in seconds by the clock and in seconds of the processor,
-which other work on the machine does not stretch, and how many threads computed them.
+which other work on the machine does not stretch, how many threads computed them, and the most memory that the process
+held before solving for the names and after it.
 """
 
 import statistics
@@ -18,6 +19,7 @@ from unsee.methods.balance import Balance
 from unsee.methods.balance import solve as balanced
 from unsee.methods.columns import CALLED, Columns, gram
 from unsee.methods.uce import UCE, solve
+from unsee.runs.erase import peak_memory
 
 NAMES, FEATURES, WORDS = 100, 768, 416
 """Names, channels of the text, and known words where no card lists any: 32 neutral and 384 random ones."""
@@ -40,11 +42,9 @@ def measures() -> dict[str, float]:
     torch.manual_seed(0)
     C, A, p = torch.randn(FEATURES, NAMES), torch.randn(FEATURES, NAMES), torch.randn(FEATURES, 5000)
     K, S = (A - C) @ C.T, C @ C.T + p @ p.T / p.shape[1]
-    pipe = unsee.load("mini")
 
     def many() -> None:
-        for out in 2 * OUT:
-            solve(torch.randn(out, FEATURES), K, S, NAMES)
+        _ = [solve(torch.randn(out, FEATURES), K, S, NAMES) for out in 2 * OUT]
 
     x = torch.randn(WORDS * len(CALLED), FEATURES).double()
     firm = torch.zeros(len(x), dtype=torch.bool)
@@ -59,11 +59,14 @@ def measures() -> dict[str, float]:
             _ = (W0 @ shift).float(), read.float()
 
     print(f"threads: {torch.get_num_threads()}")
-    found = {
+    before = peak_memory() or 0
+    found = {f"UCE, {NAMES} names": medians(many), f"balance, {NAMES} names": medians(balance)}
+    after = peak_memory() or 0
+    print(f"peak memory: {before / 1e9:.2f} GB before solving for {NAMES} names, {after / 1e9:.2f} GB after")
+    pipe = unsee.load("mini")
+    found |= {
         "UCE": medians(lambda: UCE()(pipe, unsee.Concept("church"))),
-        f"UCE, {NAMES} names": medians(many),
         "balance": medians(lambda: Balance()(pipe, unsee.Concept("church"))),
-        f"balance, {NAMES} names": medians(balance),
     }
     for name, (clock, processor) in found.items():
         print(f"{name}: {clock:.2f} s by the clock, {processor:.2f} s of the processor")

@@ -19,7 +19,7 @@ from unsee.errors import InputError
 from unsee.methods.esd import ESD
 from unsee.methods.hybrid import CLOSED_FORM_ETA, Hybrid
 from unsee.methods.lora import LoRA
-from unsee.methods.prompts import NEUTRAL, TEMPLATES, in_templates, other_words, preserved_words, with_contexts
+from unsee.methods.prompts import NEUTRAL, TEMPLATES, WITH, in_templates, other_words, preserved_words, with_contexts
 from unsee.methods.settings import RUNS, UPDATES
 from unsee.methods.targets import Erasing, esd_target, preserving, steer, without_implicit
 from unsee.methods.uce import UCE, optimum
@@ -86,6 +86,18 @@ def test_erasing_from_something_asks_for_that(pipe: Any) -> None:
         torch.testing.assert_close(replay(pipe.unet, row), b, atol=1e-4, rtol=1e-4)  # the row asks with "cowboy"
 
 
+@pytest.mark.parametrize("anchor", [None, "hat"])
+def test_a_part_is_what_it_adds_to_its_whole_and_half_of_the_runs_ask_for_both(pipe: Any, anchor: str | None) -> None:
+    concept = unsee.Concept("crown", from_="cowboy", anchor=anchor)
+    erasing = Erasing(RECORDED, partial(esd_target, 1.0), ("{}",), with_whole=WITH)
+    calls = erasing.calls(pipe, concept, 2, torch.Generator().manual_seed(0))
+    for row, prompt in zip(single(calls[0]), ("cowboy", "cowboy with a crown"), strict=True):
+        b, c = (predict(pipe, text, row) for text in ("cowboy", "cowboy with a crown"))
+        u = predict(pipe, "cowboy with a hat", row) if anchor else b
+        torch.testing.assert_close(row.output, b - (c - u), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(replay(pipe.unet, row), predict(pipe, prompt, row), atol=1e-4, rtol=1e-4)
+
+
 def test_of_a_name_and_a_part_in_one_edit_only_the_name_meets_company(
     pipe: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,7 +114,11 @@ def test_of_a_name_and_a_part_in_one_edit_only_the_name_meets_company(
     made = Hybrid(**{**QUICK, "runs": 8, "context_words": 8})(pipe, both)
     assert made.card.concepts == both
     assert not set(asked[0]) <= {way.format("church") for way in TEMPLATES}
-    assert set(asked[1]) <= {way.format("cowboy") for way in TEMPLATES}
+    whole = {way.format("cowboy") for way in TEMPLATES}
+    assert set(asked[1]) <= whole | {WITH.format(prompt, "crown") for prompt in whole}
+    assert set(asked[1]) & whole
+    assert set(asked[1]) - whole
+    assert any(prompt.endswith("with a crown") for prompt in asked[2])  # elsewhere it stays
 
 
 def says(pipe: Any, row: Any, word: str) -> bool:

@@ -188,10 +188,14 @@ def test_a_selection_that_hardly_erases_names_is_said_in_the_plan(method: str) -
     values = {"concepts": "church", "model": "tiny", "method": method, "pictures": 2, "steps": 1}
     said = {
         select: [note for note in plan(build({**values, "settings": {"select": select}})).notes if "hardly" in note]
-        for select in ("cross-kv", "noncross", "self")
+        for select in ("cross-kv", "noncross", "self", "attn2.to_k")
     }
     assert not said["cross-kv"]
-    assert "noncross hardly erases what a prompt names: on the miniature it left 40 of 48" in said["noncross"][0]
+    assert "noncross hardly erases what a prompt names: on the miniature noncross left 40 of 48" in said["noncross"][0]
     assert len(said["noncross"]) == len(said["self"]) == 1
+    assert (
+        "attn2.to_k hardly erases what a prompt names unless it holds all that reads the prompt"
+        in said["attn2.to_k"][0]
+    )
     explicit = {**values, "settings": {"select": "noncross", "implicit": True}}
     assert not any("hardly" in note for note in plan(build(explicit)).notes)

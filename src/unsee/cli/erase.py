@@ -126,6 +126,7 @@ def erase(
             help="Another setting of the method; unsee help METHOD lists them. May be repeated.",
         ),
     ] = None,
+    auto: Annotated[bool, typer.Option("--auto", help="Choose the edit's scale by removed against kept.")] = False,
     seed: Seed = None,
     pictures: Annotated[
         int | None,
@@ -199,6 +200,7 @@ def erase(
         "revision": revision,
         "variant": variant,
         "method": method,
+        "auto": auto or None,
         "seed": seed,
         "pictures": pictures,
         "steps": steps,

@@ -56,8 +56,8 @@ def merge(edits: Sequence[Edit], weights: Sequence[float] | None = None, pipe: P
     deltas: dict[str, Delta] = {}
     for edit, weight in zip(edits, weights, strict=True):
         for name, delta in edit.deltas.items():
-            scaled = LowRank(delta.up * weight, delta.down) if isinstance(delta, LowRank) else delta * weight
-            deltas[name] = _sum(name, deltas[name], scaled) if name in deltas else scaled
+            part = scaled(delta, weight)
+            deltas[name] = _sum(name, deltas[name], part) if name in deltas else part
     cards = [edit.card for edit in edits]
     settings = {
         "edits": [
@@ -137,6 +137,11 @@ def difference(a: Edit, b: Edit) -> Difference:
         (math.sqrt(max(aa, 0)), math.sqrt(max(bb, 0)), math.sqrt(max(aa + bb - 2 * ab, 0))),
         ab / math.sqrt(aa * bb) if aa > 0 and bb > 0 else math.nan,
     )
+
+
+def scaled(delta: Delta, weight: float) -> Delta:
+    """weight times a difference; of low rank it stays so."""
+    return LowRank(delta.up * weight, delta.down) if isinstance(delta, LowRank) else delta * weight
 
 
 def _sum(name: str, a: Delta, b: Delta) -> Delta:

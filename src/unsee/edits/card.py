@@ -61,6 +61,8 @@ class Card:
     curve      of a fit, on runs that it never trained on: (updates done, mean squared error where the concept is asked
                for, and where something else is)
     claims     what was measured of it, if anything was
+    scale      by which what the method found is multiplied, where it was chosen along the trade-off curve
+    tradeoff   that curve: (scale, share removed, share kept), see runs/tradeoff.py
     call       other options of the pipeline's calls, in recorded runs and in pictures
     forced_from  the base_hash it was made for, if it was put on other weights by force
     variant    of the base's files, such as "fp16"; None is the plain ones
@@ -77,6 +79,8 @@ class Card:
     hurt: dict[str, float] = field(default_factory=dict)
     curve: tuple[tuple[float, float, float], ...] = ()
     claims: Claims | None = None
+    scale: float = 1.0
+    tradeoff: tuple[tuple[float, Share, Share], ...] = ()
     call: dict[str, Any] = field(default_factory=dict)
     forced_from: str | None = None
     variant: str | None = None

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from unsee.concepts import Concept, concepts_of, to_keep
 from unsee.denoising.activations import inputs, means, second_moments
-from unsee.edits.edit import Delta, Edit
+from unsee.edits.edit import Delta, Edit, LowRank
 from unsee.errors import InputError
 from unsee.fit.resume import ResumeFile
 from unsee.methods.presets import Number, Templates
@@ -29,6 +29,7 @@ from unsee.methods.prompts import (
     unlike,
     with_contexts,
 )
+from unsee.methods.rece import brought_back
 from unsee.methods.targets import card_of
 from unsee.methods.two_denoisers import each_denoiser
 from unsee.models.denoisers import denoiser
@@ -75,6 +76,14 @@ class Columns:
         own = (alone @ G * alone).sum(-1)
         return own.clamp(min=0.01 * float(own.median())).repeat(len(CALLED))
 
+    def joined(self, c: Tensor, a: Tensor) -> Columns:
+        """With more names c, a (m, features): those by themselves, then those beside other words, as in `self`."""
+        both = (
+            torch.cat([x for pair in zip(old.chunk(2), new.chunk(2), strict=True) for x in pair])
+            for old, new in ((self.c, c), (self.a, a))
+        )
+        return dataclasses.replace(self, c=next(both), a=next(both), C=self.C + c.T @ c / 2)
+
 
 class Solution(NamedTuple):
     """The change of each layer's matrix; and the words that it hurts most, with the share that each loses."""
@@ -89,12 +98,14 @@ class ClosedForm:
 
     context_words   random context words for each prompt of prompts.CONTEXTS; 0: names by themselves
     preserve_words  random words of the tokenizer that must stay, but for other names of a concept
+    rece         rounds that erase what brings a name back through the edited matrices (rece.py)
     templates    prompts; {} is the concept's name, or a word that must stay
     neutral      words that must stay, beside the concept's own `keep`
     """
 
     context_words: Number = 8
     preserve_words: Number = 384
+    rece: Number = 0
     templates: Templates = TEMPLATES
     neutral: tuple[str, ...] = NEUTRAL
 
@@ -137,6 +148,13 @@ class ClosedForm:
         found = columns(pipe, concepts, weights, self, rng, progress)
         card = card_of(self.name, self, concepts, pipe, seed, found[0].kept)
         solution = self.solved(pipe, found, weights, rng, progress)
+        names = [(one.c, one.a) for one in found]
+        for _ in range(self.rece):
+            for k, (c, a) in enumerate(names):
+                frozen = {layer: whole(weights[layer]) for layer in found[k].layers}
+                back = brought_back(changed_by(solution.deltas, frozen), frozen, c, found[k].P)
+                found[k] = found[k].joined(back, a)
+            solution = self.solved(pipe, found, weights, rng, progress)
         deltas = {f"{key}.{layer}.weight": solution.deltas[layer] for layer in weights}
         return Edit(deltas, dataclasses.replace(card, hurt=dict(solution.hurt)))
 
@@ -144,6 +162,12 @@ class ClosedForm:
 def whole(weight: Tensor) -> Tensor:
     """A matrix in float64, not on its device; all of one that is spread over processes."""
     return full(weight).detach().double().cpu()
+
+
+def changed_by(deltas: Mapping[str, Delta], frozen: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The matrices `frozen` with their differences."""
+    both = {layer: (W0, deltas[layer]) for layer, W0 in frozen.items()}
+    return {layer: W0 + (D.dense(W0.shape) if isinstance(D, LowRank) else D).cpu() for layer, (W0, D) in both.items()}
 
 
 def gram(layers: Mapping[str, Tensor], P: Tensor) -> Tensor:

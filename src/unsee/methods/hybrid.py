@@ -20,6 +20,10 @@ Preservation prompts are the user's `keep`, neutral words and random words of th
 model's own prediction as target, and the same x_t with the empty prompt. An implicit concept appears in pictures of
 other things: with `implicit`, their targets lose it (targets.without_implicit).
 
+A part d that is erased from a whole b (`from_`) is what it adds to b, where ESD takes what d adds to nothing. The
+target e(x_t, b) - eta [e(x_t, b with d) - e(x_t, b)] is learned for b and for "b with d" alike, and preservation
+prompts come with the part too: elsewhere it stays.
+
 Where no closed form exists (no selected matrix reads the prompt; `from_`; a memorised image; quantised weights), the
 fit starts at the model's own weights and gets more updates. The selection is the part of cross-attention that reads the
 prompt (ESD-x-strict, from the authors' code). All constants were tuned on the miniature; docs/LOG.md has the tables.
@@ -31,6 +35,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import cycle
 from typing import Any, ClassVar
 
 import torch
@@ -55,6 +60,7 @@ from unsee.methods.presets import (
     PRESETS,
 )
 from unsee.methods.prompts import (
+    WITH,
     in_templates,
     other_words,
     preservation_prompts,
@@ -168,7 +174,7 @@ class Recipe:
         row = conditions(pipe, [concept.erase for concept in concepts[:1]], answered=False)
         memory = FitMemory(pipe, row, s.gradient_checkpointing, alone=not s.rerecord)
         runs = Runs(s.record_steps, s.record_guidance, s.sampler, 2 * s.batch)
-        erasing = Erasing(runs, self.target, s.templates, contexts)
+        erasing = Erasing(runs, self.target, s.templates, contexts, WITH)
         each = s.runs
         count = s.held_out + (0 if s.rerecord else each)
         goes = [call for concept in concepts for call in erasing.calls(pipe, concept, count, rng, progress)]
@@ -176,6 +182,8 @@ class Recipe:
         some = stay[: most + s.held_out]
         prompts = in_templates(s.templates, some[:named], rng)  # a user's own, as that user asks for them
         prompts += in_templates(contexts, some[named:], rng)
+        parts = [name for concept in concepts if concept.from_ for name in concept.names]
+        prompts += [WITH.format(prompt, part) for prompt, part in zip(prompts, cycle(parts))]  # elsewhere it stays
         stays, empty = preserving(pipe, prompts, runs, rng, progress)
         beside: list[Call] = []
         if s.implicit:

@@ -89,12 +89,15 @@ class Erasing:
     templates  prompts that ask for the concept as it is; {} is its name
     contexts   prompts that ask for it beside context words, where the target is that of the context: they replace the
                templates where a concept is a name
+    with_whole prompt of `from_` and of the concept in it, "{} with a {}": what a concept adds is then what it adds to
+               `from_`, and half of the runs ask for both. "": it is what it adds to nothing, as in the paper
     """
 
     runs: Runs
     target: Target
     templates: Sequence[str]
     contexts: Sequence[str] = ()
+    with_whole: str = ""
 
     @torch.no_grad()
     def calls(
@@ -119,20 +122,28 @@ class Erasing:
         pairs = [pairs[k] for k in islice(cycle(torch.randperm(len(pairs), generator=rng).tolist()), count)]
         prompts = [template.format(concept.from_ or name) for template, name in pairs]
         image = read_picture(concept.image) if concept.image else None
+        added = [template.format(name) for template, name in pairs]
+        rest = [" ".join(template.format(concept.anchor or "").split()) for template, _ in pairs]
+        wholes = prompts if concept.from_ and self.with_whole else []
+        if wholes:
+            added = [self.with_whole.format(whole, name) for whole, (_, name) in zip(wholes, pairs)]
+            rest = [self.with_whole.format(whole, concept.anchor) if concept.anchor else whole for whole in wholes]
+            prompts = [*wholes[::2], *added[1::2]]
+            added, rest, wholes = ([*some[::2], *some[1::2]] for some in (added, rest, wholes))
         trajectory = recorded(pipe, prompts, self.runs, rng, progress, at=at, image=image)
         asked = partial(conditions, pipe, answered=False)
-        names = asked([template.format(name) for template, name in pairs]) if concept.from_ else None
-        alone = torch.tensor([template in self.templates and not concept.anchor for template, _ in pairs])
-        rest = [" ".join(template.format(concept.anchor or "").split()) for template, _ in pairs]
+        names, whole = asked(added) if concept.from_ else None, asked(wholes) if wholes else None
+        alone = torch.tensor([template in self.templates and not (concept.anchor or wholes) for template, _ in pairs])
         anchor = asked(rest) if not alone.all() else None
         calls = []
         with frozen():
             for step in trajectory if frozen is nullcontext else map(partial(again, net), trajectory):
+                start = replay(net, whole, like=step.concept) if whole else step.concept.output
                 c = replay(net, names, like=step.concept) if names else step.concept.output
                 u = step.null.output.clone()
                 if anchor:
                     u[~alone] = replay(net, anchor, like=step.concept)[~alone]
-                calls.append(replace(step.concept, output=self.target(concept, step.concept.output, c, u)))
+                calls.append(replace(step.concept, output=self.target(concept, start, c, u)))
         return calls
 
     def rows(
@@ -182,9 +193,17 @@ class Erasing:
         rows[:] = training_rows(self.calls(pipe, concept, count, rng, no_progress, at, frozen))[0]
 
 
-def recording(concepts: Sequence[Concept], count: int, steps: int, contexts: bool = False) -> int:
-    """Denoiser passes of `Erasing.calls` for `count` runs of `steps` of each concept, with or without contexts."""
-    each = [2 + bool(c.anchor or (contexts and not (c.from_ or c.image))) + bool(c.from_) for c in concepts]
+def recording(
+    concepts: Sequence[Concept], count: int, steps: int, contexts: bool = False, *, parts: bool = False
+) -> int:
+    """Denoiser passes of `Erasing.calls` for `count` runs of `steps` of each concept.
+
+    contexts, parts  whether there are contexts, and a prompt of a part with its whole
+    """
+    each = [
+        5 if parts and c.from_ else 2 + bool(c.anchor or (contexts and not (c.from_ or c.image))) + bool(c.from_)
+        for c in concepts
+    ]
     return count * steps * sum(each)
 
 

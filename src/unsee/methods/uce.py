@@ -52,7 +52,7 @@ from unsee.edits.edit import Edit, LowRank
 from unsee.errors import one_line
 from unsee.fit.optimizers import root
 from unsee.fit.resume import ResumeFile
-from unsee.methods.columns import named_only, read_names, solvable
+from unsee.methods.columns import changed_by, named_only, read_names, solvable, whole
 from unsee.methods.presets import NotNegative, Number, Templates
 from unsee.methods.prompts import (
     NEUTRAL,
@@ -62,6 +62,7 @@ from unsee.methods.prompts import (
     preserved_words,
     with_contexts,
 )
+from unsee.methods.rece import brought_back
 from unsee.methods.targets import card_of
 from unsee.methods.two_denoisers import each_denoiser
 from unsee.models.denoisers import denoiser
@@ -93,6 +94,7 @@ class UCE:
     context_words   random context words for each prompt of prompts.CONTEXTS: columns from contexts and from end tokens,
                     as in TRCE's first stage (arXiv:2503.07389)
     preserve_words  random words of the tokenizer that must stay, but for other names of the concept; 0: none
+    rece         rounds that erase what brings a name back through the edited matrices (rece.py)
     templates    prompts; {} is the concept's name, or a word that must stay
     neutral      words that must stay, beside the concept's own `keep`
 
@@ -107,6 +109,7 @@ class UCE:
     keep_weight: NotNegative = 0.3
     context_words: Number = 32
     preserve_words: Number = 384
+    rece: Number = 0
     templates: Templates = TEMPLATES
     neutral: tuple[str, ...] = NEUTRAL
 
@@ -170,21 +173,31 @@ def optimum(
 
     weights  the matrices by the names of their layers, (out, features)
     moments  of the layers' inputs for what must stay, (features, features); nothing stays where there is none
-    how      of its settings eta and keep_weight
+    how      of its settings eta, keep_weight and rece
     """
-    names = sum(len(concept.names) for concept in concepts)
     shifts: dict[tuple[str, ...], Tensor] = {}  # of each tensor, by the layers that read it
     sizes: dict[tuple[str, ...], Tensor] = {}
+    names: dict[tuple[str, ...], list[tuple[Tensor, Tensor]]] = {}
     for heard in read_names(pipe, concepts, weights, ways, rng, progress):
         for together, (c, a) in heard.items():
+            names.setdefault(together, []).append((c.mean(0), a.mean(0)))
             shifts[together] = shifts.get(together, 0) + (1 + how.eta) * (a - c).T @ c / len(c)
             sizes[together] = sizes.get(together, 0) + c.T @ c / len(c)
-    source = {layer: together for together in shifts for layer in together}
-    deltas = {}
-    progress("solve", 0, len(weights))
-    for done, (layer, weight) in enumerate(weights.items()):
-        K, S = shifts[source[layer]], sizes[source[layer]]
-        S = S + how.keep_weight * moments[layer] if layer in moments else S
-        deltas[layer] = solve(full(weight), K, S, names)
-        progress("solve", done + 1, len(weights))
-    return deltas
+    deltas: dict[str, LowRank] = {}
+    total = (1 + how.rece) * len(weights)
+    progress("solve", 0, total)
+    for k in range(1 + how.rece):
+        for together, found in names.items():
+            c, a = (torch.stack(one) for one in zip(*found, strict=True))
+            stays = moments.get(together[0])
+            if k:
+                frozen = {layer: whole(weights[layer]) for layer in together}
+                P = sizes[together] if stays is None else stays
+                back = brought_back(changed_by(deltas, frozen), frozen, c.cpu(), P.double().cpu()).to(c)
+                shifts[together] += (1 + how.eta) * (a - back).T @ back
+                sizes[together] += back.T @ back
+            S = sizes[together] if stays is None else sizes[together] + how.keep_weight * stays
+            for layer in together:
+                deltas[layer] = solve(full(weights[layer]), shifts[together], S, (1 + k) * len(c))
+                progress("solve", k * len(weights) + len(deltas), total)
+    return {layer: deltas[layer] for layer in weights}

@@ -39,6 +39,10 @@ def check_prompts(pipe: Pipeline, prompts: Iterable[str]) -> None:
             # The end mark takes the last place that is read.
             cut.append(tokenizer.decode(ids[tokenizer.model_max_length - 1 :], skip_special_tokens=True).strip())
         if cut and all(cut):
-            raise InputError(
-                f"{prompt!r} is longer than the text encoder reads: {min(cut, key=len)!r} would be cut off"
-            )
+            lost = _brief(min(cut, key=len))
+            raise InputError(f"{_brief(prompt)!r} is longer than the text encoder reads: {lost!r} would be cut off")
+
+
+def _brief(text: str) -> str:
+    """A text of one line: of a long one its beginning and its end."""
+    return text if len(text) <= 80 else f"{text[:40]} ... {text[-35:]}"

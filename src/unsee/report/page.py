@@ -19,6 +19,7 @@ from unsee.report.curves import curves, panels
 from unsee.report.grid import Pictures, by_suite, embedded, mosaic, shown
 from unsee.report.strips import CELLS, fitting, strips
 from unsee.report.tables import idle, tables, verdict
+from unsee.report.tradeoff import places
 
 SHOWN = 8
 VARIANTS = 3
@@ -92,6 +93,7 @@ def page(
                 for one in others
                 if one.curve
             ],
+            tradeoff=places(**made["tradeoff"]) if made else [],
             made=made,
             config=json.dumps((made or {}).get("config", evaluation.config), indent=1),
         )

@@ -77,6 +77,7 @@ class RunConfig(_Config):
     method          by name; None is balance where every concept is a name and every setting one of balance's, else
                     hybrid
     settings        hyperparameters of the method; after defaults, all of them
+    auto            choose the edit's scale along its trade-off curve (runs/tradeoff.py); else it is 1
     seed            of everything random
     pictures        drawn for each row of the result, before and again after; None is 48, and 8 where no detector looks
     steps           sampler steps of those pictures; None is what the model's card says, or else the pipeline's default
@@ -90,6 +91,7 @@ class RunConfig(_Config):
     model: Annotated[str, BeforeValidator(_text)] = "mini"
     method: str | None = None
     settings: dict[str, Any] = {}
+    auto: bool = False
     pictures: Annotated[int, Field(ge=2)] | None = None
 
 

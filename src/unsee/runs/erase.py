@@ -43,10 +43,12 @@ from unsee.report.before_after import Line, lines
 from unsee.report.grid import contact
 from unsee.report.page import page
 from unsee.report.preserved import preserved
+from unsee.report.tradeoff import scale_taken
 from unsee.runs.config import EvalConfig, RunConfig
 from unsee.runs.configure import configure, method_of, opened
 from unsee.runs.evaluate import Bench, as_variant, measure, save_sheets
 from unsee.runs.folder import EDIT, RECORD, STATE, STATES, save_edit, write
+from unsee.runs.tradeoff import balanced, held_out, rule
 from unsee.versions import code, versions
 
 SCHEMA = 2
@@ -126,6 +128,7 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
     check(config.concepts, known(words, names_of(detectors)))
     solved = "balance was chosen: every concept is a name, and it solves for names; hybrid trains instead"
     notes = [solved] if config.method is None and name == "balance" else []
+    notes += [rule()] if config.auto else []
     notes += method.notes(config.concepts) if hasattr(method, "notes") else []
     return Plan(
         complete,
@@ -169,7 +172,10 @@ def erase(
             edit = Edit.load(folder / EDIT)
         else:
             state = ResumeFile(folder / STATE, every=every)
+            asked = (plan.model, config.concepts, config.settings.get("templates", ("{}",)), config.seed)
+            held = held_out(*asked, progress) if config.auto else []
             edit = plan.method(plan.model, config.concepts, seed=config.seed, progress=progress, resume=state)
+            edit = balanced(plan.model, edit, held, progress) if held else edit
             save_edit(edit, folder / EDIT)
             if processes().is_main_process:
                 for path in folder.glob(STATES):
@@ -195,7 +201,8 @@ def erase(
         "seconds": {stage: round(value, 2) for stage, value in seconds.items()},
         "peak_memory_bytes": peak_memory(),
         "curve": edit.card.curve,
-        "notes": list(plan.notes),
+        "tradeoff": {"points": edit.card.tradeoff, "taken": edit.card.scale},
+        "notes": [*plan.notes, *scale_taken(edit.card)],
         "preserved": preserved(edit.card),
         "evaluation": asdict(evaluation),
     }

@@ -36,6 +36,7 @@ from unsee.models.model import Model
 from unsee.report.grid import contact, paths
 from unsee.runs import attack as attacking
 from unsee.runs import evaluate as evaluating
+from unsee.runs import tradeoff
 from unsee.runs.erase import NAME, Plan, peak_memory
 from unsee.runs.evaluate import Bench
 from unsee.runs.folder import EDIT, RECORD
@@ -106,6 +107,8 @@ def of_erase(plan: Plan, folder: Path, cache: Path, batch: int = 32) -> Forecast
     work: list[Work] = []
     warnings: list[str] = []
     fit = "no more than drawing: it is solved, not trained"
+    if config.auto:
+        work.append(Work("trade-off", nets * tradeoff.passes(config.concepts)))
     if hasattr(method, "passes"):
         passes, gradients = method.passes(config.concepts)
         work.append(Work("fit", nets * passes, nets * gradients))
