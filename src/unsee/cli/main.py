@@ -11,6 +11,7 @@ import typer
 
 from unsee.cli import files
 from unsee.cli.attack import attack
+from unsee.cli.check import check
 from unsee.cli.erase import erase
 from unsee.cli.evaluate import evaluate, reproduce
 from unsee.cli.export import export
@@ -59,6 +60,7 @@ app.command()(show)
 app.command(name="help")(help_)
 app.command()(evaluate)
 app.command()(attack)
+app.command()(check)
 app.command()(reproduce)
 app.command()(export)
 app.add_typer(files.app)

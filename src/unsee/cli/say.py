@@ -50,7 +50,7 @@ def say_report(report: Report, plan: Plan) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from unsee.report.before_after import HEADER, cells, cut, notes
+    from unsee.report.before_after import HEADER, cells, cut, notes, of_what
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for k, head in enumerate(HEADER):
@@ -64,7 +64,7 @@ def say_report(report: Report, plan: Plan) -> None:
     console.print()
     console.print(table)
     print("difference in per cent of pictures, ≈ if chance explains it; picture change in grey levels of 255")
-    for note in (*report.record["preserved"], *notes(report.rows)):
+    for note in (*report.record["preserved"], *notes(report.rows), *of_what(report.rows)):
         print(plain(typed(note)))
     if not plan.detectors:
         few = f"no detector was given, so nothing was counted, and {plan.config.pictures} pictures a row were drawn"
