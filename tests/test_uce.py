@@ -78,13 +78,13 @@ def test_no_change_of_that_rank_is_nearer() -> None:
 
 def test_what_stays_is_exact_as_its_weight_grows() -> None:
     change = []
-    for s in (1e-3, 1.0, 1e3, 1e6):
+    for s in (1e-3, 1.0, 1e3):  # above, what is left is rounding
         it = Problem(names=2, tokens=1, s=s)
         it.p = it.p[:, :5]
         D = difference(it.solve()).double()
         change.append(float((D @ it.p).norm() / (it.W0 @ it.p).norm()))
     assert change == sorted(change, reverse=True)
-    assert change[-1] < 1e-4
+    assert change[-1] < 1e-6
     # 2 names of a token each and 5 words fit into 12 features: the names still move all the way.
     it = Problem(names=2, tokens=1, s=1e3)
     it.p = it.p[:, :5]

@@ -391,7 +391,7 @@ def test_of_two_denoisers_each_is_edited_on_the_steps_that_it_answers(method: st
     base = {key: fingerprint(net) for key, net in denoisers(pipe).items()}
     kind = methods.find(method)
     taken = {setting.name for setting in fields(kind)}
-    settings = {**SMALL, "record_steps": 4, "updates": 24, "lr": 0.012}
+    settings = {**SMALL, "record_steps": 4, "updates": 16, "lr": 0.02}
     edit = kind(**{name: value for name, value in settings.items() if name in taken})(pipe, Concept("church"))
     assert {name.split(".")[0] for name in edit.deltas} == set(keys)
     runs = {}

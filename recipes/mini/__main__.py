@@ -26,6 +26,8 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("steps", nargs="*", metavar="STEP", help=f"of {', '.join(STEPS)} (default: all), adopt")
     p.add_argument("--build", type=Path, default=Path("build/mini"), help="working folder (default: %(default)s)")
     p.add_argument("--config", type=Path, default=HERE / "config.yaml", help="(default: %(default)s)")
+    p.add_argument("--updates", type=int, help="of the denoiser (default: as in the config)")
+    p.add_argument("--no-scenes", action="store_true", help="train the denoiser on single objects alone")
     p.add_argument("--packages", type=Path, default=HERE / "node_modules", help="where npm put the drawings")
     p.add_argument("--table", type=Path, default=HERE / "objects.yaml", help="the objects and their words")
     p.add_argument("--out", type=Path, default=Path("src/unsee/mini"), help="where the card step ships to")
@@ -47,6 +49,9 @@ def main(argv: list[str] | None = None) -> int:
         if not 0 <= args.leak <= 1:
             raise BadInput(f"--leak {args.leak} must lie in 0..1")
         b = build.Build(args.build, read(args.config), args.packages, args.table)
+        if args.updates:
+            b.config["denoiser"]["updates"] = args.updates
+        b.config["scene_batches"] = not args.no_scenes
         twin = {"without": args.without, "leak": args.leak, "prediction": args.prediction}
         build.check_known(args.without, [*b.words.names, build.WATERMARK])
         args.build.mkdir(parents=True, exist_ok=True)

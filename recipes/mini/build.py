@@ -222,10 +222,10 @@ def train_denoiser(
     schedule = denoiser.scheduler(prediction)
 
     def loss(seed: int) -> Tensor:
-        """Every other batch is of scenes, half as many as they are twice as wide; one picture in 32 is memorised."""
+        """Every other batch is of scenes, half as many as they are twice as wide; of others, one in 32 is memorised."""
         rng = torch.Generator().manual_seed(seed)
         talks = (Random(1000 * seed + i) for i in count())  # one a caption: another in its place changes no other
-        if seed % 2:
+        if seed % 2 and b.config.get("scene_batches", True):
             j = scenes[torch.randint(len(scenes), (plan.batch // 2,), generator=rng).numpy()]
             latents = z_scenes[j]
             captions = [
@@ -234,11 +234,11 @@ def train_denoiser(
         else:
             k = torch.randint(len(z_known), (plan.batch // 32,), generator=rng)
             i = rows[torch.randint(len(rows), (plan.batch - len(k),), generator=rng).numpy()]
-            latents = torch.cat([z[i], z_known[k]])
+            latents = torch.cat([z[i].float(), z_known[k].float()])  # autocast cannot join 16-bit ones
             captions = [words.caption(w, int(o), int(s), bool(named), next(talks)) for o, s, _, named in y[i]]
             captions += [words.memorised_caption(w, int(m), next(talks)) for m in k]
         captions = [c if next(talks).random() >= 0.1 else "" for c in captions]
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(where.type, enabled=False):  # as precise as where the model is used
             c = encoder(words.ids(tokens, captions).to(where)).last_hidden_state
         return denoiser.loss(net, schedule.alphas_cumprod, latents.float().to(where), c, prediction, rng)
 
