@@ -8,7 +8,11 @@ r"""Robust: what hybrid learns, in all layers, with adversarial rounds between t
 
 Keys and values alone hide a name: they cannot forget, since a matrix of full rank reads some text as it read the name
 before. The other layers alone answer the name's way round. Each is strong where the other is weak.
-All constants were tuned on the miniature; docs/LOG.md has the tables, and docs/redteam.md what still wins.
+It raises what an attack costs and does not stop one: on the miniature a soft prompt of 60 denoiser passes brings back
+nothing and one of 240 all, and half of the knowledge stays (docs/LOG.md has the tables, and what else was tried).
+
+The searches learn texts by Adam, number by number, so this edit depends on the basis in which text features are written;
+those of other methods do not.
 """
 
 from __future__ import annotations

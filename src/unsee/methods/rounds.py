@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -35,8 +34,6 @@ from unsee.models.model import Pipeline
 
 WAYS = ("a {}", "{}", "a picture of a {}")
 """Prompts with new tokens."""
-DAMPING = 0.01
-"""Of the closed form."""
 STARTS = ("a picture", "", "a house")
 """Prompts at which a soft prompt starts."""
 
@@ -78,11 +75,11 @@ class Found:
     texts: list[Call]
 
     def rows(self, rows: Sequence[Call], rng: torch.Generator) -> list[Call]:
-        """Rows of the concept: of four, one asks as it did, one with the empty prompt, two with what was found."""
+        """Rows of the concept: of three, one asks as it did, one with the empty prompt, one with what was found."""
         asked, many = list(rows), len(self.texts)
         for k in range(len(rows)):
-            if k % 4:
-                pick = int(torch.randint(1, many, (1,), generator=rng)) if k % 4 > 1 and many > 1 else 0
+            if k % 3:
+                pick = int(torch.randint(1, many, (1,), generator=rng)) if k % 3 == 2 and many > 1 else 0
                 asked[k] = replace(rows[k], arguments=over(rows[k].arguments, self.texts[pick].arguments))
         return asked
 
@@ -92,10 +89,11 @@ class Found:
             return
         pipe, turn = self.pipe, update // self.how.every
         start, name = STARTS[turn % len(STARTS)], self.names[turn % len(self.names)]
+        way, other = (WAYS[(turn + k) % len(WAYS)] for k in range(2))
         searches: list[Callable[[], Learnable]] = [
-            partial(soft, pipe, start),
-            *(partial(tokens, pipe, way, 1, rng) for way in WAYS),
-            partial(tokens, pipe, WAYS[turn % len(WAYS)], 4, rng),
+            lambda: soft(pipe, start),
+            lambda: tokens(pipe, way, 1, rng),
+            lambda: tokens(pipe, other, 4, rng),
         ]
         for made in searches:
             with suppress(InputError):
@@ -104,4 +102,4 @@ class Found:
                 self.texts.append(text.fixed())
         with suppress(InputError):
             now = matrices(pipe)
-            self.texts.append(mapped(pipe, f"a {name}", now, self.before, DAMPING))
+            self.texts += [mapped(pipe, f"a {name}", now, self.before, damping) for damping in (1e-1, 1e-2)]
