@@ -11,7 +11,7 @@ before. The other layers alone answer the name's way round. Each is strong where
 It raises what an attack costs and does not stop one: on the miniature a soft prompt of 60 denoiser passes brings back
 nothing and one of 240 all, and half of the knowledge stays (docs/LOG.md has the tables, and what else was tried).
 
-The searches learn texts by Adam, number by number, so this edit depends on the basis in which text features are written;
+Searches learn texts by Adam, number by number. So this edit depends on the basis in which text features are written;
 those of other methods do not.
 """
 
