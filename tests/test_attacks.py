@@ -348,6 +348,9 @@ def test_every_attack_runs_beside_its_controls(pipe: Any, edit: unsee.Edit, chea
         assert {row.column for row in rows} == set(columns(where, one))
         by = {column: [row.row for row in rows if row.column == column] for column in columns(where, one)}
         assert all(some == by[ATTACKED] for some in by.values())  # equal rows, whatever was found
+        assert len(by[ATTACKED]) <= one.rows[0]  # which --dry-run counts
+        learns = any(row.search.with_gradient for row in rows)
+        assert not learns or one.searches[0]
         assert all(row.score.n >= 2 and row.search.with_gradient <= 4 * 50 for row in rows)
     assert {one.attack for one in found.strongest} == set(names)
 

@@ -13,7 +13,8 @@ from test_suites import WORDS
 from benchmarks.evidence import __main__ as evidence
 from benchmarks.evidence import workshop
 from benchmarks.evidence.experiments import STEPS, chosen, experiments
-from benchmarks.evidence.goals import cells, reached, results, table
+from benchmarks.evidence.forest import LEFT, forest, place
+from benchmarks.evidence.goals import Result, cells, reached, results, table
 from benchmarks.evidence.page import both, together
 from unsee import guards
 from unsee.edits.edit import Edit
@@ -54,6 +55,12 @@ def test_the_page_has_a_column_for_everyone(
     assert (tmp_path / "evidence-style.png").is_file()
     assert (tmp_path / "evidence-eta.png").is_file()
     assert "(evidence-style.png)" in text
+    assert "(evidence-goals.svg)" in text
+    assert (tmp_path / "evidence-goals.svg").is_file()
+    assert text.count("<details markdown>") == text.count("</details>") > 1
+    rows = (tmp_path / "evidence.csv").read_text().splitlines()
+    assert rows[0].startswith("experiment,suite,key,")
+    assert {row.split(",")[0] for row in rows[1:]} == {"style", "eta"}
     assert "python -m benchmarks.evidence -n 2" in text
     assert Evaluation.from_json((tmp_path / "work" / "style" / "evaluation.json").read_bytes()).n == 2
     drawn = sorted((tmp_path / "work" / "pictures").rglob("*.png"))
@@ -91,6 +98,18 @@ def test_what_is_alike_is_measured_in_all_columns_and_kept_in_one() -> None:
         ("25.0 (castle (to keep); base 100.0 %)", "25.0 to 25.0", "100", "**missed**"),
         ("1.0 (castle (to keep); base 100.0 %)", "1.0 to 1.0", "100", "met"),
     ]
+
+
+def test_the_forest_has_each_goal_at_its_place() -> None:
+    """The axis counts in limits, from -1 to 4 over 360 pixels: 25 points of a limit of 5 are cut at 4."""
+    experiment, *_ = experiments(WORDS, "church", "ink", "stamp", ["castle"])
+    goal = next(one for one in experiment.goals if one.limit == 5)
+    assert forest([]).count("class=") == 0
+    text = forest([Result(goal, "missed", measured("to keep/castle", 1, 0.75))])
+    assert text.count('class="missed"') == 1
+    assert f"M{LEFT + 360}" in text
+    assert (place(5, 5), place(0, 5), place(-10, 5)) == (LEFT + 144, LEFT + 72, LEFT)
+    assert place(0, 0) == LEFT + 144
 
 
 def test_titles_are_kept_but_for_those_that_are_erased() -> None:
@@ -256,6 +275,8 @@ def test_what_is_reached_is_said() -> None:
         "Goals measured: 2. Met: 1. Missed: 1 (all others lose, points). Inconclusive: 0. Void: 0."
     )
     assert reached([]) == ""
+    undecided = reached([Result(experiment.goals[0], "inconclusive"), Result(experiment.goals[1], "met")])
+    assert undecided.startswith("**This page cannot decide 1 of 2 goals: n is too small.**")
 
 
 def test_edits_that_are_measured_apart_are_one_table() -> None:

@@ -350,7 +350,8 @@ def test_all_but_the_denoiser_waits_aside_and_comes_back() -> None:
 def test_a_dry_run_says_the_memory_and_does_nothing(run: Run, tmp_path: Path) -> None:
     code, out, err = run("erase", "church", "--method", "hybrid", "--dry-run", "--out", tmp_path / "x")
     assert code == 0, err
-    memory, following = out.splitlines()[-2:]
+    following = out.splitlines()[-1]
+    memory = [line for line in out.splitlines() if line.startswith("fit ")][-1]
     assert "estimated" in memory
     assert "16 rows at once" in memory
     assert following == f"next: unsee erase church --method hybrid --out {tmp_path / 'x'}"

@@ -26,14 +26,16 @@ from pathlib import Path
 from PIL import Image
 
 from benchmarks.evidence.experiments import STEPS, Experiment, chosen, experiments
+from benchmarks.evidence.forest import forest
 from benchmarks.evidence.goals import Result, reached, results
-from benchmarks.evidence.page import both, contact, markdown, together
+from benchmarks.evidence.page import both, contact, every_row, markdown, together
 from benchmarks.evidence.workshop import Workshop, columns, progress, say, variants
 from unsee import guards
 from unsee.concepts import Concept
 from unsee.evaluate import suites
 from unsee.evaluate.context import EvalContext, NotMeasured
 from unsee.evaluate.detectors import detectors_of
+from unsee.evaluate.records import Evaluation
 from unsee.evaluate.render import Sampling, Shot, render, sampling_of
 from unsee.io.atomic import write_whole
 from unsee.models.distributed import processes
@@ -137,10 +139,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     command = shlex.join(["python", "-m", "benchmarks.evidence", *(sys.argv[1:] if argv is None else argv)])
     say(estimate(plan, shop, options))
-    head = HEAD.format(command=command, n=options.n, steps=steps_said(shop, options), model=model_name(shop.pipe))
+    head = HEAD.format(
+        command=command,
+        n=options.n,
+        steps=steps_said(shop, options),
+        model=model_name(shop.pipe),
+        stem=options.out.stem,
+    )
     head += TWIN.format(concept=options.twin_concept) if options.twin else ""
     sections: list[str] = []
     goals: list[Result] = []
+    rows: list[tuple[str, Evaluation]] = []
     cache = options.work / "pictures"
     for experiment in plan:
         found = []
@@ -165,6 +174,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 evaluation.evaluate(bench, folder, cache, command=command, batch=BATCH, progress=progress(title))
             )
             say(f"{title}: {found[-1].seconds}")
+        rows += [(experiment.name, one) for one in found]
         own = list(results(experiment, together(experiment, found) if experiment.apart else found[0]))
         goals += own
         sections.append(both(experiment, found, own) if experiment.apart else markdown(experiment, found[0], own))
@@ -180,10 +190,15 @@ def main(argv: Sequence[str] | None = None) -> None:
                     small = picture.quantize(256)
                     write_whole(path, partial(small.save, format="PNG", optimize=True))
             sections[-1] += "".join(f"\n\n{link}" for link in links)
-        text = [head, reached(goals), *sections]
+        plot = options.out.with_name(f"{options.out.stem}-goals.svg")
+        goals_shown = f"![Each goal: what was measured with its 95 % interval, against the limit]({plot.name})"
+        text = [head, reached(goals), goals_shown if reached(goals) else "", *sections]
         if processes().is_main_process:  # what is finished is kept
             whole = "\n\n".join(part for part in text if part) + "\n"
             write_whole(options.out, partial(Path.write_text, data=whole, encoding="utf-8"))
+            write_whole(plot, partial(Path.write_text, data=forest(goals), encoding="utf-8"))
+            table = every_row(rows)
+            write_whole(options.out.with_suffix(".csv"), partial(Path.write_text, data=table, encoding="utf-8"))
 
 
 def steps_said(shop: Workshop, options: argparse.Namespace) -> str:
@@ -197,6 +212,8 @@ HEAD = """# What erasing reaches
 
 Command: `{command}`. Model: `{model}`, {steps}, {n} pictures for each row of what is erased (fewer where a table says
 so).
+
+All rows: [{stem}.csv]({stem}.csv). Tables of suites are folded.
 
 - **Cell**: a value and its 95 % interval (Wilson's for shares, bootstrap for means). "Before" is the base's value.
 - **≈**: not distinguishable from the base model on the same prompts and seeds (exact McNemar test for shares, bootstrap

@@ -96,13 +96,15 @@ def table(found: Sequence[Result]) -> str:
 
 
 def reached(found: Sequence[Result]) -> str:
-    """How many goals are met, and which are not."""
+    """How many goals are met, and which are not; first of all, how many cannot be decided."""
     by: dict[State, list[str]] = {}
     for one in found:
         by.setdefault(one.state, []).append(one.goal.text)
     if not (measured := sum(len(names) for state, names in by.items() if state != UNMEASURED)):
         return ""
-    text = f"Goals measured: {measured}. Met: {len(by.get('met', ()))}."
+    open_ = len(by.get("inconclusive", ()))
+    first = f"**This page cannot decide {open_} of {measured} goals: n is too small.**\n\n" if open_ else ""
+    text = f"{first}Goals measured: {measured}. Met: {len(by.get('met', ()))}."
     kinds: tuple[tuple[str, State], ...] = (("Missed", "missed"), ("Inconclusive", "inconclusive"), ("Void", "void"))
     for title, kind in kinds:
         names = by.get(kind, [])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import html
+import io
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,7 +16,7 @@ from benchmarks.evidence.goals import UNMEASURED, Result, table
 from unsee.evaluate.cache import Cache, Gallery, model_key
 from unsee.evaluate.context import BASE, Variant
 from unsee.evaluate.questions import spread
-from unsee.evaluate.records import Evaluation, Measured
+from unsee.evaluate.records import Evaluation, Measured, scores_csv
 from unsee.evaluate.render import Shot
 from unsee.evaluate.suites.styles import PLAIN
 from unsee.evaluate.words import article
@@ -23,17 +26,28 @@ from unsee.runs.evaluate import Bench
 
 
 def markdown(experiment: Experiment, found: Evaluation, goals: Sequence[Result]) -> str:
-    """A section: goals, then a table for each suite."""
+    """A section: goals, then a table for each suite, folded."""
     parts = [f"## {experiment.title}", preset_said(experiment), *idle(found), table(goals)]
     for one in tables(found):
-        parts.append(f"### {one.suite}\n\n{one.about}")
+        parts.append(f"<details markdown><summary>{one.suite}: {html.escape(one.about)}</summary>")
         if one.not_measured:
-            parts.append(f"Not measured: {one.not_measured}.")
+            parts += [f"Not measured: {one.not_measured}.", "</details>"]
             continue
         marked = [zip(*row, strict=True) for row in zip(one.rows, one.removed, strict=True)]
         parts.append(lined([one.head, *([f"**{text}**" if mark else text for text, mark in row] for row in marked)]))
-        parts += [f"{note}." for note in one.notes]
+        parts += [*(f"{note}." for note in one.notes), "</details>"]
     return "\n\n".join(part for part in parts if part)
+
+
+def every_row(found: Sequence[tuple[str, Evaluation]]) -> str:
+    """All rows of all experiments as CSV: scores_csv with the experiment first."""
+    lines: list[list[str]] = []
+    for name, one in found:
+        head, *rows = csv.reader(io.StringIO(scores_csv(one.measured)))
+        lines += [] if lines else [["experiment", *head]]
+        lines += [[name, *row] for row in rows]
+    csv.writer(stream := io.StringIO(), lineterminator="\n").writerows(lines)
+    return stream.getvalue()
 
 
 def contact(experiment: Experiment, bench: Bench, cache: Path) -> Any:

@@ -34,6 +34,8 @@ class Attack:
     search  the attack itself
     leak    whether it fails on an undefended model, so that any success is a trace of the edit
     taught  whether it can be aimed at pictures of a thing that no model knows, which is the control "taught"
+    rows    how many `Found` it yields, at a small and at a full budget
+    searches  how many searches it makes at each, which may take the budget's passes each
     """
 
     name: str
@@ -43,6 +45,8 @@ class Attack:
     search: Callable[[AttackContext], Iterator[Found]]
     taught: bool = False
     leak: bool = False
+    rows: tuple[int, int] = (1, 1)
+    searches: tuple[int, int] = (0, 0)
 
     def __call__(self, context: AttackContext) -> Iterator[Found]:
         return self.search(context)

@@ -26,5 +26,10 @@ def search(context: AttackContext) -> Iterator[Found]:
 
 
 ATTACK = Attack(
-    "average", "weights", frozenset({"weights", "base"}), "The attacked weights averaged with the base's.", search
+    "average",
+    "weights",
+    frozenset({"weights", "base"}),
+    "The attacked weights averaged with the base's.",
+    search,
+    rows=(3, 3),
 )

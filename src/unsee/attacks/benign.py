@@ -43,5 +43,11 @@ def search(context: AttackContext) -> Iterator[Found]:
 
 
 ATTACK = Attack(
-    "benign", "weights", frozenset({"weights"}), "Fine-tuning on other things, none of them the concept.", search
+    "benign",
+    "weights",
+    frozenset({"weights"}),
+    "Fine-tuning on other things, none of them the concept.",
+    search,
+    rows=(3, 9),
+    searches=(3, 3),
 )

@@ -59,4 +59,5 @@ ATTACK = Attack(
     frozenset({"name", "base"}),
     "The base draws the first steps of a run, the attacked model the rest.",
     search,
+    rows=(3, 3),
 )

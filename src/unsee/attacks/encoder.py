@@ -42,5 +42,10 @@ def search(context: AttackContext) -> Iterator[Found]:
 
 
 ATTACK = Attack(
-    "encoder", "weights", frozenset({"text encoder"}), "The text encoder with rounded or noisy weights.", search
+    "encoder",
+    "weights",
+    frozenset({"text encoder"}),
+    "The text encoder with rounded or noisy weights.",
+    search,
+    rows=(4, 4),
 )

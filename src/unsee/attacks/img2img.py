@@ -32,4 +32,5 @@ ATTACK = Attack(
     "Pictures of the concept, noised and drawn again (SDEdit).",
     search,
     taught=True,
+    rows=(4, 8),
 )

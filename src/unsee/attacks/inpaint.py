@@ -67,4 +67,5 @@ ATTACK = Attack(
     "The middle of pictures of the concept, drawn anew.",
     search,
     taught=True,
+    rows=(2, 2),
 )

@@ -25,5 +25,11 @@ def search(context: AttackContext) -> Iterator[Found]:
 
 
 ATTACK = Attack(
-    "negative", "name", frozenset({"name"}), "The concept's name as the negative prompt.", search, leak=True
+    "negative",
+    "name",
+    frozenset({"name"}),
+    "The concept's name as the negative prompt.",
+    search,
+    leak=True,
+    rows=(2, 4),
 )

@@ -17,4 +17,11 @@ def search(context: AttackContext) -> Iterator[Found]:
         yield Found(what, tuple(map(context.named, words)), n=max(context.n, 2 * len(words)))
 
 
-ATTACK = Attack("names", "name", frozenset({"name"}), "Synonyms, other languages, descriptions of the concept.", search)
+ATTACK = Attack(
+    "names",
+    "name",
+    frozenset({"name"}),
+    "Synonyms, other languages, descriptions of the concept.",
+    search,
+    rows=(3, 3),
+)

@@ -66,6 +66,8 @@ PEZ = Attack(
     "Tokens learned from pictures, with the nearest tokens in the place of learned vectors.",
     searched("pez"),
     taught=True,
+    rows=(2, 2),
+    searches=(1, 1),
 )
 P4D = Attack(
     "p4d",
@@ -73,4 +75,6 @@ P4D = Attack(
     frozenset({"name", "text encoder", "weights", "base"}),
     "Tokens before the name, learned from what the base predicts for the name.",
     searched("p4d"),
+    rows=(2, 2),
+    searches=(1, 1),
 )

@@ -38,4 +38,6 @@ ATTACK = Attack(
     "Fine-tuning on pictures of the concept.",
     search,
     taught=True,
+    rows=(9, 20),
+    searches=(3, 5),
 )

@@ -90,4 +90,5 @@ ATTACK = Attack(
     frozenset({"name", "text encoder"}),
     "Tokens found by a genetic algorithm whose features lie along the concept's direction.",
     search,
+    rows=(1, 3),
 )

@@ -36,4 +36,11 @@ def search(context: AttackContext) -> Iterator[Found]:
         yield Found(f"{bits} bits", (context.prompt,), applied=partial(swapped, matrices, values))
 
 
-ATTACK = Attack("rounding", "weights", frozenset({"weights"}), "The weights rounded to 8 and to 4 bits.", search)
+ATTACK = Attack(
+    "rounding",
+    "weights",
+    frozenset({"weights"}),
+    "The weights rounded to 8 and to 4 bits.",
+    search,
+    rows=(2, 2),
+)

@@ -35,5 +35,11 @@ def _size(context: AttackContext) -> int | None:
     return side * scale if isinstance(side, int) and isinstance(scale, int) and takes else None
 
 
-ABOUT = "The name with other guidance, steps, samplers, sizes."
-ATTACK = Attack("settings", "name", frozenset({"name"}), ABOUT, search)
+ATTACK = Attack(
+    "settings",
+    "name",
+    frozenset({"name"}),
+    "The name with other guidance, steps, samplers, sizes.",
+    search,
+    rows=(6, 10),
+)

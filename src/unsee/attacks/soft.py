@@ -45,6 +45,8 @@ ATTACK = Attack(
     "All that the denoiser reads of a prompt, learned from pictures.",
     searched(match=False),
     taught=True,
+    rows=(2, 2),
+    searches=(1, 1),
 )
 MATCH = Attack(
     "soft-match",
@@ -52,4 +54,6 @@ MATCH = Attack(
     frozenset({"name", "weights", "base"}),
     "The same, learned from what the base predicts for the concept's name.",
     searched(match=True),
+    rows=(2, 2),
+    searches=(1, 1),
 )

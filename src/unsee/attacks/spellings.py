@@ -32,5 +32,10 @@ def search(context: AttackContext) -> Iterator[Found]:
 
 
 ATTACK = Attack(
-    "spellings", "name", frozenset({"name"}), "Misspellings, case, spelled letters, the name in company.", search
+    "spellings",
+    "name",
+    frozenset({"name"}),
+    "Misspellings, case, spelled letters, the name in company.",
+    search,
+    rows=(4, 4),
 )

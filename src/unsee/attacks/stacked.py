@@ -36,5 +36,11 @@ def search(context: AttackContext) -> Iterator[Found]:
 
 
 ATTACK = Attack(
-    "stacked", "weights", frozenset({"weights", "base"}), "Another edit on top, which erases another thing.", search
+    "stacked",
+    "weights",
+    frozenset({"weights", "base"}),
+    "Another edit on top, which erases another thing.",
+    search,
+    rows=(1, 2),
+    searches=(1, 2),
 )

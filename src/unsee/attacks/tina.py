@@ -25,7 +25,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from unsee.attacks import Attack
+from unsee.attacks import Attack, Need
 from unsee.attacks.context import AttackContext, Found
 from unsee.denoising.conditioned import condition
 from unsee.denoising.noised import amounts, at, check_pictures, encoded
@@ -108,7 +108,8 @@ def searched(plus: bool) -> Callable[[AttackContext], Iterator[Found]]:
 
 
 def _attack(name: str, about: str, plus: bool) -> Attack:
-    return Attack(name, "pictures", frozenset({"weights", "pictures"}), about, searched(plus), taught=True)
+    needs, many = frozenset[Need]({"weights", "pictures"}), (FEW, 2 * FEW)  # a search for each picture
+    return Attack(name, "pictures", needs, about, searched(plus), taught=True, searches=many)
 
 
 ATTACK = _attack("tina", "The noise from which the model draws a picture without text; then drawn from.", False)

@@ -54,6 +54,8 @@ ATTACK = Attack(
     "Vectors of 1, 2 and 4 new tokens, learned from pictures (CCE).",
     searched(match=False),
     taught=True,
+    rows=(6, 8),
+    searches=(3, 4),
 )
 MATCH = Attack(
     "token-match",
@@ -61,4 +63,6 @@ MATCH = Attack(
     frozenset({"name", "text encoder", "weights", "base"}),
     "The vector of a new token for which the model predicts what the base predicts for the concept's name.",
     searched(match=True),
+    rows=(2, 4),
+    searches=(1, 2),
 )

@@ -31,4 +31,5 @@ ATTACK = Attack(
     frozenset({"name", "weights", "base"}),
     "A linear map of any text to what the attacked matrices read as the base's do; solved, without a denoiser pass.",
     search,
+    rows=(1, 3),
 )

@@ -83,4 +83,5 @@ ATTACK = Attack(
     frozenset({"name", "text encoder", "weights", "pictures"}),
     "Tokens before the name, relaxed and projected onto the simplex, learned from one picture (UnlearnDiffAtk).",
     search,
+    searches=(1, 1),
 )

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unsee.cli.allowed import installed
+from unsee.cli.say import say_forecast
 from unsee.cli.terminal import (
     Batch,
     Debug,
     Detectors,
+    DryRun,
     Force,
     Guidance,
     Seed,
@@ -68,6 +70,7 @@ def attack(
     json: Annotated[bool, typer.Option("--json", help="Print attack.json instead of tables.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder to write; default runs/attack-EDIT.")] = None,
     force: Force = False,
+    dry_run: DryRun = False,
     trust_remote_code: Trust = False,
     debug: Debug = False,
 ) -> None:
@@ -94,6 +97,11 @@ def attack(
             budget=budget,
             trust_remote_code=trust_remote_code,
         )
+        if dry_run:
+            from unsee.runs.forecast import of_attack
+
+            say_forecast(of_attack(siege, folder, batch))
+            return
         start_over()
         with bars() as progress:
             found = attacking.attack(

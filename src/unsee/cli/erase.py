@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unsee.cli.allowed import PRESETS, SELECTIONS, default, installed
-from unsee.cli.say import say_plan, say_report
+from unsee.cli.say import say_forecast, say_plan, say_report
 from unsee.cli.terminal import (
     Batch,
     Cache,
     Call,
     Debug,
     Detectors,
+    DryRun,
     Force,
     Judges,
     Seed,
@@ -156,9 +157,7 @@ def erase(
     checkpoint: Annotated[float | None, typer.Option("--checkpoint", min=0, hidden=True)] = None,
     batch: Batch = 32,
     cache: Cache = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Load and check, print the plan and the memory it takes, and stop.")
-    ] = False,
+    dry_run: DryRun = False,
     trust_remote_code: Trust = False,
     debug: Debug = False,
 ) -> None:
@@ -224,9 +223,10 @@ def erase(
     with claimed(folder, resume=resume is not None, force=force) as start_over:
         plan = runs.plan(complete, preset)
         if dry_run:
+            from unsee.runs.forecast import of_erase
+
             say_plan(plan, folder)
-            print(f"{'memory':<8} {runs.expected_memory(plan)}")
-            print(f"next: {shell(*(word for word in sys.argv[1:] if word != '--dry-run'))}")
+            say_forecast(of_erase(plan, folder, cache_folder(cache), batch))
             return
         start_over()
         say_plan(plan, folder)

@@ -14,11 +14,13 @@ import typer
 
 from unsee.cli.allowed import GUARDS, installed
 from unsee.cli.flags import typed
+from unsee.cli.say import say_forecast
 from unsee.cli.terminal import (
     Batch,
     Cache,
     Debug,
     Detectors,
+    DryRun,
     Force,
     ForceBase,
     Guidance,
@@ -108,6 +110,7 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="Folder to write to; default runs/evaluation-MODEL.")] = None,
     force: Force = False,
     force_base: ForceBase = False,
+    dry_run: DryRun = False,
     trust_remote_code: Trust = False,
     debug: Debug = False,
 ) -> None:
@@ -150,6 +153,11 @@ def evaluate(
     failed: list[str] = []
     with claimed(folder, force=force, results=["evaluation.json"]) as start_over:
         bench = evaluation.prepare(complete)
+        if dry_run:
+            from unsee.runs.forecast import of_evaluate
+
+            say_forecast(of_evaluate(bench, folder, cache_folder(cache), batch))
+            return
         start_over()
         command = shlex.join(["unsee", *sys.argv[1:]])
         with _again(), bars() as progress:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from unsee.concepts import Concept
     from unsee.runs.erase import Plan, Report
+    from unsee.runs.forecast import Forecast
 
 
 def say_plan(plan: Plan, folder: Path) -> None:
@@ -42,6 +43,38 @@ def say_plan(plan: Plan, folder: Path) -> None:
         print(f"{key:<8} {plain(str(value))}")
     for note in plan.notes:
         print(f"{'note':<8} {plain(typed(note))}")
+
+
+def say_forecast(found: Forecast) -> None:
+    """Print what a run would take, and the command that starts it."""
+    print(f"\n{'':<34} {'passes':>10} {'with gradient':>13} {'pictures':>8} {'seconds':>8}")
+    whole = type(found.work[0])("in all", *(sum(getattr(one, key) for one in found.work) for key in COUNTED))
+    for one in (*found.work, whole):
+        counts = f"{one.passes:>10,} {one.gradients:>13,} {one.pictures:>8,}"
+        print(f"{plain(one.what)[:34]:<34} {counts} {found.seconds(one):>8,.1f}")
+    one_pass = f"{1000 * found.one_pass:.3g} ms"
+    print(f"about {lasting(found.seconds(whole))}, estimated from one pass of {one_pass} and one picture;")
+    print("a pass with its gradient counts as three, and detectors are not in it")
+    print()
+    if found.peak:
+        print(f"{'memory':<8} {found.peak / 1e9:.2f} GB so far, with the model loaded and a few pictures drawn")
+    if found.fit:
+        print(f"{'fit':<8} {found.fit}")
+    print(f"{'writes':<8} {plain(', '.join(map(str, found.files)))}")
+    for warning in found.warnings:
+        print(f"{'warning':<8} {plain(typed(warning))}")
+    print(f"next: {shell(*(word for word in sys.argv[1:] if word != '--dry-run'))}")
+
+
+def lasting(seconds: float) -> str:
+    """Seconds as one would say them."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+COUNTED = ("passes", "gradients", "pictures")
+"""What is counted of a part of a run."""
 
 
 def say_report(report: Report, plan: Plan) -> None:

@@ -48,6 +48,10 @@ Cache = Annotated[
 ]
 Batch = Annotated[int, typer.Option(min=1, help="Pictures drawn at once; fewer if memory does not hold them.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Load and check, print passes, time, memory and files of the run, and stop."),
+]
 ForceBase = Annotated[
     bool, typer.Option("--force-base", help="Use the edit on a model that it was not made for; the outputs say so.")
 ]

@@ -44,7 +44,7 @@ from unsee.fit.memory import FitMemory
 from unsee.fit.resume import ResumeFile
 from unsee.methods.learners import LearnsSelected
 from unsee.methods.presets import Count, Guidance, NotNegative, Number, Positive, Schedule, Steps, Templates
-from unsee.methods.targets import Erasing, card_of, esd_target, sampled
+from unsee.methods.targets import Erasing, card_of, esd_target, recording, renewing, sampled
 from unsee.methods.two_denoisers import each_denoiser
 from unsee.models.denoisers import denoiser
 from unsee.models.model import Pipeline
@@ -103,6 +103,12 @@ class ESD(LearnsSelected):
             "record_steps": 50, "sampler": "DDIMScheduler", "rerecord": 1,
         },
     }  # fmt: skip
+
+    def passes(self, concepts: Sequence[Concept]) -> tuple[int, int]:
+        """About how many rows a denoiser answers in all, without a gradient and with one."""
+        recorded = recording(concepts, 0 if self.rerecord else self.runs, self.record_steps)
+        renewed = renewing(self.rerecord, self.updates, self.runs, self.record_steps)
+        return recorded + renewed, self.updates * self.batch
 
     @each_denoiser
     def __call__(

@@ -10,7 +10,7 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from torch import nn
 
-from unsee.concepts import Concept
+from unsee.concepts import Concept, to_keep
 from unsee.errors import InputError
 from unsee.methods.presets import (
     Count,
@@ -25,7 +25,9 @@ from unsee.methods.presets import (
 from unsee.methods.prompts import (
     NEUTRAL,
     TEMPLATES,
+    preserved_words,
 )
+from unsee.methods.targets import recording, renewing
 from unsee.models.weights import entrance, reads_text, select, stored_whole
 
 Start = Literal["closed-form", "base"]
@@ -118,6 +120,24 @@ class Settings:
         if self.start == "base" or not (texts and named and (self.keep_weight or self.preserve_words)):
             return []
         return [name for name, weight in entrance(net).items() if name in texts and stored_whole(weight)]
+
+    def passes(self, concepts: Sequence[Concept]) -> tuple[int, int]:
+        """About how many rows a denoiser answers in all, without a gradient and with one. Of `resolved` settings."""
+        assert self.updates
+        assert self.runs
+        steps, named = self.record_steps, len(to_keep(concepts))
+        stay = len(preserved_words(concepts, self.neutral))
+        prompts = min(stay, self.held_out + max(self.keep_runs, named)) if self.keep_weight else 0
+        prompts = prompts or min(stay, self.held_out)
+        apart = min(self.held_out, max(0, prompts - max(1, named)))
+        count = self.held_out + (0 if self.rerecord else self.runs)
+        found = recording(concepts, count, steps, bool(self.context_words))
+        found += renewing(self.rerecord, self.updates, self.runs, steps)
+        found += prompts * steps * (2 + (len(concepts) if self.implicit else 0))
+        if self.held_out and apart:
+            looks = -(-self.updates // max(1, min(10, self.updates // 4))) + 1
+            found += looks * (self.held_out * -(-steps * len(concepts) // 4) + apart * -(-steps // 4))
+        return found, self.updates * self.batch * (2 if prompts > apart else 1)
 
     def notes(self, concepts: Sequence[Concept]) -> list[str]:
         """What a user should know of these settings before an edit is made."""

@@ -182,6 +182,20 @@ class Erasing:
         rows[:] = training_rows(self.calls(pipe, concept, count, rng, no_progress, at, frozen))[0]
 
 
+def recording(concepts: Sequence[Concept], count: int, steps: int, contexts: bool = False) -> int:
+    """Denoiser passes of `Erasing.calls` for `count` runs of `steps` of each concept, with or without contexts."""
+    each = [2 + bool(c.anchor or (contexts and not (c.from_ or c.image))) + bool(c.from_) for c in concepts]
+    return count * steps * sum(each)
+
+
+def renewing(rerecord: int, updates: int, count: int, steps: int) -> int:
+    """Denoiser passes of `Erasing.renew` over so many updates, on average over the steps that it draws at random."""
+    if not rerecord:
+        return 0
+    last = min(rerecord, steps) * (steps + 1) / (min(rerecord, steps) + 1)  # mean of the largest
+    return round(-(-updates // rerecord) * count * 2 * (last + min(rerecord, steps)))
+
+
 def check_rerecord(pipe: Pipeline, rerecord: int) -> None:
     """Raise InputError where runs of the edited model cannot be recorded: steps could be the other denoiser's."""
     if rerecord and len(denoisers(pipe)) > 1:

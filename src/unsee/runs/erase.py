@@ -15,11 +15,9 @@ import torch
 
 from unsee import methods
 from unsee.concepts import check
-from unsee.denoising.record import conditions
 from unsee.denoising.text_layers import find_text
 from unsee.edits.card import Claims, settings_of
 from unsee.edits.edit import Edit
-from unsee.errors import InputError
 from unsee.evaluate import suites
 from unsee.evaluate.cache import Cache, Memory, NotWritable
 from unsee.evaluate.context import BASE, EvalContext
@@ -30,7 +28,6 @@ from unsee.evaluate.render import Sampling, sampling_of
 from unsee.evaluate.run import base
 from unsee.evaluate.suites.summary import NAME as SUMMARY
 from unsee.evaluate.words import choices, known
-from unsee.fit.memory import expected
 from unsee.fit.resume import ResumeFile
 from unsee.io.atomic import Warn, attempted, warned
 from unsee.io.images import read_picture
@@ -139,24 +136,6 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
         words,
         (*notes, *remarks(config.concepts, detectors, words)),
     )
-
-
-def expected_memory(plan: Plan) -> str:
-    """What memory a fit is expected to take, in a line; it is counted and not measured."""
-    method = plan.method
-    if not hasattr(method, "learned"):
-        return "no more than drawing: it is solved, not trained"
-    found = []
-    for key, net in denoisers(plan.model).items():
-        model = replace(plan.model, focus=key)
-        row = conditions(model, [plan.config.concepts[0].erase], answered=False)
-        moments = 2 if method.optimizer == "adam" else 1
-        try:
-            found.append(expected(model, row, method.weights(net), method.learned(net), moments))
-        except InputError as error:
-            return f"unknown: {error}"
-    most = max(found, key=lambda one: one.state + one.row)
-    return most.sentence(plan.model.device, 2 * method.batch, method.gradient_checkpointing)
 
 
 def erase(
