@@ -30,6 +30,7 @@ from unsee.concepts import Concept, concepts_of
 from unsee.edits.edit import Edit
 from unsee.errors import one_line
 from unsee.fit.resume import ResumeFile
+from unsee.fit.search import ROWS
 from unsee.methods.hybrid import Recipe
 from unsee.methods.learners import dense
 from unsee.methods.presets import Count
@@ -70,6 +71,20 @@ class Robust(Settings):
         """With numbers of updates and runs where the settings leave them open."""
         return replace(self, updates=self.updates or UPDATES, runs=self.runs or RUNS)
 
+    @property
+    def every(self) -> int:
+        """Updates from one round of attacks to the next."""
+        return max(1, (self.updates or UPDATES) // self.rounds)
+
+    def passes(self, concepts: Sequence[Concept]) -> tuple[int, int]:
+        """As hybrid's, with the base's answers to the rows that attacks learn from, and three searches a round."""
+        plain, gradients = super().passes(concepts)
+        assert self.updates
+        assert self.runs
+        rounds = -(-self.updates // self.every)
+        knows = len(concepts) * self.runs * self.record_steps
+        return plain + knows, gradients + 3 * rounds * self.searches * ROWS
+
     @each_denoiser
     def __call__(
         self,
@@ -80,7 +95,6 @@ class Robust(Settings):
         progress: Progress = no_progress,
         resume: ResumeFile | None = None,
     ) -> Edit:
-        every = max(1, (self.updates or UPDATES) // self.rounds)
-        rounds = Rounds(every, self.searches)
+        rounds = Rounds(self.every, self.searches)
         recipe = Recipe("robust", self, dense, partial(esd_target, self.eta), rounds)
         return recipe.edit(pipe, concepts_of(concepts), seed, progress, resume)
