@@ -104,8 +104,7 @@ def attack(
     Raises InputError on anything that cannot work, and for concepts about minors.
 
         >>> path = edit.save("church.safetensors")
-        >>> found = unsee.attack(path, "attacked", ["rounding"], n=2, steps=2)
-        >>> share = found.rows[0].score.value
+        >>> share = unsee.attack(path, "attacked", ["rounding"], n=2, steps=2).rows[0].score.value
     """
     with claimed(Path(folder), force=force, results=[attacking.RECORD]) as start_over:
         siege = prepare(str(place), names=attacks, **more)
