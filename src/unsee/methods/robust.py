@@ -83,7 +83,8 @@ class Robust(Settings):
         assert self.runs
         rounds = -(-self.updates // self.every)
         knows = len(concepts) * self.runs * self.record_steps
-        return plain + knows, gradients + 3 * rounds * self.searches * ROWS
+        found = 4 * rounds  # to find where tokens stand in what the denoiser reads
+        return plain + knows + found, gradients + 3 * rounds * self.searches * ROWS
 
     @each_denoiser
     def __call__(
