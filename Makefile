@@ -4,7 +4,7 @@ WORKERS := OMP_NUM_THREADS=1 ACCELERATE_USE_CPU=1 $(BIN)/python -m torch.distrib
 QUICK := house contributing spelling statistics fit uce recorder guards layers suites judges
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: demo test quick check api docs dist browser bench gpu evidence methods many mini mini-flow clean
+.PHONY: demo test quick check ray app api docs dist browser bench gpu evidence methods many mini mini-flow clean
 
 demo: .venv/demo            ## erase a church from the miniature, and look
 	$(BIN)/unsee erase church --force
@@ -15,6 +15,13 @@ test: .venv/quantisers/done ## the tests, offline
 
 quick: .venv/test           ## half a minute of tests of the core, while one edits
 	$(BIN)/python -m pytest $(QUICK:%=tests/test_%.py)
+
+ray: .venv/test             ## the test of sweeps on many workers, which needs ray: 75 MB from PyPI
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt ray
+	$(BIN)/python -m pytest -n 0 tests/test_sweep.py
+
+app: .venv/app/done         ## the tests of the page, which need gradio: 160 MB from PyPI; with `make browser` in a browser too
+	PYTHONPATH=.venv/app $(BIN)/python -m pytest -n 0 tests/test_app.py
 
 check: .venv/test           ## style and types
 	$(BIN)/ruff check src tests benchmarks recipes
@@ -70,6 +77,12 @@ many: .venv/demo            ## docs/many.md: 1 to 100 concepts at once by every 
 .venv/quantisers/done: .venv/test
 	$(BIN)/python -m pip install --quiet --no-deps --upgrade --constraint constraints.txt --target .venv/quantisers \
 		torchao optimum-quanto ninja bitsandbytes gguf
+	touch $@
+
+# Beside the rest too: gradio asks for an older pillow than the one with which everything was measured.
+.venv/app/done: .venv/test
+	grep -v '^pillow' constraints.txt > .venv/app.txt
+	$(BIN)/python -m pip install --quiet --upgrade --constraint .venv/app.txt --target .venv/app 'gradio>=6.31,<7'
 	touch $@
 
 mini: .venv/test           ## the miniature from nothing; hours, resumes

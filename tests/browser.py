@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fcntl import F_DUPFD, fcntl
@@ -60,10 +61,19 @@ class Page:
         assert "exceptionDetails" not in done, done["exceptionDetails"]
         return done["result"].get("value")
 
+    def wait(self, script: str, seconds: float = 30) -> None:
+        """Wait until JavaScript says something true, without an error."""
+        end = time.monotonic() + seconds
+        while not self.run(f"(() => {{ try {{ return !!({script}) }} catch {{ return false }} }})()"):
+            assert time.monotonic() < end, (
+                f"{script}: not within {seconds} s; {self.run('document.body.innerText')[:500]}"
+            )
+            time.sleep(0.1)
+
     def press(self, key: str) -> None:
-        codes = {"Tab": 9, " ": 32, "ArrowLeft": 37, "ArrowRight": 39}
+        codes = {"Tab": 9, "Enter": 13, " ": 32, "ArrowLeft": 37, "ArrowRight": 39}
         named = {"key": key, "code": "Space" if key == " " else key, "windowsVirtualKeyCode": codes[key]}
-        text = {"text": key} if key == " " else {}
+        text = {"text": {"Enter": "\r"}.get(key, key)} if key in (" ", "Enter") else {}
         self.ask("Input.dispatchKeyEvent", type="keyDown" if text else "rawKeyDown", **named, **text)
         self.ask("Input.dispatchKeyEvent", type="keyUp", **named)
 
@@ -96,8 +106,8 @@ class Page:
 
 
 @contextmanager
-def opened(file: Path, *, width: int, height: int = 900, dark: bool = False) -> Iterator[Page]:
-    """A page from disk in a window of `width` x `height` CSS pixels, loaded, with everything that it says recorded."""
+def opened(place: Path | str, *, width: int, height: int = 900, dark: bool = False) -> Iterator[Page]:
+    """A page from disk or at an address, loaded, in a window of `width` x `height` CSS pixels. What it says is kept."""
     assert CHROMIUM
     ours, theirs = [_high(end) for end in os.pipe()], [_high(end) for end in os.pipe()]
 
@@ -122,7 +132,7 @@ def opened(file: Path, *, width: int, height: int = 900, dark: bool = False) -> 
             page.ask("Emulation.setDeviceMetricsOverride", **size)
             scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
             page.ask("Emulation.setEmulatedMedia", features=[scheme])
-            page.ask("Page.navigate", url=file.as_uri())
+            page.ask("Page.navigate", url=place if isinstance(place, str) else place.as_uri())
             page.until("Page.loadEventFired")
             yield page
     finally:

@@ -22,6 +22,7 @@ LAYERS = [
     {"methods", "attacks", "guards", "evaluate", "export"},
     {"report"},
     {"runs"},
+    {"app"},
     {"cli", "__main__"},
 ]
 """Lowest first. A module may import its own layer and lower ones; in the layer of methods, only its own part."""

@@ -12,6 +12,7 @@ FLAGS = {
     "batch": "--batch",
     "cache": "--cache",
     "call={'height': 512, 'width': 512}": "--call height=512 --call width=512",
+    "host": "--host",
     "gradient_checkpointing=True": "--set gradient_checkpointing=true",
     "concepts": "--concept",
     "edit.forced(pipe)": "--force-base",
@@ -34,10 +35,12 @@ FLAGS = {
     "from_": "--from",
     "measure": "unsee evaluate",
     "tables": "--csv",
+    "token": "--token",
     "unpickle": "--unpickle",
     "unsee.applied(pipe, [edit, edit])": "the edit that unsee merge makes of them",
     "variant": "--variant",
     "words": "--words FILE",
+    "workers": "--workers",
 }
 """What to type for what a library error names; a test looks for names that are not here."""
 

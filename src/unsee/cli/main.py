@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from unsee.cli import app as page
 from unsee.cli import files
 from unsee.cli.attack import attack
 from unsee.cli.check import check
@@ -19,6 +20,7 @@ from unsee.cli.flags import typed
 from unsee.cli.generate import generate
 from unsee.cli.help import help_
 from unsee.cli.show import show
+from unsee.cli.sweep import sweep
 from unsee.cli.terminal import (
     forgiving,
     plain,
@@ -61,6 +63,8 @@ app.command(name="help")(help_)
 app.command()(evaluate)
 app.command()(attack)
 app.command()(check)
+app.command()(sweep)
+app.command()(page.app)
 app.command()(reproduce)
 app.command()(export)
 app.add_typer(files.app)

@@ -128,7 +128,50 @@ class EvalConfig(_Config):
     pictures: Annotated[int, Field(ge=2)] = 48
 
 
-Made = TypeVar("Made", RunConfig, EvalConfig)
+Together = Annotated[tuple[Concept, ...], Field(min_length=1), BeforeValidator(_named), AfterValidator(check)]
+"""Concepts that one edit erases: a word, a list of words, or mappings with the fields of a Concept."""
+
+
+class AttackConfig(BaseModel):
+    """How each edit is attacked: what runs.siege.prepare takes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    attacks: tuple[str, ...] = ()
+    budget: str = "small"
+    pictures: Annotated[int, Field(ge=2)] = 24
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    steps: Annotated[int, Field(ge=1)] | None = None
+    guidance_scale: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    detectors: dict[str, str] = {}
+
+
+class SweepConfig(BaseModel):
+    """A sweep: every model with every concept, method, setting and seed.
+
+    models    by name
+    concepts  a cell each: a word, or a list of words that one edit erases
+    methods   by name; none is what `unsee erase` chooses
+    settings  by method, a list of mappings, each a cell; a method that is not here has its defaults
+    seeds     of everything random
+    erase     other fields of RunConfig for every cell, such as {pictures: 16}
+    evaluate  fields of EvalConfig, such as {suites: [neighbours]}; none: what erase measures, the suite "summary"
+    attack    fields of AttackConfig, such as {attacks: [names, token]}; none: no attack
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    models: Annotated[tuple[str, ...], Field(min_length=1)] = ("mini",)
+    concepts: Annotated[tuple[Together, ...], Field(min_length=1)]
+    methods: tuple[str, ...] = ()
+    settings: dict[str, tuple[dict[str, Any], ...]] = {}
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
+    erase: dict[str, Any] = {}
+    evaluate: dict[str, Any] | None = None
+    attack: dict[str, Any] | None = None
+
+
+Made = TypeVar("Made", RunConfig, EvalConfig, SweepConfig, AttackConfig)
 
 
 def build(values: dict[str, Any], kind: type[Made] = RunConfig) -> Made:  # type: ignore[assignment]

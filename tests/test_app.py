@@ -1,0 +1,456 @@
+"""The page erases, compares and exports as the command line does, and opens nothing that it is not to open."""
+
+import json
+import re
+import threading
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import browser
+import pytest
+from conftest import QUICK
+
+import unsee
+from unsee.app.jobs import Desk, News
+from unsee.app.page import MOST_UPLOAD, QUEUE, Door, opened
+from unsee.app.preview import PREVIEW_SHARE, Preview
+from unsee.app.shown import framed, rows, told
+from unsee.app.studio import EXPORTS, Form, Studio
+from unsee.errors import InputError
+from unsee.export.formats import FORMATS
+from unsee.models.model import Model
+from unsee.runs.config import build
+
+
+@pytest.fixture
+def studio(tmp_path: Path) -> Studio:
+    return Studio(tmp_path / "runs", tmp_path / "pictures", ("tiny",))
+
+
+@pytest.fixture
+def with_edit(studio: Studio, edit: Any) -> Studio:
+    (studio.root / "church").mkdir(parents=True)
+    edit.save(studio.root / "church" / "edit.safetensors")
+    return studio
+
+
+def quiet(stage: str, done: int, total: int) -> None:
+    pass
+
+
+def test_news_come_in_order_and_the_last_has_the_result() -> None:
+    def work(progress: Any, show: Any) -> str:
+        for k in range(3):
+            progress("count", k, 3)
+            show(k)
+        return "done"
+
+    news = list(Desk().watch(work))
+    assert [one.shown for one in news if one.shown is not None] == [0, 1, 2]  # nothing that is to be seen is lost
+    assert news[-1].result == "done"
+    assert all(not one.last for one in news[:-1])
+
+
+def test_work_is_stopped_at_its_next_step_and_an_error_is_a_line() -> None:
+    desk, went_on = Desk(), []
+
+    def work(progress: Any, show: Any) -> str:
+        progress("a", 0, 2)
+        show(1)
+        stopped.wait()
+        progress("a", 1, 2)
+        went_on.append(1)
+        return "done"
+
+    stopped = threading.Event()
+    news = []
+    for one in desk.watch(work):
+        news.append(one)
+        desk.stop()
+        stopped.set()
+    assert news[-1].problem.startswith("stopped")
+    assert not went_on
+
+    def broken(progress: Any, show: Any) -> str:
+        raise RuntimeError("two\nlines")
+
+    assert list(desk.watch(broken))[-1].problem == "RuntimeError: two lines"
+
+
+def test_who_leaves_the_page_stops_the_work() -> None:
+    ended = threading.Event()
+
+    def work(progress: Any, show: Any) -> str:
+        show(1)
+        try:
+            while True:
+                progress("on and on", 0, 2)
+        finally:
+            ended.set()
+
+    watching = Desk().watch(work)
+    next(watching)
+    watching.close()  # type: ignore[attr-defined]
+    assert ended.is_set()
+
+
+def test_a_preview_changes_no_bit_of_the_edit(tiny: Any, edit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from unsee.app import preview
+
+    monkeypatch.setattr(preview, "PREVIEW_SHARE", 1e9)  # after every update
+    seen: list[Any] = []
+    config = build({"model": "tiny", "concepts": "church"})
+    watched = Preview(Model.of(tiny), config, seen.append, quiet)
+    again = unsee.Hybrid(**QUICK)(tiny, unsee.Concept("church"), progress=watched)
+    assert again.fingerprint() == edit.fingerprint()
+    assert len(seen) == 1 + QUICK["updates"]
+    first, last = seen[-1]
+    assert first == seen[0][0]
+    assert last != first, "the preview is drawn with the base's weights"
+
+
+def test_the_page_asks_for_what_the_command_asks_for(studio: Studio, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    plans = []
+
+    def started(plan: Any, *args: Any, **more: Any) -> Any:
+        plans.append(plan)
+        raise InputError("enough")
+
+    monkeypatch.setattr("unsee.runs.erase.erase", started)
+    typed = ["--keep", "castle, house", "--anchor", "barn", "--synonym", "chapel", "--seed", "3", "-n", "4"]
+    assert run("erase", "church", *typed)[0] == 2
+    form = Form("tiny", "church", None, "barn", "castle, house", "chapel", 4, 3)
+    with pytest.raises(InputError, match="enough"):
+        studio.erase(form, quiet, lambda shown: None)
+    first, second = plans
+    assert first.config == second.config
+    assert first.method == second.method
+
+
+def test_a_run_that_was_stopped_goes_on_in_its_folder(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unsee.evaluate.suites.summary.PART", 1)  # fewer pictures of everything else
+    form = Form("tiny", "church", "uce", pictures=2)
+
+    def impatient(stage: str, done: int, total: int) -> None:
+        if stage == "render" and total > 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        studio.erase(form, impatient, lambda shown: None)
+    made = unsee.Edit.load(studio.root / "church" / "edit.safetensors").fingerprint()
+    assert studio.evidence("church")[0].startswith("This edit was not measured here")
+    assert studio.place(studio.plan(form)) == (studio.root / "church", True)
+    assert studio.place(studio.plan(Form("tiny", "church", "uce", pictures=3)))[0].name == "church-2"
+
+    seen: list[Any] = []
+    assert studio.erase(form, quiet, seen.append) == "church"
+    assert unsee.Edit.load(studio.root / "church" / "edit.safetensors").fingerprint() == made
+    assert seen[0][0] == seen[-1][0]
+    assert seen[-1][1] != seen[-1][0]
+    verdict, page = studio.evidence("church")
+    assert verdict.startswith("church:")
+    assert "<h1>Erased: church</h1>" in page
+    assert studio.place(studio.plan(form))[0].name == "church-2"  # a finished run is not written over
+
+
+def test_a_plan_says_time_and_memory(studio: Studio) -> None:
+    said = dict(studio.described(studio.plan(Form("tiny", "church", "esd", pictures=2))))
+    assert re.match(r"about \d+:\d\d by one timed pass", said["time"])
+    assert "fit: " in said["memory"]
+    assert said["writes"] == "church/"
+    assert not studio.root.exists()  # nothing is written
+
+
+def test_strength_and_switches(with_edit: Studio, pipe: Any) -> None:
+    before, after = with_edit.draw("a church", ["church"], 1.0, 3, quiet)
+    assert before != after
+    assert with_edit.draw("a church", ["church"], 0.0, 3, quiet) == (before, before)
+    assert with_edit.draw("a church", [], 1.0, 3, quiet) == (before, before)
+    assert with_edit.draw("a church", ["church"], 2.0, 3, quiet)[1] != after
+
+
+@pytest.mark.parametrize("what", [what for what, form in EXPORTS.items() if form in ("edit", "comfy")])
+def test_exports_are_those_of_the_command(with_edit: Studio, what: str, run: Any, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    out = tmp_path / "out"
+    out.mkdir()
+    path, use = with_edit.export("church", what, out)
+    assert path.suffix == ".safetensors"
+    assert str(tmp_path) not in use  # a place on this machine does not concern the browser
+    source = with_edit.root / "church" / "edit.safetensors"
+    if EXPORTS[what] == "edit":
+        assert unsee.Edit.load(path).fingerprint() == unsee.Edit.load(source).fingerprint()
+        return
+    assert run("export", source, "--to", EXPORTS[what], "--out", tmp_path / "typed.safetensors")[0] == 0
+    ours, theirs = load_file(path), load_file(tmp_path / "typed.safetensors")
+    assert ours.keys() == theirs.keys()
+    assert all((ours[key] == theirs[key]).all() for key in ours)
+
+
+def test_the_documentation_says_what_the_page_does() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "app.md").read_text()
+    assert f"up to {MOST_UPLOAD // 2**30} GB" in page
+    assert f"a queue of {QUEUE}" in page
+    assert f"a {({0.2: 'fifth'})[PREVIEW_SHARE]} of the time" in page
+
+
+def test_every_export_has_a_format() -> None:
+    assert set(EXPORTS.values()) - {"edit"} == set(FORMATS) - {"pipeline"}
+
+
+def test_the_browser_opens_no_place(with_edit: Studio, tmp_path: Path) -> None:
+    (with_edit.root / "secret").mkdir()
+    (tmp_path / "edit.safetensors").write_bytes((with_edit.root / "church" / "edit.safetensors").read_bytes())
+    for name in ("..", "../runs/church", str(with_edit.root / "church"), "", "secret", "church/"):
+        with pytest.raises(InputError, match="unknown run"):
+            with_edit.folder(name)
+    for name in ("mini", "/etc", str(tmp_path), "CompVis/stable-diffusion-v1-4"):
+        with pytest.raises(InputError, match="unknown model"):
+            with_edit.plan(Form(name, "church"))
+    with pytest.raises(InputError, match="unknown format"):
+        with_edit.export("church", "pipeline", tmp_path)
+
+
+def test_uploads(with_edit: Studio, tmp_path: Path) -> None:
+    import pickle
+
+    source = with_edit.root / "church" / "edit.safetensors"
+    given = tmp_path / "..%2f..evil name.safetensors"
+    given.write_bytes(source.read_bytes())
+    assert with_edit.take_in(given) == "uploaded-church"
+    assert with_edit.take_in(given) == "uploaded-church-2"
+    assert unsee.Edit.load(with_edit.root / "uploaded-church" / "edit.safetensors").deltas.keys()
+    for name, data in {"evil.pt": pickle.dumps(1), "evil.safetensors": pickle.dumps(1), "no.safetensors": b""}.items():
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(InputError):
+            with_edit.take_in(tmp_path / name)
+    assert set(with_edit.runs()) == {"church", "uploaded-church", "uploaded-church-2"}
+
+
+@pytest.mark.parametrize(
+    ("form", "words"),
+    [
+        (Form("tiny", ""), "write what to erase"),
+        (Form("tiny", "x" * 5000), "5,000 letters"),
+        (Form("tiny", "church, dog", synonyms="chapel"), "other names are of one concept"),
+        (Form("tiny", "church", pictures=10**6), "1,000,000 pictures"),
+        (Form("tiny", "church", pictures=1), "pictures"),
+        (Form("tiny", "church", seed=-1), "seed"),
+        (Form("tiny", "church", method="nothing"), "unknown method"),
+    ],
+)
+def test_a_bad_form_is_one_line(studio: Studio, form: Form, words: str) -> None:
+    with pytest.raises(InputError, match=words) as error:
+        studio.plan(form)
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_shown_is_escaped() -> None:
+    evil = "<img src=x onerror=alert(1)>"
+    for text in (rows([(evil, evil)]), told(News(evil, 1, 3)), told(News(problem=evil)), framed(evil)):
+        assert "<img" not in text
+    assert 'sandbox=""' in framed("x")
+    assert rows([("note", "`synonyms` 'churches' erases it too")]).count("Other names") == 1
+
+
+def test_other_machines_need_a_token(studio: Studio) -> None:
+    with pytest.raises(InputError, match=r"0\.0\.0\.0 is open to other machines: give a `token`"):
+        opened(studio, Door("0.0.0.0"))
+
+
+def test_without_gradio_one_line_names_the_extra(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "gradio", None)
+    assert run("app") == (2, "", "unsee: the page needs gradio: pip install 'unsee[app]'\n")
+
+
+seen = pytest.mark.skipif(
+    find_spec("gradio") is None or browser.CHROMIUM is None,
+    reason="no gradio or no Chromium: `make app`, `make browser`",
+)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Studio, str]]:
+    folder = tmp_path_factory.mktemp("app")
+    studio = Studio(folder / "runs", folder / "pictures", ("tiny",))
+    blocks, address = opened(studio, Door())
+    yield studio, address
+    blocks.close()
+
+
+ABOVE = """(() => {
+  const pen = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+  const rgba = colour => { pen.clearRect(0, 0, 1, 1); pen.fillStyle = colour; pen.fillRect(0, 0, 1, 1);
+                           return [...pen.getImageData(0, 0, 1, 1).data]; };
+  const light = c => c.slice(0, 3).map(v => v / 255).map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
+    .reduce((sum, v, k) => sum + v * [.2126, .7152, .0722][k], 0);
+  const ground = e => { for (; e; e = e.parentElement) { const c = rgba(getComputedStyle(e).backgroundColor);
+                        if (c[3] > 200) return c; } return rgba("Canvas"); };
+  return [...document.querySelectorAll("body *")]
+    .filter(e => e.checkVisibility({visibilityProperty: true, opacityProperty: true}))
+    .filter(e => e.getBoundingClientRect().width > 1 && !["STYLE", "SCRIPT"].includes(e.tagName))
+    .filter(e => [...e.childNodes].some(n => n.nodeType == 3 && n.data.trim()))
+    .map(e => { const a = light(rgba(getComputedStyle(e).color)), b = light(ground(e));
+                return [(Math.max(a, b) + .05) / (Math.min(a, b) + .05), `${e.tagName} ${e.innerText}`]; })
+    .filter(one => one[0] < 4.5);
+})()"""
+"""The texts with a contrast below 4.5 to what is behind them, by WCAG 2."""
+
+
+def tab(page: browser.Page, name: str) -> None:
+    page.run(f"""[...document.querySelectorAll('[role="tab"]')].filter(e => e.checkVisibility())
+                 .find(e => e.innerText.trim() == "{name}").click()""")
+    page.wait(f"""document.querySelector('[role="tab"][aria-selected="true"]').innerText.trim() == "{name}" """)
+
+
+def write(page: browser.Page, place: str, text: str) -> None:
+    page.run(f'document.querySelector("{place}").focus(); document.querySelector("{place}").select()')
+    page.ask("Input.insertText", text=text)
+
+
+@seen
+def test_in_a_browser(served: tuple[Studio, str], tmp_path: Path) -> None:
+    studio, address = served
+    kept = browser.kept(tmp_path)
+    with browser.opened(address, width=1280) as page:
+        page.wait('document.querySelector("#concept textarea, #concept input")')
+        for _ in range(20):  # by keyboard alone: to the concept, and Enter
+            page.press("Tab")
+            if page.run('!!document.activeElement.closest("#concept")'):
+                break
+        page.ask("Input.insertText", text="church")
+        page.press("Enter")
+        page.wait('document.querySelector("#preview img")')
+        page.wait('document.querySelector("#said").innerText.includes("Kept as church")', 300)
+        assert list(studio.runs()) == ["church"]
+        page.picture(kept / "app-erase-1280-light.png")
+
+        page.run('document.querySelector("#preview input").focus()')
+        page.press("ArrowRight")  # the line between before and after
+        assert (
+            page.run("""getComputedStyle(document.querySelector("#preview .slide")).getPropertyValue("--at")""")
+            == "51%"
+        )
+        box = page.run("""(b => [b.left, b.top, b.width, b.height])(
+                       document.querySelector("#preview input").getBoundingClientRect())""")
+        middle = box[1] + box[3] / 2
+        page.drag((box[0] + box[2] * 0.51, middle), (box[0] + box[2] * 0.2, middle))
+        at = page.run("""getComputedStyle(document.querySelector("#preview .slide")).getPropertyValue("--at")""")
+        assert 15 < float(at.strip("%")) < 25
+
+        tab(page, "Compare")
+        page.wait("""document.querySelector('#edits input[type="checkbox"]')""")
+        page.wait("""document.querySelector('#edits input[type="checkbox"]').checked""")  # what was just made
+        page.run('document.querySelector("#draw").click()')
+        page.wait('document.querySelector("#pair img")', 120)
+        page.wait('document.querySelector("#drawing").innerText.includes("strength 1,")', 120)
+        first = page.run('document.querySelector("#pair .slide > div img").src')
+        page.run("""document.querySelector('#strength input[type="range"]').focus()""")
+        for _ in range(4):
+            page.press("ArrowLeft")
+        page.wait('document.querySelector("#drawing").innerText.includes("strength 0.8,")', 120)
+        assert page.run('document.querySelector("#pair .slide > div img").src') != first
+        page.picture(kept / "app-compare-1280-light.png")
+
+        tab(page, "Export")
+        page.run("""document.querySelector('#what input[value="unsee: the edit itself"]').click()""")
+        page.wait("""document.querySelector("#exported input").value == "church" """)
+        page.run('document.querySelector("#make").click()')
+        page.wait('document.querySelector("#made").innerText.includes("church.safetensors")', 120)
+        page.ask("Page.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
+        page.wait("""document.querySelector("#download").innerText.includes("church.safetensors")""")
+        page.run('document.querySelector("#download").click()')
+        end = time.monotonic() + 30
+        while not (tmp_path / "church.safetensors").is_file():
+            assert time.monotonic() < end, list(tmp_path.iterdir())
+            time.sleep(0.1)
+        edits = [
+            unsee.Edit.load(p) for p in (tmp_path / "church.safetensors", studio.root / "church" / "edit.safetensors")
+        ]
+        assert edits[0].fingerprint() == edits[1].fingerprint()
+        assert edits[0].card == edits[1].card
+
+        asked = {said["request"]["url"] for name, said in page.said if name == "Network.requestWillBeSent"}
+        assert all(url.startswith((address, "data:", "blob:", "about:")) for url in asked), "it asks other servers"
+        assert not [said for name, said in page.said if name == "Runtime.exceptionThrown"]
+
+    faint = []
+    for width in (390, 1280):
+        for dark in (False, True):
+            with browser.opened(address, width=width, dark=dark) as page:
+                page.wait('document.querySelector("#erase")')
+                for name in ("Erase", "Compare", "Evidence", "Export"):
+                    tab(page, name)
+                    if name == "Compare":
+                        page.run('document.querySelector("#draw").click()')
+                        page.wait('document.querySelector("#pair img")', 60)
+                    if name == "Evidence":
+                        page.wait('document.querySelector("iframe.report")', 60)
+                    page.picture(kept / f"app-{name.lower()}-{width}-{'dark' if dark else 'light'}.png")
+                    assert page.run("document.documentElement.scrollWidth") <= width, f"{name} is wider than {width}"
+                    faint += [(name, width, dark, *text) for text in page.run(ABOVE)]
+    assert not faint
+
+
+@seen
+def test_no_file_is_read_for_the_browser(served: tuple[Studio, str], tmp_path: Path, edit: Any) -> None:
+    studio, address = served
+    secret = edit.save(studio.root.parent / "secret.safetensors")
+    for path in (secret, "/etc/passwd", Path(__file__), "../secret.safetensors"):
+        with pytest.raises(urllib.error.HTTPError) as error:
+            urllib.request.urlopen(f"{address}gradio_api/file={path}")
+        assert error.value.code in (403, 404)
+    config = json.loads(urllib.request.urlopen(f"{address}config").read())
+    taken = next(one["id"] for one in config["dependencies"] if any(target[1] == "upload" for target in one["targets"]))
+
+    def success(path: str) -> bool:
+        """Whether the page takes in a file that it is told to be at a place."""
+        file = {"path": path, "meta": {"_type": "gradio.FileData"}}
+        asked = {"data": [file], "fn_index": taken, "session_hash": "x", "event_data": None, "trigger_id": None}
+        post(address, "queue/join", json.dumps(asked).encode(), "application/json")
+        said = urllib.request.urlopen(f"{address}gradio_api/queue/data?session_hash=x", timeout=20)
+        lines = (json.loads(line[6:]) for line in said if line.startswith(b"data: "))
+        return bool(next(one for one in lines if one["msg"] == "process_completed")["success"])
+
+    assert not success(str(secret))
+    assert not success("/etc/passwd")
+    assert not [name for name in studio.runs() if name.startswith("uploaded")]
+    body = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.safetensors"\r\n\r\n'
+    there = post(address, "upload", body + secret.read_bytes() + b"\r\n--x--\r\n", "multipart/form-data; boundary=x")
+    assert success(there[0])  # what was really uploaded is taken
+    assert [name for name in studio.runs() if name.startswith("uploaded")] == ["uploaded-church"]
+
+
+def post(address: str, place: str, data: bytes, kind: str) -> Any:
+    request = urllib.request.Request(f"{address}gradio_api/{place}", data, {"Content-Type": kind})
+    return json.loads(urllib.request.urlopen(request, timeout=20).read())
+
+
+@seen
+def test_a_token_is_asked_for(studio: Studio) -> None:
+    studio.root.mkdir()
+    blocks, address = opened(studio, Door(token="a word"))
+    try:
+        for place in ("config", "gradio_api/queue/data?session_hash=x"):
+            with pytest.raises(urllib.error.HTTPError) as error:
+                urllib.request.urlopen(f"{address}{place}")
+            assert error.value.code == 401
+
+        def entered(word: str) -> int:
+            form = urllib.parse.urlencode({"username": "unsee", "password": word}).encode()
+            try:
+                return int(urllib.request.urlopen(urllib.request.Request(f"{address}login", form)).status)
+            except urllib.error.HTTPError as error:
+                return error.code
+
+        assert entered("another") == 400
+        assert entered("a word") == 200
+    finally:
+        blocks.close()
