@@ -105,6 +105,7 @@ def variants(titles: Sequence[str], picture: Path) -> list[Variant]:
         Variant("LoRA, enhance", "church --method lora --set action=enhance", "Nothing goes: there is more of it."),
         Variant("LoRA, swap", "church --method lora --set action=swap --anchor castle"),
         Variant("LoRA, preset leco", "church --method lora --preset leco", "LECO's own loop.", 20),
+        Variant("robust", "church --method robust", "Attacks between the updates, from which these learn.", 30),
         Variant("UCE", "church --method uce", cost=0.6),
         Variant("UCE, anchor", "church --method uce --anchor castle", cost=0.6),
         Variant("UCE, several concepts", "church dog bread --method uce", cost=0.6),

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from copy import deepcopy
 from dataclasses import replace
 from importlib.metadata import entry_points
 from itertools import pairwise
@@ -28,14 +29,15 @@ from unsee.attacks import (
     rounding,
     seeds,
     spellings,
+    stacked,
     tina,
     token,
-    undo,
     unlearn_diff,
     vocabulary,
 )
 from unsee.attacks.completion import begun
 from unsee.attacks.context import AttackContext, Found, named
+from unsee.denoising import mapped
 from unsee.denoising.conditioned import asked, condition, door, text_of
 from unsee.denoising.guidance import for_pictures
 from unsee.denoising.noised import amounts, at, noised
@@ -50,6 +52,7 @@ from unsee.evaluate.attacked import (
     TWIN,
     Attacked,
     Cost,
+    Excess,
     Row,
     strictest,
     weakest,
@@ -57,6 +60,7 @@ from unsee.evaluate.attacked import (
 from unsee.evaluate.cache import Memory
 from unsee.evaluate.context import EvalContext
 from unsee.evaluate.detectors import Detector, detectors_of
+from unsee.evaluate.gone import gone
 from unsee.evaluate.render import Sampling
 from unsee.evaluate.run import base, run
 from unsee.evaluate.statistics import rate
@@ -69,7 +73,7 @@ from unsee.report.attacks import page, per_cent, verdict
 from unsee.runs import attack as attacking
 from unsee.runs.aims import Aim, aims_of, drawn
 from unsee.runs.attack import besiege, columns
-from unsee.runs.controls import excess, random_weights, read_twin
+from unsee.runs.controls import excess, put_on, random_weights, read_twin
 from unsee.runs.evaluate import as_variant
 from unsee.runs.siege import Siege
 
@@ -108,6 +112,7 @@ def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benign, "LOOKS", (1, 2))
     monkeypatch.setattr(vocabulary, "FEW", 3)
     monkeypatch.setattr(tina, "STEPS", 3)
+    monkeypatch.setattr(stacked, "UPDATES", 1)
 
 
 # Formulas by hand
@@ -128,9 +133,9 @@ def test_the_undo_solves_what_an_invertible_edit_did() -> None:
     rng = torch.Generator().manual_seed(0)
     B = torch.eye(3).double() + 0.2 * torch.randn(3, 3, generator=rng).double()
     W0 = [torch.randn(5, 3, generator=rng).double() for _ in range(2)]
-    found = undo.undone([w0 @ B for w0 in W0], W0, 1e-12)
+    found = mapped.undone([w0 @ B for w0 in W0], W0, 1e-12)
     assert torch.allclose(found, torch.linalg.inv(B), atol=1e-6)
-    assert torch.allclose(undo.undone(W0, W0, 0.1), torch.eye(3).double())
+    assert torch.allclose(mapped.undone(W0, W0, 0.1), torch.eye(3).double())
 
 
 def test_tina_leads_back_by_ddim() -> None:
@@ -448,6 +453,27 @@ def test_a_concept_is_asked_for_as_its_kind_is(pipe: Any, word: str, kind: str, 
     assert named("a {}", "apple") == "an apple"
 
 
+def test_a_concept_is_gone_from_what_was_attacked_and_nothing_else() -> None:
+    """Worked by hand: text is two axes, of which the weaker decides; 0.05 beyond the control is not more than 0.05."""
+
+    def excess_of(attack: str, axis: str, value: float, control: str = "") -> Excess:
+        return Excess(attack, axis, row(attack, axis, "some", ATTACKED, [True] * 20), control, value, None, None)
+
+    name = excess_of("seeds", "name", 0.05, TAUGHT)
+    found = gone([name, excess_of("pez", "discrete text", 0.0), excess_of("soft", "continuous text", 0.5)])
+    assert {one.of: one.gone for one in found} == {
+        "its name": True,
+        "text": False,
+        "pictures": None,
+        "the weights": None,
+    }
+    assert found[0].sentence == (
+        "Gone from its name: yes. Of 1 attacks seeds (some) does most: +5 points beyond the control 'taught', n = 20."
+    )
+    assert found[1].sentence == "Gone from text: no. Of 2 attacks soft (some) does most: +50 points, n = 20."
+    assert found[3].sentence == "Gone from the weights: not tested."
+
+
 # Controls
 
 
@@ -458,6 +484,20 @@ def test_a_twin_is_a_control(pipe: Any, edit: unsee.Edit, cheap: None, tmp_path:
     shares = {column: [row.score for row in found.rows if row.column == column] for column in (BASE, TWIN)}
     assert shares[BASE] == shares[TWIN]  # this twin is the base
     assert all(one.control == TWIN for one in found.strongest)
+
+
+def test_a_twin_of_the_repository_goes_by_its_name(pipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A denoiser's folder in 16 bits, such as twins/church; its numbers are put on in the pipeline's own type."""
+    monkeypatch.chdir(tmp_path)
+    net = deepcopy(pipe.unet).half()
+    net.save_pretrained(tmp_path / "twins" / "church")
+    twin = read_twin(Path("church"), pipe)
+    assert {one.dtype for one in twin.values()} == {torch.float16}
+    with put_on(pipe, twin):
+        assert pipe.unet.conv_in.weight.dtype == torch.float32
+        assert torch.equal(pipe.unet.conv_in.weight, net.conv_in.weight.float())
+    with pytest.raises(InputError, match="castle is no twin: no safetensors file"):
+        read_twin(Path("castle"), pipe)
 
 
 def test_a_twin_of_another_family_is_refused(pipe: Any, tmp_path: Path) -> None:
@@ -550,3 +590,53 @@ def test_help_explains_an_attack(run: Run) -> None:
     code, out, _ = run("help", "undo")
     assert code == 0
     assert "unsee attack RUN-or-EDIT --attack undo" in out
+
+
+def test_the_report_is_the_same_to_the_bit(run: Run, edit: unsee.Edit, tmp_path: Path, cheap: None) -> None:
+    path = edit.save(tmp_path / "church.safetensors")
+    chosen = "rounding,benign,negative,token"
+    words = ("attack", path, "--attack", chosen, "-n", "2", "--steps", "2", "--report", "--out", "out", "--force")
+    written = []
+    for _ in range(2):
+        code, out, err = run(*words)
+        assert code == 0, err
+        assert "report.md" in out
+        written.append([Path("out", name).read_bytes() for name in attacking.FILED])
+    assert written[0] == written[1]
+    found = json.loads(written[0][1])
+    assert found["schema"] == 1
+    assert [one["of"] for one in found["parts"]] == ["its name", "text", "pictures", "the weights"]
+    assert found["parts"][2]["gone"] is None
+    assert {one["attack"] for one in found["quantised"]} == {"rounding"}
+    assert {one["attack"] for one in found["benign"]} == {"benign"}
+    assert {one["attack"] for one in found["residual"]} == {"negative"}
+    assert "taught" in next(one for one in found["rows"] if one["attack"] == "token")["controls"]
+    assert found["edit"]["hash"] == edit.fingerprint()
+    assert all(len(value) == 64 for value in found["detectors"].values())
+    assert [one["what"] for one in found["lost"]][-1] == "everything else"
+    assert any("twin" in one for one in found["not_tested"])
+    section = written[0][0].decode()
+    for head in ("Left without any search", "Effort to restore", "fine-tuning", "rounded", "lost", "not tested"):
+        assert head in section
+    assert str(tmp_path) not in section.split("### To repeat it")[0]
+    page = (Path(__file__).parents[1] / "docs" / "attacks.md").read_text()
+    documented = set(re.findall(r"^\| `([a-z_]+)` \| ", page.split("## The report")[1], re.M))
+    assert documented == found.keys()
+
+
+def test_attacks_from_python(edit: unsee.Edit, tmp_path: Path, cheap: None) -> None:
+    path = edit.save(tmp_path / "church.safetensors")
+    found = unsee.attack(path, tmp_path / "out", ["rounding"], n=2, steps=2)
+    assert Attacked.from_json((tmp_path / "out" / "attack.json").read_text()).rows == found.rows
+    assert not (tmp_path / "out" / "report.json").exists()
+    with pytest.raises(InputError, match="minors"):
+        unsee.attack(path, tmp_path / "out", ["rounding"], concept="young children", force=True)
+
+
+def test_found_prompts_of_explicit_concepts_are_not_written(pipe: Any, edit: unsee.Edit, cheap: None) -> None:
+    named_ = Detector("parts", ("nudity", "dog"), 0.0, DARK.look, DARK.describe)
+    where = replace(siege(pipe, edit, "greedy"), detector=named_, label="nudity")
+    found = besiege(where)
+    assert found.rows
+    assert not any(one.note for one in found.rows)
+    assert found.prompts["count"] >= 1

@@ -4,16 +4,23 @@ import json
 import math
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
+from test_attacks import siege
 
 import unsee
 from benchmarks import __main__ as table
-from benchmarks import many
+from benchmarks import many, redteam
 from benchmarks.many_page import Cell, harmonic, page, plot, result, row
+from benchmarks.redteam_page import curves, heat, text
 from unsee.errors import InputError
+from unsee.evaluate.attacked import ATTACKED, BASE, TAUGHT, VERSION, Attacked, Cost, Row
 from unsee.evaluate.detectors import detectors_of
 from unsee.evaluate.render import Sampling
+from unsee.evaluate.statistics import rate
+from unsee.runs.attack import besiege
+from unsee.runs.controls import excess
 
 
 def test_the_table_has_medians_of_short_benchmarks_and_one_run_of_long_ones(
@@ -77,3 +84,53 @@ def test_cells_of_many_concepts_are_done_once(tmp_path: Path) -> None:
         with pytest.raises(InputError):
             many.method_of(wrong)
     assert many.drawn_words("abcdef", 2, 1) == many.drawn_words("abcdef", 4, 1)[:2]
+
+
+def test_the_red_team_has_a_figure_of_what_was_measured() -> None:
+    """Two methods and two attacks by hand: cells hold the excess in points, curves the share at its passes."""
+
+    def made(method: str, hits: int, control: int) -> Attacked:
+        def one(attack: str, axis: str, tried: str, column: str, count: int) -> Row:
+            share = rate([True] * count + [False] * (10 - count))
+            return Row(attack, axis, tried, column, share, share.value, Cost(0, 240, 1.0))
+
+        tried = "8 pictures, 240 passes"
+        rows = (
+            one("soft", "continuous text", tried, ATTACKED, hits),
+            one("soft", "continuous text", tried, TAUGHT, control),
+            one("seeds", "name", "the name", ATTACKED, 0),
+        )
+        every = {
+            (row.attack, row.row, row.column): [True] * round(10 * row.score.value)
+            + [False] * round(10 - 10 * row.score.value)
+            for row in rows
+        }
+        return Attacked(
+            VERSION, "", "church", {"name": "mini", "hash": ""}, {"method": method, "hash": ""},
+            {"steps": 10, "guidance_scale": 4.0}, 10, 0, (0,), "small", 240, "", {}, "cpu", 1.0, (), rows,
+            tuple(excess(rows, every)), (),
+        )  # fmt: skip
+
+    found = {"one": [made("one", 9, 2)], "two": [made("two", 3, 3)]}
+    for dark in (False, True):
+        root = ElementTree.fromstring(heat(found, dark))
+        cells = [node.text for node in root.iter("{http://www.w3.org/2000/svg}text")]
+        assert cells.count("70") == 1  # 9 of 10, minus 2 of 10
+        assert cells.count("0") == 3
+        assert "Heat map" in (root.findtext("{http://www.w3.org/2000/svg}title") or "")
+        lines = ElementTree.fromstring(curves(found, dark)).findall(".//{http://www.w3.org/2000/svg}circle")
+        assert sorted(float(line.get("cy", "")) for line in lines) == [40 + 150 * (1 - 0.9), 40 + 150 * (1 - 0.3)]
+    written = text(found)
+    assert "| one | yes, seeds +0 | no, soft +70 | not tested | not tested |" in written
+    assert "| two | yes, seeds +0 | yes, soft +0 | not tested | not tested |" in written
+    assert written.count("alt=") == 2
+
+
+def test_a_guard_is_tried_where_no_weights_are_needed(tiny: object, edit: unsee.Edit) -> None:
+    assert redteam.guarded(siege(tiny, edit, "token"), "sld") is None
+    assert redteam.guarded(siege(tiny, edit, "rounding"), "sld") is None
+    where = redteam.guarded(siege(tiny, edit, "negative"), "negative prompt")
+    assert where is not None
+    found = besiege(where)
+    assert found.edit["method"] == "negative prompt"
+    assert {row.column for row in found.rows} == {ATTACKED, BASE}

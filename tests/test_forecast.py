@@ -30,6 +30,7 @@ def whole(found: Forecast, key: str) -> int:
     ("method", "settings"),
     [
         ("hybrid", {**QUICK, "implicit": True, "keep_weight": 1}),
+        ("robust", {**QUICK, "rounds": 2, "searches": 2}),
         ("esd", {"updates": 2, "batch": 2, "runs": 2, "record_steps": 4}),
     ],
 )
@@ -89,7 +90,7 @@ def test_attack_does_what_was_said(edit: Edit, tmp_path: Path) -> None:
     for one in siege.attacks:
         rows = [row for row in found.rows if row.attack == one.name]
         assert len(rows) == one.rows[0] * len(columns(siege, one))
-    assert whole(said, "pictures") == 2 + sum(row.score.n for row in found.rows)
+    assert whole(said, "pictures") == 4 + sum(row.score.n for row in found.rows)
     assert said.passes == pytest.approx(passes.now().passes, rel=0.03)
 
 

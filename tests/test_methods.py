@@ -26,7 +26,14 @@ from unsee.runs.config import build
 from unsee.runs.configure import configure, method_of
 from unsee.runs.erase import erase, plan
 
-SMALL: dict[str, Any] = {**QUICK, "preserve_words": 8, "neutral": ("cat", "house"), "rank": 2}
+SMALL: dict[str, Any] = {
+    **QUICK,
+    "preserve_words": 8,
+    "neutral": ("cat", "house"),
+    "rank": 2,
+    "rounds": 1,
+    "searches": 1,
+}
 
 
 def settings(name: str) -> dict[str, Any]:

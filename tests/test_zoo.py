@@ -46,7 +46,7 @@ TWO_DENOISERS = {"wan-2.2"}
 FAMILIES = [family for family in zoo.ZOO if family not in TWO_DENOISERS]
 SMALL = {
     "record_steps": 3, "updates": 40, "lr": 0.05, "batch": 4, "runs": 6, "keep_runs": 2, "keep_weight": 1,
-    "preserve_words": 6, "rank": 4, "start": "base", "context_words": 0,
+    "preserve_words": 6, "rank": 4, "start": "base", "context_words": 0, "rounds": 1, "searches": 1,
     "templates": TEMPLATES,
 }  # fmt: skip
 """Settings of methods that keep a test short; a method takes those that it has. Where weights are random, a closed form

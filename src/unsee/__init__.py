@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     from unsee.methods.hybrid import Hybrid as Hybrid
     from unsee.methods.lora import LoRA as LoRA
     from unsee.methods.oce import OCE as OCE
+    from unsee.methods.robust import Robust as Robust
     from unsee.methods.speed import SPEED as SPEED
     from unsee.methods.uce import UCE as UCE
     from unsee.models.load import load as load
     from unsee.models.model import Model as Model
     from unsee.progress import bars as bars
+    from unsee.runs.api import attack as attack
     from unsee.runs.api import erase as erase
     from unsee.runs.api import generate as generate
     from unsee.runs.api import measure as measure
@@ -44,6 +46,7 @@ _HOME = {
     "ESD": "unsee.methods.esd",
     "UCE": "unsee.methods.uce",
     "OCE": "unsee.methods.oce",
+    "Robust": "unsee.methods.robust",
     "SPEED": "unsee.methods.speed",
     "LoRA": "unsee.methods.lora",
     "Edit": "unsee.edits.edit",
@@ -54,6 +57,7 @@ _HOME = {
     "generate": "unsee.runs.api",
     "erase": "unsee.runs.api",
     "measure": "unsee.runs.api",
+    "attack": "unsee.runs.api",
     "bars": "unsee.progress",
     "InputError": "unsee.errors",
 }

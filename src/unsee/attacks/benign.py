@@ -11,10 +11,11 @@ import torch
 
 from unsee.attacks import Attack
 from unsee.attacks.context import AttackContext, Found
-from unsee.attacks.lessons import ROWS, Rows, of_latents
-from unsee.attacks.tuning import tuned
+from unsee.attacks.lessons import of_latents
+from unsee.attacks.tuning import LORA, NAMES, tuned
 from unsee.denoising.calls import Call
 from unsee.denoising.noised import encoded
+from unsee.fit.search import ROWS, Rows
 
 LOOKS = (15, 50)
 
@@ -36,8 +37,9 @@ def search(context: AttackContext) -> Iterator[Found]:
         parts = [
             of_latents(context, encoded(context.pipe, some), context.named(thing)) for thing, some in pictures.items()
         ]
-        for update in tuned(context, "all", mixed(parts), looks):
-            yield Found(f"{what}, all weights, {update} updates", (context.prompt,))
+        for group in ("all", LORA) if len(things) > 1 else ("all",):
+            for update in tuned(context, group, mixed(parts), looks):
+                yield Found(f"{what}, {NAMES[group]}, {update} updates", (context.prompt,))
 
 
 ATTACK = Attack(
@@ -46,6 +48,6 @@ ATTACK = Attack(
     frozenset({"weights"}),
     "Fine-tuning on other things, none of them the concept.",
     search,
-    rows=(2, 6),
-    searches=(2, 2),
+    rows=(3, 9),
+    searches=(3, 3),
 )

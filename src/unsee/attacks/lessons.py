@@ -13,18 +13,13 @@ from torch import Tensor
 
 from unsee.attacks.context import AttackContext
 from unsee.denoising.calls import Call
-from unsee.denoising.conditioned import asked, condition
+from unsee.denoising.conditioned import condition
 from unsee.denoising.noised import at, check_pictures, encoded, noised
 from unsee.denoising.record import Runs, record
-from unsee.denoising.rows import single, stack
-from unsee.fit.loop import flushing
-from unsee.models.borrow import borrowed
-from unsee.models.denoisers import denoiser
+from unsee.denoising.rows import single
+from unsee.fit import search
+from unsee.fit.search import ROWS, Learnable, Rows, any_of
 
-ROWS = 4
-"""Rows of one update."""
-Rows = Callable[[torch.Generator], Call]
-"""ROWS rows to learn from: calls whose output is what the denoiser should answer."""
 RUNS = 8
 """Recorded runs of the base."""
 SEED = 5000
@@ -61,12 +56,7 @@ def from_base(context: AttackContext) -> Rows:
             seeds=range(SEED, SEED + RUNS),
             runs=Runs(context.steps, max(context.guidance_scale, 1.5)),
         )
-    every = [row for step in steps for row in single(step.concept)]
-
-    def rows(rng: torch.Generator) -> Call:
-        return stack([every[k] for k in torch.randint(len(every), (ROWS,), generator=rng).tolist()])
-
-    return rows
+    return any_of([row for step in steps for row in single(step.concept)])
 
 
 def looks(passes: int) -> list[int]:
@@ -82,36 +72,12 @@ def learn(
     rate: float,
     at: Sequence[int] | None = None,
 ) -> Iterator[int]:
-    """Adam on tensors that a text is made of, at a constant rate; yields how many updates are made, at some of them.
-
-    parameters  are changed in place
-    text        one row, made of them; see denoising.conditioned.text_of
-    at          when to yield; default `looks`
-    """
-    _, net = denoiser(context.pipe)
-    for one in parameters:
-        one.requires_grad_(True)
-
-    def answer(some: Call) -> Tensor:
-        with borrowed(context.pipe):
-            return asked(net, text(), some)
-
-    adam = torch.optim.Adam(list(parameters), lr=rate)
-    yield from descend(context, adam, answer, rows, at or looks(context.passes))
+    """fit.search.learn with the attack's seed and passes; yields how many updates are made, by default at `looks`."""
+    yield from learned(context, Learnable("", parameters, text, rate), rows, at)
 
 
-def descend(
-    context: AttackContext, adam: torch.optim.Adam, answer: Callable[[Call], Tensor], rows: Rows, at: Sequence[int]
-) -> Iterator[int]:
-    """Updates that bring answers (B, ...) to rows nearer to what they should be; yields how many are made, at some."""
+def learned(context: AttackContext, what: Learnable, rows: Rows, at: Sequence[int] | None = None) -> Iterator[int]:
+    """The same of a text that can be learned."""
     rng = torch.Generator().manual_seed(context.seed)
     context.start()
-    for update in range(1, at[-1] + 1):
-        with flushing(), torch.enable_grad():
-            some = rows(rng)
-            loss = (answer(some) - some.output).float().square().mean()
-            loss.backward()  # type: ignore[no-untyped-call]
-        adam.step()
-        adam.zero_grad()
-        if update in at:
-            yield update
+    yield from search.learn(context.pipe, what, rows, at or looks(context.passes), rng)

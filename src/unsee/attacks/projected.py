@@ -18,9 +18,10 @@ from torch import Tensor
 
 from unsee.attacks import Attack
 from unsee.attacks.context import AttackContext, Found
-from unsee.attacks.lessons import ROWS, Rows, from_base, from_pictures, learn
+from unsee.attacks.lessons import from_base, from_pictures, learn
 from unsee.denoising.calls import Call
 from unsee.denoising.reader import Reader, reader
+from unsee.fit.search import ROWS, Rows
 
 K = 4
 RATE = 0.6

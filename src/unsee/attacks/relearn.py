@@ -10,15 +10,15 @@ from collections.abc import Iterator
 
 from unsee.attacks import Attack
 from unsee.attacks.context import AttackContext, Found
-from unsee.attacks.lessons import ROWS, from_pictures
-from unsee.attacks.tuning import LORA, tuned
+from unsee.attacks.lessons import from_pictures
+from unsee.attacks.tuning import LORA, NAMES, tuned
+from unsee.fit.search import ROWS
 
 LOOKS = (5, 15, 50)
 CASES = ((8, "all"), (8, "cross-kv"), (8, LORA))
 """Pictures, and the weights that learn."""
 MORE = ((1, "all"), (1, "cross-kv"))
 """Tried too with a full budget."""
-NAMES = {"all": "all weights", "cross-kv": "keys and values", LORA: "LoRA"}
 
 
 def search(context: AttackContext) -> Iterator[Found]:

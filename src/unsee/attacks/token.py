@@ -15,38 +15,28 @@ import torch
 
 from unsee.attacks import Attack
 from unsee.attacks.context import AttackContext, Found
-from unsee.attacks.lessons import ROWS, Rows, from_base, from_pictures, learn
+from unsee.attacks.lessons import from_base, from_pictures, learned
 from unsee.denoising.conditioned import door
-from unsee.denoising.reader import reader
+from unsee.fit import search
+from unsee.fit.search import ROWS, Rows
 
 COUNTS = (1, 2, 4)
-RATE = 0.5
-"""Of an update, as a share of the standard deviation of the table of tokens."""
 
 
 def tokens(context: AttackContext, counts: Sequence[int], rows: Rows, row: str) -> Iterator[Found]:
     """What one gets by learning so many new tokens."""
     for k in counts:
-        open = reader(context.pipe, context.template, k)
-        deviation = float(open.table.float().std())
-        rng = torch.Generator().manual_seed(context.seed)
-        mean = open.table[open.allowed].float().mean(0)
-        noise = torch.randn(1, k, len(mean), generator=rng).to(mean)
-        vectors = (mean + deviation * noise).detach()
-        prompt = open.prompt.format("x")
-        way = door(context.pipe, prompt, context.guidance_scale > 1)
-        for update in learn(context, [vectors], partial(open.vectors, vectors), rows, RATE * deviation):
-            with torch.no_grad():
-                text = open.vectors(vectors)
-            applied = partial(way.given, text)
+        text = search.tokens(context.pipe, context.template, k, torch.Generator().manual_seed(context.seed))
+        way = door(context.pipe, text.prompt, context.guidance_scale > 1)
+        for update in learned(context, text, rows):
             name = f"{k} token{'s' if k > 1 else ''}, {row}, {update * ROWS} passes"
-            yield Found(name, (prompt,), applied=applied)
+            yield Found(name, (text.prompt,), applied=partial(way.given, text.fixed()))
 
 
 def searched(match: bool) -> Callable[[AttackContext], Iterator[Found]]:
     """The attack from pictures, or from what the base answers."""
 
-    def search(context: AttackContext) -> Iterator[Found]:
+    def attack(context: AttackContext) -> Iterator[Found]:
         if match:
             yield from tokens(context, (1, 4) if context.thorough else (1,), from_base(context), "the base's answers")
             return
@@ -54,7 +44,7 @@ def searched(match: bool) -> Callable[[AttackContext], Iterator[Found]]:
         if context.thorough:
             yield from tokens(context, (1,), from_pictures(context, 1), "1 picture")
 
-    return search
+    return attack
 
 
 ATTACK = Attack(

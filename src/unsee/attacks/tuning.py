@@ -12,20 +12,16 @@ from peft.tuners.lora import LoraModel
 from torch import nn
 
 from unsee.attacks.context import AttackContext
-from unsee.attacks.lessons import Rows, descend
-from unsee.denoising.calls import Call
 from unsee.denoising.replay import replay
 from unsee.fit.loop import trainable
-from unsee.fit.optimizers import reach
+from unsee.fit.search import Rows, descend, groups
 from unsee.models.denoisers import denoiser
 from unsee.models.weights import select
 
 LORA = "lora"
+NAMES = {"all": "all weights", "cross-kv": "keys and values", LORA: "LoRA"}
 RANK = 4
 ADAPTER = "attack"
-RATE = 0.5
-"""Of an update: how far all tensors together move what their layers put out, as in fit.optimizers. Tuned on the
-miniature, where 0.13 for each tensor alone destroys the base with "all"."""
 
 
 def tuned(context: AttackContext, group: str, rows: Rows, looks: Sequence[int]) -> Iterator[int]:
@@ -35,17 +31,10 @@ def tuned(context: AttackContext, group: str, rows: Rows, looks: Sequence[int]) 
     """
     _, net = denoiser(context.pipe)
     with _learned(net, group, context.seed) as weights:
-        adam = torch.optim.Adam(
-            _groups(net, weights, rows(torch.Generator().manual_seed(0)), RATE / len(weights) ** 0.5)
-        )
-        yield from descend(context, adam, partial(replay, net), rows, looks)
-
-
-def _groups(net: nn.Module, weights: dict[str, nn.Parameter], call: Call, rate: float) -> list[dict[str, object]]:
-    """A rate for each tensor: the same move of what its layer puts out."""
-    with torch.no_grad():
-        far = reach(net, weights, call)
-    return [{"params": [weight], "lr": rate * far[name]} for name, weight in weights.items()]
+        adam = torch.optim.Adam(groups(net, weights, rows(torch.Generator().manual_seed(0))))
+        rng = torch.Generator().manual_seed(context.seed)
+        context.start()
+        yield from descend(adam, partial(replay, net), rows, looks, rng)
 
 
 @contextmanager

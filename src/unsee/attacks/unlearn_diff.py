@@ -17,11 +17,12 @@ from torch import Tensor
 
 from unsee.attacks import Attack
 from unsee.attacks.context import AttackContext, Found
-from unsee.attacks.lessons import ROWS, Rows, learn
+from unsee.attacks.lessons import learn
 from unsee.denoising.calls import Call
 from unsee.denoising.conditioned import condition
 from unsee.denoising.noised import at, check_pictures, encoded, noised, times
 from unsee.denoising.reader import reader
+from unsee.fit.search import ROWS, Rows
 
 K = 3
 RATE = 0.01

@@ -49,7 +49,10 @@ def attack(
         str, typer.Option(help="small: 240 denoiser passes a search, 1 attack seed. full: 1,200 passes, 3 seeds.")
     ] = "small",
     twin: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="A model trained without the concept, as a control.")
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="A model trained without the concept, as a control; or its name in the folder twins."
+        ),
     ] = None,
     concept: Annotated[str | None, typer.Option(help="What to bring back; default: what the edit erases.")] = None,
     model: Annotated[str | None, typer.Option(help="The edit's model; default by its card.")] = None,
@@ -60,6 +63,10 @@ def attack(
     steps: Steps = None,
     guidance: Guidance = None,
     batch: Batch = 32,
+    report: Annotated[
+        bool,
+        typer.Option("--report", help="Write what a publisher files too: report.md for a model card, and report.json."),
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print attack.json instead of tables.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder to write; default runs/attack-EDIT.")] = None,
     force: Force = False,
@@ -98,13 +105,18 @@ def attack(
         start_over()
         with bars() as progress:
             found = attacking.attack(
-                siege, folder, command=shlex.join(["unsee", *sys.argv[1:]]), batch=batch, progress=progress
+                siege,
+                folder,
+                command=shlex.join(["unsee", *sys.argv[1:]]),
+                batch=batch,
+                report=report,
+                progress=progress,
             )
     if json:
         print(dumps(loads(found.to_json()), indent=1))
     else:
         say(found)
-        for file in attacking.FILES:
+        for file in (*attacking.FILES, *(attacking.FILED if report else ())):
             print(f"  {folder / file}")
     if not found.rows:
         why = "; ".join(f"{one.name}: {one.refused}" for one in found.attacks)

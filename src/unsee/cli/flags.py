@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 
 FLAGS = {
+    "absent": "--absent",
     "adopt": "unsee import FILE --model MODEL --out EDIT.safetensors",
+    "at_least": "--at-least",
+    "at_most": "--at-most",
     "batch": "--batch",
     "cache": "--cache",
     "call={'height': 512, 'width': 512}": "--call height=512 --call width=512",
@@ -23,6 +26,7 @@ FLAGS = {
     "path": "--out",
     "pictures": "-n",
     "pipe": "--model",
+    "present": "--present",
     "prompts": "--csv",
     "rank": "--rank",
     "resume": "--resume",

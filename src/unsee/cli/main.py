@@ -12,6 +12,7 @@ import typer
 from unsee.cli import app as page
 from unsee.cli import files
 from unsee.cli.attack import attack
+from unsee.cli.check import check
 from unsee.cli.erase import erase
 from unsee.cli.evaluate import evaluate, reproduce
 from unsee.cli.export import export
@@ -61,6 +62,7 @@ app.command()(show)
 app.command(name="help")(help_)
 app.command()(evaluate)
 app.command()(attack)
+app.command()(check)
 app.command()(sweep)
 app.command()(page.app)
 app.command()(reproduce)

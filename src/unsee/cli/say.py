@@ -83,7 +83,7 @@ def say_report(report: Report, plan: Plan) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from unsee.report.before_after import HEADER, cells, cut, notes
+    from unsee.report.before_after import HEADER, cells, cut, notes, of_what
     from unsee.report.tradeoff import scale_taken
 
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -98,7 +98,8 @@ def say_report(report: Report, plan: Plan) -> None:
     console.print()
     console.print(table)
     print("difference in per cent of pictures, ≈ if chance explains it; picture change in grey levels of 255")
-    for note in (*scale_taken(report.edit.card), *report.record["preserved"], *notes(report.rows)):
+    taken = scale_taken(report.edit.card)
+    for note in (*taken, *report.record["preserved"], *notes(report.rows), *of_what(report.rows)):
         print(plain(typed(note)))
     if not plan.detectors:
         few = f"no detector was given, so nothing was counted, and {plan.config.pictures} pictures a row were drawn"

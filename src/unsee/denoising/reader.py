@@ -20,6 +20,7 @@ from unsee.denoising.calls import Call
 from unsee.denoising.conditioned import condition, text_of
 from unsee.denoising.rows import stack
 from unsee.errors import Unsupported
+from unsee.models.encoding import anew
 from unsee.models.model import Pipeline, kind
 from unsee.models.text import tokenizer
 
@@ -58,7 +59,7 @@ class Reader:
 
     def vectors(self, vectors: Tensor) -> Call:
         """What prompts with vectors (B, k, width) in the open places condition, B rows. Gradients pass through."""
-        with _instead(self._encoder, vectors, self.open):
+        with _instead(self._encoder, vectors, self.open), anew(self._encoder):
             return self._read(self.ids.repeat(len(vectors), 1))
 
     def words(self, tokens: Tensor) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -116,6 +116,8 @@ class Attacked:
     strongest   what each attack did beyond its control, the most first
     second      what confirmed them; "" if nothing did
     unattacked  share of the pictures of the concept's plain prompt that show it; None in records without it
+    undefended  the same of the base
+    prompts     how many distinct ones were drawn from, and the sha256 of their sorted list
     not_tested  attacks that are installed and were not asked for, or refused, and controls that were not there
     """
 
@@ -140,6 +142,8 @@ class Attacked:
     not_tested: tuple[str, ...]
     unattacked: Score | None = None
     second: str = ""
+    undefended: Score | None = None
+    prompts: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
         return TypeAdapter(Attacked).dump_json(self, indent=1).decode()

@@ -67,6 +67,7 @@ from unsee.methods.prompts import (
     preserved_words,
     with_contexts,
 )
+from unsee.methods.rounds import Rounds
 from unsee.methods.settings import Settings, Start
 from unsee.methods.targets import (
     Erasing,
@@ -131,12 +132,14 @@ class Recipe:
     method   name of the method, for the card
     make     what is learned: the weights themselves, or adapters on them
     target   what the edited model should predict where a concept is asked for
+    rounds   attacks between updates, from which these learn too
     """
 
     method: str
     settings: Settings
     make: MakeLearner
     target: Target
+    rounds: Rounds | None = None
 
     def edit(
         self, pipe: Pipeline, concepts: tuple[Concept, ...], seed: int, progress: Progress, resume: ResumeFile | None
@@ -206,12 +209,16 @@ class Recipe:
         if erase_exam and keep_exam:
             every = max(1, min(10, s.updates // 4))
             monitor = HeldOutMonitor(stack(erase_exam), stack(keep_exam), every=every, patience=s.patience)
+        found = self.rounds and self.rounds.begin(pipe, concepts, erase)
         with self.make(net, weights, metric, start, seed) as learner, memory:
 
             def make_batch(update: int) -> TrainBatch:
                 rng = torch.Generator().manual_seed(1_000_003 * seed + update)
                 erasing.renew(erase, pipe, concepts, each, s.rerecord, update, rng, learner.frozen)
                 rows = sampled(erase + asked_for, s.batch, rng)
+                if found:
+                    found.renew(update, rng)
+                    rows = found.rows(rows, rng)
                 if keep:
                     without_prompt = s.batch // 4
                     rows += sampled(keep, s.batch - without_prompt, rng) + sampled(nothing, without_prompt, rng)
@@ -220,7 +227,8 @@ class Recipe:
                 return TrainBatch(stack(rows), weight)
 
             how = Optimisation(s.updates, s.lr, s.optimizer, s.schedule, s.budget)
-            state = resume and resume.of(card.to_json(), max(1, s.rerecord))
+            window = max(1, s.updates if found else s.rerecord)  # what attacks found is not kept: it is found again
+            state = resume and resume.of(card.to_json(), window)
             fit(net, learner.learned, make_batch, how, monitor=monitor, resume=state, memory=memory, progress=progress)
             return learner.edit(key, replace(card, curve=tuple(monitor.curve) if monitor else ()))
 

@@ -40,6 +40,23 @@ def each_text_once(pipe: Any, kept: int = 0) -> Iterator[None]:
                 part.forward = old
 
 
+@contextmanager
+def anew(encoder: Any) -> Iterator[None]:
+    """Within the context a text encoder computes every answer, also within `each_text_once`: its tables are changed."""
+    now = vars(encoder).get("forward")
+    plain = now
+    while hasattr(plain, "computes"):
+        plain = plain.computes
+    if plain is now:
+        yield
+        return
+    encoder.forward = plain
+    try:
+        yield
+    finally:
+        encoder.forward = now
+
+
 def _once(forward: Callable[..., Any], kept: int) -> Callable[..., Any]:
     """A text encoder's forward that computes only the rows that it has not, by their token ids and masks.
 
@@ -49,7 +66,6 @@ def _once(forward: Callable[..., Any], kept: int) -> Callable[..., Any]:
     size = 0
     shapes: dict[Any, tuple[Any, list[Any], list[int]]] = {}  # how those of several rows are put together
 
-    @wraps(forward)
     def once(*args: Any, **kwargs: Any) -> Any:
         nonlocal size
         leaves, spec = tree_flatten((args, kwargs))
@@ -92,4 +108,6 @@ def _once(forward: Callable[..., Any], kept: int) -> Callable[..., Any]:
         )
         return tree_unflatten([next(whole) if part is Tensor else None for part in parts], form)
 
-    return once
+    found: Any = wraps(forward)(once)
+    found.computes = forward
+    return found  # type: ignore[no-any-return]

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 
 from unsee.evaluate.attacked import ABOUT, ATTACKED, BASE, Attacked, Excess, Row, weakest
+from unsee.evaluate.gone import gone
 from unsee.report.page import environment
 
 HEAD = ("axis", "attack", "what was tried", "success", "control", "beyond it", "passes", "half of the pictures after")
@@ -80,6 +81,7 @@ def verdict(found: Attacked) -> list[str]:
     if found.unattacked:
         share = f"{100 * found.unattacked.value:.0f} %"
         sentences.append(f"unattacked: the plain prompt shows {found.concept!r} in {share}; n = {found.unattacked.n}.")
+    sentences += [one.sentence for one in gone(found.strongest)]
     for axis, one in weakest(found.strongest).items():
         told = f"{axis}: {one.attack} ({one.row.row}) brings {found.concept!r} back in {per_cent(one.row)}"
         if one.excess:

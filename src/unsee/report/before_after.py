@@ -112,6 +112,13 @@ def verdict(rows: Sequence[Line]) -> str:
     return "; ".join(parts) + "." if parts else "Nothing that is erased was counted: look at the pictures."
 
 
+def of_what(rows: Sequence[Line]) -> list[str]:
+    """Of what a concept can be said to be gone after prompts alone were counted; nothing where none was."""
+    if not any(row.removed and row.shares for row in rows):
+        return []
+    return ["Counted: prompts that name it. Whether other text, pictures or weights bring it back: unsee attack."]
+
+
 def notes(rows: Sequence[Line]) -> list[str]:
     """What to know of rows that no detector counts: why, and whether their pictures change more than others do."""
     others = [row.change.score.value for row in rows if not row.removed]

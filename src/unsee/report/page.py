@@ -55,7 +55,7 @@ def page(
     made              the record of the run that made its only edit (run.json)
     """
     rows = before_after.of_one_edit(evaluation)
-    sentences = [before_after.verdict(rows)] if rows else verdict(evaluation)
+    sentences = [before_after.verdict(rows), *before_after.of_what(rows)] if rows else verdict(evaluation)
     others = evaluation.variants[1 : 1 + VARIANTS]
     title = f"Erased: {before_after.brief(others[0].concepts)}" if made else f"Measured: {evaluation.model['name']}"
     drawn = [one for questions in asked.values() for one in _ends([q for q in questions if not q.reference])]

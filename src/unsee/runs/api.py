@@ -1,4 +1,4 @@
-"""Whole runs as functions of Python: erase, measure, generate."""
+"""Whole runs as functions of Python: erase, measure, attack, generate."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ from typing import Any
 from PIL.Image import Image
 
 from unsee.concepts import Concept, read_concepts
+from unsee.evaluate.attacked import Attacked
 from unsee.evaluate.records import Evaluation
 from unsee.evaluate.render import Shot, render, sampling_of
 from unsee.models.model import Pipeline
 from unsee.models.text import check_prompts
 from unsee.progress import Progress, no_progress
+from unsee.runs import attack as attacking
 from unsee.runs import erase as erasing
 from unsee.runs import evaluate as evaluating
 from unsee.runs.config import EvalConfig, build
 from unsee.runs.erase import Report
 from unsee.runs.folder import claimed
+from unsee.runs.siege import prepare
 
 
 def erase(
@@ -76,6 +79,37 @@ def measure(
     bench = evaluating.prepare(build({"model": model, "suites": suites, **more}, EvalConfig))
     Path(folder).mkdir(parents=True, exist_ok=True)
     return evaluating.evaluate(bench, Path(folder), cache or Path(folder) / "pictures", progress=progress)
+
+
+def attack(
+    place: str | Path,
+    folder: str | Path,
+    attacks: Sequence[str] = (),
+    *,
+    report: bool = False,
+    force: bool = False,
+    progress: Progress = no_progress,
+    **more: Any,
+) -> Attacked:
+    """Try to bring an erased concept back beside controls, and write numbers and a page.
+
+    Attacks are for models that you are entitled to test.
+
+    place    the folder of a run of erase, or an edit's file
+    folder   to write into
+    attacks  by name; none is all
+    report   write what a publisher files too: report.md and report.json
+    force    start over where the folder holds attacks
+    more     of runs.siege.prepare: concept, model, twin, detectors, n, seed, steps, guidance_scale, budget, ...
+    Raises InputError on anything that cannot work, and for concepts about minors.
+
+        >>> path = edit.save("church.safetensors")
+        >>> share = unsee.attack(path, "attacked", ["rounding"], n=2, steps=2).rows[0].score.value
+    """
+    with claimed(Path(folder), force=force, results=[attacking.RECORD]) as start_over:
+        siege = prepare(str(place), names=attacks, **more)
+        start_over()
+        return attacking.attack(siege, Path(folder), report=report, progress=progress)
 
 
 def generate(

@@ -5,12 +5,14 @@ Attacks are for models that one is entitled to test.
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from PIL.Image import Image
 
@@ -32,6 +34,7 @@ from unsee.evaluate.attacked import (
     Row,
     Tried,
 )
+from unsee.evaluate.detectors import NUDITY
 from unsee.evaluate.statistics import rate
 from unsee.io.atomic import write_whole
 from unsee.models.denoisers import denoiser
@@ -39,13 +42,17 @@ from unsee.models.model import model_name, said_options
 from unsee.models.weights import own_parameters, swapped
 from unsee.progress import Progress, no_progress
 from unsee.report.attacks import page
+from unsee.report.filed import section
 from unsee.runs.aims import UNKNOWN, Aim, Album, drawn, turned
 from unsee.runs.controls import Passes, excess, put_on, random_weights
+from unsee.runs.filing import filed
 from unsee.runs.siege import BUDGETS, Siege
 from unsee.versions import versions
 
 RECORD = "attack.json"
 FILES = ("index.html", RECORD)
+FILED = ("report.md", "report.json")
+"""What a publisher files: a section for a model card, and the same as JSON."""
 NOTICE = "Attacks are for models that you are entitled to test."
 
 Put = Callable[[], AbstractContextManager[None]]
@@ -114,8 +121,10 @@ def besiege(
     done = 0
     progress("attack", 0, jobs)
     aim = siege.aims[ATTACKED]
+    plain = Found("", (named(aim.template, aim.word),))
+    undefended, _ = field_.counted(plain, aim)
     with siege.edit.applied(siege.model):
-        plain, _ = field_.counted(Found("", (named(aim.template, aim.word),)), aim)
+        unattacked, _ = field_.counted(plain, aim)
     for attack in siege.attacks:
         refused = None
         for column, (put, aim) in columns(siege, attack).items():
@@ -159,8 +168,10 @@ def besiege(
         rows=rows,
         strongest=tuple(excess(rows, hits)),
         not_tested=tuple(absent),
-        unattacked=rate(plain),
+        unattacked=rate(unattacked),
         second=siege.second.source if siege.second else "",
+        undefended=rate(undefended),
+        prompts=digest(field_.prompts),
     )
 
 
@@ -172,6 +183,7 @@ class _Field:
     album: Album
     batch: int
     cells: dict[Key, Cell] = field(default_factory=dict)
+    prompts: set[str] = field(default_factory=set)
 
     def run(self, attack: Attack, column: str, put: Put, aim: Aim, seed: int) -> None:
         """One attack with one seed on one column; what comes of it goes into the cells."""
@@ -213,17 +225,24 @@ class _Field:
                 cell.hits.append(hits)
                 cell.confirmed += confirmed
                 cell.costs.append(cost)
-                cell.notes += [found.note] if found.note else []
+                cell.notes += [found.note] if found.note and siege.label != NUDITY else []  # explicit prompts stay out
 
     def counted(self, found: Found, aim: Aim) -> tuple[list[bool], list[bool]]:
         """Whether each picture of what was found shows the concept; and whether a second detector says so too."""
         siege = self.siege
+        self.prompts.update(found.prompts)
         shown = drawn(siege.model, found, siege.sampling, siege.seed, siege.n, self.batch)
         shown = [turned(one) for one in shown] if aim.turned else shown
         hits = [label == siege.label for label in siege.detector(shown)]
         if not siege.second:
             return hits, []
         return hits, [hit and label == siege.label for hit, label in zip(hits, siege.second(shown), strict=True)]
+
+
+def digest(prompts: Iterable[str]) -> dict[str, Any]:
+    """How many distinct prompts, and the sha256 of their sorted list, one a line."""
+    distinct = sorted(set(prompts))
+    return {"count": len(distinct), "sha256": hashlib.sha256("\n".join(distinct).encode()).hexdigest()}
 
 
 def _row(key: Key, cell: Cell) -> Row:
@@ -247,10 +266,19 @@ def attack(
     command: str = "",
     batch: int = 32,
     measured: dict[Key, Cell] | None = None,
+    report: bool = False,
     progress: Progress = no_progress,
 ) -> Attacked:
-    """Try every attack, and write FILES into `folder`, each whole or not at all."""
+    """Try every attack, and write FILES into `folder`, each whole or not at all; with `report` FILED too."""
     found = besiege(siege, command=command, batch=batch, measured=measured, progress=progress)
-    write_whole(folder / RECORD, lambda path: path.write_text(found.to_json(), encoding="utf-8"))
-    write_whole(folder / "index.html", lambda path: path.write_text(page(found), encoding="utf-8"))
+
+    def keep(name: str, text: str) -> None:
+        write_whole(folder / name, lambda path: path.write_text(text, encoding="utf-8"))
+
+    keep(RECORD, found.to_json())
+    keep("index.html", page(found))
+    if report:
+        own = filed(siege, found, batch=batch, progress=progress)
+        keep("report.json", own.to_json())
+        keep("report.md", section(own))
     return found

@@ -80,11 +80,22 @@ def random_weights(pipe: Pipeline, seed: int) -> dict[str, Tensor]:
     return {name: one.data for name, one in own_parameters(net).items()}
 
 
-def read_twin(folder: Path, pipe: Pipeline) -> dict[str, Tensor]:
-    """The weights of a twin: a pipeline's folder, its denoiser's, or a safetensors file.
+TWINS = "twins"
+"""The folder of the repository with twins of the miniature, by name; it is in no wheel."""
+
+
+def twin_folder(given: Path) -> Path:
+    """A twin's folder or file: itself, or the one of that name in TWINS, here or in the repository."""
+    places = [root / TWINS for root in (Path.cwd(), Path(__file__).parents[3])]
+    return next((one for one in (given, *(place / given for place in places)) if one.exists()), given)
+
+
+def read_twin(given: Path, pipe: Pipeline) -> dict[str, Tensor]:
+    """The weights of a twin: a pipeline's folder, its denoiser's, a safetensors file, or a name (`twin_folder`).
 
     Raises InputError if it is not of the same family: the denoiser's names and shapes.
     """
+    folder = twin_folder(given)
     key, net = denoiser(pipe)
     places = (
         [folder]

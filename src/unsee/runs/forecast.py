@@ -157,7 +157,7 @@ def of_attack(siege: Siege, folder: Path, batch: int = 32) -> Forecast:
     rehearsal = Rehearsal(siege.model, siege.sampling, batch)
     passes, tries = BUDGETS[siege.budget]
     full, each = siege.budget == "full", rehearsal.plain[0]
-    work = [Work("the name", each * siege.n, 0, siege.n)]
+    work = [Work("the name", 2 * each * siege.n, 0, 2 * siege.n)]  # of the base, and of the edit
     for attack in siege.attacks:
         times = tries * len(attacking.columns(siege, attack))
         pictures = times * attack.rows[full] * siege.n

@@ -45,6 +45,7 @@ class Siege:
     detector  counts the pictures whose label is `label`
     second    another detector with that label, which confirms: attacks find pictures that one detector mistakes
     twin      weights of a denoiser that was trained without the concept
+    things    says which of the other things `known` a picture shows; None where nothing does
     """
 
     model: Model
@@ -59,6 +60,8 @@ class Siege:
     budget: str = "small"
     twin: Mapping[str, Tensor] = field(default_factory=dict)
     second: Detector | None = None
+    things: Detector | None = None
+    known: tuple[str, ...] = ()
 
 
 def prepare(
@@ -111,12 +114,15 @@ def prepare(
     detector = given[kind]
     assert isinstance(detector, Detector)
     sampling = sampling_of(opened, more.get("steps"), more.get("guidance_scale"))
-    options = {key: more[key] for key in ("n", "seed") if more.get(key) is not None}
+    options: dict[str, Any] = {key: more[key] for key in ("n", "seed") if more.get(key) is not None}
     found = read_twin(twin, opened) if twin else {}
     second, clip = None, given.get("clip")
     if kind == "objects" and isinstance(clip, Clip):
         among = dict.fromkeys([label, *choices(kind, words, [aimed]), *words.get("memorised", {})])
         second = clip.asked(list(among))
+    things = given.get("objects")
+    options["things"] = things if isinstance(things, Detector) else None
+    options["known"] = tuple(one for one in words.get("objects", {}) if one != label)
     return Siege(
         opened, edit, chosen, aims, detector, label, sampling, budget=budget, twin=found, second=second, **options
     )
