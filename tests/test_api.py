@@ -126,8 +126,8 @@ def texts(path: Path) -> list[str]:
     ]
 
 
-PAGES = ("cli", "mini", "report", "evaluate/suites", "evaluate/questions.py", "export/hub.py")
-"""What speaks of commands: the command line, and pages and files that are read beside it."""
+PAGES = ("app", "cli", "mini", "report", "evaluate/suites", "evaluate/questions.py", "export/hub.py")
+"""What speaks of commands: the command line, the app, and pages and files that are read beside it."""
 LIBRARY = [path for path in sorted(SOURCE.rglob("*.py")) if not path.relative_to(SOURCE).as_posix().startswith(PAGES)]
 
 

@@ -21,6 +21,8 @@ FLAGS = {
     "force": "--force",
     "detector": "--detector",
     "detectors": "--detector",
+    "method='balance'": "--method balance",
+    "method='lora'": "--method lora",
     "model": "--model",
     "partial": "--partial",
     "path": "--out",

@@ -17,7 +17,6 @@ from pathlib import Path
 
 from PIL import Image
 
-from unsee import methods
 from unsee.denoising.record import conditions
 from unsee.errors import InputError
 from unsee.evaluate import suites
@@ -231,11 +230,9 @@ def _fit(plan: Plan) -> tuple[str, list[str]]:
     least = most.row if method.gradient_checkpointing is False else min(most.row, most.checkpointed)
     if most.state + least <= there:
         return fit, []
-    ways = ["--method balance, which is solved and takes no more than drawing"]
+    ways = ["`method='balance'`, which is solved and takes no more than drawing"]
     if most.state + most.checkpointed <= there:
-        ways = ["--set gradient_checkpointing=true", *ways]
+        ways = ["`gradient_checkpointing=True`", *ways]
     elif most.checkpointed <= there:
-        ways = ["--method lora, which trains few numbers", *ways]
-    known = set(methods.names())
-    ways = [way for way in ways if not way.startswith("--method") or way.split()[1].rstrip(",") in known]
+        ways = ["`method='lora'`, which trains few numbers", *ways]
     return fit, [f"the fit does not fit into {there / 1e9:.1f} GB on {device}: {'; or '.join(ways)}"]
