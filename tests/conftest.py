@@ -34,6 +34,7 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     import torch
     from diffusers import UNet2DConditionModel
 
+    from unsee.evaluate.suites import summary
     from unsee.runs.config import RunConfig
 
     folder = tmp_path_factory.mktemp("tiny")
@@ -48,6 +49,7 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setitem(BUNDLED, "tiny", folder)
         patch.setattr(RunConfig.model_fields["model"], "default", "tiny")  # what a command takes that names no model
         RunConfig.model_rebuild(force=True)
+        patch.setattr(summary, "PART", 1)  # a picture of everything else for each of a row's, not 16: half a second
         patch.setenv("UNSEE_CACHE", str(tmp_path_factory.mktemp("pictures")))
         yield folder
 

@@ -134,7 +134,6 @@ def test_the_page_asks_for_what_the_command_asks_for(studio: Studio, run: Any, m
 
 
 def test_a_run_that_was_stopped_goes_on_in_its_folder(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("unsee.evaluate.suites.summary.PART", 1)  # fewer pictures of everything else
     form = Form("tiny", "church", "uce", pictures=2)
 
     def impatient(stage: str, done: int, total: int) -> None:

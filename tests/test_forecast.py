@@ -8,7 +8,6 @@ import torch
 from conftest import QUICK, Run
 
 from unsee.edits.edit import Edit
-from unsee.evaluate.suites import summary
 from unsee.models.model import Model
 from unsee.runs import attack as attacking
 from unsee.runs import erase as erasing
@@ -38,7 +37,6 @@ def test_erase_does_what_was_said(
     method: str, settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(forecast, "_fit", lambda plan: ("", []))  # test_memory.py has that
-    monkeypatch.setattr(summary, "PART", 1)
     monkeypatch.setattr(erasing, "page", lambda *_, **__: "")
     plan = erasing.plan(
         build({"concepts": ["church"], "method": method, "settings": settings, "pictures": 2, "steps": 2})
@@ -114,7 +112,6 @@ def test_a_rehearsal_computes_nothing_and_leaves_no_trace(pipe: Any) -> None:
 
 def test_what_does_not_fit_names_what_does(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
     monkeypatch.setattr(forecast, "free", lambda device: 10_000)
-    monkeypatch.setattr(summary, "PART", 1)
     code, out, _ = run("erase", "church", "--method", "hybrid", "--dry-run", "-n", 2, "--steps", 1)
     assert code == 0
     assert "does not fit into 0.0 GB" in out

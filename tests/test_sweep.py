@@ -117,7 +117,6 @@ def test_a_failed_cell_stops_no_other_and_is_tried_again(
 
 
 def test_the_command(grid: dict[str, Any], run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("unsee.evaluate.suites.summary.PART", 1)  # fewer pictures of everything else
     (tmp_path / "grid.yaml").write_text(
         json.dumps({**grid, "concepts": ["church"], "attack": {"attacks": ["names"], "pictures": 2}})
     )
