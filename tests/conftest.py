@@ -12,7 +12,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # a process for each core, a thre
 import pytest
 
 import unsee
-from unsee.models.names import BUNDLED
 
 SHIPPED = Path(unsee.__file__).parent / "mini"
 
@@ -35,6 +34,7 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     from diffusers import UNet2DConditionModel
 
     from unsee.evaluate.suites import summary
+    from unsee.models.names import BUNDLED
     from unsee.runs.config import RunConfig
 
     folder = tmp_path_factory.mktemp("tiny")
@@ -69,6 +69,8 @@ def tiny() -> Any:
 @pytest.fixture
 def mini_is_tiny(monkeypatch: pytest.MonkeyPatch, tiny_folder: Path) -> None:
     """In a test that takes it, the name "mini" loads `tiny`, so that examples of the documentation take a second."""
+    from unsee.models.names import BUNDLED
+
     monkeypatch.setitem(BUNDLED, "mini", tiny_folder)
 
 
