@@ -48,6 +48,8 @@ def main(argv: list[str] | None = None) -> int:
             raise BadInput(f"unknown step {unknown[0]!r}; choose from {', '.join(STEPS + OTHERS)}")
         if not 0 <= args.leak <= 1:
             raise BadInput(f"--leak {args.leak} must lie in 0..1")
+        if args.updates is not None and args.updates < 1:
+            raise BadInput(f"--updates {args.updates} must be at least 1")
         b = build.Build(args.build, read(args.config), args.packages, args.table)
         if args.updates:
             b.config["denoiser"]["updates"] = args.updates

@@ -39,7 +39,7 @@ class Plan:
     betas: tuple[float, float] = (0.9, 0.99)
     decay: float = 0.01  # AdamW's weight decay
     muon: float = 0.0  # Muon's rate for matrices and convolutions; 0 leaves them to AdamW
-    bf16: bool = False  # autocast, where the processor has bfloat16 matrix instructions (or is a GPU)
+    bf16: bool = False  # autocast: it saves time where the processor has bfloat16 instructions, or on a GPU
     ema: float = 0.999  # the averaged weights, which are the result, remember about 1 / (1 - ema) updates
     save: int = 200  # updates between checkpoints
     seed: int = 0
