@@ -132,6 +132,7 @@ def test_the_command(grid: dict[str, Any], run: Any, tmp_path: Path, monkeypatch
         row = next(csv.DictReader(file))
     assert row["concepts"] == "church"
     assert row["strongest attack"].startswith("names ")
+    assert '<pre tabindex="0">unsee sweep grid.yaml</pre>' in Path("runs/grid/index.html").read_text()
     assert "finished" in run("sweep", "grid.yaml", "--dry-run")[1]
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     code, _, err = run("sweep", "grid.yaml", "--workers", "2", "--out", "other")

@@ -62,6 +62,7 @@ def sweep(
                 cache_folder(cache),
                 workers=Workers(workers, address, gpus),
                 title=f"Sweep: {file.stem}",
+                command=shell(*sys.argv[1:]),
                 progress=progress,
             )
     except KeyboardInterrupt as stop:

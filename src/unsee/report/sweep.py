@@ -184,7 +184,7 @@ def plot(found: Sequence[Result]) -> str:
     return environment().get_template("trade_off.html.j2").module.plot(made, shapes)  # type: ignore[attr-defined,no-any-return]
 
 
-def page(title: str, found: Sequence[Result], failed: Sequence[Failed], config: str) -> str:
+def page(title: str, found: Sequence[Result], failed: Sequence[Failed], config: str, command: str) -> str:
     """The HTML of a sweep. All of its texts are escaped."""
     made, shapes = marks(found)
     return (
@@ -199,5 +199,6 @@ def page(title: str, found: Sequence[Result], failed: Sequence[Failed], config: 
             marks=made,
             shapes=shapes,
             config=config,
+            command=command,
         )
     )

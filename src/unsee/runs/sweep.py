@@ -63,11 +63,13 @@ def sweep(
     *,
     workers: Workers = Workers(),
     title: str = "Sweep",
+    command: str = "",
     progress: Progress = no_progress,
 ) -> tuple[list[Result], list[Failed]]:
     """Run all cells of a grid that are not finished, and write FILES into `folder`. The finished and the failed cells.
 
-    cache  folder of pictures; what is there is not drawn again
+    cache    folder of pictures; what is there is not drawn again
+    command  that was typed, for the page
     Raises InputError on a grid that cannot work, or if many cells at once are asked for and ray is not installed.
     """
     grid = cells(config)
@@ -88,7 +90,7 @@ def sweep(
         texts = {
             "table.csv": table_csv(results),
             "trade-off.svg": plot(results).strip() + "\n",
-            "index.html": page(title, results, failures, config.model_dump_json(indent=1)),
+            "index.html": page(title, results, failures, config.model_dump_json(indent=1), command),
         }
         for name, text in texts.items():
             write_whole(folder / name, partial(Path.write_text, data=text, encoding="utf-8"))
