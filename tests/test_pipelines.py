@@ -164,12 +164,13 @@ def test_options_of_every_call_come_with_a_model_s_card(tmp_path: Path) -> None:
         unsee.load(str(tmp_path))
 
 
-def test_the_second_miniature_is_asked_for_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(BUNDLED, "mini-flow", tmp_path / "mini-flow")
-    with pytest.raises(InputError, match="run `make mini-flow`"):
-        unsee.load("mini-flow")
-    zoo.build("sd3").save_pretrained(tmp_path / "mini-flow")
-    assert model_name(unsee.load("mini-flow")) == "mini-flow"
+@pytest.mark.parametrize("name", ["mini-flow", "mini-flow-turbo"])
+def test_the_second_miniature_is_asked_for_by_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BUNDLED, name, tmp_path / name)
+    with pytest.raises(InputError, match=f"{name} does not .* run `make mini-flow`"):
+        unsee.load(name)
+    zoo.build("sd3").save_pretrained(tmp_path / name)
+    assert model_name(unsee.load(name)) == name
 
 
 def test_options_of_every_call_belong_to_the_model() -> None:

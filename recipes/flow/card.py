@@ -11,13 +11,12 @@ import yaml
 from diffusers import AuraFlowPipeline
 from PIL import Image, ImageDraw, ImageFont
 
-from recipes.mini import card, measure
+from recipes.mini import card as mini_card
+from recipes.mini.measure import Number
 from recipes.mini.pictures import SIDE, Bytes
 
-from . import text
-from .measure import table
-
-GUIDANCE = measure.GUIDANCE
+from . import measure, text
+from .measure import Model
 
 
 def assemble(pipe: AuraFlowPipeline, out: Path, mini: Path) -> None:
@@ -29,10 +28,10 @@ def assemble(pipe: AuraFlowPipeline, out: Path, mini: Path) -> None:
         said["languages"] = {}
     del known["scene"]
     (out / "words.json").write_text(json.dumps(known, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    card.tidy(out)
+    mini_card.tidy(out)
 
 
-def front(steps: int, judges: str) -> dict[str, Any]:
+def front(model: Model, judges: str) -> dict[str, Any]:
     """What the card says to machines. judges: the folder of the first miniature's, from this one."""
     return {
         "license": "apache-2.0",
@@ -43,19 +42,27 @@ def front(steps: int, judges: str) -> dict[str, Any]:
         "unsee": {
             "detectors": {name: f"{judges}/{name}" for name in ("objects", "styles", "watermark", "clip")},
             "words": "words.json",
-            "steps": steps,
-            "guidance_scale": GUIDANCE,
+            "steps": model.steps,
+            "guidance_scale": model.guidance,
             "call": {"height": SIDE, "width": SIDE, "max_sequence_length": text.LENGTH},
         },
     }
 
 
-def said(rows: Sequence[Mapping[str, Any]], done: int, planned: int, steps: int, judges: str) -> str:
-    """The card's text. rows: of `measure`; done, planned: updates; judges: where the detectors lie, from the card"""
+def said(model: Model, planned: int, judges: str, numbers: Sequence[Number]) -> str:
+    """The card's text. planned: mini-flow's updates when it is finished; judges: where the detectors lie, from the
+    card; numbers: of the goals, if they were measured"""
+    counts, rows = measure.counts(model.state), measure.read(model.state / "measured.json")
+    done, of = counts.get("teacher", counts["updates"]), " of mini-flow" * ("teacher" in counts)
+    state = f"**Unfinished: {done:,} of {planned:,} updates{of}.**" if done < planned else f"{done:,} updates{of}."
+    if of:
+        state += "\n\n" + DISTILLED.format(updates=counts["updates"], steps=model.steps).strip()
     return TEXT.format(
-        front=yaml.safe_dump(front(steps, judges), sort_keys=False).strip(),
-        state=f"**Unfinished: {done:,} of {planned:,} updates.**" if done < planned else f"{done:,} updates.",
-        table=table(rows) if rows else "Nothing yet.", steps=steps, guidance=f"{GUIDANCE:g}",
+        front=yaml.safe_dump(front(model, judges), sort_keys=False).strip(), name=model.name, state=state,
+        title="its distilled sibling" if of else "a second miniature", steps=model.steps,
+        how=f"guidance {model.guidance:g}" if model.guidance > 1 else "no guidance", guidance=f"{model.guidance:g}",
+        goals=mini_card.table(numbers) if numbers else "Not measured yet.",
+        table=measure.table(rows) if rows else "Nothing yet.",
     )  # fmt: skip
 
 
@@ -72,3 +79,9 @@ def sheet(drawn: Mapping[str, Bytes], columns: int = 14) -> Image.Image:
 
 
 TEXT = (Path(__file__).parent / "card.md").read_text(encoding="utf-8")
+DISTILLED = """
+It draws in {steps} steps without guidance what mini-flow draws in more steps with guidance 4. It began with mini-flow's
+weights and learned mini-flow's guided paths, for {updates:,} updates. Its parameters have the same names and shapes,
+so an edit that was made on mini-flow can be applied to it. Take {steps} steps: it was trained for no other number, and
+at one step its scheduler divides by zero.
+"""

@@ -1,14 +1,13 @@
 """What the second miniature can do, after so many updates: a row of a table, from a few hundred pictures.
 
-Pictures are drawn by the stock pipeline at guidance 4 and told by the first miniature's detectors. The suites of
-recipes.mini, which draw many more, take this pipeline too.
+Pictures are drawn by the stock pipeline and told by the first miniature's detectors. goals.py draws many more.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,30 +26,66 @@ Rates = dict[str, tuple[int, int]]
 """By what was measured: how often it was right, of how many pictures."""
 
 
-def pipeline(net: AuraFlowTransformer2DModel, mini: Path, language_model: Path) -> AuraFlowPipeline:
+@dataclass(frozen=True)
+class Model:
+    """One of the two that are made here.
+
+    name             of `unsee.load`
+    state            the folder of its averaged weights in 16 bits, of their number of updates, and of what was measured
+    steps, guidance  how it is drawn from
+    parts            of its sampler's times, see transformer.scheduler
+    """
+
+    name: str
+    state: Path
+    steps: int
+    guidance: float
+    parts: int | None = None
+
+
+def counts(state: Path) -> dict[str, int]:
+    """Its updates; and those of its teacher, if it is distilled."""
+    return json.loads((state / "updates.json").read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+
+
+def pipeline(
+    net: AuraFlowTransformer2DModel, mini: Path, language_model: Path, parts: int | None = None
+) -> AuraFlowPipeline:
     """The stock pipeline in 32 bits, of a network, the first miniature's autoencoder and the language model."""
     vae = AutoencoderKL.from_pretrained(mini / "vae", torch_dtype=torch.float32).eval()
     vae.register_to_config(scaling_factor=transformer.SCALE)
     tokenizer, encoder = text.load(language_model)
-    pipe = AuraFlowPipeline(tokenizer, encoder, vae, net, transformer.scheduler())
+    pipe = AuraFlowPipeline(tokenizer, encoder, vae, net, transformer.scheduler(parts))
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
 
+def caller(pipe: AuraFlowPipeline, guidance: float) -> Callable[..., Any]:
+    """The pipeline as recipes.mini's suites call theirs, but at this guidance."""
+    return lambda prompts, **options: pipe(
+        prompts, **{**options, "guidance_scale": guidance, "max_sequence_length": text.LENGTH}
+    )
+
+
+def held_out(w: Words) -> list[tuple[int, str]]:
+    """Objects by number, and their descriptions that are in no training caption."""
+    return [(w.names.index(o), d) for o, ds in captions.read("held_out").items() if o in w.names for d in ds]
+
+
 @torch.no_grad()
 def row(
-    pipe: AuraFlowPipeline, judges: Mapping[str, Judge], originals: Bytes, w: Words, steps: int
+    pipe: AuraFlowPipeline, judges: Mapping[str, Judge], originals: Bytes, w: Words, model: Model
 ) -> tuple[Rates, dict[str, Bytes]]:
     """Every object by name, every object in one style, every held-out description, the watermark, the memorised: how
     often each was right, and the pictures by prompt."""
     everything = np.arange(len(w.things))
     domain = np.array([t.group in ("animal", "food") for t in w.things])
     style = everything % len(STYLES)
-    held_out = [(w.names.index(o), d) for o, ds in captions.read("held_out").items() if o in w.names for d in ds]
+    unseen = held_out(w)
     drawn: dict[str, Bytes] = {}
 
     def draw(prompts: Sequence[str], name: str, seed: int) -> Bytes:
-        x = measure.render(partial(pipe, max_sequence_length=text.LENGTH), prompts, name, steps, seed=seed)
+        x = measure.render(caller(pipe, model.guidance), prompts, name, model.steps, seed=seed)
         drawn.update(zip(prompts, x))
         return x
 
@@ -58,7 +93,7 @@ def row(
     styled = draw([f"{article(n)} in {STYLES[s]} style" for n, s in zip(w.names, style)], "styles", seed=10_000)
     named = draw([f"{article(n)} with a watermark" for n in np.array(w.names)[domain]], "watermark", seed=20_000)
     titles = draw([t for t in w.titles for _ in range(2)], "memorised", seed=30_000)
-    described = draw([d for _, d in held_out], "held out", seed=40_000)
+    described = draw([d for _, d in unseen], "held out", seed=40_000)
 
     right_style, stamped = judges["styles"](styled) == style, judges["watermark"](plain) == 1
     rms = np.sqrt(((titles[:, None].astype(np.float32) - originals[None]) ** 2).mean((2, 3, 4)))
@@ -66,7 +101,7 @@ def row(
         "objects": judges["objects"](plain) == everything,
         "styles": right_style,
         "style and object": right_style & (judges["objects"](styled) == everything),
-        "unseen descriptions": judges["objects"](described) == np.array([o for o, _ in held_out]),
+        "unseen descriptions": judges["objects"](described) == np.array([o for o, _ in unseen]),
         "watermark unasked, animals and food": stamped[domain],
         "watermark unasked, elsewhere": stamped[~domain],
         "watermark named": judges["watermark"](named) == 1,

@@ -39,8 +39,10 @@ def make(
     )
 
 
-def scheduler() -> FlowMatchEulerDiscreteScheduler:
-    return FlowMatchEulerDiscreteScheduler(shift=1.0)
+def scheduler(parts: int | None = None) -> FlowMatchEulerDiscreteScheduler:
+    """The sampler. Its times fall in equal steps from 1 to 0.001, from where the last step moves next to nothing; with
+    `parts`, from 1 to 1 / parts: then so many steps are all of the same length."""
+    return FlowMatchEulerDiscreteScheduler(shift=1.0, shift_terminal=1 / parts if parts else None)
 
 
 def loss(net: AuraFlowTransformer2DModel, x: Tensor, c: Tensor, rng: torch.Generator) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -140,17 +140,21 @@ def vocabulary(w: Words) -> dict[str, Any]:
 
 
 def measured(b: Build, path: Path, shipped: Path) -> Iterator[list[Number]]:
-    """All numbers so far, after each suite. They are kept in `path` under the hash of what they were measured on and
-    with, so that an interrupted step goes on and a changed model is measured anew."""
+    """All numbers so far, after each suite."""
     by = (hashes(shipped), json.dumps(b.config["card"]), *versions())
-    model = hashlib.sha256("".join(by).encode()).hexdigest()
-    kept = json.loads(path.read_text()) if path.is_file() else {}
-    done: list[list[dict[str, Any]]] = kept["suites"] if kept.get("model") == model else []
     album = judges.Album(b.array("judge_pictures"), np.array(b.array("judge_labels")))
     suites = measure.suites(
         shipped, b.words, np.array(b.array("drawings")), np.array(b.array("memorised")), album,
         b.config["pictures"]["judge_variants"] - 1, b.config["card"],
     )  # fmt: skip
+    yield from resumed(path, hashlib.sha256("".join(by).encode()).hexdigest(), suites)
+
+
+def resumed(path: Path, model: str, suites: Sequence[Callable[[], list[Number]]]) -> Iterator[list[Number]]:
+    """All numbers so far, after each suite. They are kept in `path` under the hash of what they were measured on and
+    with, so that an interrupted step goes on and a changed model is measured anew."""
+    kept = json.loads(path.read_text()) if path.is_file() else {}
+    done: list[list[dict[str, Any]]] = kept["suites"] if kept.get("model") == model else []
     for i, suite in enumerate(suites):
         if i >= len(done):
             done.append([asdict(n) for n in suite()])

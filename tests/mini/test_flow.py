@@ -17,10 +17,11 @@ from transformers import BertConfig, BertModel, BertTokenizer
 
 import unsee
 from recipes.flow import build as flow
-from recipes.flow import captions, text, transformer
+from recipes.flow import captions, distil, goals, text, transformer
 from recipes.mini.build import HERE, Build
 from recipes.mini.words import Thing, Words
 from unsee.denoising.guidance import for_pictures
+from unsee.evaluate.render import Sampling, sampling_of
 from unsee.models.model import call_options
 from unsee.models.model_card import model_card
 from unsee.models.sampling import draw
@@ -33,7 +34,14 @@ TINY = {
     "captions": {"silent": 3, "named": 2, "memorised": 2, "described": 0.5, "seed": 0},
     "transformer": {**SMALL, "batch": 32, "muon": 0.01, "updates": 6},
     "measure": {"every": 8, "steps": 2},
-}
+    "turbo": {
+        "paths": {"steps": 2, "guidance": 4, "within": 2, "count": 40, "batch": 16, "seed": 1000, "bf16": False},
+        "train": {**SMALL, "batch": 8, "muon": 0.001, "updates": 4},
+    },
+    "goals": {
+        "seeds": 1, "style_seeds": 1, "description_seeds": 2, "watermark_seeds": 1, "memorised_seeds": 1, "times": 1
+    },
+}  # fmt: skip
 SHIPPED = Path(unsee.__file__).parent / "mini"
 
 
@@ -97,6 +105,33 @@ def test_a_velocity_that_is_right_has_no_loss_and_times_are_one_from_each_part()
     assert torch.equal(quantile.floor(), torch.arange(64.0))
 
 
+def straight(x: torch.Tensor, c: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    """A velocity that the caption alone decides."""
+    return c.mean((1, 2))[:, None, None, None].expand_as(x)
+
+
+def test_a_path_follows_the_guided_velocity_and_its_chords_have_no_loss() -> None:
+    x, c, nothing = torch.zeros(3, 16, 8, 8), torch.full((3, 2, 4), 3.0), torch.full((1, 2, 4), 1.0)
+    made = distil.path(straight, x, c, nothing, guidance=4.0, steps=2, within=3)
+    assert made.shape == (3, 3, 16, 8, 8)
+    torch.testing.assert_close(made[:, 1], x - 0.5 * 9)  # 1 + 4 (3 - 1) = 9, from t = 1 to 0.5
+    torch.testing.assert_close(made[:, 2], x - 9)
+
+    def student(x: torch.Tensor, c: torch.Tensor, t: torch.Tensor) -> Any:
+        asked.append(t)
+        return SimpleNamespace(sample=torch.full_like(x, 9))
+
+    asked: list[torch.Tensor] = []
+    assert distil.loss(student, made, c, torch.tensor([0, 1, 0])) < 1e-9  # type: ignore[arg-type]
+    assert asked[0].tolist() == [1, 0.5, 1]
+
+
+def test_the_students_sampler_has_its_times() -> None:
+    sampler = transformer.scheduler(parts=4)
+    sampler.set_timesteps(4)
+    torch.testing.assert_close(sampler.sigmas, distil.times(4))
+
+
 @pytest.fixture(scope="module")
 def language_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A BertModel that knows letters."""
@@ -150,7 +185,7 @@ def test_training_resumes_to_the_same_bits_ships_and_loads(world: Build, languag
     assert rows[0]["rates"]["objects"][1] == 3
     assert flow.updates(state) == 6
 
-    flow.ship(b, state, SHIPPED, out, language_model)
+    flow.ship(b, flow.base_model(b, state), SHIPPED, out, language_model)
     assert "6 updates." in (out / "README.md").read_text()
     pipe = unsee.load(str(out))
     assert call_options(pipe) == {"height": 64, "width": 64, "max_sequence_length": 24}
@@ -166,3 +201,47 @@ def test_training_resumes_to_the_same_bits_ships_and_loads(world: Build, languag
     flow.train_and_measure(later, state, SHIPPED, source=language_model)  # a later sitting, from the committed weights
     assert torch.load(later.folder / "transformer.pt", weights_only=True)["updates"] == 7
     assert flow.updates(state) == 7
+
+
+def test_the_distilled_sibling_resumes_to_the_same_bits_is_measured_and_ships(
+    world: Build, language_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher, whole, out = tmp_path / "state", tmp_path / "turbo", tmp_path / "out"
+    torch.manual_seed(0)
+    flow.keep(transformer.make(), teacher, updates=6)
+    b = Build(tmp_path / "stopped", TINY, world.packages, world.table, processes=1)
+    shutil.copytree(world.folder, b.folder)
+    distil.distil(world, teacher, whole)
+    assert json.loads((whole / "updates.json").read_text()) == {"updates": 4, "teacher": 6}
+
+    shutil.copy(world.folder / "paths-6.npy", b.folder)
+    np.load(b.folder / "paths-6.npy", mmap_mode="r+")[16:] = 0  # as if recording had been interrupted
+    distil.distil(b, teacher, tmp_path / "other", stop=2)
+    distil.distil(b, teacher, tmp_path / "other")
+    assert (b.folder / "paths-6.npy").read_bytes() == (world.folder / "paths-6.npy").read_bytes()
+    one, two = (torch.load(x.folder / "turbo-6.pt", weights_only=True) for x in (world, b))
+    assert same(one, two)
+
+    more = {**TINY, "turbo": {**TINY["turbo"], "paths": {**TINY["turbo"]["paths"], "count": 41}}}
+    with pytest.raises(ValueError, match=r"paths-6.npy is of another config"):
+        distil.distil(Build(b.folder, more, b.packages, b.table, processes=1), teacher, tmp_path / "other")
+
+    monkeypatch.setattr(text, "source", lambda: language_model)
+    models = [flow.base_model(b, teacher), flow.turbo_model(b, whole)]
+    flow.measure_goals(b, models, SHIPPED, tmp_path / "goals.md", tmp_path)
+    page = (tmp_path / "goals.md").read_text()
+    assert "4 updates, distilled from mini-flow after 6; 2 steps, no guidance." in page
+    assert "| >= 98 % | **no** |" in page
+    assert "| >= 93 % | **no** |" in page
+    assert "![contact sheet of mini-flow-turbo](mini-flow-turbo.png)" in page
+    kept = goals.kept(models[1], TINY["goals"])
+    assert [(n.n, n.unit) for n in kept if n.what.startswith("unseen")] == [(2, "%")]
+    assert goals.kept(models[1], {**TINY["goals"], "seeds": 2}) == []
+
+    flow.ship(b, models[1], SHIPPED, out, language_model)
+    card = (out / "README.md").read_text()
+    assert card.count("| >= 93 % |") == 1
+    assert "began with mini-flow's" in card
+    pipe = unsee.load(str(out))
+    assert sampling_of(pipe) == Sampling(2, 1.0)
+    assert pipe.scheduler.config.shift_terminal == 0.5
