@@ -1,6 +1,8 @@
 """Attack edits of "church" and write docs/redteam.md: python -m benchmarks.redteam [FOLDER] [--methods ...]
 
-FOLDER keeps the edits and a record of each attack; what is there is not measured again. `--twin church` adds a twin.
+FOLDER keeps the edits and the pages of attacks, benchmarks/records/redteam their records, from which docs/redteam.md is
+written: a record that is there is not measured again, so delete those that a change of the code makes old.
+`--twin church` adds a twin.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 import unsee
 from benchmarks.redteam_page import curves, heat, text
 from unsee import attacks
@@ -22,6 +26,7 @@ from unsee.runs.siege import Siege, prepare
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "redteam.md"
+RECORDS = ROOT / "benchmarks" / "records" / "redteam"
 CONCEPT = "church"
 METHODS: dict[str, Callable[[], Any]] = {
     "balance": unsee.Balance,
@@ -64,7 +69,8 @@ def guarded(siege: Siege, name: str) -> Siege | None:
 
 def measure(folder: Path, methods: list[str], names: list[str], twin: Path | None) -> dict[str, list[Attacked]]:
     """Records by method, attack by attack: controls that no edit changes are measured once."""
-    folder.mkdir(parents=True, exist_ok=True)
+    for one in (folder, RECORDS):
+        one.mkdir(parents=True, exist_ok=True)
     pipe = unsee.load("mini")
     edits = [one for one in METHODS if one in methods]
     for method in edits:
@@ -75,8 +81,9 @@ def measure(folder: Path, methods: list[str], names: list[str], twin: Path | Non
         measured: dict[Key, Cell] = {}
         for method in methods:
             place = folder / f"{method}-{name}".replace(" ", "-")
-            if (place / "attack.json").is_file():
-                found[method].append(Attacked.from_json((place / "attack.json").read_text()))
+            record = RECORDS / f"{place.name}.json"
+            if record.is_file():
+                found[method].append(Attacked.from_json(record.read_bytes()))
                 continue
             file = folder / f"{method if method in METHODS else edits[0]}.safetensors"
             siege: Siege | None = prepare(str(file), names=[name], twin=twin)
@@ -86,6 +93,7 @@ def measure(folder: Path, methods: list[str], names: list[str], twin: Path | Non
                 continue
             place.mkdir(exist_ok=True)
             found[method].append(attack(siege, place, measured=measured))
+            record.write_bytes(TypeAdapter(Attacked).dump_json(found[method][-1]))
             print(name, method, round(found[method][-1].seconds), "s", flush=True)
         write(found)
     return found

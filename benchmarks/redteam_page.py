@@ -76,6 +76,13 @@ def half(rows: Rows, attack: str) -> str:
     return "never" if least is None else f"{least:,}"
 
 
+def half_of_twin(found: Iterable[Rows], attack: str) -> str:
+    """The same of the twin, which learns the concept anew; "" where it was not there."""
+    own = [row for rows in found for row in rows.values() if (row.attack, row.column) == (attack, TWIN)]
+    least = min((cost(row) for row in own if row.sure >= 0.5), default=None)
+    return "" if not own else "never" if least is None else f"{least:,}"
+
+
 def cost(row: Row) -> int:
     """Denoiser passes of a search."""
     return row.search.passes + row.search.with_gradient
@@ -108,12 +115,12 @@ def text(found: dict[str, list[Attacked]]) -> str:
         lines += [line([method, *cells]) for cells in best]
     lines += [
         "\n## Passes until half of the pictures\n",
-        "Attacks that never get there, or with their control, are left out.\n",
+        "Attacks that never get there, or only as their control does, are left out. Last column: the twin alone.\n",
     ]
-    lines += [line(["attack", *found]), "|---" * (1 + len(found)) + "|"]
+    lines += [line(["attack", *found, "twin"]), "|---" * (2 + len(found)) + "|"]
     for name in dict.fromkeys(key[0] for own in rows.values() for key in own):
         cells = [half(own, name) for own in rows.values()]
-        lines += [line([name, *cells])] if set(cells) != {"never"} else []
+        lines += [line([name, *cells, half_of_twin(rows.values(), name)])] if set(cells) != {"never"} else []
     lines += ["\n## Every attack\n", line(["axis", "attack", "what was tried", *found, *there])]
     lines.append("|---" * (3 + len(found) + len(there)) + "|")
     every = dict.fromkeys((row.axis, row.attack, row.row) for own in rows.values() for row in own.values())

@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -13,9 +14,9 @@ import unsee
 from benchmarks import __main__ as table
 from benchmarks import many, redteam
 from benchmarks.many_page import Cell, harmonic, page, plot, result, row
-from benchmarks.redteam_page import curves, heat, text
+from benchmarks.redteam_page import curves, half_of_twin, heat, text
 from unsee.errors import InputError
-from unsee.evaluate.attacked import ATTACKED, BASE, TAUGHT, VERSION, Attacked, Cost, Row
+from unsee.evaluate.attacked import ATTACKED, BASE, TAUGHT, TWIN, VERSION, Attacked, Cost, Row
 from unsee.evaluate.detectors import detectors_of
 from unsee.evaluate.render import Sampling
 from unsee.evaluate.statistics import rate
@@ -120,6 +121,14 @@ def test_the_red_team_has_a_figure_of_what_was_measured() -> None:
         assert "Heat map" in (root.findtext("{http://www.w3.org/2000/svg}title") or "")
         lines = ElementTree.fromstring(curves(found, dark)).findall(".//{http://www.w3.org/2000/svg}circle")
         assert sorted(float(line.get("cy", "")) for line in lines) == [40 + 150 * (1 - 0.9), 40 + 150 * (1 - 0.3)]
+    learns = [
+        replace(row, column=TWIN, search=Cost(0, n, 1.0))
+        for n, row in zip((60, 120), found["one"][0].rows, strict=False)
+    ]
+    rows = {(row.attack, str(k), row.column): row for k, row in enumerate(learns)}
+    assert half_of_twin([rows], "soft") == "60"  # nine of ten by then; two of ten for the other
+    assert half_of_twin([{("soft", "0", TWIN): learns[1]}], "soft") == "never"
+    assert half_of_twin([rows], "token") == ""
     written = text(found)
     assert "| one | yes, seeds +0 | no, soft +70 | not tested | not tested |" in written
     assert "| two | yes, seeds +0 | yes, soft +0 | not tested | not tested |" in written
