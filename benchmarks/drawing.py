@@ -91,7 +91,7 @@ def legend(x: float, y: float, names: Mapping[str, str]) -> list[str]:
 
 
 def heat(title: str, values: Mapping[str, Mapping[str, float]], columns: Sequence[str], unit: str = "") -> str:
-    """A heat map of numbers, 0 to 1 as per cent: a line for each key of `values`; a cell that is missing stays empty."""
+    """Numbers from 0 to 1 as per cent, a line for each key of `values`; a cell that is missing stays empty."""
     wide, high, left, top = 46, 24, 12 + 6.7 * max(map(len, values), default=0), 118
     parts = [words(8, 18, title, more=' font-weight="600"'), words(8, 34, unit, more=' fill-opacity=".75"')]
     for k, name in enumerate(columns):
