@@ -61,10 +61,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     (options.work / "edits").mkdir(parents=True, exist_ok=True)
     command = shlex.join(["python", "-m", "benchmarks.weights", *(sys.argv[1:] if argv is None else argv)])
-    done: dict[str, Found] = {}
+    known: dict[str, Found] = {}
     for model in options.model:
-        for done[model] in found(model, options):
-            publish(list(done.values()), options, command)
+        for now in found(model, options):
+            known[model] = now
+            publish(list(known.values()), options, command)
 
 
 def world_of(model: str, options: argparse.Namespace) -> World:

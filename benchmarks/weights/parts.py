@@ -46,11 +46,11 @@ SELECTIONS = {
 
 def blocks(net: nn.Module) -> list[str]:
     """The names of a denoiser's blocks: the items of its lists of modules, and a U-Net's middle."""
-    found = []
-    for name, child in net.named_children():
-        found += [f"{name}.{k}" for k in range(len(child))] if isinstance(child, nn.ModuleList) else []
-        found += [name] if name == "mid_block" else []
-    return found
+    lists = [(name, child) for name, child in net.named_children() if isinstance(child, nn.ModuleList)]
+    found = [f"{name}.{k}" for name, child in lists for k in range(len(child))]
+    middle = ["mid_block"] if hasattr(net, "mid_block") else []
+    down = [name for name in found if name.startswith("down_blocks")]
+    return [*down, *middle, *found[len(down) :]]
 
 
 def short(block: str) -> str:
@@ -115,7 +115,7 @@ def places(net: nn.Module, call: Call) -> Places:
     names = blocks(net)
     joint = [name for name in names if re.search(rf"{JOINT}$", name)]
     found: Places = {}
-    if joint and isinstance(net.get_submodule(joint[0]).get_submodule("attn"), nn.Module):
+    if joint:
         single = [name for name in names if re.search(rf"{SINGLE}$", name)]
         first = Place(joint[0], part=0)
         text = activations(net, call, [first])[first].shape[1]
