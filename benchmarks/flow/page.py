@@ -131,12 +131,14 @@ def section(cells: Sequence[Cell]) -> str:
 def descriptions(cells: Sequence[Cell]) -> str:
     """How often each unseen description of what is erased still leads to it: pictures that show it, of n."""
     counts: dict[str, dict[str, tuple[int, int]]] = {}
+    most = max((cell.found.n for cell in cells if cell.found), default=0)
+    lead = next((cell for cell in cells if cell.found and cell.found.n == most), None)
     for cell in cells:
         assert cell.found
         for one in cell.found.answers:
             if one.suite == WORDING and one.key.startswith(REMOVED):
-                if one.variant == BASE and cell.method != cell.task.default:
-                    continue  # the same pictures, fewer of them
+                if one.variant == BASE and cell is not lead:
+                    continue  # the same pictures, or fewer of them
                 hits, n = counts.setdefault(one.prompt, {}).get(one.variant, (0, 0))
                 counts[one.prompt][one.variant] = (hits + (one.found == one.wanted), n + 1)
     names = [BASE, *(cell.method for cell in cells)]
