@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from unsee.evaluate.detectors import detectors_of
 from unsee.evaluate.render import Sampling
 from unsee.evaluate.statistics import rate
 from unsee.models.words import words_of
+from unsee.runs import tradeoff as tradeoff_runs
 from unsee.runs.attack import besiege
 from unsee.runs.controls import excess
 
@@ -148,9 +150,11 @@ def test_a_guard_is_tried_where_no_weights_are_needed(tiny: object, edit: unsee.
 
 
 def test_cells_of_tasks_are_measured_once_and_summed_up_first(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "flow.md"
+    monkeypatch.setattr(flow, "HELD_OUT", tmp_path / "held_out.yaml")
+    flow.HELD_OUT.write_text("{church: [a house of worship], dog: [a barking pet]}")
     given = ["--model", "tiny", "--reference", "tiny", "--pictures", "2", "--beside", "1", "--steps", "1"]
     given += ["--tasks", "object", "--methods", "uce", "--alike", "castle", "--work", str(tmp_path), "--out", str(out)]
     flow.main(given)
@@ -161,7 +165,7 @@ def test_cells_of_tasks_are_measured_once_and_summed_up_first(
     text = out.read_text()
     first = next(line for line in text.splitlines() if line.startswith("| object | uce |"))
     assert len(first.split(" | ")) == len(COLUMNS) + 4
-    assert "| a house of worship | 0 of 1 |" in text.replace("1 of 1", "0 of 1")
+    assert re.search(r"^\| a house of worship \| \d of 3 \| \d of 3 \|$", text, re.M)
     rows = out.with_suffix(".csv").read_text().splitlines()
     assert {"removed/church", "near/castle", "near/texts"} <= {row.split(",")[3] for row in rows if "uce" in row}
     assert ElementTree.fromstring(out.with_suffix(".svg").read_text()) is not None
@@ -187,15 +191,15 @@ def test_fewer_pictures_are_the_first_of_more(tiny: Any) -> None:
     """So that the base model's are drawn once; and a goal can be decided: none of n / 2 ends below 2 %."""
     known = flow_suites(["castle"], {"church": ["a house of worship"], "dog": ["a barking pet"]})
 
-    def shots(n: int) -> dict[str, set[Any]]:
+    def shots(n: int) -> dict[tuple[str, str], set[Any]]:
         context = EvalContext(tiny, detectors_of(tiny), words_of(tiny), (unsee.Concept("church"),), n, 7)
-        return {one.key: set(one.shots) for suite in known.values() for one in suite.ask(context)}
+        return {(suite.name, one.key): set(one.shots) for suite in known.values() for one in suite.ask(context)}
 
     few, more = shots(8), shots(384)
     assert few.keys() == more.keys()
     assert all(few[key] <= more[key] for key in few)
-    assert rate([False] * len(more["removed/church"])).high <= 0.01
-    assert rate([False] * len(more["in styles/church"])).high <= 0.0205
+    assert rate([False] * len(more["things", "removed/church"])).high <= 0.01
+    assert rate([False] * len(more["things", "in styles/church"])).high <= 0.02
 
 
 def test_what_a_method_refuses_has_a_line_and_no_number(tiny: Any) -> None:
@@ -219,7 +223,8 @@ def test_drawings_hold_their_numbers() -> None:
     assert "a title" in texts
 
 
-def test_selections_and_traces_are_measured_once(tmp_path: Path) -> None:
+def test_selections_and_traces_are_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tradeoff_runs, "RUNS", 4)
     out = tmp_path / "weights.md"
     given = ["--model", "tiny", "--method", "esd updates=1 record_steps=2 batch=2 runs=2", "--pictures", "2"]
     given += ["--runs", "2", "--steps", "2", "--only", "trace", "cross-attention queries"]
