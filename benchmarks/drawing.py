@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,14 @@ def drawing(width: float, height: float, title: str, parts: Iterable[str]) -> st
 
 def words(x: float, y: float, text: str, anchor: str = "start", more: str = "") -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{more}>{html.escape(text)}</text>'
+
+
+def beyond(value: float) -> float:
+    """The next of 1, 2, 5, 10, 20, ... that is not nearer to zero: an end of an axis; 0 for 0."""
+    if not value:
+        return 0.0
+    ten = 10.0 ** math.floor(math.log10(abs(value)))
+    return math.copysign(next(step * ten for step in (1, 2, 5, 10) if step * ten >= abs(value) * (1 - 1e-9)), value)
 
 
 @dataclass(frozen=True)
@@ -60,11 +69,12 @@ class Panel:
                 words(self.left - 6, self.y(y) + 4, f"{y:.3g}", "end"),
                 words(self.x(x), bottom + 16, f"{x:.3g}", "middle"),
             ]
-        turned = f' transform="rotate(-90 {self.left - 38:.0f} {middle:.0f})"'
+        side = self.left - 44
+        turned = f' transform="rotate(-90 {side:.0f} {middle:.0f})"'
         return [
             *parts,
             words(self.left + self.width / 2, bottom + 33, across, "middle"),
-            words(self.left - 38, middle, up, "middle", turned),
+            words(side, middle, up, "middle", turned),
         ]
 
     def point(self, colour: str, x: Interval, y: Interval, title: str) -> str:

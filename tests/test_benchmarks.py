@@ -217,6 +217,7 @@ def test_drawings_hold_their_numbers() -> None:
     panel = drawing.Panel(10, 20, 100, 50, (0, 4), (-1, 1))
     assert (panel.x(1), panel.y(0)) == (35, 45)
     assert (panel.x(9), panel.y(-9)) == (110, 70)  # cut at the ends
+    assert [drawing.beyond(x) for x in (0, 0.3, 1, 1.01, -13, 50.1)] == [0, 0.5, 1, 2, -20, 100]
     heat_map = ElementTree.fromstring(drawing.heat("a title", {"row": {"one": 0.25, "two": 1.2}}, ["one", "two", "x"]))
     texts = [node.text for node in heat_map.iter("{http://www.w3.org/2000/svg}text")]
     assert texts[-3:] == ["row", "25", "120"]
@@ -251,4 +252,4 @@ def test_a_selection_is_shown_at_the_scale_that_was_taken() -> None:
     assert taken(one) == (0.9, 0.7)
     root = ElementTree.fromstring(tradeoff(Found("m", {}, [one], [])))
     lines = root.findall(".//{http://www.w3.org/2000/svg}polyline")
-    assert [line.get("points") for line in lines] == ["160.0,40.0 285.0,109.0"]
+    assert [line.get("points") for line in lines] == ["156.0,40.0 271.0,100.0"]

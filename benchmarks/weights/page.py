@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks.drawing import COLOURS, Interval, Panel, drawing, heat, legend, words
+from benchmarks.drawing import COLOURS, Panel, drawing, heat, legend, words
 from benchmarks.evidence.page import lined
 from benchmarks.weights.measure import CONCEPT, Selected, Traced
 from benchmarks.weights.parts import ALL, SELECTIONS
@@ -126,31 +126,33 @@ def plots(found: Found) -> dict[str, str]:
     return made
 
 
+WIDE, HIGH, LEGEND = 230, 200, 200
+
+
 def tradeoff(found: Found) -> str:
-    """Removed against kept of recorded predictions: lines over scales, a dot at the one taken; parts, then blocks."""
-    parts, names = [], [one.name for one in found.selected]
-    groups = {
-        "parts": [one for one in found.selected if one.name in SELECTIONS or one.name == ALL],
-        "blocks": [one for one in found.selected if one.name not in SELECTIONS or one.name == ALL],
-    }
-    left, width, height = 60.0, 250.0, 230.0
-    for title, some in groups.items():
-        panel = Panel(left, 40, width, height, (0.0, 100.0), (0.0, 100.0))
+    """Removed against kept of recorded predictions: lines over scales, a dot at the one taken."""
+    groups: dict[str, list[Selected]] = {"the text's side": [], "other parts": [], "blocks": []}
+    for one in found.selected:
+        text = one.name.startswith(("text", "cross-attention"))
+        group = "the text's side" if text else "other parts" if one.name in SELECTIONS else "blocks"
+        for name in groups if one.name == ALL else [group]:
+            groups[name].append(one)
+    parts, shown = [], {title: some for title, some in groups.items() if some}
+    for place, (title, some) in enumerate(shown.items()):
+        left, top = 64 + (WIDE + LEGEND + 60) * (place % 2), 40 + (HIGH + 84) * (place // 2)
+        panel = Panel(left, top, WIDE, HIGH, (0.0, 100.0), (0.0, 100.0))
         parts += panel.axes(title, "removed, per cent", "kept, per cent")
+        colours = {one.name: COLOURS[k % len(COLOURS)] for k, one in enumerate(some)}
         for k, one in enumerate(some):
-            colour = COLOURS[k % len(COLOURS)]
             dash = ' stroke-dasharray="5 3"' if k >= len(COLOURS) else ""
-            line = panel.line(colour, [(100 * removed, 100 * kept) for _, removed, kept in one.curve])
+            line = panel.line(colours[one.name], [(100 * removed, 100 * kept) for _, removed, kept in one.curve])
             parts.append(line.replace(" fill", f"{dash} fill", 1))
             x, y = (100 * value for value in taken(one))
-            parts.append(panel.point(colour, exact(x), exact(y), f"{one.name}: {x:.0f} % removed, {y:.0f} % kept"))
-        left += width + 16
-        parts += legend(left, 54, {one.name: COLOURS[k % len(COLOURS)] for k, one in enumerate(some)})
-        left += 210
-    parts.append(words(60, 40 + height + 54, "lines: scales of an edit; dot: the one taken; dashed: a colour's second"))
-    title = f"{found.model}: removed against kept of recorded predictions, by selection ({', '.join(names)})"
-    return drawing(left - 40, 40 + max(height + 66, 18.0 * max(map(len, groups.values())) + 20), title, parts)
-
-
-def exact(value: float) -> Interval:
-    return value, value, value
+            said = f"{one.name}: {x:.0f} % removed, {y:.0f} % kept"
+            parts.append(panel.point(colours[one.name], (x, x, x), (y, y, y), said))
+        parts += legend(left + WIDE + 20, top + 10, colours)
+    bottom = 40 + (HIGH + 84) * -(-len(shown) // 2)
+    parts.append(words(64, bottom - 20, "lines: scales of an edit; dot: the scale taken; up and right is better"))
+    names = ", ".join(one.name for one in found.selected)
+    title = f"{found.model}: removed against kept of recorded predictions, by selection ({names})"
+    return drawing((WIDE + LEGEND + 60) * min(2, len(shown)) + 20, bottom, title, parts)
