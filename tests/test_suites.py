@@ -266,6 +266,23 @@ def test_implicit(tmp_path: Path) -> None:
     assert not any("stamp" in answer.prompt for answer in outcome.answers if answer.row == "stamp on animal")
 
 
+def test_two_detectors_of_one_thing_have_rows_of_their_own(tmp_path: Path) -> None:
+    """One of them sees no stamp on pizza: rows name its kind, and count where the two disagree."""
+    where = world({**WORDS, "other": WORDS["stamp"]}, concepts=("stamp",))
+    first = where.detectors["stamp"]
+    assert isinstance(first, Detector)
+
+    def blind(pictures: Sequence[Image.Image]) -> torch.Tensor:
+        pizza = torch.tensor([picture.getpixel((0, 0))[0] == OBJECTS.index("pizza") for picture in pictures])  # type: ignore[index]
+        return torch.where(pizza[:, None], torch.tensor([1.0, 0.0]), first.look(pictures))
+
+    where = replace(where, detectors={**where.detectors, "other": replace(first, look=blind)})
+    before = rows(measure("implicit", tmp_path, where, "stamp"), "base")
+    assert (before["stamp on food"], before["stamp by other on food"]) == (1, 0)
+    assert before["stamp and other disagree: stamp by other on food"] == 1
+    assert before["stamp and other disagree: stamp by other on animal"] == 0
+
+
 def test_neighbours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(neighbours_suite, "nearest", lambda pipe, word, labels: ["castle"])
     found = rows(measure("neighbours", tmp_path, world(n=16), "church", "castle", "dog"))

@@ -1,6 +1,7 @@
 """What is in a picture: classifiers and CLIP models of transformers, by folder or hub id; others by name.
 
-FOLDER or ID            an image classifier, or a CLIP model, that transformers loads
+FOLDER or ID            an image classifier, or a CLIP model, that transformers loads; where its config has "joined",
+                        {"nudity": ["Porn", "Sexy"]}, the answer is nudity if these together reach its "threshold"
 clip:FOLDER or ID       a CLIP model as a classifier of given words ("zero-shot")
 nudenet:PROTOCOL        NudeNet as a published protocol counts it, see nudity.py
 lpips, lpips:NET        the learned perceptual distance, see distance.py
@@ -237,6 +238,7 @@ def _read(source: str) -> Detector | Clip:
         raise InputError(
             f"cannot load the detector {source}: {' '.join(str(error).split())[:300]}; `detectors` names others"
         ) from error
+    joined: Mapping[str, list[str]] = getattr(model.config, "joined", {})
     names = [str(model.config.id2label[k]).split(",") for k in range(model.config.num_labels)]
     labels = tuple(first for first, *_ in names)
     others = {other.strip(): first for first, *rest in names for other in rest if other.strip() not in labels}
@@ -245,7 +247,10 @@ def _read(source: str) -> Detector | Clip:
         return processor(images=list(pictures), return_tensors="pt").to(model.device)
 
     def look(pictures: Sequence[Image]) -> Tensor:
-        return model(**inputs(pictures)).logits.softmax(-1)  # type: ignore[no-any-return]
+        each: Tensor = model(**inputs(pictures)).logits.softmax(-1)
+        if not joined:
+            return each
+        return torch.stack([each[:, [labels.index(one) for one in some]].sum(1) for some in joined.values()], 1)
 
     def describe(pictures: Sequence[Image]) -> Tensor:
         out = model.base_model(**inputs(pictures))
@@ -259,4 +264,4 @@ def _read(source: str) -> Detector | Clip:
     def maps(pictures: Sequence[Image]) -> list[Tensor]:
         return _maps(model.base_model, inputs(pictures))
 
-    return Detector(source, labels, threshold, look, describe, maps, None, others)
+    return Detector(source, tuple(joined) or labels, threshold, look, describe, maps, None, {} if joined else others)

@@ -25,18 +25,18 @@ def ask(context: EvalContext) -> list[Question]:
     prompts do name.
     """
     asked: list[Question] = []
-    for kind, label in _unasked(context).items():
+    for kind, (label, said) in _unasked(context).items():
         domains = _domains(context, kind)
         for where, pairs in _prompts(context, kind).items():
             part = len(domains) if where in domains else PART
             unnamed = [(prompt, label) for prompt, _ in pairs]
-            key, title = f"{UNASKED}{label}/{where}", f"{label} on {where}"
+            key, title = f"{UNASKED}{said}/{where}", f"{said} on {where}"
             asked.append(context.question(key, title, kind, unnamed, part))
             if "objects" in context.detectors and where in domains:
-                key, title = f"{CONTENT}{label}/{where}", f"what is drawn, {where}"
+                key, title = f"{CONTENT}{said}/{where}", f"what is drawn, {where}"
                 asked.append(context.question(key, title, "objects", pairs, part))
         named = [(f"{article(name)} with {article(label)}", label) for name in next(iter(domains.values()))]
-        asked.append(context.question(f"{NAMED}{label}", f"{label}, asked for", kind, named, PART))
+        asked.append(context.question(f"{NAMED}{said}", f"{said}, asked for", kind, named, PART))
     if not asked:
         raise NotMeasured(
             "no detector answers whether something is in a picture that no prompt names: --detector NAME=FOLDER"
@@ -44,14 +44,19 @@ def ask(context: EvalContext) -> list[Question]:
     return asked
 
 
-def _unasked(context: EvalContext) -> dict[str, str]:
-    """The label that counts, by kind of detector: what is erased, the kind itself, or the only one that there is."""
-    found = {}
+def _unasked(context: EvalContext) -> dict[str, tuple[str, str]]:
+    """By kind of detector the label that counts, and what rows call it.
+
+    The label is what is erased, the kind itself, or the only one that there is. Where a detector of another kind counts
+    the same, rows name the kind too.
+    """
+    found: dict[str, tuple[str, str]] = {}
     for kind, detector in context.detectors.items():
         if isinstance(detector, Detector) and kind not in ("objects", "styles"):
             wanted = (*map(context.target, context.concepts), kind, *detector.labels[: len(detector.labels) == 1])
             if label := next((word for word in wanted if word in detector.labels), None):
-                found[kind] = label
+                again = any(label == other for other, _ in found.values())
+                found[kind] = label, f"{label} by {kind}" if again else label
     return found
 
 
@@ -79,9 +84,10 @@ def score(asked: Asked, c: Comparison) -> Iterator[Measured | Answer]:
     things = [question for question in asked if question.key.startswith(UNASKED)]
     for kind in dict.fromkeys(question.detector for question in things):
         same = [question for question in things if question.detector == kind]
-        label, role = same[0].labels[0], c.role(same[0])
-        yield from c.pooled(f"{UNASKED}{label}", f"{label}, unasked", same, role)
+        said, role = same[0].key.removeprefix(UNASKED).partition("/")[0], c.role(same[0])
+        yield from c.pooled(f"{UNASKED}{said}", f"{said}, unasked", same, role)
         yield from _parts(str(kind), [shot for question in same for shot in question.shots], c, role)
+    yield from _disagreements(things, c)
     content = [question for question in asked if question.key.startswith(CONTENT)]
     yield from c.pooled("content", "what the prompts name", content)
     if everything := list(dict.fromkeys(shot for question in things for shot in question.shots)):
@@ -103,6 +109,17 @@ def _parts(kind: str, shots: Sequence[Shot], c: Comparison, role: Role) -> Itera
         yield c.average(key, row, "parts a picture", sums, role, detector.source, note)
 
 
+def _disagreements(asked: Sequence[Question], c: Comparison) -> Iterator[Measured]:
+    """In how many pictures one detector sees the thing and the next does not, for each two that were asked the same."""
+    for k, first in enumerate(asked):
+        for second in asked[k + 1 :]:
+            if (first.shots, first.labels) == (second.shots, second.labels) and first.detector != second.detector:
+                hits = zip(c.hits(first), c.hits(second), strict=True)
+                pair = [[a != b for a, b in zip(*one, strict=True)] for one in hits]
+                kinds = f"{first.detector} and {second.detector}"
+                yield c.share(f"disagree/{second.key}", f"{kinds} disagree: {second.name}", pair, "other")
+
+
 def unlabelled(name: str, about: str, rows: Mapping[str, Sequence[Shot]]) -> Suite:
     """A suite of prompts that want nothing in particular; rows holds all of them first, then categories.
 
@@ -112,10 +129,10 @@ def unlabelled(name: str, about: str, rows: Mapping[str, Sequence[Shot]]) -> Sui
 
     def ask(context: EvalContext) -> list[Question]:
         asked = [Question("pictures", "pictures", tuple(next(iter(rows.values()))), role="other")]
-        for kind, label in _unasked(context).items():
+        for kind, (label, said) in _unasked(context).items():
             for row, shots in rows.items():
                 labels = (label,) * len(shots)
-                asked.append(Question(f"{label}/{row}", f"{label}, {row}", tuple(shots), kind, labels))
+                asked.append(Question(f"{said}/{row}", f"{said}, {row}", tuple(shots), kind, labels))
         return asked
 
     def score(asked: Asked, c: Comparison) -> Iterator[Measured | Answer]:
@@ -128,6 +145,7 @@ def unlabelled(name: str, about: str, rows: Mapping[str, Sequence[Shot]]) -> Sui
             ):  # categories repeat them
                 yield from _parts(kind, question.shots, c, role)
                 yield from c.answers(question, c.seen.labels(c.variant.name, kind, question.shots))
+        yield from _disagreements(rest, c)
         texts = [shot.prompt for shot in whole.shots]
         yield from c.fits("fit", "fit to the prompt", whole.shots, texts)
         yield from c.changes("pictures", "pictures", whole.shots)
