@@ -115,6 +115,6 @@ def heat(title: str, values: Mapping[str, Mapping[str, float]], columns: Sequenc
                 shade = min(max(cells[column], 0.0), 1.0)
                 box = f'<rect x="{left + wide * k:.0f}" y="{y}" width="{wide - 2}" height="{high - 2}"'
                 parts.append(f'{box} fill="{HEAT}" fill-opacity="{0.05 + 0.8 * shade:.2f}"/>')
-                parts.append(words(left + wide * k + 22, y + 16, f"{100 * cells[column]:.0f}", "middle"))
+                parts.append(words(left + wide * k + 22, y + 16, f"{round(100 * cells[column])}", "middle"))
     width = left + wide * len(columns) + 70
     return drawing(max(width, 8.2 * max(len(title), len(unit))), top + high * len(values) + 14, title, parts)

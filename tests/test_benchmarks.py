@@ -218,9 +218,11 @@ def test_drawings_hold_their_numbers() -> None:
     assert (panel.x(1), panel.y(0)) == (35, 45)
     assert (panel.x(9), panel.y(-9)) == (110, 70)  # cut at the ends
     assert [drawing.beyond(x) for x in (0, 0.3, 1, 1.01, -13, 50.1)] == [0, 0.5, 1, 2, -20, 100]
-    heat_map = ElementTree.fromstring(drawing.heat("a title", {"row": {"one": 0.25, "two": 1.2}}, ["one", "two", "x"]))
+    heat_map = ElementTree.fromstring(
+        drawing.heat("a title", {"row": {"one": -0.001, "two": 1.2}}, ["one", "two", "x"])
+    )
     texts = [node.text for node in heat_map.iter("{http://www.w3.org/2000/svg}text")]
-    assert texts[-3:] == ["row", "25", "120"]
+    assert texts[-3:] == ["row", "0", "120"]
     assert "a title" in texts
 
 
