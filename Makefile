@@ -4,7 +4,7 @@ WORKERS := OMP_NUM_THREADS=1 ACCELERATE_USE_CPU=1 $(BIN)/python -m torch.distrib
 QUICK := house contributing spelling statistics fit uce recorder guards layers suites judges
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: demo test quick check ray app api docs dist browser bench gpu evidence methods many mini mini-flow clean
+.PHONY: demo test quick check ray app api docs dist browser bench gpu evidence flow weights methods many mini mini-flow clean
 
 demo: .venv/demo            ## erase a church from the miniature, and look
 	$(BIN)/unsee erase church --force
@@ -50,6 +50,12 @@ gpu: .venv/demo             ## what erasing costs on the card at hand: eight min
 
 evidence: .venv/demo        ## docs/evidence.md: every suite, every baseline; four hours, resumes; TWIN=FOLDER
 	$(WORKERS) -m benchmarks.evidence --alike castle $(if $(TWIN),--twin $(TWIN))
+
+flow: .venv/demo            ## docs/evidence-flow.md: tasks by methods on the second miniature; hours, resumes
+	$(BIN)/python -m benchmarks.flow
+
+weights: .venv/demo         ## docs/weights.md: which weights carry a concept, in both miniatures; hours, resumes
+	$(BIN)/python -m benchmarks.weights
 
 methods: .venv/demo         ## docs/methods.md: every variant with pictures and numbers; hours, resumes
 	$(BIN)/python -m benchmarks.methods

@@ -63,14 +63,17 @@ def results(experiment: Experiment, found: Evaluation) -> Iterator[Result]:
     edits = {variant.name for variant in found.variants if variant.kind == "edit"}
     for goal in experiment.goals:
         names = {experiment.told if goal.told else DEFAULT} if experiment.compare else edits
-        picked = [one for one in found.measured if one.suite == goal.suite and one.variant in names and goal.pick(one)]
-        telling = [one for one in picked if not void(goal, one)]
-        if picked:
-            worst = max(telling or picked, key=partial(weight, goal))
-            reached = state(goal, worst) if telling else "void"
-            yield Result(goal, reached, worst, len(picked), len(picked) - len(telling))
-        else:
-            yield Result(goal, UNMEASURED)
+        yield decided(goal, [one for one in found.measured if one.variant in names])
+
+
+def decided(goal: Goal, measured: Sequence[Measured]) -> Result:
+    """A goal beside those numbers that it is about: the worst that is not void decides."""
+    picked = [one for one in measured if one.suite == goal.suite and goal.pick(one)]
+    if not picked:
+        return Result(goal, UNMEASURED)
+    telling = [one for one in picked if not void(goal, one)]
+    worst = max(telling or picked, key=partial(weight, goal))
+    return Result(goal, state(goal, worst) if telling else "void", worst, len(picked), len(picked) - len(telling))
 
 
 def cells(result: Result) -> tuple[str, ...]:

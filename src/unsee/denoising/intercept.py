@@ -8,14 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from unsee.denoising.calls import Call, answering, bound, point, predicted, stacked
+from unsee.denoising.calls import Call, answering, bound, point, stacked
 from unsee.denoising.guidance import Enough, guided, run
 from unsee.denoising.record import conditions, prompted, row_places
+from unsee.denoising.replay import replay
 from unsee.denoising.rows import mask_of, same, split, stack
 from unsee.errors import InputError
 from unsee.models.denoisers import denoiser
@@ -95,6 +97,7 @@ def steered(
     *,
     null: Callable[[Tensor], Tensor] | None = None,
     prompted: Callable[[int, Tensor, Tensor, Tensor], Tensor] | None = None,
+    again: Callable[[Call, Call], Tensor] | None = None,
 ) -> Iterator[None]:
     """Within the context every guided run of the pipeline gets other predictions from its denoiser than it computes.
 
@@ -102,6 +105,8 @@ def steered(
 
     null      s -> what stands for u
     prompted  (k, c, u, s) -> what stands for c in step k, counted from 0 in each run
+    again     (call, other) -> what stands for c: the call that was answered with c, and the same with `prompt`, which
+              the denoiser may be asked again; its output is still c
 
     The pipeline's own guidance does the rest, whether it asks for c and u in one call or in two. Where it asks for c
     first, u is computed once more, for the empty prompt. s costs one call of B rows a step. Raises InputError for a
@@ -116,13 +121,16 @@ def steered(
     known: dict[int, Call] = {}  # the two halves of this step, as far as they have been asked for
     asking = False  # our own questions go through the same hook
 
-    def ask(about: Call, like: Call) -> Tensor:
+    def about(text: Call, like: Call) -> Call:
+        """A call with another text."""
+        return replace(like, arguments=over(like.arguments, stack([text] * like.output.shape[0]).arguments))
+
+    def ask(question: Callable[[], Tensor], like: Call) -> Tensor:
         nonlocal asking
         asking = True
         try:
             with torch.no_grad():
-                arguments = over(like.arguments, stack([about] * like.output.shape[0]).arguments)
-            return predicted(net(**arguments), like.arguments[point(type(net))[0]])
+                return question()
         except RuntimeError as error:
             x = point(type(net))[0]
             if like.arguments[x].shape[1:] == concept.arguments[x].shape[1:]:
@@ -134,13 +142,18 @@ def steered(
         finally:
             asking = False
 
+    def told_of(text: Call, like: Call) -> Tensor:
+        return ask(lambda: replay(net, about(text, like)), like)
+
     def answer(half: int) -> Tensor:
         """What the pipeline gets for one of the two conditions."""
         call = known[half]
+        if half == way.c and again:
+            return ask(partial(again, call, about(asked, call)), call)
         if half == way.c and prompted:
-            u = known[1 - half].output if 1 - half in known else ask(empty, call)
-            return prompted((count - 1) // way.calls, call.output, u, ask(asked, call))
-        return null(ask(asked, call)) if half != way.c and null else call.output
+            u = known[1 - half].output if 1 - half in known else told_of(empty, call)
+            return prompted((count - 1) // way.calls, call.output, u, told_of(asked, call))
+        return null(told_of(asked, call)) if half != way.c and null else call.output
 
     def hook(module: nn.Module, args: Any, kwargs: Any, result: Any) -> Any:
         nonlocal run, count, known

@@ -84,19 +84,26 @@ def folder_name(words: Sequence[str]) -> str:
     return re.sub(r"[^\w]+", "-", "-".join(words)).strip("-")[:80] or "run"
 
 
-def kept_edit(
-    folder: Path, method: Any, pipe: Pipeline, concepts: Sequence[Concept], *, progress: Progress = no_progress
-) -> Path:
-    """The file of an edit, made unless `folder` holds it: its name is a hash of all that the edit depends on.
+def edit_file(folder: Path, method: Any, pipe: Pipeline, concepts: Sequence[Concept]) -> Path:
+    """Where `kept_edit` keeps an edit: the name is a hash of all that the edit depends on.
 
     That is the model with its options (see model_key), the concepts, the settings, and the code that makes it.
-    A fit that is interrupted goes on where it stopped. Of many processes one writes, before any goes on.
     """
     _, net = denoiser(pipe)
     find_text(pipe)
     what = f"{model_key(pipe)} {method.resolved(net, concepts)} {list(concepts)} {code(type(method).__module__)}"
     words = folder_name([concept.erase for concept in concepts])
-    path = folder / f"{words}-{hashlib.sha256(what.encode()).hexdigest()[:12]}.safetensors"
+    return folder / f"{words}-{hashlib.sha256(what.encode()).hexdigest()[:12]}.safetensors"
+
+
+def kept_edit(
+    folder: Path, method: Any, pipe: Pipeline, concepts: Sequence[Concept], *, progress: Progress = no_progress
+) -> Path:
+    """The file of an edit, made unless `folder` holds it, as `edit_file` names it.
+
+    A fit that is interrupted goes on where it stopped. Of many processes one writes, before any goes on.
+    """
+    path = edit_file(folder, method, pipe, concepts)
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         edit = method(pipe, concepts, progress=progress, resume=ResumeFile(path.with_suffix(".state")))
