@@ -18,10 +18,13 @@ that one is entitled to test. What each attack and each control is: [attacks.md]
 Each cell is the per cent of pictures that show the concept. **base** is the same attack on the undefended model: an
 attack that fails there shows nothing. **taught** is the same attack and budget aimed at the concept's pictures upside
 down, which no model knows, on the base: success below it is no knowledge. {twin}
+
 **confirmed** is the share in which CLIP sees the concept too, where that is less than half of what the detector says:
 searches also find pictures that it mistakes. Axes are never averaged.
 """
-TWINNED = "**twin** is a model that was trained without the concept."
+TWINNED = """**twin** is a miniature whose denoiser was trained without
+the concept. Its text encoder is the shipped one and knows the word: by the plain name the twin draws what the detector
+takes for a church in {named} % of the pictures (twins/README.md shows how). What edits lose by name is beyond that."""
 ALONE = "A twin, trained without the concept, is not there yet."
 FIGURES = """
 <picture>
@@ -103,7 +106,8 @@ def text(found: dict[str, list[Attacked]]) -> str:
         for one in (BASE, TAUGHT, TWIN, RANDOM_WEIGHTS)
         if any(key[2] == one for own in rows.values() for key in own)
     ]
-    lines = [HEAD.format(twin=TWINNED if TWIN in there else ALONE), *said(found)]
+    named = next((own[key] for own in rows.values() if (key := ("seeds", "the name", TWIN)) in own), None)
+    lines = [HEAD.format(twin=TWINNED.format(named=share(named)) if named else ALONE), *said(found)]
     lines += [FIGURES.format(heat=html.escape(HEAT), effort=html.escape(EFFORT))]
     lines += ["## What wins, by axis\n", "Of each edit the axis on which it is weakest stands first.\n"]
     lines += [
