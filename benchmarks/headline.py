@@ -36,10 +36,10 @@ class Point(NamedTuple):
     kept: tuple[float, float, float]
 
 
-def rows(text: str, first: str) -> list[dict[str, str]]:
-    """The rows of the first table of a page whose first heading is `first`."""
+def rows(text: str, *first: str) -> list[dict[str, str]]:
+    """The rows of the first table of a page whose first headings are these."""
     lines = iter(text.splitlines())
-    head = next(cells(line) for line in lines if line.startswith("|") and cells(line)[0] == first)
+    head = next(cells(line) for line in lines if line.startswith("|") and cells(line)[: len(first)] == [*first])
     next(lines)
     found = []
     for line in lines:
@@ -71,7 +71,7 @@ def points(ablation: str) -> dict[str, Point]:
 def attacked(redteam: str) -> dict[str, tuple[float, float]]:
     """By method the strongest attack of docs/redteam.md, per cent that all detectors see: of prompts, and of all."""
     found: dict[str, tuple[float, float]] = {}
-    for row in rows(redteam, "edit"):
+    for row in rows(redteam, "edit", "axis"):
         success = row["success"]
         confirmed = re.search(r"confirmed ([\d.]+)", success)
         value = float(confirmed[1] if confirmed else re.findall(r"[\d.]+", success)[0])
