@@ -15,12 +15,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
-
 import unsee
 from benchmarks.redteam_page import curves, heat, text
 from unsee import attacks
 from unsee.evaluate.attacked import Attacked
+from unsee.report.page import known_as
 from unsee.runs.attack import Cell, Key, attack
 from unsee.runs.siege import Siege, prepare
 
@@ -92,8 +91,9 @@ def measure(folder: Path, methods: list[str], names: list[str], twin: Path | Non
             if siege is None:
                 continue
             place.mkdir(exist_ok=True)
-            found[method].append(attack(siege, place, measured=measured))
-            record.write_bytes(TypeAdapter(Attacked).dump_json(found[method][-1]))
+            one = attack(siege, place, measured=measured)
+            found[method].append(replace(one, detector=known_as(one.detector), second=known_as(one.second)))
+            record.write_text(found[method][-1].to_json() + "\n", encoding="utf-8")
             print(name, method, round(found[method][-1].seconds), "s", flush=True)
         write(found)
     return found

@@ -75,15 +75,19 @@ def wins(rows: Rows, axis: str) -> list[str]:
 def half(rows: Rows, attack: str) -> str:
     """The fewest passes of a search after which half of the pictures show the concept, and fewer of the control's."""
     own = [row for row in rows.values() if (row.attack, row.column) == (attack, ATTACKED)]
-    least = min((cost(row) for row in own if row.sure >= 0.5 > row.sure - beyond(rows, row)[0]), default=None)
-    return "never" if least is None else f"{least:,}"
+    return fewest(row for row in own if row.sure >= 0.5 > row.sure - beyond(rows, row)[0])
 
 
 def half_of_twin(found: Iterable[Rows], attack: str) -> str:
     """The same of the twin, which learns the concept anew; "" where it was not there."""
     own = [row for rows in found for row in rows.values() if (row.attack, row.column) == (attack, TWIN)]
-    least = min((cost(row) for row in own if row.sure >= 0.5), default=None)
-    return "" if not own else "never" if least is None else f"{least:,}"
+    return fewest(row for row in own if row.sure >= 0.5) if own else ""
+
+
+def fewest(rows: Iterable[Row]) -> str:
+    """The least passes of all rows; "never" for none."""
+    least = min(map(cost, rows), default=None)
+    return "never" if least is None else f"{least:,}"
 
 
 def cost(row: Row) -> int:

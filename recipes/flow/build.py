@@ -92,8 +92,10 @@ def train_transformer(b: Build, stop: int | None = None) -> AuraFlowTransformer2
 
 
 def load(state: Path) -> AuraFlowTransformer2DModel:
-    """The network of a state, in 32 bits."""
-    return AuraFlowTransformer2DModel.from_pretrained(state, torch_dtype=torch.float32).eval()
+    """The network of a state, in 32 bits. It forgets the place it was read from, which would be saved with it."""
+    net = AuraFlowTransformer2DModel.from_pretrained(state, torch_dtype=torch.float32).eval()
+    net.register_to_config(_name_or_path="")
+    return net
 
 
 def adopt(b: Build, state: Path) -> None:

@@ -20,7 +20,7 @@ the anchor's activation takes the place of one layer's, which leads to a predict
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -66,15 +66,8 @@ def activations(denoiser: nn.Module, call: Call, places: Iterable[Place]) -> dic
         found[place] = place.at(place.of(output)).clone()
 
     places = list(dict.fromkeys(places))
-    handles = [
-        denoiser.get_submodule(one.layer).register_forward_hook(lambda _, __, output, one=one: keep(one, output))
-        for one in places
-    ]
-    try:
+    with _hooked(denoiser, places, keep):
         replay(denoiser, call)
-    finally:
-        for handle in handles:
-            handle.remove()
     if silent := next((one.layer for one in places if one not in found), None):
         raise InputError(f"{silent} puts out nothing in this call")
     return found
@@ -98,9 +91,16 @@ def patched(denoiser: nn.Module, held: Mapping[Place, Tensor]) -> Iterator[None]
             new[:, slice(*place.tokens)] = value
         return new if place.part is None else (*output[: place.part], new, *output[place.part + 1 :])
 
+    with _hooked(denoiser, held, put):
+        yield
+
+
+@contextmanager
+def _hooked(denoiser: nn.Module, places: Iterable[Place], meet: Callable[[Place, Any], Any]) -> Iterator[None]:
+    """Within the context `meet` sees what modules put out at each place, and what it returns, unless None, goes on."""
     handles = [
-        denoiser.get_submodule(one.layer).register_forward_hook(lambda _, __, output, one=one: put(one, output))
-        for one in held
+        denoiser.get_submodule(one.layer).register_forward_hook(lambda _, __, output, one=one: meet(one, output))
+        for one in places
     ]
     try:
         yield

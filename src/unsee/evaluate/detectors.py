@@ -242,15 +242,18 @@ def _read(source: str) -> Detector | Clip:
     names = [str(model.config.id2label[k]).split(",") for k in range(model.config.num_labels)]
     labels = tuple(first for first, *_ in names)
     others = {other.strip(): first for first, *rest in names for other in rest if other.strip() not in labels}
+    if wrong := next((one for some in joined.values() for one in some if one not in labels), None):
+        raise InputError(f'"joined" in the config of {source} names {wrong!r}; its labels are {", ".join(labels)}')
+    columns = [[labels.index(one) for one in some] for some in joined.values()]
 
     def inputs(pictures: Sequence[Image]) -> Any:
         return processor(images=list(pictures), return_tensors="pt").to(model.device)
 
     def look(pictures: Sequence[Image]) -> Tensor:
         each: Tensor = model(**inputs(pictures)).logits.softmax(-1)
-        if not joined:
+        if not columns:
             return each
-        return torch.stack([each[:, [labels.index(one) for one in some]].sum(1) for some in joined.values()], 1)
+        return torch.stack([each[:, some].sum(1) for some in columns], 1)
 
     def describe(pictures: Sequence[Image]) -> Tensor:
         out = model.base_model(**inputs(pictures))

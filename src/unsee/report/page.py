@@ -37,7 +37,8 @@ def environment() -> Environment:
 
 def known_as(source: str) -> str:
     """A folder's own name, a hub id whole: a page is shown to others, whom places on this machine do not concern."""
-    return Path(source).name if Path(source).is_absolute() else source
+    kind, colon, place = source.rpartition(":")  # of "clip:FOLDER"
+    return f"{kind}{colon}{Path(place).name}" if Path(place).is_absolute() else source
 
 
 def page(

@@ -84,7 +84,7 @@ def score(asked: Asked, c: Comparison) -> Iterator[Measured | Answer]:
     things = [question for question in asked if question.key.startswith(UNASKED)]
     for kind in dict.fromkeys(question.detector for question in things):
         same = [question for question in things if question.detector == kind]
-        said, role = same[0].key.removeprefix(UNASKED).partition("/")[0], c.role(same[0])
+        (_, said), role = _unasked(c.context)[str(kind)], c.role(same[0])
         yield from c.pooled(f"{UNASKED}{said}", f"{said}, unasked", same, role)
         yield from _parts(str(kind), [shot for question in same for shot in question.shots], c, role)
     yield from _disagreements(things, c)
