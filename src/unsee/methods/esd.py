@@ -4,7 +4,7 @@ Gandikota, Materzynska, Fiotto-Kaufman, Bau: "Erasing Concepts from Diffusion Mo
 
     e_theta(x_t, c, t)  <-  e(x_t, t) - eta [e(x_t, c, t) - e(x_t, t)]                                  (eq. 6)
 
-e is the frozen model, e_theta the edited one, c the concept's prompt; the loss is the mean squared error. The weights
+e is the frozen model, e_theta the edited one, c the concept's prompt; the loss is the mean squared error. The factors
 of the target sum to one, so it holds for eps, v, x0 and flow predictions alike. Three variants:
 
     anchor a:          e(x_t, a) - eta [e(x_t, c) - e(x_t, a)]      with eta = 0, concept ablation (Kumari et al., 2023)
@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from pydantic import ConfigDict
@@ -42,8 +42,8 @@ from unsee.errors import one_line
 from unsee.fit.loop import Learned, Optimisation, TrainBatch, fit, trainable
 from unsee.fit.memory import FitMemory
 from unsee.fit.resume import ResumeFile
-from unsee.methods.learners import LearnsSelected
-from unsee.methods.presets import Count, Guidance, NotNegative, Number, Positive, Schedule, Steps, Templates
+from unsee.methods.presets import Count, NotNegative, Templates
+from unsee.methods.settings import FitSettings
 from unsee.methods.targets import Erasing, card_of, esd_target, recording, renewing, sampled
 from unsee.methods.two_denoisers import each_denoiser
 from unsee.models.denoisers import denoiser
@@ -54,25 +54,15 @@ from unsee.progress import Progress, no_progress
 
 @one_line
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class ESD(LearnsSelected):
+class ESD(FitSettings):
     """Erase concepts as the ESD paper does (arXiv:2303.07345): the target is u - eta (c - u), eq. 6.
 
-    select           layer group: cross (ESD-x), cross-kv (ESD-x-strict), self, noncross (ESD-u), all
-    eta              how far to steer away; 0 maps the concept to the unconditional prediction. Paper: 1
-    updates          of the weights; 60 erases on the miniature, 30 half, 100 takes others along. Paper: 1000
-    lr               learning rate; None is optimizers.RATE, a share of what a layer puts out. Of adam its own rate
-    optimizer        matrix-adam or adam
-    schedule         of lr, a name of diffusers.optimization.get_scheduler
-    batch            rows in one update
-    runs             recorded runs of each concept
-    record_guidance  guidance scale of recorded runs
-    record_steps     sampler steps of recorded runs
-    sampler          of recorded runs: "pipeline", or the name of a diffusers scheduler
-    rerecord         record again, with the model being edited, after so many updates; 0 never
-    gradient_checkpointing  recompute activations to save memory; None: only if one row does not fit without
-    budget           seconds for the updates: as many as fit are made
-    templates        prompts that ask for the concept; {} is its name
+    eta        how far to steer away; 0 maps the concept to the unconditional prediction. Paper: 1
+    updates    of the weights; 60 erases on the miniature, 30 half, 100 takes others along. Paper: 1000
+    runs       recorded runs of each concept
+    templates  prompts that ask for the concept; {} is its name
 
+    All other settings are `FitSettings`, those of every fit.
     Calling it with a pipeline and one or more concepts returns an Edit and leaves the pipeline as it was.
     Raises InputError on a setting that is unknown or out of range.
 
@@ -80,25 +70,13 @@ class ESD(LearnsSelected):
         >>> with edit.applied(pipe): pictures = unsee.generate(pipe, "a church")
     """
 
-    select: str = "cross"
     eta: NotNegative = 1.0
     updates: Count = 60
-    lr: Positive | None = None
-    optimizer: Literal["matrix-adam", "adam"] = "matrix-adam"
-    schedule: Schedule = "linear"
-    batch: Count = 8
     runs: Count = 16
-    record_guidance: Guidance = 3.0
-    record_steps: Steps = 6
-    sampler: str = "pipeline"
-    rerecord: Number = 0
-    gradient_checkpointing: bool | None = None
-    budget: Positive | None = None
     templates: Templates = ("{}",)
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {
-        # Sec. 5 and the authors' first code.
-        "paper": {
+        "paper": {  # Sec. 5 and the authors' first code
             "updates": 1000, "lr": 1e-5, "optimizer": "adam", "schedule": "constant", "batch": 1, "runs": 1,
             "record_steps": 50, "sampler": "DDIMScheduler", "rerecord": 1,
         },

@@ -56,17 +56,8 @@ from unsee.fit.monitor import HeldOutMonitor
 from unsee.fit.optimizers import Metric, metrics
 from unsee.fit.resume import ResumeFile
 from unsee.methods.learners import MakeLearner, dense
-from unsee.methods.presets import (
-    PRESETS,
-)
-from unsee.methods.prompts import (
-    WITH,
-    in_templates,
-    other_words,
-    preservation_prompts,
-    preserved_words,
-    with_contexts,
-)
+from unsee.methods.presets import PRESETS
+from unsee.methods.prompts import WITH, in_templates, other_words, preservation_prompts, preserved_words, with_contexts
 from unsee.methods.rounds import Rounds
 from unsee.methods.settings import Settings, Start
 from unsee.methods.targets import (
@@ -100,7 +91,7 @@ SPAN = 8
 @one_line
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Hybrid(Settings):
-    """Erase concepts by a closed form and a short fit, by the formula of its file. Its settings are `Settings`.
+    """Erase concepts by a closed form and a short fit, by the formula of its file. Its settings are shared with LoRA.
 
     Calling it with a pipeline and one or more concepts returns an Edit and leaves the pipeline as it was.
     Raises InputError on a setting that is unknown or out of range.
