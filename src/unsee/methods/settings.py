@@ -1,4 +1,4 @@
-"""Settings that methods share: those of every fit, and what hybrid, lora and robust have beside."""
+"""Settings that methods share: those of every fit, and those of hybrid, lora and robust."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from unsee.models.weights import SELECTIONS, entrance, reads_text, select, store
 Start = Literal["closed-form", "base"]
 UPDATES: dict[Start, int] = {"closed-form": 12, "base": 140}
 RUNS: dict[Start, int] = {"closed-form": 8, "base": 64}
-"""Updates and recorded runs of a concept by where a fit starts. Tuned on the miniature (docs/LOG.md)."""
+"""Updates and recorded runs of a concept by where a fit starts, which the docstring of Settings lists too.
+Tuned on the miniature (docs/LOG.md)."""
 LEFT = {"noncross": 40, "self": 47, "up_blocks.*attn2": 48}
 """Of 48 pictures of "church" on the miniature, those that still show one after hybrid with a selection."""
 PART = (
@@ -74,18 +75,18 @@ class FitSettings:
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Settings(FitSettings):
-    """Hyperparameters that hybrid, lora and robust have beside; see hybrid.py for what they do.
+    """What hybrid, lora and robust add to the settings of every fit; hybrid.py says what they do.
 
     eta              how far to steer away; 0 maps the concept to the unconditional prediction
-    updates          of the weights; None: UPDATES, by where they start
+    updates          of the weights; None: 12 after a closed form, 140 from the base's own weights
     start            closed-form: matrices that read the prompt start at UCE's solution; base: at their own weights
-    runs             recorded runs of each concept; None: RUNS, likewise
+    runs             recorded runs of each concept; None: 8 after a closed form, 64 from the base's own weights
     keep_runs        recorded runs with preservation prompts, one a word; words of `keep` come first, all of them
     keep_weight      weight of the loss on preservation prompts
     implicit         the concept appears where no prompt names it: remove it from the targets of preservation prompts
     context_words    random context words for each prompt of prompts.CONTEXTS
     preserve_words   random words of the tokenizer whose text features are preserved by preconditioning; 0: none
-    damping          how strictly: the smaller, the stricter; see optimizers.Metric
+    damping          how far these may change: the smaller, the less; see optimizers.Metric
     held_out         runs of each concept, and preservation words, whose rows only measure how far the fit is
     patience         early stopping: held-out measurements without 1 % improvement, at least five in a fit; 0: never
     templates        prompts; {} is the concept's name, or a word that must stay
