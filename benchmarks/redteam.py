@@ -100,12 +100,10 @@ def measure(folder: Path, methods: list[str], names: list[str], twin: Path | Non
 
 
 def write(found: dict[str, list[Attacked]]) -> None:
-    """The page and its two figures, each for light and dark pages."""
+    """The page and its two figures."""
     PAGE.write_text(text(found))
-    for dark in (False, True):
-        suffix = "-dark" if dark else ""
-        (PAGE.parent / f"redteam-heat{suffix}.svg").write_text(heat(found, dark))
-        (PAGE.parent / f"redteam-effort{suffix}.svg").write_text(curves(found, dark))
+    (PAGE.parent / "redteam-heat.svg").write_text(heat(found))
+    (PAGE.parent / "redteam-effort.svg").write_text(curves(found))
 
 
 def main() -> None:

@@ -126,9 +126,7 @@ def erase(
             help="Another setting of the method; unsee help METHOD lists them. May be repeated.",
         ),
     ] = None,
-    auto: Annotated[
-        bool, typer.Option("--auto", help="Choose the edit's scale by what it removes and damages.")
-    ] = False,
+    auto: Annotated[bool, typer.Option("--auto", help="Choose the edit's scale on its trade-off curve.")] = False,
     seed: Seed = None,
     pictures: Annotated[
         int | None,

@@ -75,6 +75,7 @@ from unsee.methods.two_denoisers import each_denoiser
 from unsee.methods.uce import UCE, optimum
 from unsee.models.denoisers import denoiser
 from unsee.models.model import Pipeline
+from unsee.models.sampling import sampled_by
 from unsee.models.weights import entrance, reads_text
 from unsee.progress import Progress, no_progress
 
@@ -142,6 +143,8 @@ class Recipe:
         assert s.runs
         s.check()
         check_rerecord(pipe, s.rerecord)
+        with sampled_by(pipe, s.sampler):  # a sampler that the pipeline does not take is refused before any work
+            pass
         rng = torch.Generator().manual_seed(seed)
         weights = s.weights(net)
         texts = [weight.removesuffix(".weight") for weight in weights if reads_text(weight, net)]
@@ -149,7 +152,8 @@ class Recipe:
 
         # 1. Words: preserved ones, random others, and prompts made of both.
         stay = preserved_words(concepts, s.neutral)
-        doors = [layer for layer in texts if f"{layer}.weight" in entrance(net)] or texts[:1]
+        first = entrance(net) if texts else {}
+        doors = [layer for layer in texts if f"{layer}.weight" in first] or texts[:1]
         others = other_words(pipe, s.preserve_words, concepts, doors, rng, progress)
         kept = (*(stay if s.keep_weight or others else ()), *others)
         card = card_of(self.method, s, concepts, pipe, seed, kept)
