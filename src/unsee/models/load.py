@@ -73,8 +73,8 @@ def load(
     Only safetensors are read. On a CPU, convolutions are laid out channels-last, which is several times faster there.
     Under `accelerate launch --use_fsdp` the denoiser is spread over all processes.
     The pipeline has no progress bar, and no safety checker or watermarker: `Model.left_out` says which.
-    Raises InputError when the model cannot be found or is no pipeline, and MemoryError, which names what would fit, when
-    a GPU has no room for its weights.
+    Raises InputError when the model cannot be found or is no pipeline, and MemoryError, which names what would fit,
+    when a GPU has no room for its weights.
 
         >>> pipe = unsee.load("mini")
         >>> picture = pipe("a church", num_inference_steps=4).images[0]

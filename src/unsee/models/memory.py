@@ -61,7 +61,9 @@ def check_room(pipe: Pipeline, device: torch.device) -> None:
         return
     ways = []
     if (largest := max(map(size, parts))) < there:
-        ways.append(f"in Python `enable_model_cpu_offload()`, which holds one part at a time, of {largest / 1e9:.1f} GB")
+        ways.append(
+            f"in Python `enable_model_cpu_offload()`, which holds one part at a time, of {largest / 1e9:.1f} GB"
+        )
     nets = list(denoisers(pipe).values())
     small = sum(FOUR_BITS * weight.numel() for net in nets for weight in net.parameters())
     if (less := whole - sum(map(size, nets)) + small) < there:
