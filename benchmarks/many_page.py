@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.drawing import drawing
 from unsee.evaluate.statistics import Score, rate
 from unsee.spelling import counted
 
@@ -135,7 +136,7 @@ def grouped(cells: Sequence[Cell]) -> dict[tuple[int, str], list[Cell]]:
 
 HEAD = """# Many concepts at once
 
-Made by `{command}`. Random objects of the miniature's {words} are erased in one edit, in {draws} for each
+Made by `{command}`. Random ones of the {words} objects that {model} draws are erased in one edit, in {draws} for each
 number; a draw of more objects holds those of fewer. Pictures: {steps} steps, guidance scale {guidance}, {each} of each
 other object and at least as many of each erased one. A picture counts if the object is the first guess of the detector.
 
@@ -157,7 +158,7 @@ leave all others as they are.
 """
 
 
-def page(cells: Sequence[Cell], space: Mapping[str, float], command: str, stem: str) -> str:
+def page(cells: Sequence[Cell], space: Mapping[str, float], command: str, stem: str, model: str = "mini") -> str:
     """The page; without cells, its bound alone."""
     numbers = {"words": int(space["words"]), "channels": int(space["channels"])}
     bound = BOUND.format(
@@ -169,9 +170,9 @@ def page(cells: Sequence[Cell], space: Mapping[str, float], command: str, stem: 
     known = {word: hits for cell in cells for word, hits in cell.base.items()}
     base = [hit for hits in known.values() for hit in hits]
     head = HEAD.format(
-        command=command, words=int(space["words"]), draws=counted(len({cell.draw for cell in cells}), "random draw"),
-        steps=how["steps"],
-        guidance=how["guidance_scale"], each=how["each"], base=100 * sum(base) / len(base),
+        command=command, model=model, words=int(space["words"]),
+        draws=counted(len({cell.draw for cell in cells}), "random draw"),
+        steps=how["steps"], guidance=how["guidance_scale"], each=how["each"], base=100 * sum(base) / len(base),
     )  # fmt: skip
     names = list(dict.fromkeys(name for _, name in groups))
     lines = ["| concepts | " + " | ".join(names) + " | must reach |", "|---:|" + "---:|" * len(names) + "---|"]
@@ -206,9 +207,9 @@ def plot(cells: Sequence[Cell]) -> str:
     def y(share: float) -> float:
         return bottom - (bottom - TOP) * share
 
-    parts = [f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>']
+    parts: list[str] = []
     for share in (0, 0.25, 0.5, 0.75, 1):
-        parts.append(f'<path d="M{LEFT} {y(share):.1f}H{right}" stroke="#dddddd"/>')
+        parts.append(f'<path d="M{LEFT} {y(share):.1f}H{right}" stroke="currentColor" stroke-opacity=".15"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{y(share) + 4:.1f}" text-anchor="end">{100 * share:.0f}</text>')
     parts += [f'<text x="{x(n):.1f}" y="{bottom + 18}" text-anchor="middle">{n}</text>' for n in numbers]
     parts.append(
@@ -225,6 +226,4 @@ def plot(cells: Sequence[Cell]) -> str:
         line = TOP + 16 * k
         parts.append(f'<path d="M{right + 12} {line}h16" stroke="{colour}" stroke-width="2"/>')
         parts.append(f'<text x="{right + 34}" y="{line + 4}">{html.escape(name)}</text>')
-    body = "\n".join(parts)
-    style = 'font-family="sans-serif" font-size="12" fill="#1b1b1f"'
-    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" {style}>\n{body}\n</svg>\n'
+    return drawing(WIDTH, HEIGHT, "Ho by number of concepts, a line for each method, with 95 % intervals.", parts)

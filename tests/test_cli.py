@@ -95,6 +95,12 @@ def test_the_page_needs_nothing_beside_itself(finished: Path) -> None:
     assert "url(" not in html
     assert "<script" not in html
     assert "<h1>Erased: church</h1>" in html
+    rows = {one.key: one for one in measured(json.loads((finished / "run.json").read_text())).measured if one.base}
+    church, rest = rows["removed/church"], rows["everything else"]
+    assert church.base
+    assert rest.base
+    for name, gone, kept in (("base", church.base, rest.base), ("edit", church.score, rest.score)):
+        assert f"<title>{name}: {100 * gone.value:.1f} %, {100 * kept.value:.1f} %</title>" in html  # the plot
 
 
 @pytest.mark.skipif(browser.CHROMIUM is None, reason=browser.MISSING)

@@ -21,6 +21,7 @@ from unsee.errors import InputError
 from unsee.io.lora import TEXT, factors, layers, loaded, read_tensors
 from unsee.models.denoisers import denoiser
 from unsee.models.distributed import processes, shard
+from unsee.models.memory import check_room
 from unsee.models.model import Model, model_name, remembered
 from unsee.models.model_card import ModelCard, model_card
 from unsee.models.names import BUNDLED, commit, model_folder, snapshot, source
@@ -72,7 +73,8 @@ def load(
     Only safetensors are read. On a CPU, convolutions are laid out channels-last, which is several times faster there.
     Under `accelerate launch --use_fsdp` the denoiser is spread over all processes.
     The pipeline has no progress bar, and no safety checker or watermarker: `Model.left_out` says which.
-    Raises InputError when the model cannot be found or is no pipeline.
+    Raises InputError when the model cannot be found or is no pipeline, and MemoryError, which names what would fit,
+    when a GPU has no room for its weights.
 
         >>> pipe = unsee.load("mini")
         >>> picture = pipe("a church", num_inference_steps=4).images[0]
@@ -120,6 +122,8 @@ def load(
     spread = processes().num_processes > 1 and parse_flag_from_env("ACCELERATE_USE_FSDP")
     if spread:
         shard(pipe)
+    elif device.type in ("cuda", "xpu"):  # what mps has left is advice
+        check_room(pipe, device)
     pipe.to(device)
     pipe.set_progress_bar_config(disable=True)
     for part in pipe.components.values():
