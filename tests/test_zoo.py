@@ -136,15 +136,15 @@ def made(method: str, family: str) -> Made:
     )
 
 
-BUILT_ON_HYBRID = {"lora", "robust"}
-"""Their settings are slow, and what they add to hybrid knows no family: they are tried on one of each kind."""
+BUILT_ON_OTHERS = {"gem", "lora", "robust", "stereo"}
+"""They are slow, and what they add to hybrid and ESD knows no family: they are tried on one of each kind."""
 KINDS = ("sd", "sdxl", "pixart-sigma", "sd3", "flux-dev", "wan")
 
 
 @pytest.fixture(params=methods.names())
 def edited(request: pytest.FixtureRequest, family: str) -> Made:
-    if request.param in BUILT_ON_HYBRID and family not in KINDS:
-        pytest.skip("as hybrid there")
+    if request.param in BUILT_ON_OTHERS and family not in KINDS:
+        pytest.skip("as hybrid and ESD there")
     return made(request.param, family)
 
 

@@ -26,6 +26,7 @@ the default of the command line, does.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal
@@ -41,10 +42,11 @@ from unsee.edits.edit import Edit
 from unsee.errors import one_line
 from unsee.fit.loop import Learned, Optimisation, TrainBatch, fit, trainable
 from unsee.fit.memory import FitMemory
+from unsee.fit.monitor import Loss, squared
 from unsee.fit.resume import ResumeFile
 from unsee.methods.learners import LearnsSelected
 from unsee.methods.presets import Count, Guidance, NotNegative, Number, Positive, Schedule, Steps, Templates
-from unsee.methods.targets import Erasing, card_of, esd_target, recording, renewing, sampled
+from unsee.methods.targets import Erasing, Target, card_of, esd_target, recording, renewing, sampled
 from unsee.methods.two_denoisers import each_denoiser
 from unsee.models.denoisers import denoiser
 from unsee.models.model import Pipeline
@@ -120,23 +122,45 @@ class ESD(LearnsSelected):
         progress: Progress = no_progress,
         resume: ResumeFile | None = None,
     ) -> Edit:
-        concepts, (key, net) = concepts_of(concepts), denoiser(pipe)
-        weights, card = self.weights(net), card_of("esd", self, concepts, pipe, seed)
-        row = conditions(pipe, [concepts[0].erase], answered=False)
-        memory = FitMemory(pipe, row, self.gradient_checkpointing, alone=not self.rerecord)
+        how = Regression("esd", self, partial(esd_target, self.eta))
+        return how.edit(pipe, concepts_of(concepts), seed, progress, resume)
 
-        runs = Runs(self.record_steps, self.record_guidance, self.sampler, 2 * self.batch)
-        erasing = Erasing(runs, partial(esd_target, self.eta), self.templates)
+
+@dataclasses.dataclass(frozen=True)
+class Regression:
+    """A fit on recorded runs, and on nothing that must stay.
+
+    method    name of the method, for the card
+    settings  ESD's, or some with the same names
+    target    what `loss` reads of each row where a concept is asked for
+    """
+
+    method: str
+    settings: Any
+    target: Target
+    loss: Loss = squared
+
+    def edit(
+        self, pipe: Pipeline, concepts: tuple[Concept, ...], seed: int, progress: Progress, resume: ResumeFile | None
+    ) -> Edit:
+        """The edit of the denoiser in focus."""
+        s, (key, net) = self.settings, denoiser(pipe)
+        weights, card = s.weights(net), card_of(self.method, s, concepts, pipe, seed)
+        row = conditions(pipe, [concepts[0].erase], answered=False)
+        memory = FitMemory(pipe, row, s.gradient_checkpointing, alone=not s.rerecord)
+
+        runs = Runs(s.record_steps, s.record_guidance, s.sampler, 2 * s.batch)
+        erasing = Erasing(runs, self.target, s.templates)
         rng = torch.Generator().manual_seed(seed)
-        rows = erasing.rows(pipe, concepts, self.runs, self.rerecord, rng, progress)
+        rows = erasing.rows(pipe, concepts, s.runs, s.rerecord, rng, progress)
         with trainable(weights) as frozen, memory:
 
             def make_batch(update: int) -> TrainBatch:
                 rng = torch.Generator().manual_seed(1_000_003 * seed + update)
-                some = sampled(rows(update, rng, partial(swapped, weights, frozen)), self.batch, rng)
-                return TrainBatch.mean(stack(some))
+                some = sampled(rows(update, rng, partial(swapped, weights, frozen)), s.batch, rng)
+                return TrainBatch.mean(stack(some), self.loss)
 
-            how = Optimisation(self.updates, self.lr, self.optimizer, self.schedule, self.budget)
-            state = resume and resume.of(card.to_json(), max(1, self.rerecord))
+            how = Optimisation(s.updates, s.lr, s.optimizer, s.schedule, s.budget)
+            state = resume and resume.of(card.to_json(), max(1, s.rerecord))
             fit(net, Learned(weights), make_batch, how, resume=state, memory=memory, progress=progress)
             return Edit.between(key, frozen, weights, card)
