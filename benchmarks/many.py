@@ -1,7 +1,8 @@
-"""docs/many.md: many objects of the miniature erased at once, by number of concepts and by method.
+"""docs/many.md: many objects of a miniature erased at once, by number of concepts and by method.
 
-    python -m benchmarks.many [--numbers 1 2 5 ...] [--draws 3] [--each 2] [--methods hybrid "uce eta=0" ...]
-                              [--only "uce, 20" ...] [--work runs/many] [--out docs/many.md]
+    python -m benchmarks.many [--model mini] [--numbers 1 2 5 ...] [--draws 3] [--each 2]
+                              [--methods hybrid "uce eta=0" ...] [--only "uce, 20" ...]
+                              [--work runs/many] [--out docs/many.md]
 
 A cell is one method on one random draw of objects. It is saved under `--work` and is not done again, unless the code of
 the method has changed since; the page and its plot are written anew after each cell, from all cells that are there.
@@ -137,6 +138,7 @@ def cells(work: Path, world: World, stale: bool) -> Iterator[Cell]:
 
 def parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="mini", help="mini, mini-flow or mini-flow-turbo")
     parser.add_argument("--numbers", type=int, nargs="*", default=NUMBERS, help="of concepts")
     parser.add_argument("--draws", type=int, default=3, help="random draws of objects for each number")
     parser.add_argument("--each", type=int, default=2, help="pictures of each word")
@@ -156,7 +158,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         method_of(text)
     torch.set_num_threads(1)
     options.work.mkdir(parents=True, exist_ok=True)
-    pipe = unsee.load("mini")
+    pipe = unsee.load(options.model)
     detector = detectors_of(pipe)["objects"]
     assert isinstance(detector, Detector)
     if not all(0 < number < len(detector.labels) for number in options.numbers):
@@ -168,7 +170,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     def publish() -> None:
         found = list(cells(options.work, world, options.stale))
         write_whole(options.out.with_suffix(".svg"), partial(Path.write_text, data=plot(found)))
-        write_whole(options.out, partial(Path.write_text, data=page(found, space, command, options.out.stem)))
+        write_whole(
+            options.out, partial(Path.write_text, data=page(found, space, command, options.out.stem, options.model))
+        )
 
     base: dict[str, list[bool]] = {}
     kept = options.work / "base.json"

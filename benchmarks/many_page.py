@@ -135,7 +135,7 @@ def grouped(cells: Sequence[Cell]) -> dict[tuple[int, str], list[Cell]]:
 
 HEAD = """# Many concepts at once
 
-Made by `{command}`. Random objects of the miniature's {words} are erased in one edit, in {draws} for each
+Made by `{command}`. Random ones of the {words} objects that {model} draws are erased in one edit, in {draws} for each
 number; a draw of more objects holds those of fewer. Pictures: {steps} steps, guidance scale {guidance}, {each} of each
 other object and at least as many of each erased one. A picture counts if the object is the first guess of the detector.
 
@@ -157,7 +157,7 @@ leave all others as they are.
 """
 
 
-def page(cells: Sequence[Cell], space: Mapping[str, float], command: str, stem: str) -> str:
+def page(cells: Sequence[Cell], space: Mapping[str, float], command: str, stem: str, model: str = "mini") -> str:
     """The page; without cells, its bound alone."""
     numbers = {"words": int(space["words"]), "channels": int(space["channels"])}
     bound = BOUND.format(
@@ -169,9 +169,9 @@ def page(cells: Sequence[Cell], space: Mapping[str, float], command: str, stem: 
     known = {word: hits for cell in cells for word, hits in cell.base.items()}
     base = [hit for hits in known.values() for hit in hits]
     head = HEAD.format(
-        command=command, words=int(space["words"]), draws=counted(len({cell.draw for cell in cells}), "random draw"),
-        steps=how["steps"],
-        guidance=how["guidance_scale"], each=how["each"], base=100 * sum(base) / len(base),
+        command=command, model=model, words=int(space["words"]),
+        draws=counted(len({cell.draw for cell in cells}), "random draw"),
+        steps=how["steps"], guidance=how["guidance_scale"], each=how["each"], base=100 * sum(base) / len(base),
     )  # fmt: skip
     names = list(dict.fromkeys(name for _, name in groups))
     lines = ["| concepts | " + " | ".join(names) + " | must reach |", "|---:|" + "---:|" * len(names) + "---|"]

@@ -24,8 +24,8 @@ Departures from the paper
 - eta counts as in esd.py. The authors' code sets "compositional_guidance_scale", which counts from one with the sign:
   its 2 is 1 for the anchor and eta = 3 here. The optimizer is matrix-adam; the paper's is AdamW.
 `STEREO.presets["paper"]` takes back the numbers. Nothing else preserves other concepts, as in the paper: on the
-miniature the default leaves half of the churches and loses more than half of all else (docs/LOG.md). `robust` does better
-there.
+miniature the default leaves half of the churches and loses more than half of all else (docs/LOG.md). `robust` does
+better there.
 """
 
 from __future__ import annotations

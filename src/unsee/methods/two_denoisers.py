@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import wraps
 from typing import Any, TypeVar, cast
 
+from unsee.denoising.padding import reads_padding
 from unsee.denoising.text_layers import find_text
 from unsee.edits.edit import Edit
 from unsee.fit.resume import ResumeFile
@@ -28,7 +29,7 @@ def each_denoiser(make: Make) -> Make:
 
     @wraps(make)
     def make_all(self: Any, pipe: Pipeline, concepts: Any, *, resume: ResumeFile | None = None, **options: Any) -> Edit:
-        with borrowed(pipe), each_text_once(pipe, KEPT):
+        with borrowed(pipe), each_text_once(pipe, KEPT, reads_padding(pipe)):
             return made(self, Model.of(pipe), concepts, resume, options)
 
     def made(self: Any, pipe: Model, concepts: Any, resume: ResumeFile | None, options: dict[str, Any]) -> Edit:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
+from operator import itemgetter
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 from transformers import PreTrainedModel
 
@@ -17,16 +19,17 @@ KEPT = 2**28
 
 
 @contextmanager
-def each_text_once(pipe: Any, kept: int = 0) -> Iterator[None]:
+def each_text_once(pipe: Any, kept: int = 0, padded: bool = True) -> Iterator[None]:
     """Within the context, rows of a text encoder's call that are alike are computed once, and their answer repeated.
 
-    kept  bytes, for each encoder, of answers that later calls need not compute again; the oldest give way
+    kept    bytes, for each encoder, of answers that later calls need not compute again; the oldest give way
+    padded  whether padding that a mask hides is computed; else its answer is zero, for a pipeline that never reads it
     Many pictures of one prompt, and the empty prompt of guided runs, otherwise come as so many equal rows: of an
     encoder of five thousand million weights they take more memory than drawing. Contexts may lie in one another.
     """
     encoders = [part for part in pipe.components.values() if isinstance(part, PreTrainedModel)]
     before = [vars(part).get("forward") for part in encoders]
-    inside = [_once(part.forward, kept) for part in encoders]
+    inside = [_once(part.forward, kept, padded) for part in encoders]
     for part, forward in zip(encoders, inside, strict=True):
         part.forward = forward
     try:
@@ -57,7 +60,40 @@ def anew(encoder: Any) -> Iterator[None]:
         encoder.forward = now
 
 
-def _once(forward: Callable[..., Any], kept: int) -> Callable[..., Any]:
+def read(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
+    """How many tokens of each row are left, (B,), without those at its end that a text encoder's attention mask hides.
+
+    None without a mask of (B, tokens), and where it hides none. It is the second of what text encoders take.
+    """
+    mask = kwargs.get("attention_mask", args[1] if len(args) > 1 else None)
+    if not isinstance(mask, Tensor) or mask.ndim != 2:
+        return None
+    lengths = mask.ne(0).flip(1).cummax(1).values.sum(1).clamp(min=1)
+    return lengths if bool((lengths < mask.shape[1]).any()) else None
+
+
+def of_tokens(x: Any, rows: int, tokens: int) -> bool:
+    """Whether a part of an answer is (rows, tokens, features)."""
+    return isinstance(x, Tensor) and x.ndim == 3 and x.shape[:2] == (rows, tokens)
+
+
+def _trimmed(forward: Callable[..., Any], said: tuple[Any, Any], tokens: int) -> Any:
+    """The answer to a call, rows of one length at a time without padding, whose answer is zero."""
+    if (lengths := read(*said)) is None:
+        return forward(*said[0], **said[1])
+    order, parts = [], []
+    for length in sorted(set(lengths.tolist())):
+        rows = (lengths == length).nonzero()[:, 0]
+        some = tree_map_only(Tensor, itemgetter((rows, slice(length))), said)
+        found, form = tree_flatten(forward(*some[0], **some[1]))
+        parts.append([pad(x, (0, 0, 0, tokens - length)) if of_tokens(x, len(rows), length) else x for x in found])
+        order.append(rows)
+    back = torch.cat(order).argsort()
+    whole = [torch.cat(some)[back] if isinstance(some[0], Tensor) else some[0] for some in zip(*parts, strict=True)]
+    return tree_unflatten(whole, form)
+
+
+def _once(forward: Callable[..., Any], kept: int, padded: bool) -> Callable[..., Any]:
     """A text encoder's forward that computes only the rows that it has not, by their token ids and masks.
 
     It knows these by their being whole numbers, (B, tokens), and no encoder.
@@ -86,7 +122,7 @@ def _once(forward: Callable[..., Any], kept: int) -> Callable[..., Any]:
             first = [keys.index(key) for key in new]
             every = len(new) == len(keys)
             some = (args, kwargs) if every else tree_map_only(Tensor, lambda x: x[first], (args, kwargs))
-            answer = forward(*some[0], **some[1])
+            answer = forward(*some[0], **some[1]) if padded else _trimmed(forward, some, ids.shape[1])
             parts, form = tree_flatten(answer)
             found = [part for part in parts if isinstance(part, Tensor)]
             places = [next((k for k, n in enumerate(part.shape) if n == len(new)), -1) for part in found]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from unsee.errors import InputError
 from unsee.models.model import Pipeline, kind
+
+_WORDS: WeakKeyDictionary[Any, tuple[int, list[str]]] = WeakKeyDictionary()
+"""What `vocabulary` found, with the number of tokens that it was found among."""
 
 
 def tokenizer(pipe: Pipeline) -> Any:
@@ -19,7 +23,14 @@ def tokenizer(pipe: Pipeline) -> Any:
 
 def vocabulary(pipe: Pipeline) -> list[str]:
     """The words of three letters and more for which a pipeline's first tokenizer has a token of its own, sorted."""
-    tokens = tokenizer(pipe).get_vocab()
+    own = tokenizer(pipe)
+    known = _WORDS.get(own)
+    if known is None or known[0] != len(own):  # tokens were added
+        known = _WORDS[own] = len(own), _words(own.get_vocab())
+    return known[1]
+
+
+def _words(tokens: Mapping[str, int]) -> list[str]:
     # CLIP marks the end of a word, sentencepiece and byte-level BPE its beginning, WordPiece all but its beginning.
     often = [
         mark for mark in ("</w>", "\u2581", "\u0120", "##") if sum(mark in token for token in tokens) > len(tokens) / 8
