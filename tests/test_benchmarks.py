@@ -278,7 +278,7 @@ def test_what_is_still_known_is_measured_once_and_stands_on_the_page(
     assert list(found) == ["uce", "twin"]  # a guard changes no denoiser
     church = found["twin"][0]
     assert church.row.startswith("church: gap left")
-    assert church.score.value == 1  # this twin is the base
+    assert church.score.value == pytest.approx(1, abs=1e-4)  # this twin is the base
     (tmp_path / "uce.safetensors").unlink()
     assert redteam.know(tmp_path, ["uce"], tmp_path / "twin") == found
     page = text({}, found)
