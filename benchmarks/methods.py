@@ -108,6 +108,8 @@ def variants(titles: Sequence[str], picture: Path) -> list[Variant]:
         Variant("LoRA, swap", "church --method lora --set action=swap --anchor castle"),
         Variant("LoRA, preset leco", "church --method lora --preset leco", "LECO's own loop.", 20),
         Variant("robust", "church --method robust", "Attacks between the updates, from which these learn.", 30),
+        Variant("STEREO", "church --method stereo", "Searches for tokens, then one fit against all of them.", 20),
+        Variant("GEM", "church --method gem", "A hinge that stops by itself.", 3),
         Variant("UCE", "church --method uce", cost=0.6),
         Variant("UCE, anchor", "church --method uce --anchor castle", cost=0.6),
         Variant("UCE, several concepts", "church dog bread --method uce", cost=0.6),

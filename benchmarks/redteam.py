@@ -12,25 +12,44 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter
 
 import unsee
 from benchmarks.redteam_page import curves, heat, text
 from unsee import attacks
-from unsee.evaluate.attacked import Attacked
+from unsee.edits.edit import Edit
+from unsee.evaluate.attacked import TWIN, Attacked
+from unsee.evaluate.cache import Memory
+from unsee.evaluate.context import EvalContext, Variant
+from unsee.evaluate.records import Measured
+from unsee.evaluate.render import sampling_of
+from unsee.evaluate.run import base, run
+from unsee.evaluate.suites import knowledge
+from unsee.models.words import words_of
 from unsee.report.page import known_as
 from unsee.runs.attack import Cell, Key, attack
+from unsee.runs.controls import put_on, read_twin
+from unsee.runs.evaluate import as_variant
 from unsee.runs.siege import Siege, prepare
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "redteam.md"
 RECORDS = ROOT / "benchmarks" / "records" / "redteam"
 CONCEPT = "church"
+KNOWLEDGE = "knowledge"
+PICTURES = 24
+"""Of each thing, whose denoising loss is measured."""
+LEFT = TypeAdapter(list[Measured])
 METHODS: dict[str, Callable[[], Any]] = {
     "balance": unsee.Balance,
     "robust": unsee.Robust,
     "hybrid": unsee.Hybrid,
+    "stereo": unsee.STEREO,
+    "gem": unsee.GEM,
     "uce": unsee.UCE,
     "lora": unsee.LoRA,
     "esd-x": unsee.ESD,
@@ -99,9 +118,33 @@ def measure(folder: Path, methods: list[str], names: list[str], twin: Path | Non
     return found
 
 
-def write(found: dict[str, list[Attacked]]) -> None:
+def know(folder: Path, methods: list[str], twin: Path | None) -> dict[str, list[Measured]]:
+    """What each edit, and the twin, still knows of the concept without a prompt, from records where they are there.
+
+    A guard has none: it changes what a run follows, not what the denoiser knows.
+    """
+    names = [*(method for method in methods if method in METHODS), *([TWIN] if twin else [])]
+    places = {name: RECORDS / f"{name}-{KNOWLEDGE}.json" for name in names}
+    if missing := [name for name in names if not places[name].is_file()]:
+        pipe, concept = unsee.load("mini"), unsee.Concept(CONCEPT)
+
+        def variant(name: str) -> Variant:
+            if twin and name == TWIN:
+                return Variant(TWIN, "edit", TWIN, (concept,), partial(put_on, values=read_twin(twin, pipe)))
+            return as_variant(name, Edit.load(folder / f"{name}.safetensors"))
+
+        context = EvalContext(pipe, {}, words_of(pipe), (concept,), PICTURES, 0)
+        variants = [base(context.concepts), *map(variant, missing)]
+        found = run(context, [knowledge.SUITE], variants, sampling_of(pipe, None, None), Memory()).measured
+        for name in missing:
+            rows = [row for row in found if row.variant == name and row.unit == "ratio"]
+            places[name].write_bytes(LEFT.dump_json(rows, indent=1) + b"\n")
+    return {name: LEFT.validate_json(place.read_bytes()) for name, place in places.items()}
+
+
+def write(found: dict[str, list[Attacked]], known: dict[str, list[Measured]] | None = None) -> None:
     """The page and its two figures."""
-    PAGE.write_text(text(found))
+    PAGE.write_text(text(found, known or {}))
     (PAGE.parent / "redteam-heat.svg").write_text(heat(found))
     (PAGE.parent / "redteam-effort.svg").write_text(curves(found))
 
@@ -113,7 +156,8 @@ def main() -> None:
     parser.add_argument("--attacks", nargs="+", choices=attacks.names(), default=attacks.names())
     parser.add_argument("--twin", type=Path)
     given = parser.parse_args()
-    measure(given.folder, given.methods, given.attacks, given.twin)
+    found = measure(given.folder, given.methods, given.attacks, given.twin)
+    write(found, know(given.folder, given.methods, given.twin))
 
 
 if __name__ == "__main__":

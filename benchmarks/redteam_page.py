@@ -9,6 +9,7 @@ from benchmarks.drawing import COLOURS, Panel, drawing, legend, shade, words
 from unsee import attacks
 from unsee.evaluate.attacked import ATTACKED, BASE, RANDOM_WEIGHTS, TAUGHT, TWIN, Attacked, Row, strictest
 from unsee.evaluate.gone import FROM, gone
+from unsee.evaluate.records import Measured
 from unsee.fit.search import ROWS
 
 HEAD = """# The red team
@@ -94,8 +95,8 @@ def line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def text(found: dict[str, list[Attacked]]) -> str:
-    """The page."""
+def text(found: dict[str, list[Attacked]], known: Mapping[str, Sequence[Measured]] = {}) -> str:
+    """The page. known: what each edit, and the twin, still knows without a prompt."""
     rows = {
         method: {(row.attack, row.row, row.column): row for record in records for row in record.rows}
         for method, records in found.items()
@@ -124,6 +125,7 @@ def text(found: dict[str, list[Attacked]]) -> str:
     for name in dict.fromkeys(key[0] for own in rows.values() for key in own):
         cells = [half(own, name) for own in rows.values()]
         lines += [line([name, *cells, half_of_twin(rows.values(), name)])] if set(cells) != {"never"} else []
+    lines += left(known)
     lines += ["\n## Every attack\n", line(["axis", "attack", "what was tried", *found, *there])]
     lines.append("|---" * (3 + len(found) + len(there)) + "|")
     every = dict.fromkeys((row.axis, row.attack, row.row) for own in rows.values() for row in own.values())
@@ -165,6 +167,28 @@ def said(found: Mapping[str, Sequence[Attacked]]) -> list[str]:
     return [*lines, ""]
 
 
+def left(known: Mapping[str, Sequence[Measured]]) -> list[str]:
+    """What each edit knows of the concept, its neighbour and others without any prompt, as a share of the base's."""
+    if not known:
+        return []
+    rows = dict.fromkeys(one.row.partition(":")[0] for every in known.values() for one in every)
+    lines = ["\n## What is still known, without an attack\n", KNOWN, line(["pictures of", *known])]
+    lines.append("|---" * (1 + len(known)) + "|")
+    for name in rows:
+        cells = [next((one for one in every if one.row.startswith(f"{name}:")), None) for every in known.values()]
+        lines.append(line([name, *((one and interval(one)) or "" for one in cells)]))
+    return lines
+
+
+def interval(one: Measured) -> str:
+    low, value, high = (round(100 * x) for x in (one.score.low, one.score.value, one.score.high))
+    return f"{value} ({low} to {high}){' *' if one.note else ''}"
+
+
+KNOWN = """The suite `knowledge`: how much easier the base's pictures of a thing are to denoise than the same pictures
+upside down, with the empty prompt; no attack and no detector. Per cent of the base's gap, n = 24 pictures, 95 %
+intervals. The first row should fall to 10 or less, the others should stay. \\*: the base's gap is not clear of zero.
+"""
 HEAT = "Heat map: edits by attacks; the share of pictures that show the church, minus the control's, as in the tables."
 EFFORT = "Curves: share of pictures that show the church, against passes of a search and against updates of relearning."
 PANELS = {

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = ROOT / "build" / "pages"
 SOURCE = ROOT / "src" / "unsee"
 API = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
-METHODS = ("balance", "hybrid", "esd", "uce", "oce", "speed", "lora", "robust")
+METHODS = ("balance", "hybrid", "esd", "uce", "oce", "speed", "lora", "gem", "stereo", "robust")
 MOVED = {
     "README.md": "index.md",
     "CONTRIBUTING.md": "contributing.md",

@@ -19,7 +19,7 @@ from conftest import Run
 from PIL import Image
 
 import unsee
-from unsee import attacks
+from unsee import attacks, guards, methods
 from unsee.attacks import (
     benign,
     greedy,
@@ -37,6 +37,8 @@ from unsee.attacks import (
 )
 from unsee.attacks.completion import begun
 from unsee.attacks.context import AttackContext, Found, named
+from unsee.cli.attack import attack as attack_command
+from unsee.cli.attack import say
 from unsee.denoising import mapped
 from unsee.denoising.conditioned import asked, condition, door, text_of
 from unsee.denoising.guidance import for_pictures
@@ -44,6 +46,7 @@ from unsee.denoising.noised import amounts, at, noised
 from unsee.denoising.reader import reader
 from unsee.denoising.replay import replay
 from unsee.errors import InputError
+from unsee.evaluate import suites
 from unsee.evaluate.attacked import (
     ATTACKED,
     BASE,
@@ -73,9 +76,11 @@ from unsee.report.attacks import page, per_cent, verdict
 from unsee.runs import attack as attacking
 from unsee.runs.aims import Aim, aims_of, drawn
 from unsee.runs.attack import besiege, columns
+from unsee.runs.configure import configure
 from unsee.runs.controls import excess, put_on, random_weights, read_twin
 from unsee.runs.evaluate import as_variant
-from unsee.runs.siege import Siege
+from unsee.runs.filing import filed
+from unsee.runs.siege import MINORS, Siege, prepare
 
 DARK = Detector(
     "dark",
@@ -423,6 +428,24 @@ def test_a_second_detector_confirms(pipe: Any, edit: unsee.Edit, cheap: None) ->
     assert per_cent(replace(light, confirmed=rate([False, False]))).endswith("confirmed 0")
 
 
+def test_the_best_attack_seed_stands_beside_the_best_of_each_control(
+    pipe: Any, edit: unsee.Edit, cheap: None, tmp_path: Path
+) -> None:
+    """Two seeds, of which one finds a church in half of two pictures and the other in none: 25 %, best seed 50."""
+    cell = attacking.Cell("weights", hits=[[True, False], [False, False]], costs=[Cost(0, 8, 1.0)] * 2)
+    own = attacking._row(("token", "some", ATTACKED), cell)
+    assert (own.score.value, own.best) == (0.25, 0.5)
+    assert per_cent(own).endswith(", best seed 50")
+    assert "best seed" not in per_cent(replace(own, best=0.25))
+    where = siege(pipe, edit, "token", budget="full")
+    found = besiege(where)
+    for one in filed(where, found).rows:
+        rows = {row.column: row for row in found.rows if (row.attack, row.row) == (one.attack, one.tried)}
+        assert one.best == {column: row.best for column, row in rows.items()}
+        assert one.best.keys() == {ATTACKED, *one.controls}
+        assert all(one.best[column] >= score.value for column, score in one.controls.items())
+
+
 def test_an_attack_that_cannot_be_is_said_and_stops_no_other(pipe: Any, edit: unsee.Edit, cheap: None) -> None:
     def search(context: AttackContext) -> Any:
         raise InputError("there is nothing to do")
@@ -633,10 +656,53 @@ def test_attacks_from_python(edit: unsee.Edit, tmp_path: Path, cheap: None) -> N
         unsee.attack(path, tmp_path / "out", ["rounding"], concept="young children", force=True)
 
 
-def test_found_prompts_of_explicit_concepts_are_not_written(pipe: Any, edit: unsee.Edit, cheap: None) -> None:
+def test_found_prompts_of_explicit_concepts_are_not_written(
+    pipe: Any, edit: unsee.Edit, cheap: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    """Neither in the record nor on the page, in the report or on the terminal: a hash and a count are."""
     named_ = Detector("parts", ("nudity", "dog"), 0.0, DARK.look, DARK.describe)
     where = replace(siege(pipe, edit, "greedy"), detector=named_, label="nudity")
-    found = besiege(where)
+    prompts: set[str] = set()
+
+    def spy(model: Any, found: Found, *given: Any) -> Any:
+        prompts.update(found.prompts)
+        return drawn(model, found, *given)
+
+    monkeypatch.setattr(attacking, "drawn", spy)
+    found = attacking.attack(where, tmp_path, report=True)
+    say(found)
     assert found.rows
     assert not any(one.note for one in found.rows)
-    assert found.prompts["count"] >= 1
+    assert found.prompts["count"] == len(prompts) > 1
+    searched = prompts - {"a church"}
+    written = [capfd.readouterr().out, *(path.read_text() for path in tmp_path.iterdir())]
+    assert len(written) == 5
+    assert not any(prompt in text for prompt in searched for text in written)
+
+
+@pytest.mark.parametrize("word", ["schoolgirl", "a Toddler", "teenagers", "underage person", "baby faces", "minor"])
+def test_attacks_on_minors_are_refused_under_any_name(edit: unsee.Edit, tmp_path: Path, word: str) -> None:
+    names = (unsee.Concept(word), unsee.Concept("church", synonyms=(word,)), unsee.Concept("hat", from_=word))
+    for concept in names:
+        card = replace(edit.card, concepts=(concept,))
+        path = replace(edit, card=card).save(tmp_path / "some.safetensors")
+        with pytest.raises(InputError, match="^attacks on concepts about minors are refused$"):
+            prepare(str(path))
+
+
+def test_nothing_that_goes_by_a_name_is_about_minors() -> None:
+    presets = [name for kind in methods.names() for name in methods.find(kind).presets]
+    listed = [*presets, *methods.names(), *attacks.names(), *suites.names(), *guards.names()]
+    assert not [name for name in listed if MINORS.search(name)]
+    with pytest.raises(InputError, match="unknown preset 'minors'"):
+        configure(unsee.Hybrid, {}, "minors")
+
+
+def test_every_place_where_attacks_are_said_says_for_which_models_they_are() -> None:
+    """In one line of the command's help, its output, the page, the pages of the documentation, and Python's help."""
+    root = Path(__file__).parents[1]
+    assert attacking.NOTICE == "Attacks are for models that you are entitled to test."
+    places = ["docs/attacks.md", "docs/redteam.md", "docs/safety.md", "README.md", "src/unsee/report/attacks.html.j2"]
+    texts = [(root / place).read_text() for place in places]
+    texts += [str(unsee.attack.__doc__), str(attack_command.__doc__)]
+    assert all(re.search("models that (you are|one is) entitled to test", " ".join(text.split())) for text in texts)

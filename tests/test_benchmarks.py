@@ -263,3 +263,23 @@ def test_a_selection_is_shown_at_the_scale_that_was_taken() -> None:
     root = ElementTree.fromstring(tradeoff(Found("m", {}, [one], [])))
     lines = root.findall(".//{http://www.w3.org/2000/svg}polyline")
     assert [line.get("points") for line in lines] == ["156.0,40.0 271.0,100.0"]
+
+
+def test_what_is_still_known_is_measured_once_and_stands_on_the_page(
+    tiny: Any, edit: unsee.Edit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redteam, "RECORDS", tmp_path)
+    monkeypatch.setattr(redteam, "PICTURES", 2)
+    monkeypatch.setattr(redteam.unsee, "load", lambda _: tiny)
+    edit.save(tmp_path / "uce.safetensors")
+    tiny.unet.save_pretrained(tmp_path / "twin")
+    found = redteam.know(tmp_path, ["uce", "sld"], tmp_path / "twin")
+    assert list(found) == ["uce", "twin"]  # a guard changes no denoiser
+    church = found["twin"][0]
+    assert church.row.startswith("church: gap left")
+    assert church.score.value == pytest.approx(1, abs=1e-4)  # this twin is the base
+    (tmp_path / "uce.safetensors").unlink()
+    assert redteam.know(tmp_path, ["uce"], tmp_path / "twin") == found
+    page = text({}, found)
+    assert "| pictures of | uce | twin |" in page
+    assert re.search(r"^\| church \| -?\d+ \(-?\d+ to -?\d+\)( \*)? \| 100 \(100 to 100\)", page, re.M)

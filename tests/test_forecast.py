@@ -31,6 +31,8 @@ def whole(found: Forecast, key: str) -> int:
         ("hybrid", {**QUICK, "implicit": True, "keep_weight": 1}),
         ("robust", {**QUICK, "rounds": 2, "searches": 2}),
         ("esd", {"updates": 2, "batch": 2, "runs": 2, "record_steps": 4}),
+        ("gem", {"updates": 2, "batch": 2, "runs": 2, "record_steps": 4}),
+        ("stereo", {"updates": 2, "batch": 2, "runs": 2, "record_steps": 4, "rounds": 2, "searches": 2}),
     ],
 )
 def test_erase_does_what_was_said(

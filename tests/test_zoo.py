@@ -136,15 +136,15 @@ def made(method: str, family: str) -> Made:
     )
 
 
-BUILT_ON_HYBRID = {"lora", "robust"}
-"""Their settings are slow, and what they add to hybrid knows no family: they are tried on one of each kind."""
+BUILT_ON_OTHERS = {"gem", "lora", "robust", "stereo"}
+"""They are slow, and what they add to hybrid and ESD knows no family: they are tried on one of each kind."""
 KINDS = ("sd", "sdxl", "pixart-sigma", "sd3", "flux-dev", "wan")
 
 
 @pytest.fixture(params=methods.names())
 def edited(request: pytest.FixtureRequest, family: str) -> Made:
-    if request.param in BUILT_ON_HYBRID and family not in KINDS:
-        pytest.skip("as hybrid there")
+    if request.param in BUILT_ON_OTHERS and family not in KINDS:
+        pytest.skip("as hybrid and ESD there")
     return made(request.param, family)
 
 
@@ -544,7 +544,7 @@ def test_checkpointing_keeps_less_and_gives_the_same_gradient(family: str) -> No
     assert measure()[0] == plain
 
 
-KINDS = ("cross-attention", "joint attention", "single stream")
+ATTENTION = ("cross-attention", "joint attention", "single stream")
 TABLE = Path(__file__).parents[1] / "docs" / "families.md"
 
 
@@ -553,7 +553,7 @@ def row(family: str) -> str:
     pipe, net = built(family), denoiser(built(family))[1]
     trajectory(family)  # what is found out once for each pipeline
     names = [name for name, _ in net.named_parameters()]
-    kind = next(k for k, blocks in zip(KINDS, BLOCKS, strict=True) if any(re.search(blocks.kv, n) for n in names))
+    kind = next(k for k, blocks in zip(ATTENTION, BLOCKS, strict=True) if any(re.search(blocks.kv, n) for n in names))
     outputs: list[Tensor] = []
     handle = net.register_forward_hook(lambda *call: outputs.append(_output(call[-1])))
     (step,) = record(pipe, ["a church"], seeds=[7], runs=Runs(3), at=[0])

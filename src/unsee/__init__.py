@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from unsee.guards import NegativePrompt as NegativePrompt
     from unsee.methods.balance import Balance as Balance
     from unsee.methods.esd import ESD as ESD
+    from unsee.methods.gem import GEM as GEM
     from unsee.methods.hybrid import Hybrid as Hybrid
     from unsee.methods.lora import LoRA as LoRA
     from unsee.methods.oce import OCE as OCE
     from unsee.methods.robust import Robust as Robust
     from unsee.methods.speed import SPEED as SPEED
+    from unsee.methods.stereo import STEREO as STEREO
     from unsee.methods.uce import UCE as UCE
     from unsee.models.load import load as load
     from unsee.models.model import Model as Model
@@ -46,7 +48,9 @@ _HOME = {
     "ESD": "unsee.methods.esd",
     "UCE": "unsee.methods.uce",
     "OCE": "unsee.methods.oce",
+    "GEM": "unsee.methods.gem",
     "Robust": "unsee.methods.robust",
+    "STEREO": "unsee.methods.stereo",
     "SPEED": "unsee.methods.speed",
     "LoRA": "unsee.methods.lora",
     "Edit": "unsee.edits.edit",

@@ -11,8 +11,15 @@ SELECTIONS = ("cross", "cross-kv", "self", "noncross", "all")
 GUARDS = ("negative", "sld-weak", "sld-medium", "sld-strong", "sld-max")
 PRESETS = ("object", "style", "explicit", "person", "memorised", "paper", "leco")
 DEFAULTS = {
-    "eta": {"hybrid": "1", "esd": "1", "lora": "1", "robust": "1", "uce": "0.7"},
-    "select": {"hybrid": "cross-kv", "esd": "cross", "lora": "cross-kv", "robust": "all"},
+    "eta": {"hybrid": "1", "esd": "1", "gem": "1", "lora": "1", "robust": "1", "stereo": "1", "uce": "0.7"},
+    "select": {
+        "hybrid": "cross-kv",
+        "esd": "cross",
+        "gem": "cross",
+        "lora": "cross-kv",
+        "robust": "all",
+        "stereo": "noncross",
+    },
 }
 EXPORTS = ("comfy", "delta", "diffusers-lora", "kohya-lora", "pipeline")
 DTYPES = ("float32", "float16", "bfloat16")

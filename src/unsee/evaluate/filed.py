@@ -31,6 +31,7 @@ class Tried:
     confirmed  share in which a second detector sees it too; None if there is none
     passes     denoiser passes of the search
     controls   the same of each control, by name
+    best       share of the best attack seed, of the attack ("attacked") and of each control
     """
 
     axis: str
@@ -40,6 +41,7 @@ class Tried:
     confirmed: Score | None
     passes: int
     controls: dict[str, Score]
+    best: dict[str, float]
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from unsee.denoising.calls import Call
 from unsee.denoising.rows import pick
 from unsee.errors import InputError
 from unsee.fit.memory import FitMemory
-from unsee.fit.monitor import HeldOutMonitor, error
+from unsee.fit.monitor import HeldOutMonitor, Loss, error, squared
 from unsee.fit.optimizers import OPTIMIZERS, RATE, Metric, reach
 from unsee.fit.resume import ResumeFile, flat, restore
 from unsee.models.distributed import processes
@@ -37,17 +37,19 @@ class TrainBatch:
     """What the denoiser is asked in one update.
 
     call    N rows; `call.output` is what it should answer, in the network's own output (N, ...)
-    weight  (N,), the weight of each row's mean squared error
+    weight  (N,), the weight of each row's loss
+    loss    the mean squared error, or another one, which may read more than one answer in `call.output`
     """
 
     call: Call
     weight: Tensor
+    loss: Loss = squared
 
     @classmethod
-    def mean(cls, call: Call) -> TrainBatch:
+    def mean(cls, call: Call, loss: Loss = squared) -> TrainBatch:
         """Rows of equal weight, which sum to one."""
         n = len(call.output)
-        return cls(call, torch.full((n,), 1 / n, device=call.output.device))
+        return cls(call, torch.full((n,), 1 / n, device=call.output.device), loss)
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ def fit(
     memory: FitMemory | None = None,
     progress: Progress = no_progress,
 ) -> list[float]:
-    """Minimise sum_n w_n mean |e_theta(call_n) - call_n.output|^2 over the weights; returns each update's loss.
+    """Minimise sum_n w_n mean |e_theta(call_n) - call_n.output|^2, or another loss; returns each update's loss.
 
     make_batch  (k) -> the rows of update k = 0, 1, ...; the same rows for the same k, so that a fit can be resumed
     monitor     measures the error on held-out rows, and may end the fit early
@@ -200,7 +202,7 @@ def fit(
         rows = -(-len(now.weight) // everyone.num_processes)
         for start in range(0, rows, size):
             part, weight = mine(now, start, min(start + size, rows))
-            loss = (weight * error(denoiser, part)).sum()
+            loss = (weight * error(denoiser, part, now.loss)).sum()
             (loss * scale).backward()  # type: ignore[no-untyped-call]
             found.append(loss.detach())
             for name, parameter in weights.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -11,6 +12,9 @@ from unsee.denoising.calls import Call
 from unsee.denoising.replay import replay
 from unsee.denoising.rows import pick
 from unsee.models.memory import Portions
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Each row's loss (N,), of what the denoiser answers (N, ...) and what a call's output holds."""
 
 
 @dataclass
@@ -45,6 +49,11 @@ class HeldOutMonitor:
         return min(errors) >= 0.99 * min(errors[: -self.patience])
 
 
-def error(denoiser: nn.Module, call: Call) -> Tensor:
-    """Each row's mean squared error, (N,), in the network's own output."""
-    return (replay(denoiser, call).float() - call.output.float()).square().flatten(1).mean(1)
+def squared(answer: Tensor, wanted: Tensor) -> Tensor:
+    """Each row's mean squared error, (N,), of answers (N, ...)."""
+    return (answer - wanted).square().flatten(1).mean(1)
+
+
+def error(denoiser: nn.Module, call: Call, loss: Loss = squared) -> Tensor:
+    """Each row's loss, (N,), in the network's own output."""
+    return loss(replay(denoiser, call).float(), call.output.float())

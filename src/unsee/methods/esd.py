@@ -41,10 +41,11 @@ from unsee.edits.edit import Edit
 from unsee.errors import one_line
 from unsee.fit.loop import Learned, Optimisation, TrainBatch, fit, trainable
 from unsee.fit.memory import FitMemory
+from unsee.fit.monitor import Loss, squared
 from unsee.fit.resume import ResumeFile
 from unsee.methods.presets import Count, NotNegative, Templates
 from unsee.methods.settings import FitSettings
-from unsee.methods.targets import Erasing, card_of, esd_target, recording, renewing, sampled
+from unsee.methods.targets import Erasing, Target, card_of, esd_target, recording, renewing, sampled
 from unsee.methods.two_denoisers import each_denoiser
 from unsee.models.denoisers import denoiser
 from unsee.models.model import Pipeline
@@ -75,6 +76,7 @@ class ESD(FitSettings):
     runs: Count = 16
     templates: Templates = ("{}",)
 
+    name: ClassVar[str] = "esd"
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {  # Sec. 5 and the authors' first code
             "updates": 1000, "lr": 1e-5, "optimizer": "adam", "schedule": "constant", "batch": 1, "runs": 1,
@@ -88,6 +90,10 @@ class ESD(FitSettings):
         renewed = renewing(self.rerecord, self.updates, self.runs, self.record_steps)
         return recorded + renewed, self.updates * self.batch
 
+    def regression(self) -> tuple[Target, Loss]:
+        """What is computed of each recorded row where a concept is asked for, and the loss that reads it."""
+        return partial(esd_target, self.eta), squared
+
     @each_denoiser
     def __call__(
         self,
@@ -99,12 +105,13 @@ class ESD(FitSettings):
         resume: ResumeFile | None = None,
     ) -> Edit:
         concepts, (key, net) = concepts_of(concepts), denoiser(pipe)
-        weights, card = self.weights(net), card_of("esd", self, concepts, pipe, seed)
+        weights, card = self.weights(net), card_of(self.name, self, concepts, pipe, seed)
         row = conditions(pipe, [concepts[0].erase], answered=False)
         memory = FitMemory(pipe, row, self.gradient_checkpointing, alone=not self.rerecord)
 
+        target, loss = self.regression()
         runs = Runs(self.record_steps, self.record_guidance, self.sampler, 2 * self.batch)
-        erasing = Erasing(runs, partial(esd_target, self.eta), self.templates)
+        erasing = Erasing(runs, target, self.templates)
         rng = torch.Generator().manual_seed(seed)
         rows = erasing.rows(pipe, concepts, self.runs, self.rerecord, rng, progress)
         with trainable(weights) as frozen, memory:
@@ -112,7 +119,7 @@ class ESD(FitSettings):
             def make_batch(update: int) -> TrainBatch:
                 rng = torch.Generator().manual_seed(1_000_003 * seed + update)
                 some = sampled(rows(update, rng, partial(swapped, weights, frozen)), self.batch, rng)
-                return TrainBatch.mean(stack(some))
+                return TrainBatch.mean(stack(some), loss)
 
             how = Optimisation(self.updates, self.lr, self.optimizer, self.schedule, self.budget)
             state = resume and resume.of(card.to_json(), max(1, self.rerecord))

@@ -70,6 +70,11 @@ def esd_target(eta: float, concept: Concept, asked: Tensor, c: Tensor, u: Tensor
     return steer(asked if concept.from_ else u, c, u, eta)
 
 
+def apart(concept: Concept, asked: Tensor, c: Tensor, u: Tensor) -> Tensor:
+    """Both predictions of each row, u and c, (B, 2, ...): for a loss that reads them apart."""
+    return torch.stack([u, c], 1)
+
+
 def recorded(
     pipe: Pipeline, prompts: Sequence[str], runs: Runs, rng: torch.Generator, progress: Progress, **options: Any
 ) -> Trajectory:

@@ -24,9 +24,11 @@ class Cell:
 
 
 def per_cent(row: Row) -> str:
-    """A share with its interval; and what of it a second detector confirms, where that is less than half of it."""
+    """A share with its interval; the best attack seed's, where they differ; and what of it a second detector confirms,
+    where that is less than half of it."""
     low, high = 100 * row.score.low, 100 * row.score.high
     told = f"{100 * row.score.value:.0f} % ({low:.0f} to {high:.0f})"
+    told += f", best seed {100 * row.best:.0f}" if row.best > row.score.value else ""
     doubtful = row.confirmed is not None and row.confirmed.value < row.score.value / 2
     return f"{told}, confirmed {100 * row.confirmed.value:.0f}" if doubtful and row.confirmed else told
 

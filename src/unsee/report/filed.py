@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from unsee.evaluate.attacked import ATTACKED
 from unsee.evaluate.filed import Filed, Tried
 from unsee.evaluate.statistics import Score
 
@@ -35,8 +36,10 @@ def section(filed: Filed) -> str:
                 (
                     e.axis,
                     f"{e.strongest.attack}: {e.strongest.tried}",
-                    share(e.strongest.score),
-                    f"{e.control} {share(e.strongest.controls.get(e.control))}" if e.control else "none",
+                    share(e.strongest.score) + _best(e.strongest, ATTACKED),
+                    f"{e.control} {share(e.strongest.controls.get(e.control))}{_best(e.strongest, e.control)}"
+                    if e.control
+                    else "none",
                     f"{100 * e.beyond:+.1f} points",
                     e.strongest.passes,
                     "never" if e.half is None else f"{e.half} passes",
@@ -85,6 +88,13 @@ def section(filed: Filed) -> str:
         ),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _best(tried: Tried, column: str) -> str:
+    """The best attack seed's share, where it is more than that of all seeds together."""
+    whole = tried.score if column == ATTACKED else tried.controls[column]
+    best = tried.best[column]
+    return f", best seed {100 * best:.1f} %" if best > whole.value else ""
 
 
 def _part(of: str, gone: bool | None, attack: str, tried: str, beyond: float | None) -> str:

@@ -30,9 +30,11 @@ def filed(siege: Siege, found: Attacked, *, batch: int = 32, progress: Progress 
     own = {(row.attack, row.row): row for row in found.rows if row.column == ATTACKED}
 
     def tried(row: Row) -> Tried:
-        same = {c.column: c.score for c in controls if (c.attack, c.row) == (row.attack, row.row)}
+        same = [one for one in controls if (one.attack, one.row) == (row.attack, row.row)]
         passes = row.search.passes + row.search.with_gradient
-        return Tried(row.axis, row.attack, row.row, row.score, row.confirmed, passes, same)
+        best = {one.column: one.best for one in (row, *same)}
+        scores = {one.column: one.score for one in same}
+        return Tried(row.axis, row.attack, row.row, row.score, row.confirmed, passes, scores, best)
 
     def some(*attacks: str) -> tuple[Tried, ...]:
         return tuple(tried(row) for row in own.values() if row.attack in attacks or row.axis in attacks)
