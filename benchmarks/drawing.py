@@ -86,6 +86,9 @@ class Panel:
             f'<g><title>{html.escape(title)}</title><path d="{bars}" stroke="{colour}" stroke-opacity=".6"/>{dot}</g>'
         )
 
+    def dot(self, colour: str, x: float, y: float) -> str:
+        return f'<circle cx="{self.x(x):.1f}" cy="{self.y(y):.1f}" r="2.5" fill="{colour}"/>'
+
     def line(self, colour: str, points: Sequence[tuple[float, float]]) -> str:
         places = " ".join(f"{self.x(x):.1f},{self.y(y):.1f}" for x, y in points)
         return f'<polyline points="{places}" fill="none" stroke="{colour}" stroke-width="1.8"/>'
@@ -100,6 +103,15 @@ def legend(x: float, y: float, names: Mapping[str, str]) -> list[str]:
     return parts
 
 
+def shade(x: float, y: float, wide: float, high: float, value: float) -> list[str]:
+    """A cell of a heat map at its place: a number from 0 to 1, as per cent."""
+    box = f'<rect x="{x:.0f}" y="{y}" width="{wide - 2}" height="{high - 2}"'
+    return [
+        f'{box} fill="{HEAT}" fill-opacity="{0.05 + 0.8 * min(max(value, 0.0), 1.0):.2f}"/>',
+        words(x + wide / 2 - 1, y + high / 2 + 4, f"{round(100 * value)}", "middle"),
+    ]
+
+
 def heat(title: str, values: Mapping[str, Mapping[str, float]], columns: Sequence[str], unit: str = "") -> str:
     """Numbers from 0 to 1 as per cent, a line for each key of `values`; a cell that is missing stays empty."""
     wide, high, left, top = 46, 24, 12 + 6.7 * max(map(len, values), default=0), 118
@@ -112,9 +124,6 @@ def heat(title: str, values: Mapping[str, Mapping[str, float]], columns: Sequenc
         parts.append(words(left - 8, y + 16, name, "end"))
         for k, column in enumerate(columns):
             if column in cells:
-                shade = min(max(cells[column], 0.0), 1.0)
-                box = f'<rect x="{left + wide * k:.0f}" y="{y}" width="{wide - 2}" height="{high - 2}"'
-                parts.append(f'{box} fill="{HEAT}" fill-opacity="{0.05 + 0.8 * shade:.2f}"/>')
-                parts.append(words(left + wide * k + 22, y + 16, f"{round(100 * cells[column])}", "middle"))
+                parts += shade(left + wide * k, y, wide, high, cells[column])
     width = left + wide * len(columns) + 70
     return drawing(max(width, 8.2 * max(len(title), len(unit))), top + high * len(values) + 14, title, parts)

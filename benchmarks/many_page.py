@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.drawing import drawing
 from unsee.evaluate.statistics import Score, rate
 from unsee.spelling import counted
 
@@ -206,9 +207,9 @@ def plot(cells: Sequence[Cell]) -> str:
     def y(share: float) -> float:
         return bottom - (bottom - TOP) * share
 
-    parts = [f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>']
+    parts: list[str] = []
     for share in (0, 0.25, 0.5, 0.75, 1):
-        parts.append(f'<path d="M{LEFT} {y(share):.1f}H{right}" stroke="#dddddd"/>')
+        parts.append(f'<path d="M{LEFT} {y(share):.1f}H{right}" stroke="currentColor" stroke-opacity=".15"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{y(share) + 4:.1f}" text-anchor="end">{100 * share:.0f}</text>')
     parts += [f'<text x="{x(n):.1f}" y="{bottom + 18}" text-anchor="middle">{n}</text>' for n in numbers]
     parts.append(
@@ -225,6 +226,4 @@ def plot(cells: Sequence[Cell]) -> str:
         line = TOP + 16 * k
         parts.append(f'<path d="M{right + 12} {line}h16" stroke="{colour}" stroke-width="2"/>')
         parts.append(f'<text x="{right + 34}" y="{line + 4}">{html.escape(name)}</text>')
-    body = "\n".join(parts)
-    style = 'font-family="sans-serif" font-size="12" fill="#1b1b1f"'
-    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" {style}>\n{body}\n</svg>\n'
+    return drawing(WIDTH, HEIGHT, "Ho by number of concepts, a line for each method, with 95 % intervals.", parts)

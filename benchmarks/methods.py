@@ -17,12 +17,14 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from PIL.Image import Image
 
 import unsee
+from benchmarks.methods_plot import numbers, plot
 from unsee import methods
 from unsee.edits.edit import Edit
 from unsee.evaluate import suites
@@ -202,6 +204,11 @@ def line(variant: Variant, record: dict[str, Any], rows: Sequence[Line]) -> str:
 
 HEAD = """# Every variant
 
+**This page cannot rank variants that are near each other.** Each is one run at one seed. Where intervals overlap,
+chance explains the difference.
+
+![What is left of what must go, and of its neighbours, by variant, with 95 % intervals]({plot})
+
 Each row is one run on the miniature, at one seed, of the command in its section; `{command}` writes this page.
 
 - A cell is the per cent of pictures in which a detector sees what the prompt names, before -> after, with Wilson's
@@ -223,7 +230,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", nargs="*", help="variants by name")
     parser.add_argument("--work", type=Path, default=Path("runs/methods"), help="where the runs stay")
     parser.add_argument("--out", type=Path, default=Path("docs/methods.md"))
+    parser.add_argument("--draw", action="store_true", help="draw the page's plot anew from its table")
     options = parser.parse_args(argv)
+    if options.draw:
+        write(options.out, options.out.read_text(encoding="utf-8"))
+        return
     pictures = options.out.with_suffix("")
     for folder in (options.work, pictures):
         folder.mkdir(parents=True, exist_ok=True)
@@ -257,8 +268,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         image = f"![Before and after]({pictures.name}/{name})"
         parts = [f"## {variant.name}", variant.about, f"```sh\n{command}\n```", image]
         sections.append("\n\n".join(filter(None, parts)))
-        text = HEAD.format(command=given) + "\n".join(table) + "\n\n" + "\n\n".join(sections) + "\n"
-        write_whole(options.out, lambda path, text=text: path.write_text(text, encoding="utf-8"))
+        head = HEAD.format(command=given, plot=f"{options.out.stem}.svg")
+        write(options.out, head + "\n".join(table) + "\n\n" + "\n\n".join(sections) + "\n")
+
+
+def write(out: Path, page: str) -> None:
+    """A page, and its plot beside it."""
+    for path, text in ((out, page), (out.with_suffix(".svg"), plot(numbers(page)))):
+        write_whole(path, partial(Path.write_text, data=text, encoding="utf-8"))
 
 
 if __name__ == "__main__":

@@ -143,12 +143,10 @@ def know(folder: Path, methods: list[str], twin: Path | None) -> dict[str, list[
 
 
 def write(found: dict[str, list[Attacked]], known: dict[str, list[Measured]] | None = None) -> None:
-    """The page and its two figures, each for light and dark pages."""
+    """The page and its two figures."""
     PAGE.write_text(text(found, known or {}))
-    for dark in (False, True):
-        suffix = "-dark" if dark else ""
-        (PAGE.parent / f"redteam-heat{suffix}.svg").write_text(heat(found, dark))
-        (PAGE.parent / f"redteam-effort{suffix}.svg").write_text(curves(found, dark))
+    (PAGE.parent / "redteam-heat.svg").write_text(heat(found))
+    (PAGE.parent / "redteam-effort.svg").write_text(curves(found))
 
 
 def main() -> None:

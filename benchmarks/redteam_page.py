@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import cycle
 
+from benchmarks.drawing import COLOURS, Panel, drawing, legend, shade, words
 from unsee import attacks
 from unsee.evaluate.attacked import ATTACKED, BASE, RANDOM_WEIGHTS, TAUGHT, TWIN, Attacked, Row, strictest
 from unsee.evaluate.gone import FROM, gone
@@ -28,15 +29,9 @@ the concept. Its text encoder is the shipped one and knows the word: by the plai
 takes for a church in {named} % of the pictures (twins/README.md shows how). What edits lose by name is beyond that."""
 ALONE = "A twin, trained without the concept, is not there yet."
 FIGURES = """
-<picture>
-<source media="(prefers-color-scheme: dark)" srcset="redteam-heat-dark.svg">
-<img src="redteam-heat.svg" alt="{heat}">
-</picture>
+![{heat}](redteam-heat.svg)
 
-<picture>
-<source media="(prefers-color-scheme: dark)" srcset="redteam-effort-dark.svg">
-<img src="redteam-effort.svg" alt="{effort}">
-</picture>
+![{effort}](redteam-effort.svg)
 """
 
 Rows = dict[tuple[str, str, str], Row]
@@ -113,7 +108,7 @@ def text(found: dict[str, list[Attacked]], known: Mapping[str, Sequence[Measured
     ]
     named = next((own[key] for own in rows.values() if (key := ("seeds", "the name", TWIN)) in own), None)
     lines = [HEAD.format(twin=TWINNED.format(named=share(named)) if named else ALONE), *said(found)]
-    lines += [FIGURES.format(heat=html.escape(HEAT), effort=html.escape(EFFORT))]
+    lines += [FIGURES.format(heat=HEAT, effort=EFFORT)]
     lines += ["## What wins, by axis\n", "Of each edit the axis on which it is weakest stands first.\n"]
     lines += [
         line(["edit", "axis", "attack", "what was tried", "success", "control", "beyond it", "passes"]),
@@ -196,7 +191,6 @@ intervals. The first row should fall to 10 or less, the others should stay. \\*:
 """
 HEAT = "Heat map: edits by attacks; the share of pictures that show the church, minus the control's, as in the tables."
 EFFORT = "Curves: share of pictures that show the church, against passes of a search and against updates of relearning."
-COLOURS = ("#4269d0", "#ff725c", "#3ca951", "#a463f2", "#efb118", "#6cc5b0", "#9c6b4e", "#ff8ab7", "#97bbf5")
 PANELS = {
     "token": "1 token, 8 pictures",
     "soft-match": "the base's answers",
@@ -206,19 +200,7 @@ PANELS = {
 """Attacks whose effort is drawn, and the start of the rows that are."""
 
 
-def svg(width: float, height: float, parts: Iterable[str], dark: bool, title: str) -> str:
-    ink, paper = ("#e6e6ea", "#16161a") if dark else ("#1b1b1f", "#ffffff")
-    back = f'<title>{html.escape(title)}</title>\n<rect width="{width:.0f}" height="{height:.0f}" fill="{paper}"/>'
-    style = f'font-family="sans-serif" font-size="12" fill="{ink}" role="img"'
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" {style}>'
-    return "\n".join([head, back, *parts, "</svg>\n"])
-
-
-def words(x: float, y: float, text: str, anchor: str = "start", more: str = "") -> str:
-    return f'<text x="{x:.0f}" y="{y:.0f}" text-anchor="{anchor}"{more}>{html.escape(text)}</text>'
-
-
-def heat(found: Mapping[str, Sequence[Attacked]], dark: bool) -> str:
+def heat(found: Mapping[str, Sequence[Attacked]]) -> str:
     """Methods by attacks: the most that an attack did beyond its control, as a heat map."""
     every = [(method, one) for method, records in found.items() for record in records for one in record.strongest]
     best = {(method, one.attack): max(0.0, one.value) for method, one in every}
@@ -233,26 +215,22 @@ def heat(found: Mapping[str, Sequence[Attacked]], dark: bool) -> str:
         if not k or axis_of[columns[k - 1]] != axis_of[name]:
             parts.append(words(x, bottom + 16, axis_of[name], more=' font-size="10"'))
         for row, method in enumerate(found):
-            value, y = best.get((method, name)), top + side * row
-            colour = "none" if value is None else "#e8462f"
-            shade = f'fill="{colour}" fill-opacity="{0.06 + 0.84 * (value or 0):.2f}" stroke="#888888"'
-            parts.append(f'<rect x="{x}" y="{y}" width="{side - 2}" height="{side - 2}" {shade}/>')
-            parts += [] if value is None else [words(x + 16, y + 21, f"{100 * value:.0f}", "middle")]
+            if (value := best.get((method, name))) is not None:
+                parts += shade(x, top + side * row, side, side, value)
     parts += [words(left - 8, top + side * row + 21, method, "end") for row, method in enumerate(found)]
-    return svg(left + side * len(columns) + 20, bottom + 30, parts, dark, HEAT)
+    return drawing(left + side * len(columns) + 45, bottom + 30, HEAT, parts)
 
 
-def curves(found: Mapping[str, Sequence[Attacked]], dark: bool) -> str:
+def curves(found: Mapping[str, Sequence[Attacked]]) -> str:
     """Effort curves: success against passes of a search, and against updates of relearning, a panel an attack."""
-    width, height, left, gap, top = 150, 150, 46, 40, 40
-    grid = "#3a3a42" if dark else "#dddddd"
-    small = ' font-size="10"'
+    width, height, left, gap, top = 150, 150, 60, 76, 40
+    colours = dict(zip(found, cycle(COLOURS)))
     parts = []
     for panel, (attack, start) in enumerate(PANELS.items()):
-        x0, rows = left + panel * (width + gap), ROWS if attack == "relearn" else 1
+        rows = ROWS if attack == "relearn" else 1
         points = {
             method: sorted(
-                (cost(row) / rows, row.sure)
+                (cost(row) / rows, 100 * row.sure)
                 for record in records
                 for row in record.rows
                 if (row.attack, row.column) == (attack, ATTACKED) and row.row.startswith(start)
@@ -260,21 +238,11 @@ def curves(found: Mapping[str, Sequence[Attacked]], dark: bool) -> str:
             for method, records in found.items()
         }
         most = max((x for some in points.values() for x, _ in some), default=1.0)
-        parts.append(words(x0, top - 12, attack))
-        for share in (0, 0.5, 1):
-            y = top + height * (1 - share)
-            parts.append(f'<path d="M{x0} {y:.0f}h{width}" stroke="{grid}"/>')
-            parts.append(words(x0 - 6, y + 4, f"{100 * share:.0f}", "end", small))
-        unit = "updates" if attack == "relearn" else "passes"
-        parts.append(words(x0 + width, top + height + 16, f"{most:.0f} {unit}", "end", small))
-        for colour, some in zip(COLOURS, points.values(), strict=False):
-            places = [(x0 + width * x / most, top + height * (1 - y)) for x, y in some]
-            line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-            parts += [f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>'] if places else []
-            parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="{colour}"/>' for x, y in places]
-    right = left + len(PANELS) * (width + gap)
-    for k, (colour, method) in enumerate(zip(COLOURS, found, strict=False)):
-        y = top + 10 + 17 * k
-        parts.append(f'<path d="M{right} {y}h16" stroke="{colour}" stroke-width="2"/>')
-        parts.append(words(right + 22, y + 4, method))
-    return svg(right + 130, top + height + 40, parts, dark, EFFORT)
+        axes = Panel(left + panel * (width + gap), top, width, height, (0, most), (0, 100))
+        parts += axes.axes(attack, "updates" if attack == "relearn" else "passes", "%" if not panel else "")
+        for method, some in points.items():
+            parts += [axes.line(colours[method], some)] if some else []
+            parts += [axes.dot(colours[method], *one) for one in some]
+    right = left + len(PANELS) * (width + gap) - gap + 30
+    parts += legend(right, top + 10, colours)
+    return drawing(right + 130, top + height + 44, EFFORT, parts)

@@ -26,7 +26,7 @@ def reference() -> str:
 
 def section(name: str, one: Any) -> str:
     """A public name: its signature, what its docstring says, and its methods."""
-    parts = [f"## {name}", signature(f"unsee.{name}", one), *paragraphs(one)]
+    parts = [f"## {name}", signature(f"unsee.{name}", one), *paragraphs(one), inherited(one)]
     for key, member in vars(one).items() if isinstance(one, type) else ():
         member = getattr(member, "__func__", member)
         if not key.startswith("_") and inspect.isfunction(member) and inspect.getdoc(member):
@@ -73,6 +73,18 @@ def paragraphs(one: Any) -> list[str]:
         else:
             found.append(part)
     return found
+
+
+def inherited(one: Any) -> str:
+    """The settings that a class shares with others, as the docstrings of the classes that it builds on have them."""
+    known = set(re.findall(r"^- `(.*?)`:", "\n".join(paragraphs(one)), re.M))
+    found: list[str] = []
+    for base in one.__mro__[1:] if isinstance(one, type) else ():
+        if base.__module__.startswith("unsee."):
+            items = re.findall(r"^- `.*?`: .*", "\n".join(paragraphs(base)), re.M)
+            found += [item for item in items if item.split("`")[1] not in known]
+            known |= {item.split("`")[1] for item in items}
+    return "\n".join(["Settings that other methods have too:\n", *found]) if found else ""
 
 
 def fields(lines: list[str]) -> str:

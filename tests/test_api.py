@@ -219,8 +219,8 @@ def test_edits_of_other_bases_are_refused_in_one_line(pipe: Any, edit: unsee.Edi
 def test_a_base_is_hashed_once_and_again_when_it_changed(
     tiny: Any, edit: unsee.Edit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pipe, hashed, whole = deepcopy(tiny), [], fingerprints._hash
-    monkeypatch.setattr(fingerprints, "_hash", lambda values: hashed.append(1) or whole(values))
+    pipe, hashed, whole = deepcopy(tiny), [], fingerprints.hash_of
+    monkeypatch.setattr(fingerprints, "hash_of", lambda values: hashed.append(1) or whole(values))
     for _ in range(3):
         with edit.applied(pipe):
             pass

@@ -126,14 +126,13 @@ def test_the_red_team_has_a_figure_of_what_was_measured() -> None:
         )  # fmt: skip
 
     found = {"one": [made("one", 9, 2)], "two": [made("two", 3, 3)]}
-    for dark in (False, True):
-        root = ElementTree.fromstring(heat(found, dark))
-        cells = [node.text for node in root.iter("{http://www.w3.org/2000/svg}text")]
-        assert cells.count("70") == 1  # 9 of 10, minus 2 of 10
-        assert cells.count("0") == 3
-        assert "Heat map" in (root.findtext("{http://www.w3.org/2000/svg}title") or "")
-        lines = ElementTree.fromstring(curves(found, dark)).findall(".//{http://www.w3.org/2000/svg}circle")
-        assert sorted(float(line.get("cy", "")) for line in lines) == [40 + 150 * (1 - 0.9), 40 + 150 * (1 - 0.3)]
+    root = ElementTree.fromstring(heat(found))
+    cells = [node.text for node in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert cells.count("70") == 1  # 9 of 10, minus 2 of 10
+    assert cells.count("0") == 3
+    assert "Heat map" in (root.findtext("{http://www.w3.org/2000/svg}title") or "")
+    dots = ElementTree.fromstring(curves(found)).findall(".//{http://www.w3.org/2000/svg}circle[@r='2.5']")
+    assert sorted(float(one.get("cy", "")) for one in dots) == [40 + 150 * (1 - 0.9), 40 + 150 * (1 - 0.3)]
     learns = [
         replace(row, column=TWIN, search=Cost(0, n, 1.0))
         for n, row in zip((60, 120), found["one"][0].rows, strict=False)
@@ -145,7 +144,7 @@ def test_the_red_team_has_a_figure_of_what_was_measured() -> None:
     written = text(found)
     assert "| one | yes, seeds +0 | no, soft +70 | not tested | not tested |" in written
     assert "| two | yes, seeds +0 | yes, soft +0 | not tested | not tested |" in written
-    assert written.count("alt=") == 2
+    assert written.count("](redteam-") == 2
 
 
 def test_a_guard_is_tried_where_no_weights_are_needed(tiny: object, edit: unsee.Edit) -> None:

@@ -95,6 +95,12 @@ def test_the_page_needs_nothing_beside_itself(finished: Path) -> None:
     assert "url(" not in html
     assert "<script" not in html
     assert "<h1>Erased: church</h1>" in html
+    rows = {one.key: one for one in measured(json.loads((finished / "run.json").read_text())).measured if one.base}
+    church, rest = rows["removed/church"], rows["everything else"]
+    assert church.base
+    assert rest.base
+    for name, gone, kept in (("base", church.base, rest.base), ("edit", church.score, rest.score)):
+        assert f"<title>{name}: {100 * gone.value:.1f} %, {100 * kept.value:.1f} %</title>" in html  # the plot
 
 
 @pytest.mark.skipif(browser.CHROMIUM is None, reason=browser.MISSING)
@@ -116,14 +122,14 @@ def test_the_page_draws_how_the_fit_went(finished: Path) -> None:
 
 
 def test_an_early_stop_is_marked(run: Run, tmp_path: Path) -> None:
-    stopping = [*QUICK, "--updates", 40, "--lr", "1e-9", "--set", "patience=1", "--out", "out"]
+    stopping = [*QUICK, "--updates", 8, "--lr", "1e-9", "--set", "patience=1", "--out", "out"]
     code, _, err = run("erase", "church", *stopping)
     assert code == 0, err
     assert (tmp_path / "out" / "index.html").read_text().count("stopped early") == 2
 
 
 def test_the_page_escapes_what_it_shows(run: Run, tmp_path: Path) -> None:
-    code, _, err = run("erase", "<b>x</b>", *QUICK, "--out", tmp_path / "out")
+    code, _, err = run("erase", "<b>x</b>", *CLOSED, "--out", tmp_path / "out")
     assert code == 0, err
     assert "<b>x" not in (tmp_path / "out" / "index.html").read_text()
 
@@ -139,6 +145,7 @@ def test_a_run_repeats_from_its_record_bit_for_bit(run: Run, finished: Path, tmp
 def test_a_run_starts_from_yaml_and_flags_go_first(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     settings = {"steps": 2, "batch": 2, "runs": 2, "keep_runs": 1, "neutral": ["cat"], "updates": 5, "lr": "1e-5"}
+    settings |= {"preserve_words": 8, "context_words": 2}
     file.write_text(yaml.safe_dump({"concepts": [{"erase": "dog"}], "settings": settings, "pictures": 2, "steps": 2}))
     assert run("erase", "--config", file, "--updates", 1)[0] == 0
     card = unsee.Edit.load(tmp_path / "runs" / "dog" / "edit.safetensors").card
@@ -385,7 +392,7 @@ def test_ctrl_c_names_the_line_that_goes_on(
 
     with monkeypatch.context() as patch:
         patch.setattr(progress, "_written", stopping)
-        code, _, err = run("erase", "church", *QUICK, "--out", "a run")
+        code, _, err = run("erase", "church", *(QUICK if stage == "fit" else CLOSED), "--out", "a run")
     assert code == 130
     (line,) = re.findall(r"^unsee: stopped; this goes on with it: unsee (.*)$", err, re.M)
     assert shlex.split(line) == ["erase", "--resume", "a run"]

@@ -20,7 +20,7 @@ from unsee.methods.esd import ESD
 from unsee.methods.hybrid import CLOSED_FORM_ETA, Hybrid
 from unsee.methods.lora import LoRA
 from unsee.methods.prompts import NEUTRAL, TEMPLATES, WITH, in_templates, other_words, preserved_words, with_contexts
-from unsee.methods.settings import RUNS, UPDATES
+from unsee.methods.settings import RUNS, UPDATES, Settings
 from unsee.methods.targets import Erasing, esd_target, preserving, steer, without_implicit
 from unsee.methods.uce import UCE, optimum
 from unsee.models.weights import entrance, select
@@ -215,6 +215,9 @@ def test_a_fit_takes_longer_where_no_closed_form_is_near(
     resolved = method.resolved(pipe.unet, [concept])
     assert (resolved.updates, resolved.runs) == (UPDATES[start], RUNS[start])
     assert UPDATES["base"] > UPDATES["closed-form"]
+    for known in (UPDATES, RUNS):
+        said = f"None: {known['closed-form']} after a closed form, {known['base']} from the base"
+        assert said in str(Settings.__doc__)
     given = dataclasses.replace(method, updates=7, runs=3, lr=0.1)
     assert given.resolved(pipe.unet, [concept]) == given
 

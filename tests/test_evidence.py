@@ -10,11 +10,13 @@ import pytest
 import torch
 from test_suites import WORDS
 
+from benchmarks import methods_plot
 from benchmarks.evidence import __main__ as evidence
 from benchmarks.evidence import workshop
 from benchmarks.evidence.experiments import STEPS, chosen, experiments
-from benchmarks.evidence.forest import LEFT, forest, place
+from benchmarks.evidence.forest import LEFT, Bar, forest, place
 from benchmarks.evidence.goals import Result, cells, reached, results, table
+from benchmarks.evidence.overview import BEGIN, END, bars, squares, summarised, tasks
 from benchmarks.evidence.page import both, together
 from unsee import guards
 from unsee.edits.edit import Edit
@@ -102,10 +104,8 @@ def test_what_is_alike_is_measured_in_all_columns_and_kept_in_one() -> None:
 
 def test_the_forest_has_each_goal_at_its_place() -> None:
     """The axis counts in limits, from -1 to 4 over 360 pixels: 25 points of a limit of 5 are cut at 4."""
-    experiment, *_ = experiments(WORDS, "church", "ink", "stamp", ["castle"])
-    goal = next(one for one in experiment.goals if one.limit == 5)
     assert forest([]).count("class=") == 0
-    text = forest([Result(goal, "missed", measured("to keep/castle", 1, 0.75))])
+    text = forest([Bar("no neighbour loses more", "missed", 5, 25, 25, 25)])
     assert text.count('class="missed"') == 1
     assert f"M{LEFT + 360}" in text
     assert (place(5, 5), place(0, 5), place(-10, 5)) == (LEFT + 144, LEFT + 72, LEFT)
@@ -319,3 +319,76 @@ def test_a_miss_is_not_hidden_by_a_larger_number_that_is_inconclusive() -> None:
     (line,) = [text for text in lines(experiment, found(*neighbours)) if "no neighbour" in text]
     assert "15.0 (castle (near)" in line
     assert line.endswith("**missed** |")
+
+
+PAGE = f"""# A page
+
+Before.
+
+{BEGIN}
+
+old
+
+{END}
+
+## A task
+
+| goal | the paper's figure | limit | measured, the worst | 95 % | n | goal |
+|---|---|---|---|---|---|---|
+| it goes, per cent | - | <= 1 | 0.0 (erased; base 100.0 %) | 0.0 to 2.9 | 128 | inconclusive |
+| none is void | - | <= 1 | 0.0 (erased; base 0.0 %) | 0.0 to 0.0 | 128 | void |
+
+|  | base | mine | uce | negative | n | unit |
+|---|---:|---:|---:|---:|---:|---:|
+| erased | 100.0 % (97.1 to 100.0) | **0.0 % (0.0 to 2.9) ≈** | **8.0 % (5 to 12)** | **9.0 % (5 to 12)** | 9 | share |
+| others | 99.0 % (97.0 to 100.0) | 98.0 % (96.0 to 99.0) | 90.0 % (85.0 to 93.0) | 50.0 % (45 to 55) | 288 | share |
+| castle | 96.0 % (90.0 to 98.0) | 40.0 % (30.0 to 50.0) | 95.0 % (90.0 to 97.0) | 90.0 % (85.0 to 93.0) | 32 | share |
+| tent | 100.0 % (51.0 to 100.0) | 0.0 % (0.0 to 49.0) | 0.0 % (0.0 to 49.0) | 0.0 % (0.0 to 49.0) | 4 | share |
+| change | 0 | 12.6 (9.57 to 16) | 1 (1 to 1) | 2 (1 to 3) | 288 | grey levels |
+
+## Each against each
+
+| erased | church | fish |
+|---|---:|---:|
+| church | **0.0 %** | 88.0 % |
+| fish | 99.0 % | **25.0 %** |
+| nothing | 100.0 % | 90.0 % |
+"""
+
+
+def test_the_summary_is_drawn_from_the_tables_of_the_page() -> None:
+    (task,) = tasks(PAGE)
+    assert task.kept
+    assert task.kept.name == "others"
+    assert task.worst("mine") == ("castle", (40.0, 30.0, 50.0))  # 56 points, and the tent has too few pictures
+    assert task.worst("uce") == ("others", (90.0, 85.0, 93.0))
+    assert bars(PAGE) == [Bar("A task: it goes, per cent", "inconclusive", 1.0, 0.0, 0.0, 2.9)]
+    assert squares(PAGE)["Each against each"]["fish"] == {"church": 0.99, "fish": 0.25}
+    page, plots = summarised(PAGE, "page")
+    assert set(plots) == {"page-trade-off.svg", "page-goals.svg", "page-square-1.svg"}
+    assert all(f"({name})" in page for name in plots)
+    assert "| **A task** | base | 100.0 (97.1 to 100.0) | 99.0 (97.0 to 100.0) |  |" in page
+    assert "|  | mine | 0.0 (0.0 to 2.9) | 98.0 (96.0 to 99.0) | castle: 40.0 (30.0 to 50.0) |" in page
+    assert "negative |" not in page.split(END)[0], "a guard has no line in the summary, and a mark in the plot"
+    assert "negative: 9.0 % still seen" in plots["page-trade-off.svg"]
+    assert "old" not in page
+    assert page.startswith("# A page\n\nBefore.\n\n")
+    assert summarised(page, "page") == (page, plots)
+
+
+def test_the_summary_of_the_documentation_is_that_of_its_tables() -> None:
+    docs = Path(__file__).parents[1] / "docs"
+    page = (docs / "evidence.md").read_text()
+    again, plots = summarised(page, "evidence")
+    assert again == page, "python -m benchmarks.evidence --draw"
+    assert plots
+    for name, text in plots.items():
+        assert (docs / name).read_text() == text, name
+
+
+def test_the_plot_of_every_variant_is_that_of_its_table() -> None:
+    docs = Path(__file__).parents[1] / "docs"
+    found = methods_plot.numbers((docs / "methods.md").read_text())
+    assert found["LoRA, preset leco"]["neighbours"] == (70.8, 56.8, 81.8)
+    assert "must go" not in found["image"], "pictures of it are not counted"
+    assert (docs / "methods.svg").read_text() == methods_plot.plot(found), "python -m benchmarks.methods --draw"

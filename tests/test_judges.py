@@ -18,6 +18,7 @@ import torch
 from conftest import Run
 from PIL import Image
 from test_suites import WORDS, measure, rows, world
+from transformers import CLIPModel
 
 import unsee
 from unsee.concepts import Concept
@@ -53,7 +54,7 @@ def test_clip_chooses_among_words(clip_folder: Path) -> None:
     assert isinstance(clip, Clip)
     ways = ("a picture of {}", "a picture of a {}", "{}")
     texts = [clip.texts([way.format(word) for way in ways]).mean(0) for word in ("church", "dog")]
-    scale = clip._model.logit_scale.exp()
+    scale = CLIPModel.from_pretrained(clip_folder).logit_scale.exp()
     pictures = plain(0, 200)
     said = [[scale * torch.dot(seen, text / text.norm()) for text in texts] for seen in clip.features(pictures)]
     torch.testing.assert_close(detector.likely(pictures), torch.tensor(said).softmax(-1))

@@ -20,7 +20,8 @@ from unsee.fit.memory import SHARE, FitMemory, Ledger, aside, at_once, expected,
 from unsee.fit.monitor import HeldOutMonitor
 from unsee.fit.resume import ResumeFile
 from unsee.methods.lora import LoRA
-from unsee.models.memory import OutOfMemory, Portions
+from unsee.models import memory
+from unsee.models.memory import OutOfMemory, Portions, size
 from unsee.models.weights import select
 
 
@@ -150,6 +151,26 @@ def test_where_not_one_row_fits_checkpointing_is_tried_and_then_one_line_says_wh
     assert "out of memory with 1 rows of an update at once: take a smaller selection" in lines[0]
     assert "the method lora" in lines[0]
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("share", "ways"),
+    [
+        (0.9, ["enable_model_cpu_offload()", "a denoiser of four bits", "--use_fsdp", "ACCELERATE_USE_CPU=1"]),
+        (0.01, ["--use_fsdp", "ACCELERATE_USE_CPU=1"]),
+    ],
+)
+def test_a_base_that_is_too_big_for_the_gpu_is_not_put_on_it(
+    share: float, ways: list[str], shipped: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = sum(size(part) for part in shipped.components.values() if isinstance(part, nn.Module))
+    monkeypatch.setattr(memory, "free", lambda device: int(share * whole))
+    with pytest.raises(OutOfMemory) as error:  # before torch looks for a GPU, which is not here
+        unsee.load("mini", device="cuda", dtype=torch.float32)
+    assert str(error.value).startswith(f"the weights of StableDiffusionPipeline take {whole / 1e9:.1f} GB")
+    assert "\n" not in str(error.value)
+    offered = ["enable_model_cpu_offload()", "a denoiser of four bits", "--use_fsdp", "ACCELERATE_USE_CPU=1"]
+    assert [way for way in offered if way in str(error.value)] == ways
 
 
 def test_memory_that_runs_out_anywhere_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

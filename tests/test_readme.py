@@ -1,7 +1,10 @@
 """What the README shows works as it stands there."""
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +45,27 @@ def test_every_command_exists(line: str) -> None:
         assert program == "unsee"
         command = get_command(app).commands[words[0]]  # type: ignore[attr-defined]
         command.make_context(words[0], words[1:])
+
+
+def measured_away(text: str) -> str:
+    """A dry run without what differs from machine to machine: seconds, free memory, and where lines break."""
+    text = re.sub(r"(?m)^(.*\d) +[\d,]+\.\d$", r"\1 SECONDS", text)
+    text = re.sub(r"about [\d.]+ (s|min|h),", "about SO LONG,", text)
+    text = re.sub(r"one pass of [\d.e+]+ ms", "one pass of SO LONG", text)
+    text = re.sub(r"[\d.]+ GB", "MEMORY", text)
+    return " ".join(text.split())
+
+
+def test_the_dry_run_is_what_the_command_prints(tmp_path: Path) -> None:
+    (shown,) = blocks("text")
+    words = ["erase", "church", "--method", "hybrid", "--dry-run"]
+    clean = {key: value for key, value in os.environ.items() if key != "COLUMNS"} | {"UNSEE_CACHE": str(tmp_path)}
+    command = [sys.executable, "-m", "unsee", *words]
+    done = subprocess.run(command, cwd=tmp_path, env=clean, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "14,716" in shown
+    assert measured_away(shown) in measured_away(done.stdout)
+    assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").iterdir())
 
 
 def test_the_links_lead_somewhere() -> None:

@@ -369,7 +369,7 @@ def test_memorised(tmp_path: Path) -> None:
 def test_the_nearest_is_no_copy_if_it_is_far_from_all() -> None:
     """Half the mean distance to the two others: 20 and 22.5 for the nearest one."""
     far = np.array([[10.0, 30.0, 50.0], [30.0, 40.0, 50.0]])
-    assert memorised_suite._copies(far).tolist() == [[True, False, False], [False, False, False]]
+    assert memorised_suite.copies(far).tolist() == [[True, False, False], [False, False, False]]
 
 
 def test_eta(tmp_path: Path) -> None:

@@ -4,7 +4,12 @@ import csv
 import json
 import os
 import signal
+import socket
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Thread
@@ -157,9 +162,41 @@ def test_the_table_and_the_plot_say_what_was_measured() -> None:
     assert (row["erased before"], row["erased after"], row["rest n"], row["neighbours n"]) == ("0.9", "0.2", "10", "")
 
 
-@pytest.mark.skipif(find_spec("ray") is None, reason="ray is not installed: `make ray` installs it and runs this")
-def test_a_worker_that_is_killed_loses_nothing_and_nothing_is_done_twice(grid: dict[str, Any], tmp_path: Path) -> None:
+@pytest.fixture
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a ray cluster of one machine with two cores, which answers on the loopback alone."""
     import psutil
+
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    words = ["start", "--head", "--block", f"--port={port}", "--node-ip-address=127.0.0.1", "--num-cpus=2"]
+    words += ["--include-dashboard=false", "--disable-usage-stats"]
+    log = tmp_path_factory.mktemp("ray") / "log"
+    with log.open("w") as said:
+        head = subprocess.Popen([sys.executable, "-m", "ray.scripts.scripts", *words], stdout=said, stderr=said)
+    try:
+        end = time.monotonic() + 120
+        while "Ray runtime started" not in log.read_text():
+            assert head.poll() is None, log.read_text()
+            assert time.monotonic() < end, log.read_text()
+            time.sleep(0.2)
+        yield f"127.0.0.1:{port}"
+    finally:
+        for process in [*psutil.Process(head.pid).children(recursive=True), head]:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        head.wait()
+
+
+@pytest.mark.skipif(find_spec("ray") is None, reason="ray is not installed: `make ray` installs it and runs this")
+@pytest.mark.parametrize("place", ["this machine", "a cluster"])
+def test_a_worker_that_is_killed_loses_nothing_and_nothing_is_done_twice(
+    grid: dict[str, Any], tmp_path: Path, place: str, request: pytest.FixtureRequest
+) -> None:
+    import psutil
+
+    workers = Workers(2) if place == "this machine" else Workers(address=request.getfixturevalue("cluster"))
 
     out, victims = tmp_path / "out", []
 
@@ -176,7 +213,7 @@ def test_a_worker_that_is_killed_loses_nothing_and_nothing_is_done_twice(grid: d
     killer = Thread(target=kill, daemon=True)
     killer.start()
     config = build({**grid, "concepts": ["church", "dog", ["castle", "dog"]]}, SweepConfig)
-    found, failed = sweep(config, out, tmp_path / "cache", workers=Workers(2))
+    found, failed = sweep(config, out, tmp_path / "cache", workers=workers)
     killer.join(timeout=1)
     assert victims
     assert not failed
@@ -188,7 +225,7 @@ def test_a_worker_that_is_killed_loses_nothing_and_nothing_is_done_twice(grid: d
 
     records = {path: path.read_bytes() for path in (out / CELLS).rglob("*") if path.name in (CELL, "edit.safetensors")}
     assert len(records) == 2 * 3
-    again, _ = sweep(config, out, tmp_path / "cache", workers=Workers(2))  # all is there: no ray is started
+    again, _ = sweep(config, out, tmp_path / "cache", workers=workers)  # all is there: no ray is started
     assert again == found
     assert {path: path.read_bytes() for path in records} == records
     assert len(journal(out)) == 3

@@ -1,6 +1,7 @@
 """docs/evidence.md: what erasing reaches on the miniature, and what its baselines reach, suite by suite.
 
     python -m benchmarks.evidence [-n 128] [--alike WORD ...] [--twin FOLDER] [--only NAME ...] [--out docs/evidence.md]
+    python -m benchmarks.evidence --draw [--out docs/evidence.md]    the page's summary and plots anew, from its tables
 
 Each experiment erases something and measures the base model, every guard and every method on the same prompts and
 seeds. It becomes a section of the page. The number of pictures and the time are printed first. A picture that several
@@ -26,8 +27,8 @@ from pathlib import Path
 from PIL import Image
 
 from benchmarks.evidence.experiments import STEPS, Experiment, chosen, experiments
-from benchmarks.evidence.forest import forest
 from benchmarks.evidence.goals import Result, reached, results
+from benchmarks.evidence.overview import BEGIN, END, summarised
 from benchmarks.evidence.page import both, contact, every_row, markdown, together
 from benchmarks.evidence.workshop import Workshop, columns, progress, say, variants
 from unsee import guards
@@ -126,11 +127,15 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings of the default method")
     parser.add_argument("--work", type=Path, default=Path("runs/evidence"), help="folder of edits and pictures")
     parser.add_argument("--out", type=Path, default=Path("docs/evidence.md"))
+    parser.add_argument("--draw", action="store_true", help="draw the plots of the page anew; nothing is measured")
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     options = parse(argv)
+    if options.draw:
+        write(options.out, options.out.read_text(encoding="utf-8"))
+        return
     settings = {key: json.loads(value) for key, value in (text.split("=", 1) for text in options.set)}
     shop = Workshop(options.model, options.work, settings)
     plan = chosen(
@@ -190,15 +195,18 @@ def main(argv: Sequence[str] | None = None) -> None:
                     small = picture.quantize(256)
                     write_whole(path, partial(small.save, format="PNG", optimize=True))
             sections[-1] += "".join(f"\n\n{link}" for link in links)
-        plot = options.out.with_name(f"{options.out.stem}-goals.svg")
-        goals_shown = f"![Each goal: what was measured with its 95 % interval, against the limit]({plot.name})"
-        text = [head, reached(goals), goals_shown if reached(goals) else "", *sections]
+        text = ["# What erasing reaches", reached(goals), f"{BEGIN}\n\n{END}", head, *sections]
         if processes().is_main_process:  # what is finished is kept
-            whole = "\n\n".join(part for part in text if part) + "\n"
-            write_whole(options.out, partial(Path.write_text, data=whole, encoding="utf-8"))
-            write_whole(plot, partial(Path.write_text, data=forest(goals), encoding="utf-8"))
+            write(options.out, "\n\n".join(part for part in text if part) + "\n")
             table = every_row(rows)
             write_whole(options.out.with_suffix(".csv"), partial(Path.write_text, data=table, encoding="utf-8"))
+
+
+def write(out: Path, page: str) -> None:
+    """A page with its summary, and its plots beside it."""
+    page, plots = summarised(page, out.stem)
+    for path, text in {out: page, **{out.with_name(name): drawn for name, drawn in plots.items()}}.items():
+        write_whole(path, partial(Path.write_text, data=text, encoding="utf-8"))
 
 
 def steps_said(shop: Workshop, options: argparse.Namespace) -> str:
@@ -208,7 +216,7 @@ def steps_said(shop: Workshop, options: argparse.Namespace) -> str:
     return f"{STEPS} sampler steps where guards are measured too (SLD-Weak waits 15), {own} elsewhere"
 
 
-HEAD = """# What erasing reaches
+HEAD = """## How it was measured
 
 Command: `{command}`. Model: `{model}`, {steps}, {n} pictures for each row of what is erased (fewer where a table says
 so).

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from benchmarks.evidence.goals import Result
-
-WIDTH, LEFT, RIGHT, ROW, TOP = 720, 330, 690, 24, 40
+WIDTH, LEFT, RIGHT, ROW, TOP = 900, 510, 870, 24, 40
 LEAST, MOST = -1.0, 4.0
 """Ends of the axis, in limits; a bar that goes on beyond is cut there."""
 MARKS = {
@@ -26,32 +25,40 @@ svg { background: #fff; color: #1b1b1f; font: 12px system-ui, sans-serif }
 </style>"""
 
 
+@dataclass(frozen=True)
+class Bar:
+    """A goal that was measured: its state, its limit, and what was found with its 95 % interval, in one unit."""
+
+    text: str
+    state: str
+    limit: float
+    value: float
+    low: float
+    high: float
+
+
 def place(value: float, limit: float) -> float:
     """Where a value is on the axis, which counts in limits; where the limit is 0, in its own unit, from 1 on."""
     units = value / limit if limit > 0 else 1 + value
     return round(LEFT + (RIGHT - LEFT) * (min(max(units, LEAST), MOST) - LEAST) / (MOST - LEAST), 1)
 
 
-def forest(found: Sequence[Result]) -> str:
+def forest(shown: Sequence[Bar]) -> str:
     """Goals that were measured as SVG, a line each, in the colours of the reader's theme."""
-    shown = [one for one in found if one.state in MARKS and one.worst]
     height = TOP + ROW * len(shown) + 34
     edge = place(1, 1)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" fill="currentColor">',
-        f"<title>{html.escape('; '.join(f'{one.goal.text}: {one.state}' for one in shown))}</title>",
+        f"<title>{html.escape('; '.join(f'{one.text}: {one.state}' for one in shown))}</title>",
         STYLE,
         f'<path d="M{edge} {TOP - 12}V{height - 30}" stroke="currentColor" stroke-dasharray="4 3"/>',
         f'<text x="{edge}" y="{TOP - 20}" text-anchor="middle">limit</text>',
-        f'<text x="{LEFT}" y="{height - 10}">{LEGEND}</text>',
+        f'<text x="{RIGHT}" y="{height - 10}" text-anchor="end">{LEGEND}</text>',
     ]
     for k, one in enumerate(shown):
-        assert one.worst
-        y, limit, quantity = TOP + ROW * k, one.goal.limit, one.goal.quantity
-        x = place(quantity.value(one.worst), limit)
-        low, high = quantity.bounds(one.worst) or (quantity.value(one.worst),) * 2
-        bar = f"M{place(low, limit)} {y}H{place(high, limit)}"
-        parts.append(f'<text x="{LEFT - 14}" y="{y + 4}" text-anchor="end">{html.escape(one.goal.text)}</text>')
+        y, x = TOP + ROW * k, place(one.value, one.limit)
+        bar = f"M{place(one.low, one.limit)} {y}H{place(one.high, one.limit)}"
+        parts.append(f'<text x="{LEFT - 14}" y="{y + 4}" text-anchor="end">{html.escape(one.text)}</text>')
         parts.append(f'<g class="{one.state}"><path d="{bar}" stroke="currentColor" stroke-width="1.5"/>')
         parts.append(MARKS[one.state].format(x=x, y=y) + "</g>")
     return "\n".join([*parts, "</svg>"]) + "\n"

@@ -111,5 +111,6 @@ def reached(found: Sequence[Result]) -> str:
     kinds: tuple[tuple[str, State], ...] = (("Missed", "missed"), ("Inconclusive", "inconclusive"), ("Void", "void"))
     for title, kind in kinds:
         names = by.get(kind, [])
-        text += f" {title}: {len(names)}" + (f" ({'; '.join(names)})." if names else ".")
+        named = names if kind != "inconclusive" else []  # of which there may be many: tables and the plot have them
+        text += f" {title}: {len(names)}" + (f" ({'; '.join(named)})." if named else ".")
     return text

@@ -63,7 +63,7 @@ PEZ = Attack(
     "pez",
     "discrete text",
     frozenset({"text encoder", "weights", "pictures"}),
-    "Tokens learned from pictures, with the nearest tokens in the place of learned vectors.",
+    "Tokens learned from pictures: vectors are learned, and the nearest tokens replace them.",
     searched("pez"),
     taught=True,
     rows=(2, 2),

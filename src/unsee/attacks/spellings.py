@@ -35,7 +35,7 @@ ATTACK = Attack(
     "spellings",
     "name",
     frozenset({"name"}),
-    "Misspellings, case, spelled letters, the name in company.",
+    "Misspellings, case, spelled letters, the name beside other words.",
     search,
     rows=(4, 4),
 )

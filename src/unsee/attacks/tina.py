@@ -112,5 +112,5 @@ def _attack(name: str, about: str, plus: bool) -> Attack:
     return Attack(name, "pictures", needs, about, searched(plus), taught=True, searches=many)
 
 
-ATTACK = _attack("tina", "The noise from which the model draws a picture without text; then drawn from.", False)
-PLUS = _attack("tina-plus", "The same, with noise of the length that noise has.", True)
+ATTACK = _attack("tina", "Noise from which the model draws the concept without text, found by inversion.", False)
+PLUS = _attack("tina-plus", "As tina, with the length of the noise kept to that of random noise.", True)

@@ -29,7 +29,7 @@ ATTACK = Attack(
     "undo",
     "continuous text",
     frozenset({"name", "weights", "base"}),
-    "A linear map of any text to what the attacked matrices read as the base's do; solved, without a denoiser pass.",
+    "A linear map of text features, by which attacked matrices give what the base's do; solved, not searched.",
     search,
     rows=(1, 3),
 )

@@ -19,7 +19,7 @@ def app(
     ] = None,
     runs: Annotated[Path, typer.Option(help="Folder of runs, which the command line sees too.")] = Path("runs"),
     host: Annotated[
-        str, typer.Option(help="Address to listen at; any other than the default asks visitors for a token.")
+        str, typer.Option(help="Address to listen at. With any but the default, visitors must give a token.")
     ] = "127.0.0.1",
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port; default a free one from 7860 on.")] = None,
     token: Annotated[

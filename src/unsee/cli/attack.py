@@ -74,7 +74,7 @@ def attack(
     trust_remote_code: Trust = False,
     debug: Debug = False,
 ) -> None:
-    """Try to bring an erased concept back, beside controls. For models that you are entitled to test."""
+    """Try to bring an erased concept back, and compare with controls. For models that you are entitled to test."""
     with starting():
         from unsee.runs import attack as attacking
         from unsee.runs.folder import claimed, edit_name, folder_name

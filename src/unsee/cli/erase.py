@@ -65,7 +65,7 @@ def erase(
     ] = None,
     anchor: Annotated[
         list[str] | None,
-        typer.Option(metavar="WORD", help="What the model draws in its place; default nothing in particular."),
+        typer.Option(metavar="WORD", help="What the model draws in its place; default: nothing named."),
     ] = None,
     keep: Annotated[
         list[str] | None, typer.Option(metavar="WORDS", help="What must stay: 'castle, house'. May be repeated.")
@@ -78,7 +78,7 @@ def erase(
     image: Annotated[Path | None, typer.Option(help="The memorised image, if the concept is its title.")] = None,
     model: Model = None,
     revision: Annotated[
-        str | None, typer.Option(help="Commit or branch of the model on the hub; default its newest.")
+        str | None, typer.Option(help="Commit or branch of the model on the hub; default: the newest.")
     ] = None,
     variant: Variant = None,
     method: Annotated[
@@ -126,7 +126,7 @@ def erase(
             help="Another setting of the method; unsee help METHOD lists them. May be repeated.",
         ),
     ] = None,
-    auto: Annotated[bool, typer.Option("--auto", help="Choose the edit's scale by removed against kept.")] = False,
+    auto: Annotated[bool, typer.Option("--auto", help="Choose the edit's scale on its trade-off curve.")] = False,
     seed: Seed = None,
     pictures: Annotated[
         int | None,

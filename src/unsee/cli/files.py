@@ -160,7 +160,7 @@ def import_(
         list[str] | None, typer.Option(metavar="WORDS", help="What the file erases: church, or 'church, castle'.")
     ] = None,
     variant: Variant = None,
-    unpickle: Annotated[bool, typer.Option("--unpickle", help="Read a .pt file, and of it the weights only.")] = False,
+    unpickle: Annotated[bool, typer.Option("--unpickle", help="Read a .pt file; only its weights are loaded.")] = False,
     partial: Annotated[
         bool, typer.Option("--partial", help="Skip layers of an adapter that the model does not have.")
     ] = False,
@@ -191,7 +191,7 @@ def import_(
 def push_(
     edit: EditFile,
     repo: Annotated[str | None, typer.Argument(metavar="REPO", help="Repository on the hub: owner/name.")] = None,
-    hub: Annotated[str | None, typer.Option("--hub", metavar="REPO", help="The same as REPO.")] = None,
+    hub: Annotated[str | None, typer.Option("--hub", metavar="REPO", help="Another way to give REPO.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Write the folder, and upload nothing.")] = False,
     private: Annotated[bool, typer.Option("--private", help="Make the repository private.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder to write to; default beside the edit.")] = None,

@@ -7,10 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from unsee.cli.allowed import installed
-from unsee.cli.terminal import (
-    brief,
-    plain,
-)
+from unsee.cli.terminal import brief, plain
 from unsee.errors import unknown
 
 
@@ -20,7 +17,7 @@ def help_(
         str | None, typer.Argument(metavar="NAME", help="A command, a method, a suite or an attack.")
     ] = None,
 ) -> None:
-    """Explain a command, a method, a suite or an attack. A method has settings and presets."""
+    """Explain a command, a method with its settings and presets, a suite or an attack."""
     parent: Any = context.parent
     commands = parent.command.commands
     if name is None:
@@ -57,8 +54,9 @@ def _explain(name: str) -> None:
     for base in (one for one in method.__mro__[1:] if is_dataclass(one)):
         print(f"{inspect.getdoc(base)}\n")
     print("Defaults, of which --set KEY=VALUE changes any:")
+    wide = max(len(one.name) for one in fields(method))
     for one in fields(method):
-        print(plain(f"  {one.name:<16} {'' if one.default is MISSING else brief(one.default)}"))
+        print(plain(f"  {one.name:<{wide}} {'' if one.default is MISSING else brief(one.default)}"))
     if method.presets:
         print("Presets, --preset NAME:")
     for preset, settings in method.presets.items():

@@ -26,7 +26,7 @@ Guidance = Annotated[
 ]
 Variant = Annotated[
     str | None,
-    typer.Option(help="Variant of the model's files, such as fp16; default the plain one, or what there is."),
+    typer.Option(help="Variant of the model's files, such as fp16; default: no variant, or the only one."),
 ]
 Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Allow code that comes with the model to run.")]
 Call = Annotated[

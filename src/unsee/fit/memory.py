@@ -34,7 +34,7 @@ from unsee.denoising.calls import Call
 from unsee.denoising.replay import checkpointed
 from unsee.errors import InputError
 from unsee.models.denoisers import denoiser, denoisers
-from unsee.models.memory import Portions, free, log, out_of_memory, spread
+from unsee.models.memory import Portions, free, log, out_of_memory, size, spread
 from unsee.models.model import Pipeline
 
 SHARE = 0.8
@@ -153,8 +153,7 @@ def expected(pipe: Pipeline, row: Call, weights: Mapping[str, nn.Parameter], lea
     row  a call of one row. Raises InputError for layers that do not run on fake tensors (some quantised ones).
     """
     net = denoiser(pipe)[1]
-    parts = [part for part in pipe.components.values() if isinstance(part, nn.Module)]
-    model = sum(weight.numel() * weight.itemsize for part in parts for weight in part.parameters())
+    model = sum(size(part) for part in pipe.components.values() if isinstance(part, nn.Module))
     beside = learned < sum(weight.numel() for weight in weights.values())  # adapters: nothing is copied, all is float32
     held = 0 if beside else sum(w.numel() * (w.itemsize + 4 * (w.dtype != torch.float32)) for w in weights.values())
     state = held + learned * 4 * ((2 if beside else 1) + moments)

@@ -4,7 +4,7 @@ Gandikota, Materzynska, Fiotto-Kaufman, Bau: "Erasing Concepts from Diffusion Mo
 
     e_theta(x_t, c, t)  <-  e(x_t, t) - eta [e(x_t, c, t) - e(x_t, t)]                                  (eq. 6)
 
-e is the frozen model, e_theta the edited one, c the concept's prompt; the loss is the mean squared error. The weights
+e is the frozen model, e_theta the edited one, c the concept's prompt; the loss is the mean squared error. The factors
 of the target sum to one, so it holds for eps, v, x0 and flow predictions alike. Three variants:
 
     anchor a:          e(x_t, a) - eta [e(x_t, c) - e(x_t, a)]      with eta = 0, concept ablation (Kumari et al., 2023)
@@ -26,10 +26,9 @@ the default of the command line, does.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from pydantic import ConfigDict
@@ -44,8 +43,8 @@ from unsee.fit.loop import Learned, Optimisation, TrainBatch, fit, trainable
 from unsee.fit.memory import FitMemory
 from unsee.fit.monitor import Loss, squared
 from unsee.fit.resume import ResumeFile
-from unsee.methods.learners import LearnsSelected
-from unsee.methods.presets import Count, Guidance, NotNegative, Number, Positive, Schedule, Steps, Templates
+from unsee.methods.presets import Count, NotNegative, Templates
+from unsee.methods.settings import FitSettings
 from unsee.methods.targets import Erasing, Target, card_of, esd_target, recording, renewing, sampled
 from unsee.methods.two_denoisers import each_denoiser
 from unsee.models.denoisers import denoiser
@@ -56,25 +55,15 @@ from unsee.progress import Progress, no_progress
 
 @one_line
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class ESD(LearnsSelected):
+class ESD(FitSettings):
     """Erase concepts as the ESD paper does (arXiv:2303.07345): the target is u - eta (c - u), eq. 6.
 
-    select           layer group: cross (ESD-x), cross-kv (ESD-x-strict), self, noncross (ESD-u), all
-    eta              how far to steer away; 0 maps the concept to the unconditional prediction. Paper: 1
-    updates          of the weights; 60 erases on the miniature, 30 half, 100 takes others along. Paper: 1000
-    lr               learning rate; None is optimizers.RATE, a share of what a layer puts out. Of adam its own rate
-    optimizer        matrix-adam or adam
-    schedule         of lr, a name of diffusers.optimization.get_scheduler
-    batch            rows in one update
-    runs             recorded runs of each concept
-    record_guidance  guidance scale of recorded runs
-    record_steps     sampler steps of recorded runs
-    sampler          of recorded runs: "pipeline", or the name of a diffusers scheduler
-    rerecord         record again, with the model being edited, after so many updates; 0 never
-    gradient_checkpointing  recompute activations to save memory; None: only if one row does not fit without
-    budget           seconds for the updates: as many as fit are made
-    templates        prompts that ask for the concept; {} is its name
+    eta        how far to steer away; 0 maps the concept to the unconditional prediction. Paper: 1
+    updates    of the weights; 60 erases on the miniature, 30 half, 100 takes others along. Paper: 1000
+    runs       recorded runs of each concept
+    templates  prompts that ask for the concept; {} is its name
 
+    All other settings are `FitSettings`, those of every fit.
     Calling it with a pipeline and one or more concepts returns an Edit and leaves the pipeline as it was.
     Raises InputError on a setting that is unknown or out of range.
 
@@ -82,25 +71,14 @@ class ESD(LearnsSelected):
         >>> with edit.applied(pipe): pictures = unsee.generate(pipe, "a church")
     """
 
-    select: str = "cross"
     eta: NotNegative = 1.0
     updates: Count = 60
-    lr: Positive | None = None
-    optimizer: Literal["matrix-adam", "adam"] = "matrix-adam"
-    schedule: Schedule = "linear"
-    batch: Count = 8
     runs: Count = 16
-    record_guidance: Guidance = 3.0
-    record_steps: Steps = 6
-    sampler: str = "pipeline"
-    rerecord: Number = 0
-    gradient_checkpointing: bool | None = None
-    budget: Positive | None = None
     templates: Templates = ("{}",)
 
+    name: ClassVar[str] = "esd"
     presets: ClassVar[dict[str, dict[str, Any]]] = {
-        # Sec. 5 and the authors' first code.
-        "paper": {
+        "paper": {  # Sec. 5 and the authors' first code
             "updates": 1000, "lr": 1e-5, "optimizer": "adam", "schedule": "constant", "batch": 1, "runs": 1,
             "record_steps": 50, "sampler": "DDIMScheduler", "rerecord": 1,
         },
@@ -112,6 +90,10 @@ class ESD(LearnsSelected):
         renewed = renewing(self.rerecord, self.updates, self.runs, self.record_steps)
         return recorded + renewed, self.updates * self.batch
 
+    def regression(self) -> tuple[Target, Loss]:
+        """What is computed of each recorded row where a concept is asked for, and the loss that reads it."""
+        return partial(esd_target, self.eta), squared
+
     @each_denoiser
     def __call__(
         self,
@@ -122,45 +104,24 @@ class ESD(LearnsSelected):
         progress: Progress = no_progress,
         resume: ResumeFile | None = None,
     ) -> Edit:
-        how = Regression("esd", self, partial(esd_target, self.eta))
-        return how.edit(pipe, concepts_of(concepts), seed, progress, resume)
-
-
-@dataclasses.dataclass(frozen=True)
-class Regression:
-    """A fit on recorded runs, and on nothing that must stay.
-
-    method    name of the method, for the card
-    settings  ESD's, or some with the same names
-    target    what `loss` reads of each row where a concept is asked for
-    """
-
-    method: str
-    settings: Any
-    target: Target
-    loss: Loss = squared
-
-    def edit(
-        self, pipe: Pipeline, concepts: tuple[Concept, ...], seed: int, progress: Progress, resume: ResumeFile | None
-    ) -> Edit:
-        """The edit of the denoiser in focus."""
-        s, (key, net) = self.settings, denoiser(pipe)
-        weights, card = s.weights(net), card_of(self.method, s, concepts, pipe, seed)
+        concepts, (key, net) = concepts_of(concepts), denoiser(pipe)
+        weights, card = self.weights(net), card_of(self.name, self, concepts, pipe, seed)
         row = conditions(pipe, [concepts[0].erase], answered=False)
-        memory = FitMemory(pipe, row, s.gradient_checkpointing, alone=not s.rerecord)
+        memory = FitMemory(pipe, row, self.gradient_checkpointing, alone=not self.rerecord)
 
-        runs = Runs(s.record_steps, s.record_guidance, s.sampler, 2 * s.batch)
-        erasing = Erasing(runs, self.target, s.templates)
+        target, loss = self.regression()
+        runs = Runs(self.record_steps, self.record_guidance, self.sampler, 2 * self.batch)
+        erasing = Erasing(runs, target, self.templates)
         rng = torch.Generator().manual_seed(seed)
-        rows = erasing.rows(pipe, concepts, s.runs, s.rerecord, rng, progress)
+        rows = erasing.rows(pipe, concepts, self.runs, self.rerecord, rng, progress)
         with trainable(weights) as frozen, memory:
 
             def make_batch(update: int) -> TrainBatch:
                 rng = torch.Generator().manual_seed(1_000_003 * seed + update)
-                some = sampled(rows(update, rng, partial(swapped, weights, frozen)), s.batch, rng)
-                return TrainBatch.mean(stack(some), self.loss)
+                some = sampled(rows(update, rng, partial(swapped, weights, frozen)), self.batch, rng)
+                return TrainBatch.mean(stack(some), loss)
 
-            how = Optimisation(s.updates, s.lr, s.optimizer, s.schedule, s.budget)
-            state = resume and resume.of(card.to_json(), max(1, s.rerecord))
+            how = Optimisation(self.updates, self.lr, self.optimizer, self.schedule, self.budget)
+            state = resume and resume.of(card.to_json(), max(1, self.rerecord))
             fit(net, Learned(weights), make_batch, how, resume=state, memory=memory, progress=progress)
             return Edit.between(key, frozen, weights, card)

@@ -25,26 +25,19 @@ the default leaves 4 of 24 churches and takes half of the castles along (docs/LO
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from unsee.concepts import Concept, concepts_of
-from unsee.edits.edit import Edit
 from unsee.errors import one_line
-from unsee.fit.resume import ResumeFile
-from unsee.methods.esd import Regression
-from unsee.methods.learners import LearnsSelected
-from unsee.methods.presets import Count, Guidance, NotNegative, Number, Positive, Schedule, Steps, Templates
-from unsee.methods.targets import apart, recording, renewing
-from unsee.methods.two_denoisers import each_denoiser
-from unsee.models.model import Pipeline
-from unsee.progress import Progress, no_progress
+from unsee.fit.monitor import Loss
+from unsee.methods.esd import ESD
+from unsee.methods.targets import Target, apart
 
 SMOOTH = 0.01
 """Of |a - c|: below it the distance to c has no direction. Any small number; no other was tried."""
@@ -54,13 +47,14 @@ def hinge(eta: float, answer: Tensor, wanted: Tensor) -> Tensor:
     """max(|y - a| - eta |y - c|, 0) of each row (N,), with y = answer (N, ...) and a, c = wanted (N, 2, ...)."""
     a, c = (one.flatten(1) for one in wanted.unbind(1))
     y, least = answer.flatten(1), SMOOTH**2 * (a - c).square().sum(1)
-    near, far = torch.linalg.vector_norm(y - a, dim=1), ((y - c).square().sum(1) + least.clamp(min=1e-12)).sqrt()
-    return (near - eta * far).clamp(min=0) / y.shape[1] ** 0.5
+    near: Tensor = torch.linalg.vector_norm(y - a, dim=1)
+    far = ((y - c).square().sum(1) + least.clamp(min=1e-12)).sqrt()
+    return (near - eta * far).clamp(min=0) / math.sqrt(y.shape[1])
 
 
 @one_line
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class GEM(LearnsSelected):
+class GEM(ESD):
     """Erase concepts with GEM's hinge; the formula is at the top of its file.
 
     eta  how much nearer the anchor must be: 1 as near as the concept, 0 all the way
@@ -72,22 +66,7 @@ class GEM(LearnsSelected):
         >>> with edit.applied(pipe): pictures = unsee.generate(pipe, "a church")
     """
 
-    select: str = "cross"
-    eta: NotNegative = 1.0
-    updates: Count = 60
-    lr: Positive | None = None
-    optimizer: Literal["matrix-adam", "adam"] = "matrix-adam"
-    schedule: Schedule = "linear"
-    batch: Count = 8
-    runs: Count = 16
-    record_guidance: Guidance = 3.0
-    record_steps: Steps = 6
-    sampler: str = "pipeline"
-    rerecord: Number = 0
-    gradient_checkpointing: bool | None = None
-    budget: Positive | None = None
-    templates: Templates = ("{}",)
-
+    name: ClassVar[str] = "gem"
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         # The authors' code: some 250 steps in all, ten an update.
         "paper": {
@@ -96,21 +75,5 @@ class GEM(LearnsSelected):
         },
     }  # fmt: skip
 
-    def passes(self, concepts: Sequence[Concept]) -> tuple[int, int]:
-        """About how many rows a denoiser answers in all, without a gradient and with one."""
-        recorded = recording(concepts, 0 if self.rerecord else self.runs, self.record_steps)
-        renewed = renewing(self.rerecord, self.updates, self.runs, self.record_steps)
-        return recorded + renewed, self.updates * self.batch
-
-    @each_denoiser
-    def __call__(
-        self,
-        pipe: Pipeline,
-        concepts: str | Concept | Sequence[str | Concept],
-        *,
-        seed: int = 0,
-        progress: Progress = no_progress,
-        resume: ResumeFile | None = None,
-    ) -> Edit:
-        how = Regression("gem", self, apart, partial(hinge, self.eta))
-        return how.edit(pipe, concepts_of(concepts), seed, progress, resume)
+    def regression(self) -> tuple[Target, Loss]:
+        return apart, partial(hinge, self.eta)

@@ -56,17 +56,8 @@ from unsee.fit.monitor import HeldOutMonitor
 from unsee.fit.optimizers import Metric, metrics
 from unsee.fit.resume import ResumeFile
 from unsee.methods.learners import MakeLearner, dense
-from unsee.methods.presets import (
-    PRESETS,
-)
-from unsee.methods.prompts import (
-    WITH,
-    in_templates,
-    other_words,
-    preservation_prompts,
-    preserved_words,
-    with_contexts,
-)
+from unsee.methods.presets import PRESETS
+from unsee.methods.prompts import WITH, in_templates, other_words, preservation_prompts, preserved_words, with_contexts
 from unsee.methods.rounds import Rounds
 from unsee.methods.settings import Settings, Start
 from unsee.methods.targets import (
@@ -84,6 +75,7 @@ from unsee.methods.two_denoisers import each_denoiser
 from unsee.methods.uce import UCE, optimum
 from unsee.models.denoisers import denoiser
 from unsee.models.model import Pipeline
+from unsee.models.sampling import sampled_by
 from unsee.models.weights import entrance, reads_text
 from unsee.progress import Progress, no_progress
 
@@ -100,7 +92,7 @@ SPAN = 8
 @one_line
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Hybrid(Settings):
-    """Erase concepts by a closed form and a short fit, by the formula of its file. Its settings are `Settings`.
+    """Erase concepts by a closed form and a short fit, by the formula of its file. Its settings are shared with LoRA.
 
     Calling it with a pipeline and one or more concepts returns an Edit and leaves the pipeline as it was.
     Raises InputError on a setting that is unknown or out of range.
@@ -151,6 +143,8 @@ class Recipe:
         assert s.runs
         s.check()
         check_rerecord(pipe, s.rerecord)
+        with sampled_by(pipe, s.sampler):  # a sampler that the pipeline does not take is refused before any work
+            pass
         rng = torch.Generator().manual_seed(seed)
         weights = s.weights(net)
         texts = [weight.removesuffix(".weight") for weight in weights if reads_text(weight, net)]
@@ -158,7 +152,8 @@ class Recipe:
 
         # 1. Words: preserved ones, random others, and prompts made of both.
         stay = preserved_words(concepts, s.neutral)
-        doors = [layer for layer in texts if f"{layer}.weight" in entrance(net)] or texts[:1]
+        first = entrance(net) if texts else {}
+        doors = [layer for layer in texts if f"{layer}.weight" in first] or texts[:1]
         others = other_words(pipe, s.preserve_words, concepts, doors, rng, progress)
         kept = (*(stay if s.keep_weight or others else ()), *others)
         card = card_of(self.method, s, concepts, pipe, seed, kept)

@@ -3,37 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from typing import Protocol, Self
+from typing import Protocol
 
 from torch import nn
 
-from unsee.concepts import Concept
 from unsee.edits.card import Card
 from unsee.edits.edit import Edit, LowRank
 from unsee.fit.loop import Learned, trainable
 from unsee.fit.optimizers import Metric
-from unsee.models.weights import select, swapped
-
-
-class LearnsSelected:
-    """Of a method that changes the weights of a selection themselves, and whose settings leave nothing open."""
-
-    select: str
-
-    def weights(self, net: nn.Module) -> dict[str, nn.Parameter]:
-        """The parameters of a denoiser that change, by name."""
-        return select(net, self.select)
-
-    def learned(self, net: nn.Module) -> int:
-        """How many numbers a fit of a denoiser learns."""
-        return sum(weight.numel() for weight in self.weights(net).values())
-
-    def resolved(self, net: nn.Module, concepts: Sequence[Concept]) -> Self:
-        """Itself: its settings leave nothing open."""
-        return self
+from unsee.models.weights import swapped
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The settings that hybrid and lora have in common."""
+"""Settings that methods share: those of every fit, and those of hybrid, lora and robust."""
 
 from __future__ import annotations
 
@@ -12,28 +12,16 @@ from torch import nn
 
 from unsee.concepts import Concept, to_keep
 from unsee.errors import InputError
-from unsee.methods.presets import (
-    Count,
-    Guidance,
-    NotNegative,
-    Number,
-    Positive,
-    Schedule,
-    Steps,
-    Templates,
-)
-from unsee.methods.prompts import (
-    NEUTRAL,
-    TEMPLATES,
-    preserved_words,
-)
+from unsee.methods.presets import Count, Guidance, NotNegative, Number, Positive, Schedule, Steps, Templates
+from unsee.methods.prompts import NEUTRAL, TEMPLATES, preserved_words
 from unsee.methods.targets import recording, renewing
 from unsee.models.weights import SELECTIONS, entrance, reads_text, select, stored_whole
 
 Start = Literal["closed-form", "base"]
 UPDATES: dict[Start, int] = {"closed-form": 12, "base": 140}
 RUNS: dict[Start, int] = {"closed-form": 8, "base": 64}
-"""Updates and recorded runs of a concept by where a fit starts. Tuned on the miniature (docs/LOG.md)."""
+"""Updates and recorded runs of a concept by where a fit starts, which the docstring of Settings lists too.
+Tuned on the miniature (docs/LOG.md)."""
 LEFT = {"noncross": 40, "self": 47, "up_blocks.*attn2": 48}
 """Of 48 pictures of "church" on the miniature, those that still show one after hybrid with a selection."""
 PART = (
@@ -43,62 +31,34 @@ PART = (
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class Settings:
-    """Hyperparameters that are valid for both; see hybrid.py for what they do.
+class FitSettings:
+    """Hyperparameters of every fit on recorded runs.
 
     select           layer group: cross (ESD-x), cross-kv (ESD-x-strict), self, noncross (ESD-u), all
-    eta              how far to steer away; 0 maps the concept to the unconditional prediction
-    updates          of the weights; None: UPDATES, by where they start
-    lr               share by which an update moves a layer's output at most; None: RATES, and optimizers.RATE where
-                     there is no preconditioner. Of adam its own rate
-    start            closed-form: matrices that read the prompt start at UCE's solution; base: at their own weights
+    lr               share by which an update moves a layer's output at most; None: optimizers.RATE, and hybrid.RATES
+                     where a matrix is preconditioned. Of adam its own rate
     optimizer        matrix-adam or adam
     schedule         of lr, a name of diffusers.optimization.get_scheduler
-    batch            rows of erased and again of kept targets in one update
-    runs             recorded runs of each concept; None: RUNS, likewise
-    keep_runs        recorded runs with preservation prompts, one a word; words of `keep` come first, all of them
-    keep_weight      weight of the loss on preservation prompts
-    implicit         the concept appears where no prompt names it: remove it from the targets of preservation prompts
-    context_words    random context words for each prompt of prompts.CONTEXTS
-    preserve_words   random words of the tokenizer whose text features are preserved by preconditioning; 0: none
-    damping          how strictly: the smaller, the stricter; see optimizers.Metric
+    batch            rows with erased targets in one update; hybrid adds as many with kept ones
     record_guidance  guidance scale of recorded runs
     record_steps     sampler steps of recorded runs
     sampler          of recorded runs: "pipeline", or the name of a diffusers scheduler
-    gradient_checkpointing  recompute activations to save memory; None: only if one row does not fit without
     rerecord         record again, with the model being edited, after so many updates; 0 never
-    held_out         runs of each concept, and preservation words, whose rows only measure how far the fit is
-    patience         early stopping: held-out measurements without 1 % improvement, at least five in a fit; 0: never
+    gradient_checkpointing  recompute activations to save memory; None: only if one row does not fit without
     budget           seconds for the updates: as many as fit are made
-    templates        prompts; {} is the concept's name, or a word that must stay
-    neutral          words that must stay, beside the concept's own `keep`
     """
 
-    select: str = "cross-kv"
-    eta: NotNegative = 1.0
-    updates: Count | None = None
+    select: str = "cross"
     lr: Positive | None = None
-    start: Start = "closed-form"
     optimizer: Literal["matrix-adam", "adam"] = "matrix-adam"
     schedule: Schedule = "linear"
     batch: Count = 8
-    runs: Count | None = None
-    keep_runs: Count = 16
-    keep_weight: NotNegative = 3.0
-    implicit: bool = False
-    context_words: Number = 32
-    preserve_words: Number = 384
-    damping: Positive = 0.01
     record_guidance: Guidance = 3.0
     record_steps: Steps = 6
     sampler: str = "pipeline"
-    gradient_checkpointing: bool | None = None
     rerecord: Number = 0
-    held_out: Number = 2
-    patience: Number = 0
+    gradient_checkpointing: bool | None = None
     budget: Positive | None = None
-    templates: Templates = TEMPLATES
-    neutral: tuple[str, ...] = NEUTRAL
 
     def weights(self, net: nn.Module) -> dict[str, nn.Parameter]:
         """The parameters of a denoiser that change, by name."""
@@ -107,6 +67,47 @@ class Settings:
     def learned(self, net: nn.Module) -> int:
         """How many numbers a fit of a denoiser learns."""
         return sum(weight.numel() for weight in self.weights(net).values())
+
+    def resolved(self, net: nn.Module, concepts: Sequence[Concept]) -> Self:
+        """With numbers where the settings leave them open: by default they leave none."""
+        return self
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class Settings(FitSettings):
+    """What hybrid, lora and robust add to the settings of every fit; hybrid.py says what they do.
+
+    eta              how far to steer away; 0 maps the concept to the unconditional prediction
+    updates          of the weights; None: 12 after a closed form, 140 from the base's own weights
+    start            closed-form: matrices that read the prompt start at UCE's solution; base: at their own weights
+    runs             recorded runs of each concept; None: 8 after a closed form, 64 from the base's own weights
+    keep_runs        recorded runs with preservation prompts, one a word; words of `keep` come first, all of them
+    keep_weight      weight of the loss on preservation prompts
+    implicit         the concept appears where no prompt names it: remove it from the targets of preservation prompts
+    context_words    random context words for each prompt of prompts.CONTEXTS
+    preserve_words   random words of the tokenizer whose text features are preserved by preconditioning; 0: none
+    damping          how far these may change: the smaller, the less; see optimizers.Metric
+    held_out         runs of each concept, and preservation words, whose rows only measure how far the fit is
+    patience         early stopping: held-out measurements without 1 % improvement, at least five in a fit; 0: never
+    templates        prompts; {} is the concept's name, or a word that must stay
+    neutral          words that must stay, beside the concept's own `keep`
+    """
+
+    select: str = "cross-kv"
+    eta: NotNegative = 1.0
+    updates: Count | None = None
+    start: Start = "closed-form"
+    runs: Count | None = None
+    keep_runs: Count = 16
+    keep_weight: NotNegative = 3.0
+    implicit: bool = False
+    context_words: Number = 32
+    preserve_words: Number = 384
+    damping: Positive = 0.01
+    held_out: Number = 2
+    patience: Number = 0
+    templates: Templates = TEMPLATES
+    neutral: tuple[str, ...] = NEUTRAL
 
     def resolved(self, net: nn.Module, concepts: Sequence[Concept]) -> Self:
         """With numbers of updates and runs where the settings leave them open."""

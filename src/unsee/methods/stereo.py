@@ -56,9 +56,9 @@ from unsee.fit.memory import FitMemory
 from unsee.fit.resume import ResumeFile
 from unsee.fit.search import ROWS, Learnable, any_of, learn, soft, tokens
 from unsee.methods.columns import named_only
-from unsee.methods.learners import LearnsSelected
-from unsee.methods.presets import Count, Guidance, NotNegative, Positive, Schedule, Steps, Templates
+from unsee.methods.presets import Count, NotNegative, Templates
 from unsee.methods.prompts import NEUTRAL, in_templates, preserved_words
+from unsee.methods.settings import FitSettings
 from unsee.methods.targets import Erasing, apart, card_of, recording, sampled, steer
 from unsee.methods.two_denoisers import each_denoiser
 from unsee.models.denoisers import denoiser
@@ -77,7 +77,7 @@ def composed(u: Tensor, a: Tensor, away: Sequence[Tensor], eta: float) -> Tensor
 
 @one_line
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class STEREO(LearnsSelected):
+class STEREO(FitSettings):
     """Erase concepts, and what was found to bring them back, with STEREO; the formula is at the top of its file.
 
     eta       how far to steer away from all that was found
@@ -98,16 +98,10 @@ class STEREO(LearnsSelected):
     updates: Count = 60
     rounds: Count = 2
     searches: Count = 60
-    lr: Positive | None = None
-    optimizer: Literal["matrix-adam", "adam"] = "matrix-adam"
-    schedule: Schedule = "linear"
-    batch: Count = 8
     runs: Count = 16
-    record_guidance: Guidance = 3.0
-    record_steps: Steps = 6
-    sampler: str = "pipeline"
-    gradient_checkpointing: bool | None = None
     templates: Templates = ("{}",)
+    rerecord: Literal[0] = 0
+    budget: None = None
     anchors: tuple[str, ...] = NEUTRAL
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {

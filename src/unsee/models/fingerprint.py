@@ -28,11 +28,12 @@ def fingerprint(module: nn.Module) -> str:
     marks = {key: _Mark.of(value) for key, value in values.items()}
     known = _HASHED.get(module)
     if known is None or None in marks.values() or marks != known[0]:
-        _HASHED[module] = known = (marks, _hash(values))
+        _HASHED[module] = known = (marks, hash_of(values))
     return known[1]
 
 
-def _hash(values: Mapping[str, Tensor]) -> str:
+def hash_of(values: Mapping[str, Tensor]) -> str:
+    """sha256 over names, shapes and values in bfloat16, in hex."""
     digest = hashlib.sha256()
     for key, value in values.items():
         digest.update(f"{key}{tuple(value.shape)}".encode())

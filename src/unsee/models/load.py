@@ -21,6 +21,7 @@ from unsee.errors import InputError
 from unsee.io.lora import TEXT, factors, layers, loaded, read_tensors
 from unsee.models.denoisers import denoiser
 from unsee.models.distributed import processes, shard
+from unsee.models.memory import check_room
 from unsee.models.model import Model, model_name, remembered
 from unsee.models.model_card import ModelCard, model_card
 from unsee.models.names import BUNDLED, commit, model_folder, snapshot, source
@@ -64,7 +65,7 @@ def load(
              LAYOUT is a folder or hub id of the same configuration; +FILE behind any of them puts a LoRA on top
     dtype    of all weights; default float32 on a CPU and bfloat16 elsewhere
     device   default is accelerate's choice (ACCELERATE_USE_CPU and the like are obeyed)
-    variant  of the weights' files, such as "fp16"; default the plain ones, or what there is if there are none
+    variant  of the weights' files, such as "fp16"; default: files without a variant, or the only variant
     call     options of all of its calls in recorded runs and pictures (see Model), over those that its own card names
     trust_remote_code  run code that comes with the model
     card     what the model's own card says, if it has been read already
@@ -72,7 +73,8 @@ def load(
     Only safetensors are read. On a CPU, convolutions are laid out channels-last, which is several times faster there.
     Under `accelerate launch --use_fsdp` the denoiser is spread over all processes.
     The pipeline has no progress bar, and no safety checker or watermarker: `Model.left_out` says which.
-    Raises InputError when the model cannot be found or is no pipeline.
+    Raises InputError when the model cannot be found or is no pipeline, and MemoryError, which names what would fit,
+    when a GPU has no room for its weights.
 
         >>> pipe = unsee.load("mini")
         >>> picture = pipe("a church", num_inference_steps=4).images[0]
@@ -120,6 +122,8 @@ def load(
     spread = processes().num_processes > 1 and parse_flag_from_env("ACCELERATE_USE_FSDP")
     if spread:
         shard(pipe)
+    elif device.type in ("cuda", "xpu"):  # what mps has left is advice
+        check_room(pipe, device)
     pipe.to(device)
     pipe.set_progress_bar_config(disable=True)
     for part in pipe.components.values():

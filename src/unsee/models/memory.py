@@ -12,10 +12,11 @@ from typing import TypeVar
 import psutil
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from torch import nn
 from torch.distributed.fsdp import FSDPModule
 
 from unsee.models.denoisers import denoisers
-from unsee.models.model import Pipeline
+from unsee.models.model import Pipeline, kind
 
 T = TypeVar("T")
 
@@ -41,6 +42,37 @@ def free(device: torch.device) -> int:
     if device.type == "xpu":
         return int(torch.xpu.mem_get_info(device)[0])
     return int(psutil.virtual_memory().available)
+
+
+FOUR_BITS = 4.5 / 8
+"""Bytes of a number in four bits, with the scale of each 64 of them in 32."""
+
+
+def size(part: nn.Module) -> int:
+    """Bytes of the weights of a module."""
+    return sum(weight.numel() * weight.itemsize for weight in part.parameters())
+
+
+def check_room(pipe: Pipeline, device: torch.device) -> None:
+    """Raises OutOfMemory, with what would fit, if a device has less free memory than all weights of a pipeline take."""
+    parts = [part for part in pipe.components.values() if isinstance(part, nn.Module)]
+    whole, there = sum(map(size, parts)), free(device)
+    if whole <= there:
+        return
+    ways = []
+    if (largest := max(map(size, parts))) < there:
+        ways.append(
+            f"in Python `enable_model_cpu_offload()`, which holds one part at a time, of {largest / 1e9:.1f} GB"
+        )
+    nets = list(denoisers(pipe).values())
+    small = sum(FOUR_BITS * weight.numel() for net in nets for weight in net.parameters())
+    if (less := whole - sum(map(size, nets)) + small) < there:
+        ways.append(f"in Python a denoiser of four bits, {less / 1e9:.1f} GB in all, with the method lora")
+    ways.append("many GPUs with --use_fsdp; or the CPU with ACCELERATE_USE_CPU=1")
+    raise OutOfMemory(
+        f"the weights of {kind(pipe).__name__} take {whole / 1e9:.1f} GB, and {there / 1e9:.1f} GB are free on "
+        f"{device}: {'; '.join(ways)}"
+    )
 
 
 @dataclass

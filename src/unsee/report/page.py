@@ -19,7 +19,7 @@ from unsee.report.curves import curves, panels
 from unsee.report.grid import Pictures, by_suite, embedded, mosaic, shown
 from unsee.report.strips import CELLS, fitting, strips
 from unsee.report.tables import idle, tables, verdict
-from unsee.report.tradeoff import places
+from unsee.report.tradeoff import beside_base, places
 
 SHOWN = 8
 VARIANTS = 3
@@ -88,6 +88,7 @@ def page(
                 ]
                 for suite, found in by_suite(figures).items()
             },
+            beside=beside_base(rows),
             curves=curves(evaluation),
             fits=[
                 (one.name, one.settings.get("updates", 0), panels(one.curve, one.settings.get("updates", 0)))

@@ -16,6 +16,7 @@ from unsee.evaluate.suites.summary import REST
 from unsee.report.attacks import per_cent as attacked_share
 from unsee.report.before_after import Line, brief, of_one_edit
 from unsee.report.page import environment, known_as
+from unsee.report.tradeoff import Mark, mark
 from unsee.spelling import counted
 
 HEAD = ("cell", "still seen", "neighbours", "everything else", "picture change", "erase, s", "strongest attack")
@@ -140,31 +141,12 @@ def table_csv(found: Sequence[Result]) -> str:
     return stream.getvalue()
 
 
-@dataclass(frozen=True)
-class Mark:
-    """A cell in the plot, in per cent, with its 95 % intervals."""
-
-    text: str
-    shape: str
-    x: float
-    y: float
-    across: tuple[float, float]
-    along: tuple[float, float]
-
-
 def marks(found: Sequence[Result]) -> tuple[list[Mark], dict[str, str]]:
     """The cells that have both shares, and the shape of each method."""
     order = list(dict.fromkeys(one.said["method"] for one in found))
     shapes = {method: SHAPES[k % len(SHAPES)] for k, method in enumerate(order)}
     made = [
-        Mark(
-            words(one.said),
-            shapes[one.said["method"]],
-            100 * one.erased.after.value,
-            100 * one.rest.after.value,
-            (100 * one.erased.after.low, 100 * one.erased.after.high),
-            (100 * one.rest.after.low, 100 * one.rest.after.high),
-        )
+        mark(words(one.said), shapes[one.said["method"]], one.erased.after, one.rest.after)
         for one in found
         if one.erased and one.rest
     ]

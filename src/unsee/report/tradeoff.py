@@ -1,4 +1,4 @@
-"""The trade-off curve of an edit's scale: as a line for the record, and as places in a drawing."""
+"""What is removed against what is kept: of an edit beside its base, and of each scale of an edit."""
 
 from __future__ import annotations
 
@@ -6,6 +6,36 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unsee.edits.card import Card
+from unsee.evaluate.statistics import Score
+from unsee.evaluate.suites.summary import REST
+from unsee.report.before_after import Line
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A model in a plot of what is still seen (x) against what is kept (y), in per cent, with 95 % intervals."""
+
+    text: str
+    shape: str
+    x: float
+    y: float
+    across: tuple[float, float]
+    along: tuple[float, float]
+
+
+def mark(text: str, shape: str, gone: Score, kept: Score) -> Mark:
+    """The mark of two shares."""
+    across, along = ((100 * one.low, 100 * one.high) for one in (gone, kept))
+    return Mark(text, shape, 100 * gone.value, 100 * kept.value, across, along)
+
+
+def beside_base(rows: Sequence[Line]) -> list[Mark]:
+    """The base and an edit, by the first row of what is erased and by everything else; none if one is not counted."""
+    gone = next((row.share for row in rows if row.removed and row.share), None)
+    kept = next((row.share for row in rows if row.key == REST), None)
+    if gone is None or kept is None or gone.base is None or kept.base is None:
+        return []
+    return [mark("base", "ring", gone.base, kept.base), mark("edit", "circle", gone.score, kept.score)]
 
 
 def scale_taken(card: Card) -> list[str]:

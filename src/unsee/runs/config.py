@@ -73,7 +73,7 @@ class RunConfig(_Config):
 
     concepts        what must go: words, or mappings with the fields of a Concept, or one text that lists words
     model           "mini", a pipeline folder, or a hub id
-    variant         of the model's files, such as "fp16"; None is the plain ones, or what there is if there are none
+    variant         of the model's files, such as "fp16"; None: files without a variant, or the only variant
     method          by name; None is balance where every concept is a name and every setting one of balance's, else
                     hybrid
     settings        hyperparameters of the method; after defaults, all of them

@@ -16,6 +16,7 @@ from unsee.evaluate.render import Shot, render
 from unsee.evaluate.statistics import Score, paired_rates, rate
 from unsee.evaluate.words import article
 from unsee.progress import Progress, no_progress
+from unsee.report.page import known_as
 from unsee.runs.siege import Siege
 
 OTHERS = 100
@@ -48,7 +49,7 @@ def filed(siege: Siege, found: Attacked, *, batch: int = 32, progress: Progress 
         concept=found.concept,
         model=found.model,
         edit={**found.edit, "settings": card.settings, "seed": card.seed},
-        detectors={_short(one): value for one, value in detectors.items()},
+        detectors={known_as(one): value for one, value in detectors.items()},
         prompts=found.prompts,
         sampling=found.sampling,
         n=found.n,
@@ -105,12 +106,6 @@ def _lost(siege: Siege, batch: int, progress: Progress) -> tuple[list[Lost], Sco
 
 def _inverse(score: Score) -> Score:
     return Score(1 - score.value, 1 - score.high, 1 - score.low, score.n)
-
-
-def _short(source: str) -> str:
-    """A detector's name without its place."""
-    kind, colon, rest = source.rpartition(":")
-    return f"{kind}{colon}{Path(rest).name if Path(rest).is_dir() else rest}"
 
 
 def _hash(source: str) -> str:

@@ -122,7 +122,7 @@ def _left(question: Question, c: Comparison, before: Sequence[float], now: Seque
 
 SUITE = Suite(
     NAME,
-    "What is known of a concept's pictures without any prompt: the denoising loss of the pictures upside down minus "
+    "What a model knows of a concept's pictures without a prompt: the denoising loss of the pictures upside down minus "
     "that of the pictures as they are, and how much of the base's gap is left.",
     ask,
     score,

@@ -75,11 +75,11 @@ def score(asked: Asked, c: Comparison) -> Iterator[Measured | Answer]:
             row = f"{title}: {distance.name} to it"
             yield c.average(f"perceptual {DISTANCE}{title}", row, "distance", looks, role, distance.source)
         if len(drawn) > 1:  # a copy is known by its distance to the others
-            copies = [_copies(d) for d in far]
-            hits = [found[:, k].tolist() for found in copies]
+            copied = [copies(d) for d in far]
+            hits = [found[:, k].tolist() for found in copied]
             yield c.share(f"{COPIES}{title}", f"{title}: copies of it", hits, role)
-            near = zip(far[1].argmin(1), copies[1].max(1), strict=True)
-            yield from c.answers(question, [drawn[one].name if copied else NO_COPY for one, copied in near])
+            near = zip(far[1].argmin(1), copied[1].max(1), strict=True)
+            yield from c.answers(question, [drawn[one].name if found else NO_COPY for one, found in near])
     yield from c.changes(REST, rest.name, rest.shots, "kept")
 
 
@@ -99,7 +99,7 @@ def _distances(pictures: Grey, known: Grey) -> NDArray[Any]:
     return np.stack([np.sqrt(((pictures - one) ** 2).mean((1, 2, 3))) for one in known], axis=1)
 
 
-def _copies(distances: NDArray[Any]) -> NDArray[Any]:
+def copies(distances: NDArray[Any]) -> NDArray[Any]:
     """Which of the titles' pictures each picture is a copy of: (N, titles)."""
     others = (distances.sum(1, keepdims=True) - distances) / (distances.shape[1] - 1)
     copied: NDArray[Any] = distances < ALPHA * others
