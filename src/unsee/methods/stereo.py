@@ -19,8 +19,8 @@ Departures from the paper
 - The search asks for what the frozen model answers to the concept at recorded steps, so it needs no pictures; it is
   `searches` updates of fit/search.py where the code takes 3,000. Where a prompt is read by more than one text encoder,
   all that the denoiser reads is learned in a token's place.
-- Anchors are the concept's `anchor`, or else its `keep` and `neutral` words, one for each run. The paper has sentences
-  about what appears beside the concept, which a language model wrote.
+- Anchors are the concept's `anchor`, or its `keep`, or else the words of `anchors`, one for each run. The paper has
+  sentences about what appears beside the concept, which a language model wrote.
 - eta counts as in esd.py. The authors' code sets "compositional_guidance_scale", which counts from one with the sign:
   its 2 is 1 for the anchor and eta = 3 here. The optimizer is matrix-adam; the paper's is AdamW.
 `STEREO.presets["paper"]` takes back the numbers. Nothing else preserves other concepts, as in the paper: on the
@@ -84,7 +84,7 @@ class STEREO(FitSettings):
     updates   of each fit: one a round, and the last
     rounds    of erasing and search
     searches  updates of one search
-    neutral   anchors, where a concept has neither `anchor` nor `keep`
+    anchors   words, where a concept has neither `anchor` nor `keep`
 
     All other settings are ESD's. Calling it with a pipeline and one or more concepts returns an Edit and leaves the
     pipeline as it was. Raises InputError on a setting that is unknown or out of range.
@@ -102,7 +102,7 @@ class STEREO(FitSettings):
     templates: Templates = ("{}",)
     rerecord: Literal[0] = 0
     budget: None = None
-    neutral: tuple[str, ...] = NEUTRAL
+    anchors: tuple[str, ...] = NEUTRAL
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         # The authors' code; its rate in the first stage is 5e-6.
@@ -116,8 +116,9 @@ class STEREO(FitSettings):
         """About how many rows a denoiser answers in all, without a gradient and with one."""
         rows = len(concepts) * self.runs * self.record_steps
         found = recording(concepts, self.runs, self.record_steps) + rows * (1 + self.rounds)
-        searches = len(concepts) * self.rounds * self.searches * ROWS
-        return found, (self.rounds + 1) * self.updates * self.batch + searches
+        fits, searches = self.rounds + 1, len(concepts) * self.rounds * self.searches * ROWS
+        found += fits * (self.batch + 1)  # each fit finds its rates, and the memory of a row, anew
+        return found, fits * (self.updates * self.batch + 1) + searches
 
     @each_denoiser
     def __call__(
@@ -188,7 +189,7 @@ class Goal:
         runs = Runs(how.record_steps, how.record_guidance, how.sampler, 2 * how.batch)
         plain = replace(concept, anchor=None)
         calls = Erasing(runs, apart, how.templates).calls(pipe, plain, how.runs, rng, progress)
-        words = [concept.anchor] if concept.anchor else to_keep([concept]) or preserved_words([concept], how.neutral)
+        words = [concept.anchor] if concept.anchor else to_keep([concept]) or preserved_words([concept], how.anchors)
         some = list(islice(cycle(words or [""]), how.runs))
         anchors = conditions(
             pipe, [" ".join(one.split()) for one in in_templates(how.templates, some, rng)], answered=False
