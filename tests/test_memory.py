@@ -156,8 +156,8 @@ def test_where_not_one_row_fits_checkpointing_is_tried_and_then_one_line_says_wh
 @pytest.mark.parametrize(
     ("share", "ways"),
     [
-        (0.9, ["enable_model_cpu_offload()", "a denoiser of four bits", "--use_fsdp", "ACCELERATE_USE_CPU=1"]),
-        (0.01, ["--use_fsdp", "ACCELERATE_USE_CPU=1"]),
+        (0.9, ["enable_model_cpu_offload()", "a denoiser of four bits", "many GPUs by FSDP", "ACCELERATE_USE_CPU=1"]),
+        (0.01, ["many GPUs by FSDP", "ACCELERATE_USE_CPU=1"]),
     ],
 )
 def test_a_base_that_is_too_big_for_the_gpu_is_not_put_on_it(
@@ -169,7 +169,7 @@ def test_a_base_that_is_too_big_for_the_gpu_is_not_put_on_it(
         unsee.load("mini", device="cuda", dtype=torch.float32)
     assert str(error.value).startswith(f"the weights of StableDiffusionPipeline take {whole / 1e9:.1f} GB")
     assert "\n" not in str(error.value)
-    offered = ["enable_model_cpu_offload()", "a denoiser of four bits", "--use_fsdp", "ACCELERATE_USE_CPU=1"]
+    offered = ["enable_model_cpu_offload()", "a denoiser of four bits", "many GPUs by FSDP", "ACCELERATE_USE_CPU=1"]
     assert [way for way in offered if way in str(error.value)] == ways
 
 

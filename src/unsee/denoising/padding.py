@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from transformers import PreTrainedModel
 
 from unsee.denoising.guidance import Enough, run
+from unsee.errors import InputError
 from unsee.models.denoisers import denoisers
 from unsee.models.encoding import of_tokens, read
 from unsee.models.model import Pipeline, raw
@@ -32,9 +33,12 @@ def reads_padding(pipe: Pipeline) -> bool:
     """
     own = raw(pipe)
     if own not in _FOUND:
-        with _changed(pipe) as padding:
-            other = _answer(pipe)
-        _FOUND[own] = not (padding and all(padding) and torch.equal(other, _answer(pipe)))
+        try:
+            with _changed(pipe) as padding:
+                other = _answer(pipe)
+            _FOUND[own] = not (padding and all(padding) and torch.equal(other, _answer(pipe)))
+        except InputError:  # this call is no method's own: what a method cannot do, it says itself
+            _FOUND[own] = True
     return _FOUND[own]
 
 

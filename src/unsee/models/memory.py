@@ -61,14 +61,12 @@ def check_room(pipe: Pipeline, device: torch.device) -> None:
         return
     ways = []
     if (largest := max(map(size, parts))) < there:
-        ways.append(
-            f"in Python `enable_model_cpu_offload()`, which holds one part at a time, of {largest / 1e9:.1f} GB"
-        )
+        ways.append(f"in Python enable_model_cpu_offload(), which holds one part at a time, of {largest / 1e9:.1f} GB")
     nets = list(denoisers(pipe).values())
     small = sum(FOUR_BITS * weight.numel() for net in nets for weight in net.parameters())
     if (less := whole - sum(map(size, nets)) + small) < there:
         ways.append(f"in Python a denoiser of four bits, {less / 1e9:.1f} GB in all, with the method lora")
-    ways.append("many GPUs with --use_fsdp; or the CPU with ACCELERATE_USE_CPU=1")
+    ways.append("many GPUs by FSDP; or the CPU with ACCELERATE_USE_CPU=1")
     raise OutOfMemory(
         f"the weights of {kind(pipe).__name__} take {whole / 1e9:.1f} GB, and {there / 1e9:.1f} GB are free on "
         f"{device}: {'; '.join(ways)}"

@@ -24,9 +24,10 @@ def tokenizer(pipe: Pipeline) -> Any:
 def vocabulary(pipe: Pipeline) -> list[str]:
     """The words of three letters and more for which a pipeline's first tokenizer has a token of its own, sorted."""
     own = tokenizer(pipe)
+    tokens = own.get_vocab()
     known = _WORDS.get(own)
-    if known is None or known[0] != len(own):  # tokens were added
-        known = _WORDS[own] = len(own), _words(own.get_vocab())
+    if known is None or known[0] != len(tokens):  # tokens were added
+        known = _WORDS[own] = len(tokens), _words(tokens)
     return known[1]
 
 
