@@ -61,6 +61,7 @@ def test_the_page_has_a_column_for_everyone(
     assert (tmp_path / "evidence-goals.svg").is_file()
     assert text.count("<details markdown>") == text.count("</details>") > 1
     rows = (tmp_path / "evidence.csv").read_text().splitlines()
+    assert not any("/src/" in row or "/site-packages/" in row for row in rows)
     assert rows[0].startswith("experiment,suite,key,")
     assert {row.split(",")[0] for row in rows[1:]} == {"style", "eta"}
     assert "python -m benchmarks.evidence -n 2" in text

@@ -21,6 +21,7 @@ from unsee.evaluate.render import Shot
 from unsee.evaluate.suites.styles import PLAIN
 from unsee.evaluate.words import article
 from unsee.report.grid import grid
+from unsee.report.page import known_as
 from unsee.report.tables import cell, idle, number, tables
 from unsee.runs.evaluate import Bench
 
@@ -40,10 +41,11 @@ def markdown(experiment: Experiment, found: Evaluation, goals: Sequence[Result])
 
 
 def every_row(found: Sequence[tuple[str, Evaluation]]) -> str:
-    """All rows of all experiments as CSV: scores_csv with the experiment first."""
+    """All rows of all experiments as CSV: scores_csv with the experiment first, and detectors by name, not by place."""
     lines: list[list[str]] = []
     for name, one in found:
-        head, *rows = csv.reader(io.StringIO(scores_csv(one.measured)))
+        named = [replace(row, detector=known_as(row.detector)) for row in one.measured]
+        head, *rows = csv.reader(io.StringIO(scores_csv(named)))
         lines += [] if lines else [["experiment", *head]]
         lines += [[name, *row] for row in rows]
     csv.writer(stream := io.StringIO(), lineterminator="\n").writerows(lines)
