@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from functools import partial
 
 import torch
-from transformers import PreTrainedModel
 
 from unsee.attacks import Attack
 from unsee.attacks.context import AttackContext, Found
 from unsee.attacks.rounding import rounded
 from unsee.errors import InputError
+from unsee.models.encoding import text_encoders
 from unsee.models.weights import stored_whole, swapped
 
 NOISE = (0.05, 0.2)
@@ -23,7 +23,7 @@ NOISE = (0.05, 0.2)
 
 
 def search(context: AttackContext) -> Iterator[Found]:
-    encoders = [part for part in context.pipe.components.values() if isinstance(part, PreTrainedModel)]
+    encoders = text_encoders(context.pipe)
     weights = {f"{k}.{name}": one for k, part in enumerate(encoders) for name, one in part.named_parameters()}
     matrices = {name: one for name, one in weights.items() if one.ndim > 1 and stored_whole(one)}
     if not matrices:

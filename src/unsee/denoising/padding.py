@@ -14,12 +14,11 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
-from transformers import PreTrainedModel
 
 from unsee.denoising.guidance import Enough, run
 from unsee.errors import InputError
 from unsee.models.denoisers import denoisers
-from unsee.models.encoding import of_tokens, read
+from unsee.models.encoding import of_tokens, read, text_encoders
 from unsee.models.model import Pipeline, raw
 
 _FOUND: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
@@ -76,7 +75,7 @@ def _changed(pipe: Pipeline) -> Iterator[list[bool]]:
         padding = (torch.arange(tokens, device=lengths.device) >= lengths[:, None])[..., None]
         return tree_map_only(Tensor, lambda x: x + (padding.to(x) if of_tokens(x, rows, tokens) else 1), answer)
 
-    encoders = [part for part in pipe.components.values() if isinstance(part, PreTrainedModel)]
+    encoders = text_encoders(pipe)
     handles = [part.register_forward_pre_hook(look, with_kwargs=True) for part in encoders]
     handles += [part.register_forward_hook(change, with_kwargs=True) for part in encoders]
     try:

@@ -20,7 +20,7 @@ from unsee.denoising.calls import Call
 from unsee.denoising.conditioned import condition, text_of
 from unsee.denoising.rows import stack
 from unsee.errors import Unsupported
-from unsee.models.encoding import anew
+from unsee.models.encoding import anew, text_encoders
 from unsee.models.model import Pipeline, kind
 from unsee.models.text import tokenizer
 
@@ -128,7 +128,7 @@ def _same(one: Tensor, other: Tensor) -> bool:
 def _heard(pipe: Pipeline) -> Iterator[list[tuple[PreTrainedModel, Any, Any]]]:
     """Within the context, all calls of the text encoders: (encoder, (args, kwargs), answer)."""
     heard: list[tuple[PreTrainedModel, Any, Any]] = []
-    encoders = [part for part in pipe.components.values() if isinstance(part, PreTrainedModel)]
+    encoders = text_encoders(pipe)
     handles = [
         one.register_forward_hook(lambda m, a, k, out: heard.append((m, (a, k), out)), with_kwargs=True)
         for one in encoders

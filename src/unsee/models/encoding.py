@@ -18,6 +18,11 @@ KEPT = 2**28
 """Bytes of a text encoder's answers that a method keeps in main memory: 1,100 prompts of SD 1.4, 60 of FLUX.1's T5."""
 
 
+def text_encoders(pipe: Any) -> list[PreTrainedModel]:
+    """The parts of a pipeline that come from transformers."""
+    return [part for part in pipe.components.values() if isinstance(part, PreTrainedModel)]
+
+
 @contextmanager
 def each_text_once(pipe: Any, kept: int = 0, padded: bool = True) -> Iterator[None]:
     """Within the context, rows of a text encoder's call that are alike are computed once, and their answer repeated.
@@ -27,7 +32,7 @@ def each_text_once(pipe: Any, kept: int = 0, padded: bool = True) -> Iterator[No
     Many pictures of one prompt, and the empty prompt of guided runs, otherwise come as so many equal rows: of an
     encoder of five thousand million weights they take more memory than drawing. Contexts may lie in one another.
     """
-    encoders = [part for part in pipe.components.values() if isinstance(part, PreTrainedModel)]
+    encoders = text_encoders(pipe)
     before = [vars(part).get("forward") for part in encoders]
     inside = [_once(part.forward, kept, padded) for part in encoders]
     for part, forward in zip(encoders, inside, strict=True):
