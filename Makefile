@@ -1,6 +1,5 @@
 PYTHON ?= python3
 BIN := .venv/bin
-WORKERS := OMP_NUM_THREADS=1 ACCELERATE_USE_CPU=1 $(BIN)/python -m torch.distributed.run --standalone --nproc-per-node $(shell nproc)
 QUICK := house spelling statistics fit recorder guards layers
 TORCH := $(shell grep '^torch==' constraints.txt)
 
@@ -48,11 +47,12 @@ bench: .venv/demo           ## what erasing costs, one table; an hour and a half
 gpu: .venv/demo             ## what erasing costs on the card at hand: eight minutes, no network; writes gpu.md
 	$(BIN)/python -m benchmarks.gpu
 
-evidence: .venv/demo        ## docs/evidence.md: every suite, every baseline; four hours, resumes; TWIN=FOLDER
-	$(WORKERS) -m benchmarks.evidence --alike castle $(if $(TWIN),--twin $(TWIN))
+evidence: .venv/demo        ## docs/evidence.md: every task by every method and guard; four hours of a core, resumes
+	$(BIN)/python -m benchmarks.evidence
 
-flow: .venv/demo            ## docs/evidence-flow.md: tasks by methods on the second miniature; hours, resumes
-	$(BIN)/python -m benchmarks.flow
+flow: .venv/demo            ## the same of the second miniature and its distilled sibling; hours, resumes
+	$(BIN)/python -m benchmarks.evidence evidence-flow-turbo
+	$(BIN)/python -m benchmarks.evidence evidence-flow
 
 weights: .venv/demo         ## docs/weights.md: which weights carry a concept, in both miniatures; hours, resumes
 	$(BIN)/python -m benchmarks.weights

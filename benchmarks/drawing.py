@@ -7,7 +7,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-COLOURS = ("#4269d0", "#ff725c", "#3ca951", "#a463f2", "#d99a00", "#2aa4a4", "#9c6b4e", "#e8609a")
+COLOURS = (
+    "#4269d0", "#ff725c", "#3ca951", "#a463f2", "#d99a00", "#2aa4a4", "#9c6b4e", "#e8609a", "#6b8e23", "#ef5675",
+    "#5a7d9a", "#7a5195", "#c0a060", "#b35c2a",
+)  # fmt: skip
 """Of series; each can be told from the paper of both themes."""
 STYLE = """<style>
 svg { background: #fff; color: #1b1b1f; font: 12px system-ui, sans-serif }

@@ -15,23 +15,15 @@ from test_attacks import siege
 import unsee
 from benchmarks import __main__ as table
 from benchmarks import drawing, many, redteam
-from benchmarks.flow import __main__ as flow
-from benchmarks.flow.page import Cell as FlowCell
-from benchmarks.flow.page import page as flow_page
-from benchmarks.flow.page import plot as flow_plot
-from benchmarks.flow.suites import suites as flow_suites
-from benchmarks.flow.tasks import COLUMNS, GONE, METHODS, tasks
 from benchmarks.many_page import Cell, harmonic, page, plot, result, row
 from benchmarks.redteam_page import curves, half_of_twin, heat, text
 from benchmarks.weights import __main__ as weights
 from benchmarks.weights.page import Found, taken, tradeoff
 from unsee.errors import InputError
 from unsee.evaluate.attacked import ATTACKED, BASE, TAUGHT, TWIN, VERSION, Attacked, Cost, Row
-from unsee.evaluate.context import EvalContext
 from unsee.evaluate.detectors import detectors_of
 from unsee.evaluate.render import Sampling
 from unsee.evaluate.statistics import rate
-from unsee.models.words import words_of
 from unsee.runs import tradeoff as tradeoff_runs
 from unsee.runs.attack import besiege
 from unsee.runs.controls import excess
@@ -155,70 +147,6 @@ def test_a_guard_is_tried_where_no_weights_are_needed(tiny: object, edit: unsee.
     found = besiege(where)
     assert found.edit["method"] == "negative prompt"
     assert {row.column for row in found.rows} == {ATTACKED, BASE}
-
-
-def test_cells_of_tasks_are_measured_once_and_summed_up_first(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "flow.md"
-    monkeypatch.setattr(flow, "HELD_OUT", tmp_path / "held_out.yaml")
-    flow.HELD_OUT.write_text("{church: [a house of worship], dog: [a barking pet]}")
-    given = ["--model", "tiny", "--reference", "tiny", "--pictures", "2", "--beside", "1", "--steps", "1"]
-    given += ["--tasks", "object", "--methods", "uce", "--alike", "castle", "--work", str(tmp_path), "--out", str(out)]
-    flow.main(given)
-    assert "pictures at most" in capsys.readouterr().err
-    (path,) = (tmp_path / "cells").glob("*.json")
-    (edit,) = (tmp_path / "edits").glob("*.safetensors")
-    made = path.stat().st_mtime_ns, edit.stat().st_mtime_ns
-    text = out.read_text()
-    first = next(line for line in text.splitlines() if line.startswith("| object | uce |"))
-    assert len(first.split(" | ")) == len(COLUMNS) + 4
-    assert re.search(r"^\| a house of worship \| \d of 3 \| \d of 3 \|$", text, re.M)
-    rows = out.with_suffix(".csv").read_text().splitlines()
-    assert {"removed/church", "near/castle", "near/texts"} <= {row.split(",")[3] for row in rows if "uce" in row}
-    assert ElementTree.fromstring(out.with_suffix(".svg").read_text()) is not None
-    flow.main(given)
-    assert (path.stat().st_mtime_ns, edit.stat().st_mtime_ns) == made
-    assert out.read_text() == text
-    with pytest.raises(InputError, match="did you mean 'object'"):
-        flow.main(["--tasks", "objects", "--model", "tiny"])
-
-
-def test_a_task_has_the_methods_that_can_do_it(tiny: Any) -> None:
-    every = {task.name: task for task in tasks(words_of(tiny), "church", "neon", "watermark")}
-    assert list(every) == ["object", "ten", "style", "implicit", "title"]
-    assert len(every["ten"].words) == 10
-    assert every["implicit"].method("esd").select == "noncross"
-    assert every["implicit"].method("hybrid").implicit
-    assert every["object"].method("esd").select != "noncross"
-    assert every["title"].concepts[0].keep == every["title"].keep
-    assert all(set(task.methods) <= set(METHODS) and task.default in task.methods for task in every.values())
-
-
-def test_fewer_pictures_are_the_first_of_more(tiny: Any) -> None:
-    """So that the base model's are drawn once; and a goal can be decided: none of n / 2 ends below 2 %."""
-    known = flow_suites(["castle"], {"church": ["a house of worship"], "dog": ["a barking pet"]})
-
-    def shots(n: int) -> dict[tuple[str, str], set[Any]]:
-        context = EvalContext(tiny, detectors_of(tiny), words_of(tiny), (unsee.Concept("church"),), n, 7)
-        return {(suite.name, one.key): set(one.shots) for suite in known.values() for one in suite.ask(context)}
-
-    few, more = shots(8), shots(384)
-    assert few.keys() == more.keys()
-    assert all(few[key] <= more[key] for key in few)
-    assert rate([False] * len(more["things", "removed/church"])).high <= 0.01
-    assert rate([False] * len(more["things", "in styles/church"])).high <= 0.02
-
-
-def test_what_a_method_refuses_has_a_line_and_no_number(tiny: Any) -> None:
-    (task, *_) = tasks(words_of(tiny), "church", "neon", "watermark")
-    cell = FlowCell(task, "uce", None, refused="no words")
-    said = dict.fromkeys(("command", "model", "steps", "seed", "full", "beside", "alike", "reference"), "x")
-    text = flow_page([cell], {**said, "guidance": 4.0}, "flow")
-    assert "| object | uce | refused: no words |" in text
-    assert "Nothing is measured yet." in text
-    assert cell.result(GONE) is None
-    assert "<circle" in flow_plot([cell])  # of the legend alone
 
 
 def test_drawings_hold_their_numbers() -> None:

@@ -1,106 +1,194 @@
-"""The evidence page at its smallest: two pictures a row, one experiment with all columns and one with an edit each."""
+"""Evidence: its tasks and goals, its table, and its page at its smallest, two pictures a row."""
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
-import torch
 from test_suites import WORDS
 
 from benchmarks import methods_plot
 from benchmarks.evidence import __main__ as evidence
-from benchmarks.evidence import workshop
-from benchmarks.evidence.experiments import STEPS, chosen, experiments
 from benchmarks.evidence.forest import LEFT, Bar, forest, place
-from benchmarks.evidence.goals import Result, cells, reached, results, table
-from benchmarks.evidence.overview import BEGIN, END, bars, squares, summarised, tasks
-from benchmarks.evidence.page import both, together
+from benchmarks.evidence.goals import Result, decided, reached, table
+from benchmarks.evidence.page import Line, Said, lines_of, page, plots, square
+from benchmarks.evidence.record import EDIT, REFUSED, SECONDS, Cell, read, score, written
+from benchmarks.evidence.suites import suites
+from benchmarks.evidence.tasks import (
+    ETAS,
+    EVERY_OBJECT,
+    GONE,
+    METHODS,
+    NEIGHBOUR,
+    PAPER,
+    REST,
+    TWIN,
+    Task,
+    chosen,
+    tasks,
+)
 from unsee import guards
-from unsee.edits.edit import Edit
+from unsee.concepts import Concept
 from unsee.errors import InputError
-from unsee.evaluate import suites
-from unsee.evaluate.records import Evaluation, Measured, Role, VariantRecord
-from unsee.evaluate.statistics import Difference, Score
-from unsee.methods.hybrid import Hybrid
+from unsee.evaluate.context import EvalContext
+from unsee.evaluate.detectors import detectors_of
+from unsee.evaluate.records import Measured, Role
+from unsee.evaluate.statistics import Difference, Score, rate
+from unsee.models.words import words_of
 
-QUICK = [
-    "--set",
-    "updates=1",
-    "record_steps=2",
-    "batch=2",
-    "runs=2",
-    "keep_runs=1",
-    "preserve_words=0",
-    'neutral=["cat"]',
-]
+DOCS = Path(__file__).parents[1] / "docs"
 
 
-def test_the_page_has_a_column_for_everyone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """With one method and two guards of those that there are: all columns take the same way."""
-    for module in (evidence, workshop):
-        monkeypatch.setattr(module, "variants", lambda paper, default: {"default": default})
-    monkeypatch.setattr(guards, "names", lambda: ["negative", "sld-max"])
-    out = tmp_path / "evidence.md"
-    words = ["-n", "2", "--steps", "1", "--only", "style", "eta", "--work", str(tmp_path / "work"), "--out", str(out)]
-    evidence.main([*words, *QUICK])
-    first = capsys.readouterr().err.splitlines()[0]
-    text = out.read_text()
-    assert "|  | base | default | " + " | ".join(guards.names()) + " | n | unit |" in text
-    assert "|  | base | eta 1 | eta 3 | eta 10 | n | unit |" in text
-    assert "| the style, per cent | - | <= 3 |" in text
-    assert re.search(r"^Goals measured: 3. Met: ", text, re.M)
-    assert (tmp_path / "evidence-style.png").is_file()
-    assert (tmp_path / "evidence-eta.png").is_file()
-    assert "(evidence-style.png)" in text
-    assert "(evidence-goals.svg)" in text
-    assert (tmp_path / "evidence-goals.svg").is_file()
-    assert text.count("<details markdown>") == text.count("</details>") > 1
-    rows = (tmp_path / "evidence.csv").read_text().splitlines()
-    assert not any("/src/" in row or "/site-packages/" in row for row in rows)
-    assert rows[0].startswith("experiment,suite,key,")
-    assert {row.split(",")[0] for row in rows[1:]} == {"style", "eta"}
-    assert "python -m benchmarks.evidence -n 2" in text
-    assert Evaluation.from_json((tmp_path / "work" / "style" / "evaluation.json").read_bytes()).n == 2
+def every(described: bool = False, compared: bool = True) -> dict[str, Task]:
+    return {task.name: task for task in tasks(WORDS, "church", "ink", "stamp", "balance", described, compared)}
+
+
+def test_cells_are_measured_once_and_stay_in_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With one method and one guard: every other takes the same way."""
+    described, out = tmp_path / "held_out.yaml", tmp_path / "page.md"
+    described.write_text("{church: [a house of worship], dog: [a barking pet]}")
+    given = ["--model", "tiny", "--reference", "tiny", "--pictures", "2", "--beside", "1", "--steps", "1"]
+    given += ["--alike", "castle", "--described", str(described), "--work", str(tmp_path / "work"), "--out", str(out)]
+    evidence.main([*given, "--tasks", "object", "--by", "uce", "sld-max"])
+    assert "pictures at most" in capsys.readouterr().err
+    text, rows = out.read_text(), out.with_suffix(".csv").read_text()
     drawn = sorted((tmp_path / "work" / "pictures").rglob("*.png"))
-    count = int(re.match(r"(\d+) pictures in 7 columns, \d+ minutes", first)[1])  # type: ignore[index]
-    assert count == len(drawn)
-    evidence.main([*words, *QUICK])  # nothing is made or drawn again
+    first = next(line for line in text.splitlines() if line.startswith("| object | uce |"))
+    assert re.search(r"\| \d+\.\d \| \d+\.\d <span", first), "seconds, and their ratio"
+    assert re.search(r"^\| a house of worship \| \d of 3 \| \d of 3 \| \d of 3 \|$", text, re.M)
+    cells = {cell.by: cell for cell in read(rows)}
+    assert set(cells) == {"uce", "sld-max"}
+    assert {"removed/church", "near/castle", "near/texts", "said/a house of worship"} <= {
+        row.key for row in cells["uce"].rows
+    }
+    assert cells["sld-max"].row(EDIT, SECONDS) is None
+    assert "/src/" not in rows
+    assert {path.name for path in (tmp_path / "page").iterdir()} == {
+        f"object-{name}.webp" for name in ("base", "uce", "sld-max")
+    }
+    assert ElementTree.fromstring((tmp_path / "page.svg").read_text()) is not None
+    evidence.main([*given, "--tasks", "object", "--by", "uce", "sld-max"])  # nothing is made or drawn again
     assert sorted((tmp_path / "work" / "pictures").rglob("*.png")) == drawn
-    assert out.read_text() == text
+    evidence.main([*given, "--draw"])
+    assert (out.read_text(), out.with_suffix(".csv").read_text()) == (text, rows)
+    with pytest.raises(InputError, match="did you mean 'object'"):
+        evidence.main([*given, "--tasks", "objekt"])
 
 
-def test_what_only_takes() -> None:
-    found = experiments(WORDS, "church", "ink", "stamp")
-    assert [one.name for one in found] == ["object", "ten", "style", "matrix", "implicit", "eta", "title", "memorised"]
+def test_the_pages_of_the_documentation_are_those_of_their_tables() -> None:
+    for name in evidence.PAGES:
+        options = evidence.parsed([name])
+        out = DOCS / f"{name}.md"
+        again, drawn = evidence.drawn(options, evidence.tasks_of(options)[0])
+        assert out.read_text() == again, f"python -m benchmarks.evidence {name} --draw"
+        for file, text in drawn.items():
+            assert (DOCS / file).read_text() == text, file
+
+
+def test_a_table_holds_its_rows() -> None:
+    one = measured("removed", 1, 0.125)
+    base = replace(one, variant="base", base=None, difference=None, note='a "note", with a comma')
+    cells = [Cell("object", "uce", "abc", "2026-01-02", (one, base)), Cell("ten", "uce", "", "2026-01-03", (one,))]
+    assert read(written(cells)) == cells
+    assert read(written([])) == []
+
+
+def test_a_task_has_the_methods_that_can_do_it() -> None:
+    found = every()
+    names = ["object", "ten", "style", "implicit", "title", "fidelity", "2 titles"]
+    assert list(found)[: len(names)] == names
+    assert {task.group for task in found.values()} == {"", EVERY_OBJECT, "every style"}
+    assert found["implicit"].method("esd").select == "noncross"
+    assert found["implicit"].method("hybrid").implicit
+    assert found["object"].method("esd").select != "noncross"
+    assert [found["object"].method(name).select for name in PAPER] == ["cross", "noncross"]
+    assert [found["object"].method(name).eta for name in ETAS] == [3, 10]
+    known = {*METHODS, *PAPER, *ETAS, *guards.names(), TWIN}
+    assert all(set(task.by) <= known and task.default in task.by for task in found.values())
+    plain = every(compared=False)
+    assert set(plain) == {"object", "ten", "style", "implicit", "title"}
+    assert all(set(task.by) <= set(METHODS) for task in plain.values())
+
+
+def test_groups_are_chosen_by_their_name() -> None:
+    found = list(every().values())
+    assert [task.name for task in chosen(found, [EVERY_OBJECT, "ten"])] == [
+        "ten", f"{EVERY_OBJECT}: church", f"{EVERY_OBJECT}: fish",
+    ]  # fmt: skip
     assert chosen(found, []) == found
-    assert [(one.name, one.suites) for one in chosen(found, ["ten", "styles"])] == [
-        ("object", ("styles",)),
-        ("ten", ("objects",)),
-        ("style", ("styles",)),
-        ("matrix", ("styles",)),
-    ]
-    with pytest.raises(InputError, match="did you mean 'styles'"):
-        chosen(found, ["stiles"])
 
 
-def test_what_is_alike_is_measured_in_all_columns_and_kept_in_one() -> None:
-    experiment, *_ = experiments(WORDS, "church", "ink", "stamp", ["castle"])
-    assert experiment.told == "default, keep castle"
-    assert [one.keep for one in experiment.concepts(["church"])] == [()]
-    assert [one.keep for one in evidence.looked_for(experiment, [["church"]])] == [("castle",)]
-    rows = measured("to keep/castle", 1, 0.75), measured("to keep/castle", 1, 0.99, variant=experiment.told)
-    variants = [SimpleNamespace(name=name, kind="edit") for name in ("default", experiment.told)]
-    numbers = [replace(one, suite="neighbours") for one in rows]
-    found = [cells(one) for one in results(experiment, SimpleNamespace(variants=variants, measured=numbers))]  # type: ignore[arg-type]
-    assert [texts[3:] for texts in found if "castle" in texts[3]] == [
-        ("25.0 (castle (to keep); base 100.0 %)", "25.0 to 25.0", "100", "**missed**"),
-        ("1.0 (castle (to keep); base 100.0 %)", "1.0 to 1.0", "100", "met"),
-    ]
+def test_titles_are_kept_but_for_those_that_are_erased() -> None:
+    one, both = every()["title"], every()["2 titles"]
+    assert one.concepts == [Concept("the great wave", keep=("mount fuji",))]
+    assert both.concepts == [Concept("the great wave"), Concept("mount fuji")]
+    assert REST not in both.goals, "no title stays"
+    roles: dict[str, Role] = {"mount fuji": "kept", "the great wave": "removed"}
+    other, own = (replace(measured(f"copies/{title}", 1, 1, role), suite="memorised") for title, role in roles.items())
+    assert one.goals[REST].pick(other)
+    assert not one.goals[REST].pick(own)
+
+
+def test_fewer_pictures_are_the_first_of_more(tiny: Any) -> None:
+    """So that the base model's are drawn once; and a goal can be decided: none of n / 2 ends below 2 %."""
+    known = suites(["castle"], {"church": ["a house of worship"], "dog": ["a barking pet"]})
+
+    def shots(n: int) -> dict[tuple[str, str], set[Any]]:
+        context = EvalContext(tiny, detectors_of(tiny), words_of(tiny), (Concept("church"),), n, 7)
+        return {(suite.name, one.key): set(one.shots) for suite in known.values() for one in suite.ask(context)}
+
+    few, more = shots(8), shots(384)
+    assert few.keys() == more.keys()
+    assert all(few[key] <= more[key] for key in few)
+    assert rate([False] * len(more["things", "removed/church"])).high <= 0.01
+    assert rate([False] * len(more["things", "in styles/church"])).high <= 0.02
+
+
+def test_what_a_method_refuses_has_a_line_and_no_number() -> None:
+    row = Measured(EDIT, REFUSED, "other", "refused", "uce", "", score(0, 0), None, None, note="no words")
+    found = list(every().values()), [Cell("object", "uce", "", "", (row,))]
+    text = page(*found, Said("evidence", "tiny", "", (), False), Path("page.md"))
+    assert "| object | uce | refused: no words |" in text
+    assert "Nothing is measured yet." in text
+    assert Line((found[0][0],), tuple(found[1])).result(GONE) is None
+    assert set(plots(*found, "page")) == set()
+
+
+def test_edits_of_a_group_are_one_line() -> None:
+    """One of 100 and three of 100 are two of 100; the worst loss decides the rest; and each stands against each."""
+    found = list(every().values())
+    cells = [
+        Cell(f"{EVERY_OBJECT}: {word}", "balance", "", "", rows)
+        for word, rows in {
+            "church": (
+                measured("removed", 1, 0.01, suite="objects"), measured("kept", 0.98, 0.98, suite="objects"),
+                measured("class/church", 1, 0.01, suite="objects"), measured("class/fish", 0.9, 0.88, suite="objects"),
+            ),
+            "fish": (
+                measured("removed", 0.9, 0.03, suite="objects"), measured("kept", 0.98, 0.9, suite="objects"),
+                measured("class/church", 1, 0.99, suite="objects"), measured("class/fish", 0.9, 0.03, suite="objects"),
+            ),
+        }.items()
+    ]  # fmt: skip
+    (line,) = lines_of(found, cells)
+    gone, rest = line.result(GONE), line.result(REST)
+    assert gone is not None
+    assert gone.worst is not None
+    assert (gone.worst.score, gone.worst.base) == (
+        rate([True] * 4 + [False] * 196), rate([True] * 190 + [False] * 10),
+    )  # fmt: skip
+    assert rest is not None
+    assert rest.interval[0] == pytest.approx(8)
+    assert square(line) == (
+        {"church": {"church": 0.01, "fish": 0.88}, "fish": {"church": 0.99, "fish": 0.03},
+         "nothing": {"church": 1, "fish": 0.9}},
+        ["church", "fish"],
+    )  # fmt: skip
+    assert "| **every object** | balance | 2.0 (0.8 to 5.0)" in page(
+        found, cells, Said("evidence", "tiny", "", (), False), Path("page.md")
+    )
 
 
 def test_the_forest_has_each_goal_at_its_place() -> None:
@@ -113,278 +201,111 @@ def test_the_forest_has_each_goal_at_its_place() -> None:
     assert place(0, 0) == LEFT + 144
 
 
-def test_titles_are_kept_but_for_those_that_are_erased() -> None:
-    experiment = experiments(WORDS, "church", "ink", "stamp")[-1]
-    assert [[(one.erase, one.keep) for one in experiment.concepts(some)] for some in experiment.erase] == [
-        [("the great wave", ("mount fuji",))],
-        [("the great wave", ()), ("mount fuji", ())],
-    ]
-    picked = [goal.pick for goal in experiment.goals[1:]]
-    roles: dict[str, Role] = {"mount fuji": "kept", "the great wave": "removed"}
-    other, own = (
-        [measured(f"{row}/{title}", 1, 1, "the great wave", role) for row in ("copies", "distance")]
-        for title, role in roles.items()
-    )
-    assert [pick(one) for pick, one in zip(picked, other, strict=True)] == [True, True]
-    assert not any(pick(one) for pick, one in zip(picked, own, strict=True))
-
-
-def test_every_suite_is_in_some_experiment() -> None:
-    """All but three: "pictures" is in "styles" too, "summary" is `unsee erase`'s, and "knowledge" the red team's."""
-    found = experiments(WORDS, "church", "ink", "stamp")
-    assert {name for one in found for name in one.suites} == set(suites.names()) - {"knowledge", "pictures", "summary"}
-
-
-def test_every_column_of_the_plan_is_there() -> None:
-    made: Any = workshop.variants(True, Hybrid())
-    assert list(made) == ["default", "uce", "ESD-x, paper", "ESD-u, paper"]
-    assert (made["ESD-x, paper"].select, made["ESD-u, paper"].select) == ("cross", "noncross")
-    assert guards.SLD.presets["weak"]["warmup"] < STEPS  # it acts
-
-
-def test_a_twin_may_be_its_denoiser_alone(tiny: Any, tmp_path: Path) -> None:
-    shop = workshop.Workshop("tiny", tmp_path, {})
-    with torch.no_grad():
-        tiny.unet.conv_out.bias.add_(1)
-        tiny.unet.save_pretrained(tmp_path / "without-church-0.05" / "unet")
-        tiny.unet.conv_out.bias.sub_(1)
-    edit = Edit.load(shop.twin(str(tmp_path / "without-church-0.05"), "church"))
-    assert set(edit.deltas) == {f"unet.{name}" for name, _ in tiny.unet.named_parameters()}
-    bias: Any = edit.deltas["unet.conv_out.bias"]
-    torch.testing.assert_close(bias, torch.ones_like(bias))
-    with pytest.raises(InputError, match="holds no pipeline and no unet"):
-        shop.twin(str(tmp_path / "edits"), "church")
-
-
-def test_a_twin_is_an_edit_that_leads_to_it(tiny: Any, tmp_path: Path) -> None:
-    shop = workshop.Workshop("tiny", tmp_path, {})
-    with torch.no_grad():
-        tiny.unet.conv_out.bias.add_(1)
-        tiny.save_pretrained(tmp_path / "twin")
-        tiny.unet.conv_out.bias.sub_(1)
-    edit = Edit.load(shop.twin(str(tmp_path / "twin"), "church"))
-    before = tiny.unet.conv_out.bias.clone()
-    with edit.applied(tiny):
-        torch.testing.assert_close(tiny.unet.conv_out.bias, before + 1)
-    assert torch.equal(tiny.unet.conv_out.bias, before)
-
-
-ROWS = {"removed": "erased", "kept": "all others", "near/castle": "castle (near)", "near/tent": "tent (near)"}
-ROWS |= {"to keep/castle": "castle (to keep)", "class/church": "church", "class/fish": "fish"}
-
-
 def measured(
-    key: str, before: float, after: float, variant: str = "default", role: Role = "kept", differs: bool = True
+    key: str, before: float, after: float, role: Role = "kept", differs: bool = True, suite: str = "things"
 ) -> Measured:
-    def score(value: float) -> Score:
+    def number(value: float) -> Score:
         return Score(value, value, value, 100)
 
     far = 0 if differs else 1  # an interval of no width, or of any
     change = Difference(after - before, after - before - far, after - before + far, 100, differs)
     role = "removed" if key == "removed" else role
-    return Measured("objects", key, role, ROWS.get(key, key), variant, "share", score(after), score(before), change)
+    return Measured(suite, key, role, key, "balance", "share", number(after), number(before), change)
 
 
-def lines(experiment: Any, numbers: Any) -> list[str]:
-    """The goals of an experiment as lines of their table."""
-    return table(list(results(experiment, numbers))).splitlines()[2:]
-
-
-def found(*numbers: Measured) -> Any:
-    return SimpleNamespace(variants=[SimpleNamespace(name="default", kind="edit")], measured=numbers)
+def lines(*numbers: Measured) -> dict[str, str]:
+    """The goals of an object as lines of their table, by column."""
+    goals = every()["object"].goals
+    return {name: table([decided(goal, numbers)]).splitlines()[-1] for name, goal in goals.items()}
 
 
 def test_goals_are_judged_by_the_worst_number() -> None:
-    (experiment,) = [one for one in experiments({}, "church", "ink", "stamp") if one.name == "object"]
-    texts = lines(experiment, found(measured("removed", 1, 0.005), measured("kept", 0.98, 0.96)))
+    texts = lines(measured("removed", 1, 0.005), measured("kept", 0.98, 0.96))
     goal = "| erased, per cent | 54.2 (church) | <= 1 |"
-    assert texts[0] == f"{goal} 0.5 (erased; base 100.0 %) | 0.5 to 0.5 | 100 | met |"
-    goal = "| all others lose, points | 15.0 | <= 0.5 |"
-    assert texts[1] == f"{goal} 2.0 (all others; base 98.0 %) | 2.0 to 2.0 | 100 | **missed** |"
-    assert texts[2].endswith("| not measured |  |  |  |")
+    assert texts[GONE] == f'{goal} 0.5 (removed; base 100.0 %) | 0.5 to 0.5 | 100 | <span class="met">met</span> |'
+    goal = "| everything else loses, points | 15.0 | <= 0.5 |"
+    missed = '<span class="missed">**missed**</span>'
+    assert texts[REST] == f"{goal} 2.0 (kept; base 98.0 %) | 2.0 to 2.0 | 100 | {missed} |"
+    assert texts[NEIGHBOUR].endswith("| not measured |  |  |  |")
 
 
 def test_a_goal_whose_limit_is_in_the_interval_is_inconclusive() -> None:
     """None of 100 may be one of 28, by Wilson's interval: more than one of a hundred."""
-    (experiment,) = [one for one in experiments({}, "church", "ink", "stamp") if one.name == "object"]
     none = replace(measured("removed", 1, 0), score=Score(0.0, 0.0, 0.036, 100))
-    line = lines(experiment, found(none))[0]
-    assert line.endswith("| 0.0 (erased; base 100.0 %) | 0.0 to 3.6 | 100 | inconclusive |")
+    assert "| 0.0 (removed; base 100.0 %) | 0.0 to 3.6 | 100 |" in lines(none)[GONE]
+    assert "inconclusive" in lines(none)[GONE]
 
 
 def test_goals_of_other_kinds_have_intervals() -> None:
     """Half of a base of 80 % is 50 % of base, 40 to 60 of it are 50 to 75; lost are 25 to 50."""
-    one = replace(measured("unasked/watermark", 0.8, 0.4), score=Score(0.4, 0.4, 0.6, 100))
-    goals = [goal for experiment in experiments(WORDS, "church", "ink", "watermark") for goal in experiment.goals]
-    bounds = {goal.text: goal.quantity.bounds(one) for goal in goals}
+    one = replace(measured("unasked/stamp", 0.8, 0.4), score=Score(0.4, 0.4, 0.6, 100))
+    goals = {goal.text: goal for task in every().values() for goal in task.goals.values()}
+    bounds = {text: goal.quantity.bounds(one) for text, goal in goals.items()}
     assert bounds["where no prompt names it, per cent of base"] == pytest.approx((50, 75))
-    assert bounds["the object beside it loses, per cent of base"] == pytest.approx((25, 50))
-    assert bounds["other images change (significant only), grey levels"] == pytest.approx((-0.4, -0.4))
+    assert bounds["what stands beside it loses, per cent of base"] == pytest.approx((25, 50))
     assert bounds["FID above seed noise (0 no, 1 yes)"] is None
+    lost = goals["copies of other images lost (significant only), points"].quantity
+    assert (lost.value(one), lost.bounds(one)) == (pytest.approx(40), pytest.approx((40, 40)))
+    by_chance = measured("copies/x", 0.8, 0.4, differs=False)
+    by_chance = replace(by_chance, difference=Difference(-0.4, -0.7, -0.1, 100, False))
+    assert (lost.value(by_chance), lost.bounds(by_chance)) == (0, pytest.approx((0, 70)))
 
 
 def test_what_the_base_does_not_draw_is_no_goal_met() -> None:
-    (experiment,) = [one for one in experiments({}, "church", "ink", "stamp") if one.name == "object"]
-    never = (measured("removed", 0, 0, differs=False), measured("kept", 0.004, 0))
-    texts = lines(experiment, found(*never))
-    assert (
-        texts[0] == "| erased, per cent | 54.2 (church) | <= 1 | 0.0 (erased; base 0.0 %) | 0.0 to 0.0 | 100 | void |"
-    )
-    assert (
-        texts[1]
-        == "| all others lose, points | 15.0 | <= 0.5 | 0.4 (all others; base 0.4 %) | 0.4 to 0.4 | 100 | void |"
-    )
-    assert reached(list(results(experiment, found(*never)))) == (
-        "Goals measured: 2. Met: 0. Missed: 0. Inconclusive: 0. Void: 2 (erased, per cent; all others lose, points)."
+    never = measured("removed", 0, 0, differs=False), measured("kept", 0.004, 0)
+    texts = lines(*never)
+    assert "| 0.0 (removed; base 0.0 %) | 0.0 to 0.0 | 100 |" in texts[GONE]
+    assert "| 0.4 (kept; base 0.4 %) | 0.4 to 0.4 | 100 |" in texts[REST]
+    assert all("void" in texts[name] for name in (GONE, REST))
+    goals = every()["object"].goals
+    assert reached([decided(goals[name], never) for name in (GONE, REST)]) == (
+        "Goals measured: 2. Met: 0. Missed: 0. Inconclusive: 0. Void: 2 (erased, per cent; everything else loses, "
+        "points)."
     )
 
 
 def test_a_fall_that_is_not_significant_is_void() -> None:
-    (experiment,) = [one for one in experiments({}, "church", "ink", "stamp") if one.name == "object"]
+    def state(one: Measured) -> str:
+        return decided(every()["object"].goals[GONE], [one]).state
 
-    def state(*numbers: Measured) -> str:
-        return lines(experiment, found(*numbers))[0].split(" | ")[-1]
-
-    assert state(measured("removed", 0.02, 0, differs=False)) == "void |"
-    assert state(measured("removed", 0.02, 0.02, differs=False)) == "**missed** |"
-    assert state(measured("removed", 1, 0)) == "met |"
+    assert state(measured("removed", 0.02, 0, differs=False)) == "void"
+    assert state(measured("removed", 0.02, 0.02, differs=False)) == "missed"
+    assert state(measured("removed", 1, 0)) == "met"
 
 
 def test_a_loss_that_is_not_significant_is_inconclusive() -> None:
-    (experiment,) = [one for one in experiments({}, "church", "ink", "stamp") if one.name == "object"]
-    texts = lines(experiment, found(measured("kept", 1, 0.99, differs=False)))
-    assert texts[1].endswith("| 1.0 (all others; base 100.0 %) | -99.0 to 101.0 | 100 | inconclusive |")
+    line = lines(measured("kept", 1, 0.99, differs=False))[REST]
+    assert "| 1.0 (kept; base 100.0 %) | -99.0 to 101.0 | 100 |" in line
+    assert "inconclusive" in line
 
 
 def test_void_numbers_do_not_hide_others() -> None:
     """Of two objects that the edit must leave alone, the base draws one; of the other nothing can be lost."""
-    (experiment,) = [one for one in experiments({}, "church", "ink", "stamp") if one.name == "object"]
 
     def line(now: float) -> str:
-        numbers = measured("near/castle", 0, 0), measured("near/tent", 1, now)
-        neighbours = [replace(one, suite="neighbours") for one in numbers]
-        return next(text for text in lines(experiment, found(*neighbours)) if "no neighbour" in text)
+        return lines(measured("near/castle", 0, 0), measured("near/tent", 1, now))[NEIGHBOUR]
 
-    assert "0.0 (tent (near), default; base 100.0 %; 1 of 2 void) | 0.0 to 0.0 | 100 | met |" in line(1.0)
-    assert "10.0 (tent (near), default; base 100.0 %; 1 of 2 void) | 10.0 to 10.0 | 100 | **missed** |" in line(0.9)
-
-
-def test_what_is_reached_is_said() -> None:
-    (experiment,) = [one for one in experiments({}, "church", "ink", "stamp") if one.name == "object"]
-    numbers = (measured("removed", 1, 0.005), measured("kept", 0.98, 0.96))
-    assert reached(list(results(experiment, found(*numbers)))) == (
-        "Goals measured: 2. Met: 1. Missed: 1 (all others lose, points). Inconclusive: 0. Void: 0."
-    )
-    assert reached([]) == ""
-    undecided = reached([Result(experiment.goals[0], "inconclusive"), Result(experiment.goals[1], "met")])
-    assert undecided.startswith("**This page cannot decide 1 of 2 goals: n is too small.**")
-
-
-def test_edits_that_are_measured_apart_are_one_table() -> None:
-    @dataclass(frozen=True)
-    class Found:
-        variants: tuple[Any, ...]
-        measured: tuple[Measured, ...]
-
-    (experiment,) = [one for one in experiments(WORDS, "church", "ink", "stamp") if one.name == "ten"]
-    assert experiment.erase == (("church",), ("fish",))
-    variant = VariantRecord("default", "edit", (), {})
-    each: Any = [
-        Found(
-            (variant,),
-            (
-                measured("removed", 1, left),
-                measured("kept", 0.98, 0.98),
-                measured("class/church", 1, church),
-                measured("class/fish", 0.9, fish),
-            ),
-        )
-        for left, church, fish in ((0.0, 0.0, 0.88), (0.25, 0.99, 0.25))
-    ]
-    goals = list(results(experiment, together(experiment, each)))
-    text = both(experiment, each, goals)
-    assert "| church | 100.0 % | 0.0 % | 100 | 98.0 % | 98.0 % | 100 |" in text
-    assert "| fish | 100.0 % | 25.0 % | 100 | 98.0 % | 98.0 % | 100 |" in text
-    goal = "| each erased object, per cent | 12.6 on average | <= 1 |"
-    assert f"{goal} 25.0 (erased, fish erased; base 100.0 %) | 25.0 to 25.0 | 100 | **missed** |" in text
-    square = (
-        "| erased | church | fish |\n|---|---:|---:|\n| church | **0.0 %** | 88.0 % |\n| fish | 99.0 % | **25.0 %** |"
-    )
-    assert f"{square}\n| nothing | 100.0 % | 90.0 % |" in text
+    assert "0.0 (near/tent; base 100.0 %; 1 of 2 void) | 0.0 to 0.0 | 100 |" in line(1.0)
+    assert ">met<" in line(1.0)
+    assert "10.0 (near/tent; base 100.0 %; 1 of 2 void) | 10.0 to 10.0 | 100 |" in line(0.9)
+    assert "**missed**" in line(0.9)
 
 
 def test_a_miss_is_not_hidden_by_a_larger_number_that_is_inconclusive() -> None:
-    (experiment,) = [one for one in experiments({}, "church", "ink", "stamp") if one.name == "object"]
-    numbers = (measured("near/tent", 1, 0.8, differs=False), measured("near/castle", 1, 0.85))
-    neighbours = [replace(one, suite="neighbours") for one in numbers]
-    (line,) = [text for text in lines(experiment, found(*neighbours)) if "no neighbour" in text]
-    assert "15.0 (castle (near)" in line
-    assert line.endswith("**missed** |")
+    line = lines(measured("near/tent", 1, 0.8, differs=False), measured("near/castle", 1, 0.85))[NEIGHBOUR]
+    assert "15.0 (near/castle" in line
+    assert "**missed**" in line
 
 
-PAGE = f"""# A page
-
-Before.
-
-{BEGIN}
-
-old
-
-{END}
-
-## A task
-
-| goal | the paper's figure | limit | measured, the worst | 95 % | n | goal |
-|---|---|---|---|---|---|---|
-| it goes, per cent | - | <= 1 | 0.0 (erased; base 100.0 %) | 0.0 to 2.9 | 128 | inconclusive |
-| none is void | - | <= 1 | 0.0 (erased; base 0.0 %) | 0.0 to 0.0 | 128 | void |
-
-|  | base | mine | uce | negative | n | unit |
-|---|---:|---:|---:|---:|---:|---:|
-| erased | 100.0 % (97.1 to 100.0) | **0.0 % (0.0 to 2.9) ≈** | **8.0 % (5 to 12)** | **9.0 % (5 to 12)** | 9 | share |
-| others | 99.0 % (97.0 to 100.0) | 98.0 % (96.0 to 99.0) | 90.0 % (85.0 to 93.0) | 50.0 % (45 to 55) | 288 | share |
-| castle | 96.0 % (90.0 to 98.0) | 40.0 % (30.0 to 50.0) | 95.0 % (90.0 to 97.0) | 90.0 % (85.0 to 93.0) | 32 | share |
-| tent | 100.0 % (51.0 to 100.0) | 0.0 % (0.0 to 49.0) | 0.0 % (0.0 to 49.0) | 0.0 % (0.0 to 49.0) | 4 | share |
-| change | 0 | 12.6 (9.57 to 16) | 1 (1 to 1) | 2 (1 to 3) | 288 | grey levels |
-
-## Each against each
-
-| erased | church | fish |
-|---|---:|---:|
-| church | **0.0 %** | 88.0 % |
-| fish | 99.0 % | **25.0 %** |
-| nothing | 100.0 % | 90.0 % |
-"""
-
-
-def test_the_summary_is_drawn_from_the_tables_of_the_page() -> None:
-    (task,) = tasks(PAGE)
-    assert task.kept
-    assert task.kept.name == "others"
-    assert task.worst("mine") == ("castle", (40.0, 30.0, 50.0))  # 56 points, and the tent has too few pictures
-    assert task.worst("uce") == ("others", (90.0, 85.0, 93.0))
-    assert bars(PAGE) == [Bar("A task: it goes, per cent", "inconclusive", 1.0, 0.0, 0.0, 2.9)]
-    assert squares(PAGE)["Each against each"]["fish"] == {"church": 0.99, "fish": 0.25}
-    page, plots = summarised(PAGE, "page")
-    assert set(plots) == {"page-trade-off.svg", "page-goals.svg", "page-square-1.svg"}
-    assert all(f"({name})" in page for name in plots)
-    assert "| **A task** | base | 100.0 (97.1 to 100.0) | 99.0 (97.0 to 100.0) |  |" in page
-    assert "|  | mine | 0.0 (0.0 to 2.9) | 98.0 (96.0 to 99.0) | castle: 40.0 (30.0 to 50.0) |" in page
-    assert "negative |" not in page.split(END)[0], "a guard has no line in the summary, and a mark in the plot"
-    assert "negative: 9.0 % still seen" in plots["page-trade-off.svg"]
-    assert "old" not in page
-    assert page.startswith("# A page\n\nBefore.\n\n")
-    assert summarised(page, "page") == (page, plots)
-
-
-def test_the_summary_of_the_documentation_is_that_of_its_tables() -> None:
-    docs = Path(__file__).parents[1] / "docs"
-    page = (docs / "evidence.md").read_text()
-    again, plots = summarised(page, "evidence")
-    assert again == page, "python -m benchmarks.evidence --draw"
-    assert plots
-    for name, text in plots.items():
-        assert (docs / name).read_text() == text, name
+def test_what_is_reached_is_said() -> None:
+    goals = list(every()["object"].goals.values())
+    numbers = measured("removed", 1, 0.005), measured("kept", 0.98, 0.96)
+    assert reached([decided(goal, numbers) for goal in goals]) == (
+        "Goals measured: 2. Met: 1. Missed: 1 (everything else loses, points). Inconclusive: 0. Void: 0."
+    )
+    assert reached([]) == ""
+    undecided = reached([Result(goals[0], "inconclusive"), Result(goals[1], "met")])
+    assert undecided.startswith("**This page cannot decide 1 of 2 goals: n is too small.**")
 
 
 def test_the_plot_of_every_variant_is_that_of_its_table() -> None:

@@ -273,9 +273,11 @@ def test_a_fit_starts_at_the_closed_form_where_a_family_has_one(family: str) -> 
 
 
 def test_where_no_closed_form_is_near_the_defaults_learn_long_enough() -> None:
-    """Joint attention: what "cross-kv" selects is behind the embedder by which the prompt enters."""
+    """The keys and values of joint attention are behind the embedder by which the prompt enters."""
     pipe = built("sd3")
-    edit = Hybrid(record_steps=3, batch=4, keep_runs=4, preserve_words=6)(pipe, Concept("church"))
+    edit = Hybrid(select=r"add_[kv]_proj", record_steps=3, batch=4, keep_runs=4, preserve_words=6)(
+        pipe, Concept("church")
+    )
     assert edit.card.settings["updates"] == UPDATES["base"]
     (_, before, _), *_, (_, after, kept) = edit.card.curve
     assert after < 0.7 * before
@@ -548,7 +550,11 @@ def test_checkpointing_keeps_less_and_gives_the_same_gradient(family: str) -> No
     assert measure()[0] == plain
 
 
-ATTENTION = ("cross-attention", "joint attention", "single stream")
+ATTENTION = {
+    "cross-attention": BLOCKS[0].kv,
+    "joint attention": r"\b(add_[qkv]_proj|txt_kv_proj)\.",
+    "single stream": BLOCKS[1].kv,
+}
 TABLE = Path(__file__).parents[1] / "docs" / "families.md"
 
 
@@ -557,7 +563,7 @@ def row(family: str) -> str:
     pipe, net = built(family), denoiser(built(family))[1]
     trajectory(family)  # what is found out once for each pipeline
     names = [name for name, _ in net.named_parameters()]
-    kind = next(k for k, blocks in zip(ATTENTION, BLOCKS, strict=True) if any(re.search(blocks.kv, n) for n in names))
+    kind = next(kind for kind, pattern in ATTENTION.items() if any(re.search(pattern, name) for name in names))
     outputs: list[Tensor] = []
     handle = net.register_forward_hook(lambda *call: outputs.append(_output(call[-1])))
     (step,) = record(pipe, ["a church"], seeds=[7], runs=Runs(3), at=[0])

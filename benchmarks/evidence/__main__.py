@@ -1,244 +1,283 @@
-"""docs/evidence.md: what erasing reaches on the miniature, and what its baselines reach, suite by suite.
+"""docs/evidence.md and its like: what erasing reaches on a miniature, by task and by what it is erased by.
 
-    python -m benchmarks.evidence [-n 128] [--alike WORD ...] [--twin FOLDER] [--only NAME ...] [--out docs/evidence.md]
-    python -m benchmarks.evidence --draw [--out docs/evidence.md]    the page's summary and plots anew, from its tables
+    python -m benchmarks.evidence [PAGE] [--tasks object ...] [--by balance ...] [--pictures 384] [--beside 64]
+    python -m benchmarks.evidence [PAGE] --draw     the page and its plots anew, from its table
 
-Each experiment erases something and measures the base model, every guard and every method on the same prompts and
-seeds. It becomes a section of the page. The number of pictures and the time are printed first. A picture that several
-suites or experiments need is drawn once. Edits and pictures are kept in `--work`: an interrupted run continues there.
-`python -m torch.distributed.run --standalone --nproc-per-node 2 -m benchmarks.evidence` shares drawing and fitting.
-`--only` takes names of experiments and suites. `--twin` is a model that was trained without `--twin-concept`: the
-folder of a pipeline, or of its denoiser alone (`python -m recipes.mini denoiser --without church`).
+PAGE is one of PAGES. A cell is a method, a guard or a filtered twin on a task. Its rows go into the CSV beside the
+page, from which the page and its plots are written anew after each cell. A cell that is in the CSV is not measured
+again: delete the lines of those that a change of the code makes old. Runs of different tasks can share a page.
+
+The method that `unsee erase` takes for a task has `--pictures` pictures for each row of what is erased: none of 384
+ends below 1 %. The others have `--beside`.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
-import shlex
-import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import torch
+import yaml
 from PIL import Image
 
-from benchmarks.evidence.experiments import STEPS, Experiment, chosen, experiments
-from benchmarks.evidence.goals import Result, reached, results
-from benchmarks.evidence.overview import BEGIN, END, summarised
-from benchmarks.evidence.page import both, contact, every_row, markdown, together
-from benchmarks.evidence.workshop import Workshop, columns, progress, say, variants
+import unsee
+from benchmarks.evidence import suites
+from benchmarks.evidence.page import Said, page, plots, strip_of
+from benchmarks.evidence.record import ASKED, CORE, EDIT, REFUSED, SECONDS, Cell, read, score, written
+from benchmarks.evidence.tasks import METHODS, TWIN, Task, chosen, tasks
+from benchmarks.saying import progress, say
 from unsee import guards
-from unsee.concepts import Concept
-from unsee.evaluate import suites
-from unsee.evaluate.context import EvalContext, NotMeasured
-from unsee.evaluate.detectors import detectors_of
-from unsee.evaluate.records import Evaluation
-from unsee.evaluate.render import Sampling, Shot, render, sampling_of
+from unsee.errors import InputError, unknown
+from unsee.evaluate.cache import Cache, model_key
+from unsee.evaluate.context import Variant
+from unsee.evaluate.questions import spread
+from unsee.evaluate.records import Measured
+from unsee.evaluate.render import Shot, render
 from unsee.io.atomic import write_whole
-from unsee.models.distributed import processes
-from unsee.models.model import model_name
+from unsee.models.model_card import model_card
 from unsee.models.words import words_of
+from unsee.report.page import known_as
 from unsee.runs import evaluate as evaluation
 from unsee.runs.config import EvalConfig
+from unsee.runs.controls import put_on, read_twin
+from unsee.runs.evaluate import Bench
+from unsee.runs.folder import edit_file
 
-SEED = 10_000
-BATCH = 32
-GUARDED = 1.5
-"""What a guarded picture costs, of an unguarded one: three rows a step where there are two."""
-
-
-def groups(experiment: Experiment) -> list[tuple[tuple[str, ...], ...]]:
-    """What is erased in each evaluation of an experiment."""
-    return [(words,) for words in experiment.erase] if experiment.apart else [experiment.erase]
-
-
-def looked_for(experiment: Experiment, words: Sequence[Sequence[str]]) -> list[Concept]:
-    """What all edits of an evaluation erase, with what is alike as words to keep: all columns are measured on those."""
-    return experiment.concepts(list(dict.fromkeys(word for some in words for word in some)), told=True)
-
-
-def pictures(experiment: Experiment, context: EvalContext, options: argparse.Namespace) -> dict[str, set[Shot]]:
-    """All that will be drawn by column, before there are edits: base, edits and guards get names of their own."""
-    names = {"base": True}
-    if experiment.compare and not options.alone:
-        twin = ["twin"] if options.twin and options.twin_concept in experiment.erase[0] else []
-        told = [experiment.told] if experiment.alike else []
-        names |= dict.fromkeys(
-            [*told, *variants(not options.no_paper, experiment.default({})), *twin, *guards.names()], False
-        )
-    found: dict[str, set[Shot]] = {}
-    for words in groups(experiment):
-        here = replace(context, concepts=tuple(looked_for(experiment, words)), n=experiment.n(context.n))
-        asked = []
-        for name in experiment.suites:
-            with suppress(NotMeasured):
-                asked += suites.find(name).ask(here)
-        edits = [f"{setting} {some}" for setting in experiment.settings or ({},) for some in words]
-        for column in names if len(names) > 1 else [*names, *edits]:
-            looked = [question for question in asked if column == "base" or not question.reference]
-            shots = {shot for question in looked for shot in question.shots}
-            title = column if column == "base" else f"{experiment.erase[0] if experiment.compare else ''} {column}"
-            found.setdefault(title, set()).update(shots)
-    return found
+ROOT = Path(__file__).parents[2]
+FLOW = {"one": "hybrid", "reference": "mini", "described": ROOT / "recipes" / "flow" / "held_out.yaml"}
+PAGES: dict[str, dict[str, Any]] = {
+    "evidence": {"model": "mini", "compared": True},
+    "evidence-flow": {"model": "mini-flow", "steps": 10, **FLOW},
+    "evidence-flow-turbo": {"model": "mini-flow-turbo", **FLOW},
+}
+"""What is measured for each page. The second miniature's card names 20 steps; 10 take half of the time."""
+SEED = 20_000
+ALIKE = ("castle", "mosque")
+SHOWN = 4
+"""Pictures of what must go, and as many of what must stay."""
 
 
-def estimate(plan: Sequence[Experiment], shop: Workshop, options: argparse.Namespace) -> str:
-    """How many pictures a plan takes and how long that is at the speed of a batch drawn now; edits come on top."""
-    context = EvalContext(shop.pipe, detectors_of(shop.pipe), words_of(shop.pipe), (), options.n, SEED)
-    found: dict[tuple[str, Sampling], set[Shot]] = {}
-    for experiment in plan:
-        sampling = sampling_of(shop.pipe, experiment.steps(options.steps))
-        for column, shots in pictures(experiment, context, options).items():
-            found.setdefault((column, sampling), set()).update(shots)
-    batch = [Shot("a thing", seed) for seed in range(BATCH)]
-    render(shop.pipe, batch[:1], replace(sampling, steps=1))  # the first drawing is slower
-    start = time.perf_counter()
-    render(shop.pipe, batch, replace(sampling, steps=2), batch=BATCH)
-    each = (time.perf_counter() - start) / 2 / BATCH / processes().num_processes
-    cost = 0.0
-    for (column, sampling), shots in found.items():
-        large = sum(1 if shot.size is None else 2 for shot in shots)  # scenes are two pictures wide
-        cost += large * sampling.steps * (GUARDED if any(column.endswith(name) for name in guards.names()) else 1)
-    total = sum(map(len, found.values()))
-    return (
-        f"{total} pictures in {len({column for column, _ in found})} columns, {cost * each / 60:.0f} minutes at "
-        f"{1 / each:.0f} sampler steps a second, if none is drawn yet; edits and detectors take more"
-    )
-
-
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+def parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="mini")
+    parser.add_argument("page", nargs="?", default="evidence", choices=PAGES)
+    parser.add_argument("--model")
+    parser.add_argument("--reference", help="another model whose edits are timed too")
     parser.add_argument("--concept", default="church")
-    parser.add_argument("--alike", nargs="*", default=[], metavar="WORD", help="objects that look like the concept")
     parser.add_argument("--style", default="neon")
     parser.add_argument("--thing", default="watermark", help="what appears though no prompt names it")
-    parser.add_argument("-n", type=int, default=128, help="pictures for each row of what is erased")
-    parser.add_argument("--steps", type=int, help="sampler steps of all pictures")
-    parser.add_argument("--no-paper", action="store_true", help="leave out ESD-x and ESD-u with the paper's loop")
-    parser.add_argument("--alone", action="store_true", help="measure the default only, no guards or other methods")
-    parser.add_argument("--twin", help="folder of a pipeline that was trained without --twin-concept")
-    parser.add_argument("--twin-concept", default="church")
-    parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="only these experiments or suites")
-    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings of the default method")
-    parser.add_argument("--work", type=Path, default=Path("runs/evidence"), help="folder of edits and pictures")
-    parser.add_argument("--out", type=Path, default=Path("docs/evidence.md"))
-    parser.add_argument("--draw", action="store_true", help="draw the plots of the page anew; nothing is measured")
+    parser.add_argument("--one", default=METHODS[0], help="the method that `unsee erase` takes for one name")
+    parser.add_argument("--alike", nargs="*", default=ALIKE, metavar="WORD", help="objects that look like the concept")
+    parser.add_argument("--described", type=Path, metavar="YAML", help="by object, descriptions that no caption has")
+    parser.add_argument("--compared", action="store_true", help="the paper's loop and experiments, guards and the twin")
+    parser.add_argument("--twin", type=Path, default=Path("church"), help="trained without the concept (twins/)")
+    parser.add_argument("--pictures", type=int, default=384, help="for a row of what is erased, by the default method")
+    parser.add_argument("--beside", type=int, default=64, help="the same of all others")
+    parser.add_argument("--steps", type=int, help="sampler steps")
+    parser.add_argument("--tasks", nargs="*", default=[], metavar="NAME")
+    parser.add_argument("--by", nargs="*", default=[], metavar="NAME")
+    parser.add_argument("--work", type=Path, default=Path("runs/evidence"), help="where edits and pictures stay")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--draw", action="store_true", help="write the page anew from its table; nothing is measured")
+    own = parser.parse_known_args(argv)[0].page
+    parser.set_defaults(out=ROOT / "docs" / f"{own}.md", **PAGES[own])
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    options = parse(argv)
+    options = parsed(argv)
+    torch.set_num_threads(1)
+    every, described = tasks_of(options)
+    known = list(dict.fromkeys(name for task in every for name in (task.name, task.group) if name))
+    by = list(dict.fromkeys(name for task in every for name in task.by))
+    for given, names in ((options.tasks, known), (options.by, by)):
+        if wrong := next((name for name in given if name not in names), None):
+            raise unknown("task or method", wrong, names)
     if options.draw:
-        write(options.out, options.out.read_text(encoding="utf-8"))
+        publish(every, options)
         return
-    settings = {key: json.loads(value) for key, value in (text.split("=", 1) for text in options.set)}
-    shop = Workshop(options.model, options.work, settings)
-    plan = chosen(
-        experiments(words_of(shop.pipe), options.concept, options.style, options.thing, options.alike),
-        options.only,
+    (options.work / "edits").mkdir(parents=True, exist_ok=True)
+    for task in chosen(every, options.tasks):
+        bench = prepared(task, options, described)
+        keys = {name: key(task, name, bench, options) for name in task.by if name in (options.by or task.by)}
+        there = {(cell.task, cell.by, cell.key) for cell in cells(options.out)}
+        missing = [name for name in keys if (task.name, name, keys[name]) not in there]
+        if missing:
+            say(f"{task.name}: {estimate(bench, task, missing, options)}")
+        for name in missing:
+            rows = measured(task, name, bench, options)
+            cell = Cell(task.name, name, keys[name], datetime.now(UTC).date().isoformat(), tuple(rows))
+            keep(cell, every, options)
+            publish(every, options)
+
+
+def tasks_of(options: argparse.Namespace) -> tuple[list[Task], dict[str, list[str]]]:
+    """All tasks of a page, and by object the descriptions that it is asked for by."""
+    words = words_of(model_card(options.model))
+    described = yaml.safe_load(options.described.read_text(encoding="utf-8")) if options.described else {}
+    every = tasks(words, options.concept, options.style, options.thing, options.one, bool(described), options.compared)
+    return every, described
+
+
+def cells(out: Path) -> list[Cell]:
+    """What the table of a page has."""
+    table = out.with_suffix(".csv")
+    return read(table.read_text(encoding="utf-8")) if table.is_file() else []
+
+
+def keep(cell: Cell, every: Sequence[Task], options: argparse.Namespace) -> None:
+    """Put a cell into the table, in the place of what was measured of it before; in the order of the tasks."""
+    place = {(task.name, name): (k, j) for k, task in enumerate(every) for j, name in enumerate(task.by)}
+    rest = [one for one in cells(options.out) if (one.task, one.by) != (cell.task, cell.by)]
+    text = written(sorted([*rest, cell], key=lambda one: place.get((one.task, one.by), (len(every), 0))))
+    write_whole(options.out.with_suffix(".csv"), partial(Path.write_text, data=text, encoding="utf-8"))
+
+
+def drawn(options: argparse.Namespace, every: Sequence[Task]) -> tuple[str, dict[str, str]]:
+    """The page, and its plots by file name, from its table."""
+    found, out = cells(options.out), options.out
+    said = Said(options.page, options.model, options.reference or "", tuple(options.alike), bool(options.described))
+    return page(every, found, said, out), plots(every, found, out.stem)
+
+
+def publish(every: Sequence[Task], options: argparse.Namespace) -> None:
+    text, pictures = drawn(options, every)
+    texts = {options.out.with_name(name): plot for name, plot in pictures.items()} | {options.out: text}
+    for path, now in texts.items():
+        write_whole(path, partial(Path.write_text, data=now, encoding="utf-8"))
+
+
+def prepared(task: Task, options: argparse.Namespace, described: Mapping[str, Any]) -> Bench:
+    """The base model with all guards beside it, and what is asked about a task."""
+    own = suites.suites([word for word in options.alike if word not in task.words], described)
+    config = EvalConfig(
+        model=options.model,
+        suites=tuple(name for name in task.suites if name not in own),
+        concepts=tuple(task.concepts),
+        guards=tuple(name for name in task.by if name in guards.names()),
+        pictures=options.pictures,
+        seed=SEED,
+        steps=options.steps,
     )
-    command = shlex.join(["python", "-m", "benchmarks.evidence", *(sys.argv[1:] if argv is None else argv)])
-    say(estimate(plan, shop, options))
-    head = HEAD.format(
-        command=command,
-        n=options.n,
-        steps=steps_said(shop, options),
-        model=model_name(shop.pipe),
-        stem=options.out.stem,
-    )
-    head += TWIN.format(concept=options.twin_concept) if options.twin else ""
-    sections: list[str] = []
-    goals: list[Result] = []
-    rows: list[tuple[str, Evaluation]] = []
-    cache = options.work / "pictures"
-    for experiment in plan:
-        found = []
-        for k, words in enumerate(groups(experiment)):
-            edits, names = columns(experiment, words, shop, options)
-            bench = evaluation.prepare(
-                EvalConfig(
-                    model=options.model,
-                    suites=experiment.suites,
-                    edits=tuple(edits),
-                    guards=tuple(names),
-                    concepts=tuple(looked_for(experiment, words)),
-                    pictures=experiment.n(options.n),
-                    seed=SEED,
-                    steps=experiment.steps(options.steps),
-                )
-            )
-            folder = options.work / experiment.name / (words[0][0] if experiment.apart else "")
-            folder.mkdir(parents=True, exist_ok=True)
-            title = f"{experiment.name} {k + 1}/{len(groups(experiment))}"
-            found.append(
-                evaluation.evaluate(bench, folder, cache, command=command, batch=BATCH, progress=progress(title))
-            )
-            say(f"{title}: {found[-1].seconds}")
-        rows += [(experiment.name, one) for one in found]
-        own = list(results(experiment, together(experiment, found) if experiment.apart else found[0]))
-        goals += own
-        sections.append(both(experiment, found, own) if experiment.apart else markdown(experiment, found[0], own))
-        if not experiment.apart:
-            drawn = {"": contact(experiment, bench, cache)}
-            sheets = [folder / f"{suite}.png" for suite in experiment.suites]
-            drawn |= {f"-{path.stem}": Image.open(path) for path in sheets if path.is_file()}
-            links = []
-            for ending, picture in drawn.items():
-                path = options.out.with_name(f"{options.out.stem}-{experiment.name}{ending}.png")
-                links.append(f"![Each column on the same prompts and seeds]({path.name})")
-                if processes().is_main_process:
-                    small = picture.quantize(256)
-                    write_whole(path, partial(small.save, format="PNG", optimize=True))
-            sections[-1] += "".join(f"\n\n{link}" for link in links)
-        text = ["# What erasing reaches", reached(goals), f"{BEGIN}\n\n{END}", head, *sections]
-        if processes().is_main_process:  # what is finished is kept
-            write(options.out, "\n\n".join(part for part in text if part) + "\n")
-            table = every_row(rows)
-            write_whole(options.out.with_suffix(".csv"), partial(Path.write_text, data=table, encoding="utf-8"))
+    return evaluation.prepare(config, [own[name] for name in task.suites if name in own])
 
 
-def write(out: Path, page: str) -> None:
-    """A page with its summary, and its plots beside it."""
-    page, plots = summarised(page, out.stem)
-    for path, text in {out: page, **{out.with_name(name): drawn for name, drawn in plots.items()}}.items():
-        write_whole(path, partial(Path.write_text, data=text, encoding="utf-8"))
+def pictures(task: Task, name: str, options: argparse.Namespace) -> int:
+    """For a row of what is erased."""
+    return max(2, (options.pictures if name == task.default else min(options.pictures, options.beside)) // task.part)
 
 
-def steps_said(shop: Workshop, options: argparse.Namespace) -> str:
-    if options.steps:
-        return f"{options.steps} sampler steps"
-    own = sampling_of(shop.pipe).steps
-    return f"{STEPS} sampler steps where guards are measured too (SLD-Weak waits 15), {own} elsewhere"
+def key(task: Task, name: str, bench: Bench, options: argparse.Namespace) -> str:
+    """A hash of all that a cell is asked for, but not of the code that answers."""
+    made = name if name in (*guards.names(), TWIN) else asdict(task.method(name))
+    asked = [asdict(one) for one in task.concepts], task.suites, options.alike, str(options.described or "")
+    how = [model_key(bench.context.pipe), made, asked, pictures(task, name, options), SEED, asdict(bench.sampling)]
+    return hashlib.sha256(json.dumps(how, default=str).encode()).hexdigest()[:12]
 
 
-HEAD = """## How it was measured
+def measured(task: Task, name: str, bench: Bench, options: argparse.Namespace) -> list[Measured]:
+    """The rows of a cell, after its edit is made, and a strip of its pictures."""
+    sampling, n = bench.sampling, pictures(task, name, options)
+    note = f"{sampling.steps} sampler steps, guidance scale {sampling.guidance_scale:g}, first seed {SEED}"
+    about = [Measured(EDIT, ASKED, "other", "pictures for a row", name, "", score(n, n), None, None, note=note)]
+    variant = next((one for one in bench.variants if one.name == name), None)
+    if name == TWIN:
+        values = read_twin(options.twin, bench.context.pipe)
+        variant = Variant(TWIN, "edit", f"twin {options.twin}", tuple(task.concepts), partial(put_on, values=values))
+    elif variant is None:
+        path = edit_file(options.work / "edits", task.method(name), bench.context.pipe, task.concepts)
+        about.append(made(task, name, bench.context.pipe, path, options))
+        if about[-1].key == REFUSED:
+            return about
+        variant = evaluation.with_edits(bench, [f"{name}={path}"]).variants[-1]
+    context = replace(bench.context, n=n)
+    here, title = replace(bench, context=context, variants=[bench.variants[0], variant]), f"{task.name}, {name}"
+    cache = Cache(options.work / "pictures")
+    found, _ = evaluation.measure(here, cache, progress=progress(title))
+    say(f"{title}: pictures {found.seconds['render']:.0f} s")
+    show(task, here, cache, options.out)
+    rows = [replace(one, detector=known_as(one.detector)) for one in found.measured if one.variant == name]
+    return [*about, *rows]
 
-Command: `{command}`. Model: `{model}`, {steps}, {n} pictures for each row of what is erased (fewer where a table says
-so).
 
-All rows: [{stem}.csv]({stem}.csv). Tables of suites are folded.
+def made(task: Task, name: str, pipe: Any, path: Path, options: argparse.Namespace) -> Measured:
+    """An edit, and the row that tells of it. Its seconds are those of the process, with those on `--reference`."""
 
-- **Cell**: a value and its 95 % interval (Wilson's for shares, bootstrap for means). "Before" is the base's value.
-- **≈**: not distinguishable from the base model on the same prompts and seeds (exact McNemar test for shares, bootstrap
-  for means). Cells are tested one by one, so a few of a hundred harmless cells lack the sign.
-- **Bold**: what the column should lower.
-- **Goal**: *met* or *missed* if the whole interval is on one side of the limit; *inconclusive* if the interval contains
-  the limit (with 0 of n it ends below 1 % from n = 381 on); *void* if the base model draws the thing so rarely that
-  nothing could be removed or lost, or if the fall is not significant.
-- **Agreement with the prompt**: cosine by a CLIP whose text encoder is the model's own.
-- **SLD**: its presets wait 15, 10, 7 and 0 steps of 50 before they act. With fewer steps they act on a smaller part.
-- **The paper's figures** (Gandikota et al., ICCV 2023) are for Stable Diffusion 1.4. Do not compare them with these.
-- **"ESD-x, paper" and "ESD-u, paper"** are the paper's loop with its own learning rate, which was chosen for Stable
-  Diffusion 1.4. docs/performance.md has the results of other rates."""
+    def timed(model: Any) -> tuple[Any, float]:
+        start, tick = time.process_time(), progress(f"{task.name}, {name}")
+        return task.method(name)(model, task.concepts, progress=tick), time.process_time() - start
 
-TWIN = """
-- **Filtered twin**: a model trained from nothing on data without {concept}; the filter missed some. All its pictures
-  differ from the base model's, and what else it lost may come from its own training."""
+    note = path.with_suffix(".seconds.json")
+    if not note.is_file():
+        try:
+            edit, seconds = timed(pipe)
+        except (InputError, FloatingPointError) as error:
+            return Measured(EDIT, REFUSED, "other", "refused", name, "", score(0, 0), None, None, note=str(error))
+        write_whole(path, edit.save)
+        other = None
+        if options.reference:
+            try:
+                other = timed(unsee.load(options.reference))[1]
+            except (InputError, FloatingPointError) as error:
+                say(f"{task.name}, {name}, {options.reference}: {error}")
+        write_whole(note, partial(Path.write_text, data=json.dumps([seconds, other])))
+    seconds, other = json.loads(note.read_text())
+    base = None if other is None else score(other)
+    return Measured(EDIT, SECONDS, "other", "until the edit exists", name, CORE, score(seconds), base, None)
+
+
+def show(task: Task, bench: Bench, cache: Cache, out: Path) -> None:
+    """Strips of what must go and of what must stay, of the base and of a variant, in a folder beside the page."""
+    asked = [one for suite in bench.suites for one in suite.ask(bench.context) if not one.reference and one.shots]
+    gone = [
+        one for one in asked if one.role == "removed" or one.key in (*task.words, f"style/{task.words[0]}")
+    ] or asked
+    rest = [one for one in asked if one not in gone and not any(word in one.key for word in task.words)] or asked
+    near = [one for one in rest if one.role == "neighbour"][:1]
+    shots = [*spread(gone[0].shots, SHOWN), *[one.shots[0] for one in [*near, *spread(rest, SHOWN - len(near))]]]
+    pipe = bench.context.pipe
+    for variant in bench.variants:
+        found = cache.draw(
+            pipe, shots, bench.sampling, model=model_key(pipe), change=variant.key,
+            applied=partial(variant.applied, pipe),
+        )  # fmt: skip
+        path = strip_of(out, task.name, variant.name)
+        path.parent.mkdir(exist_ok=True)
+        picture = strip([found[shot] for shot in shots])
+        write_whole(path, partial(picture.save, format="WEBP", quality=80))
+
+
+def strip(pictures: Sequence[Image.Image], gap: int = 2) -> Image.Image:
+    """Pictures beside each other, with more room between what must go and what must stay."""
+    wide, high = pictures[0].size
+    sheet = Image.new("RGB", (len(pictures) * (wide + gap) + 4 * gap, high), "#ffffff")
+    for k, picture in enumerate(pictures):
+        sheet.paste(picture, (k * (wide + gap) + 4 * gap * (k >= SHOWN), 0))
+    return sheet
+
+
+def estimate(bench: Bench, task: Task, names: Sequence[str], options: argparse.Namespace) -> str:
+    """How many pictures some methods take and how long that is at the speed of a batch drawn now."""
+    shots: dict[tuple[str, int], set[Shot]] = {}
+    for name in names:
+        n = pictures(task, name, options)
+        asked = {shot for suite in bench.suites for q in suite.ask(replace(bench.context, n=n)) for shot in q.shots}
+        shots[name, n] = asked
+        shots.setdefault(("base", n), set()).update(asked)
+    total, sampling = sum(map(len, shots.values())), bench.sampling
+    batch = [Shot("a thing", seed) for seed in range(16)]
+    render(bench.context.pipe, batch[:1], replace(sampling, steps=1))  # the first drawing is slower
+    start = time.perf_counter()
+    render(bench.context.pipe, batch, replace(sampling, steps=2), batch=16)
+    each = (time.perf_counter() - start) / 2 / len(batch) * sampling.steps
+    return f"{total} pictures at most, {total * each / 60:.0f} minutes; edits and detectors take more"
 
 
 if __name__ == "__main__":

@@ -1,18 +1,34 @@
-"""Whether the default reaches its goals, and whether the numbers decide that."""
+"""What is aimed at, whether it is reached, and whether the numbers decide that."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from benchmarks.evidence.experiments import DEFAULT, Experiment, Goal
-from unsee.evaluate.records import Evaluation, Measured
+from benchmarks.evidence.quantities import Quantity
+from unsee.evaluate.records import Measured
 from unsee.report.tables import number
 
 State = Literal["met", "missed", "inconclusive", "void", "not measured"]
 UNMEASURED: State = "not measured"
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What is aimed at, as a test of one method's numbers, with the paper's own figure for Stable Diffusion 1.4.
+
+    pick   the rows of `suite` that it is about
+    limit  of the worst of them, at most
+    """
+
+    text: str
+    paper: str
+    suite: str
+    pick: Callable[[Measured], bool]
+    quantity: Quantity
+    limit: float
 
 
 @dataclass(frozen=True)
@@ -28,6 +44,14 @@ class Result:
     worst: Measured | None = None
     picked: int = 0
     void: int = 0
+
+    @property
+    def interval(self) -> tuple[float, float, float]:
+        """The number that decides and the ends of its 95 % interval, in the unit of the goal."""
+        assert self.worst
+        value = self.goal.quantity.value(self.worst) + 0.0
+        low, high = self.goal.quantity.bounds(self.worst) or (value, value)
+        return value, low + 0.0, high + 0.0
 
 
 def void(goal: Goal, one: Measured) -> bool:
@@ -58,14 +82,6 @@ def weight(goal: Goal, one: Measured) -> tuple[bool, float]:
     return state(goal, one) == "missed", goal.quantity.value(one)
 
 
-def results(experiment: Experiment, found: Evaluation) -> Iterator[Result]:
-    """Each goal: for the default, or for every edit of the default, the worst number that is not void."""
-    edits = {variant.name for variant in found.variants if variant.kind == "edit"}
-    for goal in experiment.goals:
-        names = {experiment.told if goal.told else DEFAULT} if experiment.compare else edits
-        yield decided(goal, [one for one in found.measured if one.variant in names])
-
-
 def decided(goal: Goal, measured: Sequence[Measured]) -> Result:
     """A goal beside those numbers that it is about: the worst that is not void decides."""
     picked = [one for one in measured if one.suite == goal.suite and goal.pick(one)]
@@ -82,12 +98,16 @@ def cells(result: Result) -> tuple[str, ...]:
     first = (goal.text, goal.paper, f"<= {goal.limit:g}")
     if worst is None:
         return *first, UNMEASURED, "", "", ""
-    where = f"{worst.row}, {worst.variant}" if result.picked > 1 else worst.row
-    where += f"; base {number(worst.base.value, worst.unit)}" if worst.base else ""
+    where = f"{worst.row}; base {number(worst.base.value, worst.unit)}" if worst.base else worst.row
     where += f"; {result.void} of {result.picked} void" if 0 < result.void < result.picked else ""
-    between = " to ".join(f"{bound + 0.0:.1f}" for bound in goal.quantity.bounds(worst) or ())
-    said = f"**{result.state}**" if result.state == "missed" else result.state
-    return *first, f"{goal.quantity.value(worst) + 0.0:.1f} ({where})", between, str(worst.score.n), said
+    value, low, high = result.interval
+    between = f"{low:.1f} to {high:.1f}" if goal.quantity.bounds(worst) else ""
+    return *first, f"{value:.1f} ({where})", between, str(worst.score.n), said(result.state)
+
+
+def said(state: State) -> str:
+    """A state in its colour where the page has colours, in bold where it is missed."""
+    return f'<span class="{state}">{f"**{state}**" if state == "missed" else state}</span>'
 
 
 HEAD = "| goal | the paper's figure | limit | measured, the worst | 95 % | n | goal |\n|---|---|---|---|---|---|---|"

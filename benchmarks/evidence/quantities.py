@@ -32,6 +32,12 @@ def _loss_bounds(one: Measured) -> tuple[float, float] | None:
     return (-100 * one.difference.high, -100 * one.difference.low) if one.difference else None
 
 
+def _sure_loss_bounds(one: Measured) -> tuple[float, float] | None:
+    """From zero on where chance explains the loss."""
+    bounds = _loss_bounds(one)
+    return bounds and (bounds[0] if _differs(one) else min(bounds[0], 0.0), bounds[1])
+
+
 def _of_base(one: Measured) -> float:
     return 100 * one.score.value / one.base.value if one.base and one.base.value else 100.0
 
@@ -66,7 +72,7 @@ LOSS = Quantity(_loss, _loss_bounds)
 OF_BASE = Quantity(_of_base, _of_base_bounds)
 """A share as per cent of the base's."""
 LOST_OF_BASE = Quantity(lambda one: 100 - _of_base(one), _lost_of_base_bounds)
-SURE_LOSS = Quantity(lambda one: max(0.0, _loss(one)) * _differs(one), _loss_bounds)
+SURE_LOSS = Quantity(lambda one: max(0.0, _loss(one)) * _differs(one), _sure_loss_bounds)
 """A loss, if chance does not explain it."""
 SURE_MOVE = Quantity(lambda one: abs(one.difference.value) * _differs(one) if one.difference else 0.0, _moved_bounds)
 """How far a number moves either way, if chance does not explain it."""

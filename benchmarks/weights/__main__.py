@@ -25,7 +25,7 @@ import torch
 from pydantic import TypeAdapter
 
 import unsee
-from benchmarks.evidence.workshop import say
+from benchmarks.saying import say
 from benchmarks.weights.measure import NEAREST, SEED, Selected, Traced, World, pictured, selected, traced
 from benchmarks.weights.page import Found, page, plots
 from benchmarks.weights.parts import ALL, selections

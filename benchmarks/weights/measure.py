@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.evidence.workshop import progress
+from benchmarks.saying import progress
 from benchmarks.weights.parts import ALL, places, short
 from unsee import methods
 from unsee.concepts import Concept

@@ -19,6 +19,7 @@ from torch.distributed.tensor import DTensor
 from unsee.denoising.calls import Call
 from unsee.denoising.rows import pick
 from unsee.errors import InputError
+from unsee.fit.masters import Masters
 from unsee.fit.memory import FitMemory
 from unsee.fit.monitor import HeldOutMonitor, Loss, error, squared
 from unsee.fit.optimizers import OPTIMIZERS, RATE, Metric, reach
@@ -139,91 +140,42 @@ def fit(
     resume      keeps the state; if it holds one, the fit goes on from there to the same bits
     memory      rows come in portions that fit into memory, whose gradients are summed. Default: all at once
 
-    Weights in 16 bits are trained through float32 masters: an update is often smaller than bfloat16 can add.
+    Weights in 16 bits are trained through masters in float32 (masters.Masters).
     Raises FloatingPointError when the loss is no longer finite, or EXPLODED times what it was; what `resume` keeps is
     then the last good state.
     """
-    weights, metric = learned.weights, learned.metric
-    updates, optimizer = how.updates, how.optimizer
+    metric, optimizer, everyone = learned.metric, how.optimizer, processes()
     portions = memory or Portions()
-    home = memory.home(weights, moments=2 if optimizer == "adam" else 1) if memory else None
-    masters = {
-        name: weight
-        if weight.dtype == torch.float32 and not home
-        else weight.detach().to(home, torch.float32, copy=True)
-        for name, weight in weights.items()
-    }
-    rates = torch.zeros(0)
-    roots: dict[int, Tensor] = {}  # many layers have one
-    for m in metric.values():
-        if id(m.root) not in roots:
-            roots[id(m.root)] = torch.linalg.inv(m.root).to(next(iter(masters.values())))
-    whiten = {name: roots[id(m.root)] for name, m in metric.items()}
-    steps = OPTIMIZERS[optimizer]([{"params": [m], "root": whiten.get(name)} for name, m in masters.items()])
-    # float16 gradients underflow; neither optimizer cares about the scale of a loss.
-    scale = 2.0**12 if any(weight.dtype == torch.float16 for weight in weights.values()) else 1.0
-    losses: list[float] = []
-    last = updates
+    home = memory.home(learned.weights, moments=2 if optimizer == "adam" else 1) if memory else None
+    masters = Masters(learned.weights, home)
+    whiten = _roots(metric, next(iter(masters.tensors.values())))
+    steps = OPTIMIZERS[optimizer](
+        [{"params": [master], "root": whiten.get(name)} for name, master in masters.tensors.items()]
+    )
+    rates, losses, last = torch.zeros(0), list[float](), how.updates
 
     def state() -> dict[str, Tensor]:
         curve = monitor.curve if monitor else []
         numbers = {"losses": torch.tensor(losses).double(), "curve": torch.tensor(curve).double()}
         numbers |= {"last": torch.tensor(last), "rates": rates, "rows": torch.tensor(portions.size)}
-        return {**{f"weight.{name}": master for name, master in masters.items()}, **flat(steps), **numbers}
+        return {**masters.state(), **flat(steps), **numbers}
 
     if resume and (kept := resume.load()):
-        for name, parameter in weights.items():
-            masters[name].data.copy_(kept[f"weight.{name}"])
-            parameter.data.copy_(masters[name])
+        masters.restore(kept)
         restore(steps, kept)
         losses, last, rates = kept["losses"].tolist(), int(kept["last"]), kept["rates"]
         if monitor:
             monitor.curve = [tuple(point) for point in kept["curve"].tolist()]
         portions.size = min(portions.size, int(kept["rows"]))  # the same portions, to the same bits
-    # Of N processes, each answers every N-th row, and gradients are summed.
-    everyone = processes()
-
-    def summed(value: Tensor) -> Tensor:
-        return value if everyone.num_processes == 1 else reduce(value, "sum")
-
-    def mine(now: TrainBatch, start: int, stop: int) -> tuple[Call, Tensor]:
-        """Of this process's rows those from start to stop, and their weights."""
-        index, n = everyone.process_index, everyone.num_processes
-        share = slice(index + n * start, n * stop, n)
-        if not len(now.weight[share]):  # a denoiser that is spread over processes is asked by all of them
-            return pick(now.call, slice(0, 1)), now.weight[:1] * 0
-        return pick(now.call, share), now.weight[share]
-
-    def gradient(now: TrainBatch, size: int) -> Tensor:
-        """Leave the gradients of this process's rows, times `scale`, in the masters, so many rows at once; the loss."""
-        for name, parameter in weights.items():
-            parameter.grad = masters[name].grad = None
-        found: list[Tensor] = []
-        rows = -(-len(now.weight) // everyone.num_processes)
-        for start in range(0, rows, size):
-            part, weight = mine(now, start, min(start + size, rows))
-            loss = (weight * error(denoiser, part, now.loss)).sum()
-            (loss * scale).backward()  # type: ignore[no-untyped-call]
-            found.append(loss.detach())
-            for name, parameter in weights.items():
-                if masters[name] is not parameter and parameter.grad is not None:
-                    grad = parameter.grad.to(masters[name])
-                    parameter.grad = None  # one of a kind at a time: they are as large as the weights
-                    held = masters[name].grad
-                    masters[name].grad = grad if held is None else held.add_(grad)
-        return torch.stack(found).sum()
-
     if memory:
         memory.measure()
     first, started = len(losses), time.monotonic()
     pace = _pace(how.schedule, last)
     progress("fit", first, last)
-    for update in range(first, updates):
-        if (
-            how.seconds and last == updates and update == first + 3
-        ):  # three tell how long one takes, in one process for all
+    for update in range(first, how.updates):
+        if how.seconds and last == how.updates and update == first + 3:  # three tell how long one takes
             fit_in = first + max(3, int(3 * how.seconds / (time.monotonic() - started)))
-            last = min(last, broadcast_object_list([fit_in])[0])
+            last = min(last, broadcast_object_list([fit_in])[0])  # in one process for all
             pace = _pace(how.schedule, last)
         if update >= last:
             break
@@ -231,11 +183,12 @@ def fit(
         if monitor and update % monitor.every == 0 and not looked and monitor(denoiser, update, portions):
             break
         now = make_batch(update)
+        rows = -(-len(now.weight) // everyone.num_processes)
         if not len(rates):
-            rates = _rates(denoiser, learned, mine(now, 0, len(now.weight))[0], how, summed)
+            rates = _rates(denoiser, learned, _mine(now, 0, len(now.weight))[0], how)
         for group, rate in zip(steps.param_groups, rates.tolist(), strict=True):
             group |= {"rate": rate, "lr": rate * pace(update)}
-        total = float(summed(portions.whole(partial(gradient, now), -(-len(now.weight) // everyone.num_processes))))
+        total = float(_summed(portions.whole(partial(_gradients, denoiser, masters, now, rows), rows)))
         if not math.isfinite(total) or total > EXPLODED * max(losses[:10], default=total) > 0:
             raise FloatingPointError(
                 f"the loss is {total:g} after {update} updates: try a lower lr than {how.lr or RATE:g}"
@@ -243,22 +196,51 @@ def fit(
         if resume and update % resume.window == 0 and everyone.is_main_process:
             resume.offer(state)
         losses.append(total)
-        for name, master in masters.items():
-            grad = (
-                torch.zeros_like(master) if master.grad is None else master.grad / scale if scale > 1 else master.grad
-            )
-            grad = summed(grad)
+        for name, master in masters.tensors.items():
+            grad = _summed(masters.gradient(name))
             spares = name in metric and optimizer != "matrix-adam"  # which multiplies by itself
             master.grad = grad @ whiten[name].T @ whiten[name] if spares else grad
         steps.step()
-        for name, parameter in weights.items():
-            parameter.grad = masters[name].grad = None
-            if masters[name] is not parameter:
-                parameter.data.copy_(masters[name])
+        masters.clear()
+        masters.give()
         progress("fit", update + 1, last)
     if monitor and monitor.curve[-1][0] != len(losses):
         monitor(denoiser, len(losses), portions)
     return losses
+
+
+def _gradients(denoiser: nn.Module, masters: Masters, now: TrainBatch, rows: int, size: int) -> Tensor:
+    """Leave the gradients of this process's rows, times `scale`, in the masters, so many rows at once; the loss."""
+    masters.clear()
+    found: list[Tensor] = []
+    for start in range(0, rows, size):
+        part, weight = _mine(now, start, min(start + size, rows))
+        loss = (weight * error(denoiser, part, now.loss)).sum()
+        (loss * masters.scale).backward()  # type: ignore[no-untyped-call]
+        found.append(loss.detach())
+        masters.collect()
+    return torch.stack(found).sum()
+
+
+def _mine(now: TrainBatch, start: int, stop: int) -> tuple[Call, Tensor]:
+    """Of this process's rows those from start to stop, and their weights. Of N processes each answers every N-th."""
+    index, n = processes().process_index, processes().num_processes
+    share = slice(index + n * start, n * stop, n)
+    if not len(now.weight[share]):  # a denoiser that is spread over processes is asked by all of them
+        return pick(now.call, slice(0, 1)), now.weight[:1] * 0
+    return pick(now.call, share), now.weight[share]
+
+
+def _summed(value: Tensor) -> Tensor:
+    """Over all processes."""
+    return value if processes().num_processes == 1 else reduce(value, "sum")
+
+
+def _roots(metric: Mapping[str, Metric], like: Tensor) -> dict[str, Tensor]:
+    """The inverse of each metric's root; many layers have one, which is inverted once."""
+    known = {id(m.root): m.root for m in metric.values()}
+    inverse = {key: torch.linalg.inv(root).to(like) for key, root in known.items()}
+    return {name: inverse[id(m.root)] for name, m in metric.items()}
 
 
 def _rates(
@@ -266,7 +248,6 @@ def _rates(
     learned: Learned,
     call: Call,
     how: Optimisation,
-    summed: Callable[[Tensor], Tensor],
 ) -> Tensor:
     """How far each tensor moves in one update at most, (tensors,), in its optimizer's units."""
     weights, metric, lr, optimizer = learned.weights, learned.metric, how.lr, how.optimizer
@@ -275,7 +256,7 @@ def _rates(
     known = {name: (lr or m.rate) * m.usual for name, m in metric.items() if optimizer == "matrix-adam"}
     others = {name: weight for name, weight in weights.items() if name not in known}
     if others:
-        moved = reach(denoiser, others, call, learned.writes, summed)
+        moved = reach(denoiser, others, call, learned.writes, _summed)
         known |= {name: (lr or RATE) * step for name, step in moved.items()}
     rates: Tensor = torch.tensor([known[name] for name in weights]).double() / len(weights) ** 0.5
     return rates

@@ -13,15 +13,15 @@ from itertools import cycle, islice
 from unsee.evaluate.context import EvalContext, NotMeasured
 from unsee.evaluate.measures import Comparison
 from unsee.evaluate.questions import NEIGHBOURS, Question, nearest
-from unsee.evaluate.records import Answer, Measured, Role
+from unsee.evaluate.records import Measured, Role
 from unsee.evaluate.render import Shot
 from unsee.evaluate.suites import Asked, Suite
 from unsee.evaluate.words import article, ways
 
 THINGS, WORDING = "things", "wording"
-REMOVED, STYLED, NEAR, NEAREST, KEPT = "removed", "in styles", "near/", "nearest/", "kept"
+REMOVED, STYLED, NEAR, NEAREST, KEPT, SAID = "removed", "in styles", "near/", "nearest/", "kept", "said/"
 """Keys of rows, or how they begin: what is erased; the same in every style; one neighbour; one of the nearest texts,
-which are a row together, NEAR + "texts"; everything else."""
+which are a row together, NEAR + "texts"; everything else; one description of what is erased."""
 DESCRIPTIONS = 3
 """Of each object that is described."""
 
@@ -58,7 +58,7 @@ def ask_things(alike: Sequence[str], context: EvalContext) -> list[Question]:
     return asked
 
 
-def score_things(asked: Asked, c: Comparison) -> Iterator[Measured | Answer]:
+def score_things(asked: Asked, c: Comparison) -> Iterator[Measured]:
     def having(key: str) -> list[Question]:
         return [one for one in asked if one.key.startswith(key)]
 
@@ -67,6 +67,8 @@ def score_things(asked: Asked, c: Comparison) -> Iterator[Measured | Answer]:
     yield from c.pooled(STYLED, "erased, in every style", having(f"{STYLED}/"), "removed")
     yield from c.pooled(f"{NEAR}texts", f"nearest texts: {nearest_texts}", having(NEAREST), "neighbour", nearest_texts)
     yield from c.pooled(KEPT, "everything else", having(f"{KEPT}/"))
+    if shots := [shot for one in having(f"{KEPT}/") for shot in one.shots]:
+        yield c.change(KEPT, "everything else", shots)
     for one in [*having(f"{REMOVED}/"), *having(f"{STYLED}/"), *having(NEAR), *having(NEAREST)]:
         yield c.share(one.key, one.name, c.hits(one), c.role(one), c.context.detector("objects").source)
 
@@ -87,11 +89,16 @@ def ask_wording(described: Mapping[str, Sequence[str]], context: EvalContext) ->
     return asked
 
 
-def score_wording(asked: Asked, c: Comparison) -> Iterator[Measured | Answer]:
+def score_wording(asked: Asked, c: Comparison) -> Iterator[Measured]:
     gone, rest = ([one for one in asked if (one.role == "removed") is removed] for removed in (True, False))
     yield from c.pooled(REMOVED, "erased, by unseen wording", gone, "removed")
     yield from c.pooled(KEPT, "other things, by unseen wording", rest)
-    yield from c.count(gone)
+    for one in gone:
+        base, now = c.hits(one)
+        for prompt in dict.fromkeys(shot.prompt for shot in one.shots):
+            own = [k for k, shot in enumerate(one.shots) if shot.prompt == prompt]
+            pair = [base[k] for k in own], [now[k] for k in own]
+            yield c.share(f"{SAID}{prompt}", prompt, pair, "removed", c.context.detector("objects").source)
 
 
 def suites(alike: Sequence[str], described: Mapping[str, Sequence[str]]) -> dict[str, Suite]:
