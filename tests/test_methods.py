@@ -191,15 +191,15 @@ def test_the_default_method_is_balance_for_names_and_hybrid_for_all_else(config:
     assert method_of(build(config), "style") in ("hybrid", config.get("method"))
 
 
-def test_one_name_is_hybrids_where_the_prompt_enters_by_an_embedder(tmp_path: Path) -> None:
-    """Other wording comes through what balance solves for there (docs/LOG.md); with ten names hybrid loses more."""
+def test_one_name_is_for_uce_where_the_prompt_enters_by_an_embedder(tmp_path: Path) -> None:
+    """Other wording comes through what balance solves for there (docs/LOG.md); many names need its limits."""
     zoo.build("sd3").save_pretrained(tmp_path)
 
     def chosen(model: str, **given: Any) -> str:
         values = {"concepts": "church", "model": model, "pictures": 2, "steps": 1, **given}
         return str(plan(build(values)).config.method)
 
-    assert chosen(str(tmp_path)) == "hybrid"
+    assert chosen(str(tmp_path)) == "uce"
     assert chosen(str(tmp_path), concepts="church, dog") == "balance"
     assert chosen(str(tmp_path), settings={"limit": 0.3}) == "balance"
     assert chosen(str(tmp_path), method="balance") == "balance"

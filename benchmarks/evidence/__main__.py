@@ -52,7 +52,7 @@ from unsee.runs.evaluate import Bench
 from unsee.runs.folder import edit_file
 
 ROOT = Path(__file__).parents[2]
-FLOW = {"one": "hybrid", "reference": "mini", "described": ROOT / "recipes" / "flow" / "held_out.yaml"}
+FLOW = {"one": "uce", "reference": "mini", "described": ROOT / "recipes" / "flow" / "held_out.yaml"}
 PAGES: dict[str, dict[str, Any]] = {
     "evidence": {"model": "mini", "compared": True},
     "evidence-flow": {"model": "mini-flow", "steps": 10, **FLOW},

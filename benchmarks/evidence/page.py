@@ -97,10 +97,10 @@ HEAD = """# What erasing reaches on {model}
 {decided}
 
 Each line is a task by a method, on equal prompts and seeds with the base model. The first method of a task is the one
-that `unsee erase` takes. <span class="met">✓ met</span>: the whole 95 % interval is within the goal's limit.
-<span class="missed">✗ missed</span>: all of it is beyond. <span class="inconclusive">? inconclusive</span>: the limit
-is in it. <span class="void">∅ void</span>: the base model draws too little of it to lose."""
-SIGNS = {"met": "✓", "missed": "✗", "inconclusive": "?", "void": "∅"}
+that `unsee erase` takes. <span class="met">met</span>: the whole 95 % interval is within the goal's limit.
+<span class="missed">**missed**</span>: all of it is beyond. <span class="inconclusive">?</span> inconclusive: the limit
+is in it. <span class="void">void</span>: the base model draws too little of it to lose."""
+SIGNS = {"met": "met", "missed": "**missed**", "inconclusive": "?", "void": "void"}
 
 MADE = """## How it was measured
 
@@ -181,7 +181,7 @@ def summary(lines: Sequence[Line]) -> str:
                 *times,
             ]
         )
-    return lined(rows)
+    return lined(rows, left=2)
 
 
 def shown(result: Result | None) -> str:
@@ -229,7 +229,7 @@ def strips(task: Task, lines: Sequence[Line], out: Path) -> str:
         path = strip_of(out, task.name, by)
         if path.is_file():
             rows.append([by, f"![{task.title}, {by}]({path.parent.name}/{path.name})"])
-    return lined(rows) if len(rows) > 1 else ""
+    return lined(rows, left=2) if len(rows) > 1 else ""
 
 
 def descriptions(lines: Sequence[Line]) -> str:
@@ -252,10 +252,10 @@ def descriptions(lines: Sequence[Line]) -> str:
     )
 
 
-def lined(rows: Sequence[Sequence[str]]) -> str:
-    """A table of Markdown, its head first."""
+def lined(rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """A table of Markdown, its head first; the first columns have their text at the left, all others numbers."""
     lines = ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join([lines[0], "|---|" + "---:|" * (len(rows[0]) - 1), *lines[1:]])
+    return "\n".join([lines[0], "|" + "---|" * left + "---:|" * (len(rows[0]) - left), *lines[1:]])
 
 
 def plots(every: Sequence[Task], cells: Sequence[Cell], stem: str) -> dict[str, str]:

@@ -84,8 +84,8 @@ def erase(
     method: Annotated[
         str | None,
         typer.Option(
-            help=f"Method: {', '.join(installed('methods'))}; default balance for names, "
-            "hybrid for all else. unsee help NAME explains one.",
+            help=f"Method: {', '.join(installed('methods'))}; default balance for names (uce for one "
+            "name in FLUX, SD 3 and the like), hybrid for all else. unsee help NAME explains one.",
             autocompletion=lambda: installed("methods"),
         ),
     ] = None,

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
@@ -259,6 +260,8 @@ def own_names(net: nn.Module, names: Iterable[str]) -> dict[str, str]:
 
 def own_parameters(net: nn.Module) -> dict[str, nn.Parameter]:
     """A network's parameters without those of adapters that are on it, by the names that they have without those."""
+    if isinstance(net, FSDPModule):
+        net.reshard()  # after a pass its own weights are whole, in a storage that the next pass drops
     parameters = dict(net.named_parameters())
     return {own: parameters[name] for own, name in own_names(net, parameters).items()}
 

@@ -74,8 +74,8 @@ class RunConfig(_Config):
     concepts        what must go: words, or mappings with the fields of a Concept, or one text that lists words
     model           "mini", a pipeline folder, or a hub id
     variant         of the model's files, such as "fp16"; None: files without a variant, or the only variant
-    method          by name; None is balance where every concept is a name and every setting one of balance's, else
-                    hybrid
+    method          by name; None is balance where every concept is a name and every setting one of balance's (uce for
+                    one name where the prompt enters by an embedder), else hybrid
     settings        hyperparameters of the method; after defaults, all of them
     auto            choose the edit's scale along its trade-off curve (runs/tradeoff.py); else it is 1
     seed            of everything random

@@ -29,7 +29,7 @@ def opened(config: RunConfig | EvalConfig, card: ModelCard) -> Model:
 
 
 def method_of(config: RunConfig, preset: str | None = None) -> str:
-    """The name of the method that a configuration means, as RunConfig says."""
+    """The name of the method that a configuration means, as RunConfig says, before its model is known."""
     if config.method:
         return config.method
     names = not any(concept.from_ or concept.image for concept in config.concepts)

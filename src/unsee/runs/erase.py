@@ -109,8 +109,9 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
     for key in nets:
         find_text(replace(model, focus=key))
     chosen = _chosen(config, list(nets.values())) if config.method is None and name == "balance" else ""
-    if chosen.startswith("hybrid"):
-        name, method = "hybrid", configure(methods.find("hybrid"), config.settings, preset)
+    if chosen and not chosen.startswith(name):
+        name = chosen.partition(" ")[0]
+        method = configure(methods.find(name), config.settings, preset)
     trained, of = 0, 0
     for net in nets.values():
         method = method.resolved(net, config.concepts)
@@ -149,8 +150,8 @@ def _chosen(config: RunConfig, nets: Sequence[nn.Module]) -> str:
         return "hybrid was chosen: no layer of this model reads the prompt alone, so nothing can be solved for"
     if len(config.concepts) == 1 and not config.settings and all(map(embedded, nets)):
         return (
-            "hybrid was chosen: one name, in a model whose prompt enters by an embedder. In such a miniature balance, "
-            "which is faster, left 34 % of the pictures that other words asked for, and hybrid none"
+            "uce was chosen: one name, in a model whose prompt enters by an embedder. In such a miniature it left none "
+            "of the pictures that other words asked for, balance 34 %; both kept all neighbours"
         )
     return "balance was chosen: every concept is a name, and it solves for names; hybrid trains instead"
 
