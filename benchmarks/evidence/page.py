@@ -163,7 +163,7 @@ def summary(lines: Sequence[Line]) -> str:
     goals = [name for name in COLUMNS if name not in (BESIDE, FID) and any(name in line.task.goals for line in lines)]
     ratio = ["ratio"] if any(line.seconds and line.seconds[1] for line in lines) else []
     rows: list[list[str]] = [["task", "by", *goals, "pictures change", "seconds", *ratio]]
-    for line in lines:
+    for line in (one for one in lines if any(name in goals for name in one.task.goals)):
         first = [f"**{line.task.line}**" if line.by == line.task.default else line.task.line, line.by]
         if refused := next((cell.refused for cell in line.cells if cell.refused), ""):
             rows.append([*first, f"refused: {refused}", *[""] * (len(rows[0]) - 3)])
