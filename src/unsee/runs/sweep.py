@@ -151,7 +151,8 @@ def _stages(cell: Cell, place: Path, cache: Path) -> Result:
             path.parent.mkdir(exist_ok=True)
             attacking.attack(ready, path.parent, command="unsee sweep")
         attacked = Attacked.from_json(path.read_bytes())
-    return result(cell.name, said(cell), summary, attacked, record["seconds"])
+    ran = {**said(cell), "method": record["config"]["method"]}  # the default is known when the model is
+    return result(cell.name, ran, summary, attacked, record["seconds"])
 
 
 def _record(path: Path) -> dict[str, Any]:
