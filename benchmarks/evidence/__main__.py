@@ -5,7 +5,8 @@
 
 PAGE is one of PAGES. A cell is a method, a guard or a filtered twin on a task. Its rows go into the CSV beside the
 page, from which the page and its plots are written anew after each cell. A cell that is in the CSV is not measured
-again: delete the lines of those that a change of the code makes old. Runs of different tasks can share a page.
+again, unless more pictures are asked for: delete the lines of those that a change of the code makes old. Runs of
+different tasks can share a page.
 
 The method that `unsee erase` takes for a task has `--pictures` pictures for each row of what is erased: none of 384
 ends below 1 %. The others have `--beside`.
@@ -41,6 +42,7 @@ from unsee.evaluate.context import Variant
 from unsee.evaluate.questions import spread
 from unsee.evaluate.records import Measured
 from unsee.evaluate.render import Shot, render
+from unsee.evaluate.suites.styles import STYLE
 from unsee.io.atomic import write_whole
 from unsee.models.model_card import model_card
 from unsee.models.words import words_of
@@ -106,9 +108,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     (options.work / "edits").mkdir(parents=True, exist_ok=True)
     for task in chosen(every, options.tasks):
         bench = prepared(task, options, described)
-        keys = {name: key(task, name, bench, options) for name in task.by if name in (options.by or task.by)}
-        there = {(cell.task, cell.by, cell.key) for cell in cells(options.out)}
-        missing = [name for name in keys if (task.name, name, keys[name]) not in there]
+        keys = {name: key(task, name, bench, options, described) for name in task.by if name in (options.by or task.by)}
+        there = {(cell.task, cell.by, cell.key): cell.pictures for cell in cells(options.out)}
+        missing = [name for name in keys if there.get((task.name, name, keys[name]), 0) < pictures(task, name, options)]
         if missing:
             say(f"{task.name}: {estimate(bench, task, missing, options)}")
         for name in missing:
@@ -144,7 +146,8 @@ def drawn(options: argparse.Namespace, every: Sequence[Task]) -> tuple[str, dict
     """The page, and its plots by file name, from its table."""
     found, out = cells(options.out), options.out
     said = Said(options.page, options.model, options.reference or "", tuple(options.alike), bool(options.described))
-    return page(every, found, said, out), plots(every, found, out.stem)
+    pictures = plots(every, found, out.stem)
+    return page(every, found, said, out, pictures), pictures
 
 
 def publish(every: Sequence[Task], options: argparse.Namespace) -> None:
@@ -174,11 +177,11 @@ def pictures(task: Task, name: str, options: argparse.Namespace) -> int:
     return max(2, (options.pictures if name == task.default else min(options.pictures, options.beside)) // task.part)
 
 
-def key(task: Task, name: str, bench: Bench, options: argparse.Namespace) -> str:
-    """A hash of all that a cell is asked for, but not of the code that answers."""
+def key(task: Task, name: str, bench: Bench, options: argparse.Namespace, described: Mapping[str, Any]) -> str:
+    """A hash of all that a cell is asked for, but for the number of pictures, and not of the code that answers."""
     made = name if name in (*guards.names(), TWIN) else asdict(task.method(name))
-    asked = [asdict(one) for one in task.concepts], task.suites, options.alike, str(options.described or "")
-    how = [model_key(bench.context.pipe), made, asked, pictures(task, name, options), SEED, asdict(bench.sampling)]
+    asked = [asdict(one) for one in task.concepts], task.suites, options.alike, described
+    how = [model_key(bench.context.pipe), made, asked, SEED, asdict(bench.sampling)]
     return hashlib.sha256(json.dumps(how, default=str).encode()).hexdigest()[:12]
 
 
@@ -237,7 +240,7 @@ def show(task: Task, bench: Bench, cache: Cache, out: Path) -> None:
     """Strips of what must go and of what must stay, of the base and of a variant, in a folder beside the page."""
     asked = [one for suite in bench.suites for one in suite.ask(bench.context) if not one.reference and one.shots]
     gone = [
-        one for one in asked if one.role == "removed" or one.key in (*task.words, f"style/{task.words[0]}")
+        one for one in asked if one.role == "removed" or one.key in (*task.words, f"{STYLE}{task.words[0]}")
     ] or asked
     rest = [one for one in asked if one not in gone and not any(word in one.key for word in task.words)] or asked
     near = [one for one in rest if one.role == "neighbour"][:1]

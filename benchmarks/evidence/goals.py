@@ -105,9 +105,10 @@ def cells(result: Result) -> tuple[str, ...]:
     return *first, f"{value:.1f} ({where})", between, str(worst.score.n), said(result.state)
 
 
-def said(state: State) -> str:
-    """A state in its colour where the page has colours, in bold where it is missed."""
-    return f'<span class="{state}">{f"**{state}**" if state == "missed" else state}</span>'
+def said(state: State, unsure: str = "inconclusive") -> str:
+    """A state in its colour where the page has colours, in bold where it is missed. unsure: what inconclusive is."""
+    word = {"missed": "**missed**", "inconclusive": unsure}.get(state, state)
+    return f'<span class="{state}">{word}</span>'
 
 
 HEAD = "| goal | the paper's figure | limit | measured, the worst | 95 % | n | goal |\n|---|---|---|---|---|---|---|"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.drawing import COLOURS, Panel, beyond, drawing, heat, legend, words
 from benchmarks.evidence.forest import MARKS, Bar, forest
-from benchmarks.evidence.goals import UNMEASURED, Result, State, decided, reached, table
+from benchmarks.evidence.goals import UNMEASURED, Result, State, decided, reached, said, table
 from benchmarks.evidence.record import ASKED, EDIT, SECONDS, Cell
 from benchmarks.evidence.suites import SAID, WORDING
 from benchmarks.evidence.tasks import BESIDE, COLUMNS, FID, GONE, NEIGHBOUR, REST, Task
@@ -100,7 +100,6 @@ Each line is a task by a method, on equal prompts and seeds with the base model.
 that `unsee erase` takes. <span class="met">met</span>: the whole 95 % interval is within the goal's limit.
 <span class="missed">**missed**</span>: all of it is beyond. <span class="inconclusive">?</span> inconclusive: the limit
 is in it. <span class="void">void</span>: the base model draws too little of it to lose."""
-SIGNS = {"met": "met", "missed": "**missed**", "inconclusive": "?", "void": "void"}
 
 MADE = """## How it was measured
 
@@ -125,22 +124,28 @@ COMPARED = """- **ESD-x, paper** and **ESD-u, paper** are the paper's loop with 
 """
 
 
-def page(every: Sequence[Task], cells: Sequence[Cell], said_of: Said, out: Path) -> str:
-    """The page as Markdown."""
-    lines, stem = lines_of(every, cells), out.stem
-    goals = [
+def goals_of(lines: Sequence[Line]) -> list[Result]:
+    """What was found for the goals of all tasks, by the default of each."""
+    return [
         replace(result, goal=replace(result.goal, text=f"{line.task.line}: {result.goal.text}"))
         for line in lines
         if line.by == line.task.default
         for column in COLUMNS
         if (result := line.result(column))
     ]
-    parts = [HEAD.format(model=said_of.model, decided=reached(goals) or "Nothing is measured yet."), summary(lines)]
+
+
+def page(every: Sequence[Task], cells: Sequence[Cell], said_of: Said, out: Path, drawn: Collection[str] = ()) -> str:
+    """The page as Markdown. drawn: the files of its plots."""
+    lines, stem = lines_of(every, cells), out.stem
+    parts = [
+        HEAD.format(model=said_of.model, decided=reached(goals_of(lines)) or "Nothing is measured yet."),
+        summary(lines),
+    ]
     titles = {
         f"{stem}.svg": "Trade-off by task: what is left of a concept against what is lost beside it, by method",
         f"{stem}-goals.svg": "Each goal: what was measured with its 95 % interval, against the limit",
     }
-    drawn = plots(every, cells, stem)
     parts += [f"![{titles.get(name, 'Heat map: what was erased by what is asked for')}]({name})" for name in drawn]
     for task in dict.fromkeys(line.task.line for line in lines):
         parts.append(section([line for line in lines if line.task.line == task], out))
@@ -195,8 +200,8 @@ def shown(result: Result | None) -> str:
 
 
 def signed(text: str, state: State) -> str:
-    """A number with the sign of its state, in the colour of it where the page has colours."""
-    return f'{text} <span class="{state}">{SIGNS[state]}</span>'
+    """A number with its state."""
+    return f"{text} {said(state, '?')}"
 
 
 def section(lines: Sequence[Line], out: Path) -> str:
@@ -264,7 +269,7 @@ def plots(every: Sequence[Task], cells: Sequence[Cell], stem: str) -> dict[str, 
     found = {}
     if any(line.result(GONE) for line in lines):
         found[f"{stem}.svg"] = trade_off([line for line in lines if not line.task.group])
-    if bars := list(goal_bars(lines)):
+    if bars := goal_bars(lines):
         found[f"{stem}-goals.svg"] = forest(bars)
     for line in lines:
         if line.task.group:
@@ -277,14 +282,11 @@ def plots(every: Sequence[Task], cells: Sequence[Cell], stem: str) -> dict[str, 
 
 def goal_bars(lines: Sequence[Line]) -> list[Bar]:
     """The goals of all defaults that were measured."""
-    found = []
-    for line in lines:
-        for column in COLUMNS if line.by == line.task.default else ():
-            result = line.result(column)
-            if result and result.worst and result.state in MARKS:
-                text = f"{line.task.line}: {result.goal.text}"
-                found.append(Bar(text, result.state, result.goal.limit, *result.interval))
-    return found
+    return [
+        Bar(one.goal.text, one.state, one.goal.limit, *one.interval)
+        for one in goals_of(lines)
+        if one.worst and one.state in MARKS
+    ]
 
 
 def square(line: Line) -> tuple[dict[str, dict[str, float]], list[str]]:
@@ -308,7 +310,7 @@ GUARDED = "#8a8a92"
 def trade_off(lines: Sequence[Line]) -> str:
     """A panel for each task, its axes cut to what was measured; a dot with 95 % intervals for each method."""
     known = list(dict.fromkeys(line.by for line in lines if line.by not in guards.names()))
-    colours = dict(zip(known, COLOURS * 3, strict=False))
+    colours = dict(zip(known, COLOURS, strict=False))
     parts, told, used = [], [], {}
     tasks = list({line.task.name: line.task for line in lines if len(line.task.by) > 1}.values())
     for k, task in enumerate(tasks):

@@ -58,10 +58,6 @@ def _differs(one: Measured) -> bool:
     return one.difference is not None and one.difference.differs
 
 
-def _moved_bounds(one: Measured) -> tuple[float, float] | None:
-    return (one.difference.low, one.difference.high) if one.difference else None
-
-
 def _above(one: Measured) -> float:
     return float(one.base is not None and one.score.value > one.base.high)
 
@@ -74,7 +70,5 @@ OF_BASE = Quantity(_of_base, _of_base_bounds)
 LOST_OF_BASE = Quantity(lambda one: 100 - _of_base(one), _lost_of_base_bounds)
 SURE_LOSS = Quantity(lambda one: max(0.0, _loss(one)) * _differs(one), _sure_loss_bounds)
 """A loss, if chance does not explain it."""
-SURE_MOVE = Quantity(lambda one: abs(one.difference.value) * _differs(one) if one.difference else 0.0, _moved_bounds)
-"""How far a number moves either way, if chance does not explain it."""
 ABOVE = Quantity(_above, lambda one: None)
 """Whether a number is beyond the interval of the base's own."""

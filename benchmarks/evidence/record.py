@@ -40,6 +40,11 @@ class Cell:
         return next((one for one in self.rows if (one.suite, one.key) == (suite, key)), None)
 
     @property
+    def pictures(self) -> int:
+        """How many were asked for a row."""
+        return one.score.n if (one := self.row(EDIT, ASKED)) else 0
+
+    @property
     def refused(self) -> str:
         """Why there is no edit; "" if there is one."""
         return one.note if (one := self.row(EDIT, REFUSED)) else ""

@@ -108,10 +108,11 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
     nets = denoisers(model)
     for key in nets:
         find_text(replace(model, focus=key))
-    chosen = _chosen(config, list(nets.values())) if config.method is None and name == "balance" else ""
-    if chosen and not chosen.startswith(name):
-        name = chosen.partition(" ")[0]
+    notes: list[str] = []
+    if config.method is None and name == "balance":
+        name, reason = _chosen(config, list(nets.values()))
         method = configure(methods.find(name), config.settings, preset)
+        notes.append(f"{name} was chosen: {reason}")
     trained, of = 0, 0
     for net in nets.values():
         method = method.resolved(net, config.concepts)
@@ -130,7 +131,6 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
         }
     )
     check(config.concepts, known(words, names_of(detectors)))
-    notes = [chosen] if chosen else []
     notes += [rule()] if config.auto else []
     notes += method.notes(config.concepts) if hasattr(method, "notes") else []
     return Plan(
@@ -144,16 +144,16 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
     )
 
 
-def _chosen(config: RunConfig, nets: Sequence[nn.Module]) -> str:
+def _chosen(config: RunConfig, nets: Sequence[nn.Module]) -> tuple[str, str]:
     """Which method the default for names is in these denoisers, and why; docs/LOG.md has the figures."""
     if not all(map(prompt_is_read, nets)):
-        return "hybrid was chosen: no layer of this model reads the prompt alone, so nothing can be solved for"
+        return "hybrid", "no layer of this model reads the prompt alone, so nothing can be solved for"
     if len(config.concepts) == 1 and not config.settings and all(map(embedded, nets)):
-        return (
-            "uce was chosen: one name, in a model whose prompt enters by an embedder. In such a miniature it left none "
+        return "uce", (
+            "one name, in a model whose prompt enters by an embedder. In such a miniature it left none "
             "of the pictures that other words asked for, balance 34 %; both kept all neighbours"
         )
-    return "balance was chosen: every concept is a name, and it solves for names; hybrid trains instead"
+    return "balance", "every concept is a name, and it solves for names; hybrid trains instead"
 
 
 def erase(
