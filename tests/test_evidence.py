@@ -36,6 +36,7 @@ from unsee.evaluate.context import EvalContext
 from unsee.evaluate.detectors import detectors_of
 from unsee.evaluate.records import Measured, Role
 from unsee.evaluate.statistics import Difference, Score, rate
+from unsee.models.names import BUNDLED
 from unsee.models.words import words_of
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -77,14 +78,16 @@ def test_cells_are_measured_once_and_stay_in_the_table(tmp_path: Path, capsys: p
         evidence.main([*given, "--tasks", "objekt"])
 
 
-def test_the_pages_of_the_documentation_are_those_of_their_tables() -> None:
-    for name in evidence.PAGES:
-        options = evidence.parsed([name])
-        out = DOCS / f"{name}.md"
-        again, drawn = evidence.drawn(options, evidence.tasks_of(options)[0])
-        assert out.read_text() == again, f"python -m benchmarks.evidence {name} --draw"
-        for file, text in drawn.items():
-            assert (DOCS / file).read_text() == text, file
+@pytest.mark.parametrize("name", evidence.PAGES)
+def test_the_pages_of_the_documentation_are_those_of_their_tables(name: str) -> None:
+    options = evidence.parsed([name])
+    if not BUNDLED[options.model].is_dir():
+        pytest.skip(f"{options.model} is not made: make mini-flow")
+    out = DOCS / f"{name}.md"
+    again, drawn = evidence.drawn(options, evidence.tasks_of(options)[0])
+    assert out.read_text() == again, f"python -m benchmarks.evidence {name} --draw"
+    for file, text in drawn.items():
+        assert (DOCS / file).read_text() == text, file
 
 
 def test_a_table_holds_its_rows() -> None:
