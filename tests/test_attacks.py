@@ -74,6 +74,7 @@ from unsee.models.weights import swapped
 from unsee.models.words import words_of
 from unsee.report.attacks import page, per_cent, verdict
 from unsee.runs import attack as attacking
+from unsee.runs import filing
 from unsee.runs.aims import Aim, aims_of, drawn
 from unsee.runs.attack import besiege, columns
 from unsee.runs.configure import configure
@@ -118,6 +119,7 @@ def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vocabulary, "FEW", 3)
     monkeypatch.setattr(tina, "STEPS", 3)
     monkeypatch.setattr(stacked, "UPDATES", 1)
+    monkeypatch.setattr(filing, "OTHERS", 4)
 
 
 # Formulas by hand
@@ -618,7 +620,7 @@ def test_help_explains_an_attack(run: Run) -> None:
 def test_the_report_is_the_same_to_the_bit(run: Run, edit: unsee.Edit, tmp_path: Path, cheap: None) -> None:
     path = edit.save(tmp_path / "church.safetensors")
     chosen = "rounding,benign,negative,token"
-    words = ("attack", path, "--attack", chosen, "-n", "2", "--steps", "2", "--report", "--out", "out", "--force")
+    words = ("attack", path, "--attack", chosen, "-n", "2", "--steps", "1", "--report", "--out", "out", "--force")
     written = []
     for _ in range(2):
         code, out, err = run(*words)

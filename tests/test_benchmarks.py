@@ -72,16 +72,16 @@ def test_many_concepts_are_pooled_over_draws() -> None:
 @pytest.mark.usefixtures("mini_is_tiny")
 def test_cells_of_many_concepts_are_done_once(tmp_path: Path) -> None:
     words = ["--draws", "1", "--each", "1", "--steps", "1", "--work", str(tmp_path), "--out", str(tmp_path / "many.md")]
-    words += ["--methods", "uce preserve_words=8 context_words=0", "--numbers", "30"]
+    words += ["--methods", "uce preserve_words=8 context_words=0", "--numbers", "3"]
     many.main(words)
     (path,) = tmp_path.glob("cell-*.json")
     found = json.loads(path.read_text())
-    assert (len(found["erased"]), len(found["others"])) == (30, 103)
-    assert all(len(hits) == math.ceil(many.ERASED / 30) for hits in found["erased"].values())
+    assert (len(found["erased"]), len(found["others"])) == (3, 130)
+    assert all(len(hits) == math.ceil(many.ERASED / 3) for hits in found["erased"].values())
     before = path.stat().st_mtime_ns
     many.main(words)
     assert path.stat().st_mtime_ns == before
-    assert "| 30 | uce preserve_words=8 context_words=0 |" in (tmp_path / "many.md").read_text()
+    assert "| 3 | uce preserve_words=8 context_words=0 |" in (tmp_path / "many.md").read_text()
     path.write_text(json.dumps({**found, "code": "other"}))
     world = many.World(unsee.load("mini"), detectors_of(unsee.load("mini"))["objects"], Sampling(1, 4.0), 1)
     assert not list(many.cells(tmp_path, world, False))

@@ -86,9 +86,9 @@ def test_a_file_gives_back_the_same_bits(pipe: Any, made: Any, tmp_path: Path) -
     assert same(tensors(again), tensors(edit))
 
 
-def test_one_seed_gives_one_edit(pipe: Any, made: Any) -> None:
+def test_another_seed_gives_another_edit(pipe: Any, made: Any) -> None:
+    """That one seed gives one edit is what `test_a_whole_run_repeats_from_its_record` shows."""
     _, method, edit = made
-    assert same(tensors(method(pipe, unsee.Concept("church"), seed=1)), tensors(edit))
     assert not same(tensors(method(pipe, unsee.Concept("church"), seed=2)), tensors(edit))
 
 

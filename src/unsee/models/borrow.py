@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from typing import Any
+from weakref import WeakSet
 
 from torch import nn
 
 from unsee.models.model import Model, Pipeline, kind, raw
 from unsee.models.sources import checkers
+
+_BORROWED: WeakSet[Any] = WeakSet()
+"""The pipelines that are within a `borrowed` now."""
 
 
 def present(pipe: Pipeline) -> tuple[str, ...]:
@@ -28,14 +33,17 @@ def borrowed(pipe: Pipeline) -> Iterator[None]:
 
     A checker would black out pictures, which would be counted as erasing; what is measured is what the model draws.
     Afterwards, also after an exception, the pipeline has its own modes, `requires_grad`, gradients, attributes and
-    scheduler again; the scheduler in use is a copy.
+    scheduler again; the scheduler in use is a copy. Within another such context its modules are left as they are: it
+    is frozen but for what learns, and to walk all weights for each drawing takes as long as a small drawing.
     """
     own = raw(pipe)
-    parts = [part for part in getattr(own, "components", {}).values() if isinstance(part, nn.Module)]
+    nested = own in _BORROWED
+    parts = [part for part in getattr(own, "components", {}).values() if isinstance(part, nn.Module) and not nested]
     training = [module for part in parts for module in part.modules() if module.training]
     learning = [weight for part in parts for weight in part.parameters() if weight.requires_grad]
     attributes = dict(vars(own))
     try:
+        _BORROWED.add(own)
         for module in training:
             module.training = False
         for weight in learning:
@@ -48,6 +56,8 @@ def borrowed(pipe: Pipeline) -> Iterator[None]:
             own.set_progress_bar_config(disable=True)
         yield
     finally:
+        if not nested:
+            _BORROWED.discard(own)
         attributes.pop("_all_hooks", None)  # of enable_model_cpu_offload, which each call makes anew
         for name in vars(own).keys() - attributes.keys() - {"_all_hooks"}:
             delattr(own, name)
