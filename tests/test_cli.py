@@ -28,7 +28,7 @@ from unsee.cli.terminal import seconds as in_seconds
 from unsee.evaluate.records import Evaluation
 from unsee.fit.resume import ResumeFile
 from unsee.methods.hybrid import Hybrid
-from unsee.report.curves import panels
+from unsee.report.plots import fits
 
 SETTINGS = (
     "record_steps=2",
@@ -91,7 +91,7 @@ def measured(record: dict[str, Any]) -> Evaluation:
 
 def test_the_page_needs_nothing_beside_itself(finished: Path) -> None:
     html = (finished / "index.html").read_text()
-    assert not re.search(r"""(src|href)=["'](?!data:)""", html)
+    assert not re.search(r"""(src|href)=["'](?!data:|#)""", html)
     assert "url(" not in html
     assert "<script" not in html
     assert "<h1>Erased: church</h1>" in html
@@ -112,13 +112,12 @@ def test_the_page_draws_how_the_fit_went(finished: Path) -> None:
     curve = json.loads((finished / "run.json").read_text())["curve"]
     assert [updates for updates, *_ in curve] == [0, 1, 2]
     html = (finished / "index.html").read_text()
-    assert html.count("<polyline") == 2
+    assert html.count("of what must stay: ") == 1
     assert "stopped early" not in html
-    one, other = panels([(0, 4.0, 0.0), (10, 1.0, 2.0)], 20)
-    assert (one.top, one.last, one.points, one.stop) == (4, 1, "0.0,0.0 130.0,90.0", 130)
-    assert (other.top, other.points) == (2, "0.0,120.0 130.0,0.0")
-    assert panels([(0, 4.0, 0.0), (20, 1.0, 2.0)], 20)[0].stop is None
-    assert panels([], 20) == []
+    whole, early = ([(0, 4.0, 0.0), (last, 1.0, 2.0)] for last in (20, 10))
+    drawn = fits({"edit": (whole, 20)})
+    assert "edit, of the concept: 1 at the end, at most 4; edit, of what must stay: 2 at the end, at most 2" in drawn
+    assert (drawn.count("stopped early"), fits({"edit": (early, 20)}).count("stopped early")) == (0, 2)
 
 
 def test_an_early_stop_is_marked(run: Run, tmp_path: Path) -> None:

@@ -34,7 +34,6 @@ from unsee.evaluate.records import Evaluation, Measured, SuiteRecord, VariantRec
 from unsee.evaluate.render import Sampling, Shot, sampling_of
 from unsee.evaluate.statistics import Difference, Score
 from unsee.models.names import BUNDLED
-from unsee.report.curves import _spots
 from unsee.report.grid import TALLEST, embedded, grid, paths, sheets, stacked
 from unsee.report.strips import fitting, size
 from unsee.report.tables import tables
@@ -421,10 +420,6 @@ def test_pictures_shrink_until_the_page_has_room() -> None:
     taken = size(fitting(groups, galleries, 10_000_000)["objects"])
     assert width(taken - 1) < full
     assert width(0) < width(taken - 1)  # the smallest there is
-
-
-def test_points_that_would_cover_each_other_share_a_label() -> None:
-    assert _spots([(0, 100), (1, 98), (50, 50), (3, 99)]) == (("1, 2, 4", 0, 100), ("3", 50, 50))
 
 
 def test_wide_pictures_leave_no_gaps() -> None:

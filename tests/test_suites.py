@@ -33,7 +33,7 @@ from unsee.evaluate.suites.many import each
 from unsee.evaluate.suites.table import from_csv
 from unsee.models.weights import swapped
 from unsee.report import before_after
-from unsee.report.curves import curves
+from unsee.report.tradeoff import by_suite
 
 OBJECTS = ("church", "castle", "dog", "pizza", "fish")
 STYLES = ("ink", "neon")
@@ -392,9 +392,12 @@ def test_eta(tmp_path: Path) -> None:
     assert found["strong"] == {"erased": 0, "kept": 0, "church": 0, "kept: fish": 0}
     assert not found["other"]
     assert "strong has eta 10" in {one.note for one in outcome.measured}
-    (curve,) = curves(SimpleNamespace(suites=outcome.suites, variants=variants, measured=outcome.measured))  # type: ignore[arg-type]
-    assert curve.names == ("weak", "medium", "strong")
-    assert curve.spots == (("1", 100, 100), ("2", 0, 100), ("3", 0, 0))
+    one = SimpleNamespace(suites=outcome.suites, variants=variants, measured=outcome.measured)
+    ((suite, _, _, marks),) = by_suite(one)  # type: ignore[arg-type]
+    assert suite == "eta"
+    assert [(mark.series, mark.x[0], mark.y[0]) for mark in marks] == [
+        ("weak", 100, 100), ("medium", 0, 100), ("strong", 0, 0),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("concept", "words"), [("neon", "a church in neon style"), ("stamp", "a church")])

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -152,12 +153,11 @@ def test_the_table_and_the_plot_say_what_was_measured() -> None:
     said = {"model": "mini", "concepts": ["a<b"], "method": "uce", "settings": {"eta": 1}, "seed": 0}
     one = Result("x-1", said, share(9, 2), None, share(8, 7), 1.5, "names 20 %", {"erase": 1.0})
     other = Result("y-1", {**said, "method": "esd"}, None, None, None, 0.0, "", {})
-    made, shapes = marks([one, other])
-    assert [(mark.x, mark.y, mark.shape) for mark in made] == [(20.0, 70.0, "circle")]
-    assert shapes == {"uce": "circle", "esd": "square"}
+    (made,) = marks([one, other])
+    assert (made.x[0], made.y[0], made.series) == (20.0, 70.0, "uce")
     drawn = plot([one, other])
-    assert 'cx="130.0" cy="76.0"' in drawn  # 50 + 4 * 20, 230 - 2.2 * 70
-    assert "a&lt;b" in drawn
+    assert re.search(r"<title>.*a&lt;b.*: 20\.0 %, 70\.0 %</title>", drawn)
+    assert "prefers-color-scheme: dark" in drawn
     row = next(csv.DictReader(table_csv([one]).splitlines()))
     assert (row["erased before"], row["erased after"], row["rest n"], row["neighbours n"]) == ("0.9", "0.2", "10", "")
 

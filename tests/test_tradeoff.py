@@ -11,7 +11,8 @@ from torch import Tensor
 import unsee
 from unsee.denoising.calls import Call
 from unsee.models.memory import SMALLER, Portions
-from unsee.report.tradeoff import places, scale_taken
+from unsee.report.plots import scales
+from unsee.report.tradeoff import scale_taken
 from unsee.runs import tradeoff
 from unsee.runs.controls import Passes
 from unsee.runs.tradeoff import best, held_out, left, others
@@ -106,7 +107,7 @@ def test_the_plan_states_the_rule(run: Any) -> None:
     assert "harmonic" not in run("erase", "church", "--dry-run")[1]
 
 
-def test_places_in_the_drawing() -> None:
-    one, two = places([(0.5, 0.0, 1.0), (1.0, 1.0, 0.25)], 1.0)
-    assert (one.x, one.y, one.taken) == (50.0, 10.0, False)
-    assert (two.x, two.y, two.taken) == (350.0, 160.0, True)
+def test_every_scale_of_the_curve_says_its_numbers() -> None:
+    drawn = scales([(0.5, 0.0, 1.0), (1.0, 1.0, 0.25)], 1.0)
+    assert "<title>scale 0.5: 0.0 % removed, 100.0 % kept</title>" in drawn
+    assert "<title>scale 1: 100.0 % removed, 25.0 % kept</title>" in drawn

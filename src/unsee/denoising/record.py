@@ -7,7 +7,6 @@ and draws the run, the hook listens. Letters are those of calls.py.
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,12 +17,12 @@ from weakref import WeakKeyDictionary
 import torch
 from diffusers import AutoPipelineForImage2Image
 from PIL.Image import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from unsee.denoising.calls import Call, Rows, Step, Trajectory, point
 from unsee.denoising.guidance import Enough, guided, run, unguided
-from unsee.denoising.replay import replay
-from unsee.denoising.rows import pick, rows_of, single, split, spread, stack
+from unsee.denoising.replay import checked, replay
+from unsee.denoising.rows import pick, rows_of, split, spread, stack
 from unsee.errors import InputError, Unsupported
 from unsee.models import memory
 from unsee.models.denoisers import denoiser, denoisers
@@ -271,36 +270,3 @@ def conditions(
         return call
     with torch.no_grad():
         return replace(call, output=replay(denoiser(pipe)[1], call))
-
-
-_CHECKED: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
-"""Denoisers that have passed `checked`, each with the call options and type of numbers that they did it with."""
-
-
-def checked(pipe: Pipeline, step: Sequence[Call]) -> None:
-    """Ask again for the last row of both calls of a recorded step, together in one call; once for each denoiser.
-
-    Raises InputError unless the denoiser answers as it did: then rows are not what they are taken for, or it answers by
-    more than its arguments, and nothing could be learned from what is recorded.
-    """
-    _, net = denoiser(pipe)
-    if _CHECKED.get(net) == (way := f"{call_options(pipe)} {step[0].output.dtype}"):
-        return
-    rows = stack([single(call)[-1] for call in step])
-    with torch.no_grad():
-        error = float((replay(net, rows) - rows.output).float().norm() / rows.output.float().norm())
-    if not error < tolerance(rows.output):
-        raise Unsupported(
-            f"{kind(pipe).__name__} is not supported: asked again, its {type(net).__name__} answers otherwise than in "
-            f"the run (by {100 * error:.2g} %)"
-        )
-    _CHECKED[net] = way
-
-
-def tolerance(output: Tensor) -> float:
-    """How far two answers may be apart that should be one, relative to their norm: the root of the precision.
-
-    Accelerators round float32 to a mantissa of 10 bits (TF32) by default.
-    """
-    eps = torch.finfo(output.dtype).eps
-    return math.sqrt(eps if output.device.type == "cpu" else max(eps, 2.0**-10))

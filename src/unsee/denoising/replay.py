@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from unsee.denoising.calls import Call, Step, point, predicted
-from unsee.errors import InputError
+from unsee.denoising.rows import single, stack
+from unsee.errors import InputError, Unsupported
+from unsee.models.denoisers import denoiser
+from unsee.models.model import Pipeline, call_options, kind
 
 
 def replay(denoiser: nn.Module, call: Call, like: Call | None = None) -> Tensor:
@@ -56,3 +61,36 @@ def checkpointed(denoiser: nn.Module, call: Call) -> Iterator[None]:
 def again(denoiser: nn.Module, step: Step) -> Step:
     """A recorded step as the denoiser answers it now."""
     return Step(*(replace(call, output=replay(denoiser, call)) for call in (step.concept, step.null)))
+
+
+_CHECKED: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
+"""Denoisers that have passed `checked`, each with the call options and type of numbers that they did it with."""
+
+
+def checked(pipe: Pipeline, step: Sequence[Call]) -> None:
+    """Ask again for the last row of both calls of a recorded step, together in one call; once for each denoiser.
+
+    Raises InputError unless the denoiser answers as it did: then rows are not what they are taken for, or it answers by
+    more than its arguments, and nothing could be learned from what is recorded.
+    """
+    _, net = denoiser(pipe)
+    if _CHECKED.get(net) == (way := f"{call_options(pipe)} {step[0].output.dtype}"):
+        return
+    rows = stack([single(call)[-1] for call in step])
+    with torch.no_grad():
+        error = float((replay(net, rows) - rows.output).float().norm() / rows.output.float().norm())
+    if not error < tolerance(rows.output):
+        raise Unsupported(
+            f"{kind(pipe).__name__} is not supported: asked again, its {type(net).__name__} answers otherwise than in "
+            f"the run (by {100 * error:.2g} %)"
+        )
+    _CHECKED[net] = way
+
+
+def tolerance(output: Tensor) -> float:
+    """How far two answers may be apart that should be one, relative to their norm: the root of the precision.
+
+    Accelerators round float32 to a mantissa of 10 bits (TF32) by default.
+    """
+    eps = torch.finfo(output.dtype).eps
+    return math.sqrt(eps if output.device.type == "cpu" else max(eps, 2.0**-10))

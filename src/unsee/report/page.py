@@ -15,11 +15,12 @@ from unsee.evaluate.questions import Question, spread
 from unsee.evaluate.records import Evaluation
 from unsee.evaluate.suites.summary import NAME as SUMMARY
 from unsee.report import before_after
-from unsee.report.curves import curves, panels
 from unsee.report.grid import Pictures, by_suite, embedded, mosaic, shown
+from unsee.report.plots import fits, scales, trade_off
 from unsee.report.strips import CELLS, fitting, strips
 from unsee.report.tables import idle, tables, verdict
-from unsee.report.tradeoff import beside_base, places
+from unsee.report.tradeoff import beside_base
+from unsee.report.tradeoff import by_suite as trade_offs
 
 SHOWN = 8
 VARIANTS = 3
@@ -66,6 +67,8 @@ def page(
         for variant in others
         if shots
     ]
+    beside = beside_base(rows)
+    curves = {one.name: (one.curve, one.settings.get("updates", 0)) for one in others if one.curve}
     return (
         environment()
         .get_template("page.html.j2")
@@ -88,14 +91,10 @@ def page(
                 ]
                 for suite, found in by_suite(figures).items()
             },
-            beside=beside_base(rows),
-            curves=curves(evaluation),
-            fits=[
-                (one.name, one.settings.get("updates", 0), panels(one.curve, one.settings.get("updates", 0)))
-                for one in others
-                if one.curve
-            ],
-            tradeoff=places(**made["tradeoff"]) if made else [],
+            beside=trade_off(beside, "erased, still seen", "everything else") if beside else "",
+            curves={suite: trade_off(marks, removed, kept) for suite, removed, kept, marks in trade_offs(evaluation)},
+            fits=fits(curves) if curves else "",
+            tradeoff=scales(**made["tradeoff"]) if made and made["tradeoff"]["points"] else "",
             made=made,
             config=json.dumps((made or {}).get("config", evaluation.config), indent=1),
         )

@@ -16,12 +16,10 @@ from unsee.evaluate.suites.summary import REST
 from unsee.report.attacks import per_cent as attacked_share
 from unsee.report.before_after import Line, brief, of_one_edit
 from unsee.report.page import environment, known_as
-from unsee.report.tradeoff import Mark, mark
+from unsee.report.plots import Mark, mark, trade_off
 from unsee.spelling import counted
 
 HEAD = ("cell", "still seen", "neighbours", "everything else", "picture change", "erase, s", "strongest attack")
-SHAPES = ("circle", "square", "diamond", "triangle", "cross", "ring")
-"""Marks of methods, in turn: told apart by shape and not by colour alone."""
 
 
 @dataclass(frozen=True)
@@ -141,16 +139,13 @@ def table_csv(found: Sequence[Result]) -> str:
     return stream.getvalue()
 
 
-def marks(found: Sequence[Result]) -> tuple[list[Mark], dict[str, str]]:
-    """The cells that have both shares, and the shape of each method."""
-    order = list(dict.fromkeys(one.said["method"] for one in found))
-    shapes = {method: SHAPES[k % len(SHAPES)] for k, method in enumerate(order)}
-    made = [
-        mark(words(one.said), shapes[one.said["method"]], one.erased.after, one.rest.after)
+def marks(found: Sequence[Result]) -> list[Mark]:
+    """The cells that have both shares; those of one method look alike."""
+    return [
+        mark(words(one.said), one.said["method"], one.erased.after, one.rest.after)
         for one in found
         if one.erased and one.rest
     ]
-    return made, shapes
 
 
 def verdict(found: Sequence[Result], failed: Sequence[Failed]) -> str:
@@ -160,15 +155,13 @@ def verdict(found: Sequence[Result], failed: Sequence[Failed]) -> str:
     return count + (f"; in {unseen} no detector counts what is erased." if unseen else ".")
 
 
-def plot(found: Sequence[Result]) -> str:
-    """The trade-off plot as an SVG of its own."""
-    made, shapes = marks(found)
-    return environment().get_template("trade_off.html.j2").module.plot(made, shapes)  # type: ignore[attr-defined,no-any-return]
+def plot(found: Sequence[Result], *, alone: bool = True) -> str:
+    """The trade-off plot, by default as a file of its own."""
+    return trade_off(marks(found), "erased concept, still seen", "everything else", alone=alone)
 
 
 def page(title: str, found: Sequence[Result], failed: Sequence[Failed], config: str, command: str) -> str:
     """The HTML of a sweep. All of its texts are escaped."""
-    made, shapes = marks(found)
     return (
         environment()
         .get_template("sweep.html.j2")
@@ -178,8 +171,7 @@ def page(title: str, found: Sequence[Result], failed: Sequence[Failed], config: 
             head=HEAD,
             rows=[(one.name, cells(one)) for one in found],
             failed=[(one.name, words(one.said), one.reason) for one in failed],
-            marks=made,
-            shapes=shapes,
+            plot=plot(found, alone=False),
             config=config,
             command=command,
         )

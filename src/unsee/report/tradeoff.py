@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 from unsee.edits.card import Card
-from unsee.evaluate.statistics import Score
+from unsee.evaluate.records import STAYS, Evaluation
 from unsee.evaluate.suites.summary import REST
 from unsee.report.before_after import Line
-
-
-@dataclass(frozen=True)
-class Mark:
-    """A model in a plot of what is still seen (x) against what is kept (y), in per cent, with 95 % intervals."""
-
-    text: str
-    shape: str
-    x: float
-    y: float
-    across: tuple[float, float]
-    along: tuple[float, float]
-
-
-def mark(text: str, shape: str, gone: Score, kept: Score) -> Mark:
-    """The mark of two shares."""
-    across, along = ((100 * one.low, 100 * one.high) for one in (gone, kept))
-    return Mark(text, shape, 100 * gone.value, 100 * kept.value, across, along)
+from unsee.report.plots import Mark, mark
 
 
 def beside_base(rows: Sequence[Line]) -> list[Mark]:
@@ -35,7 +17,26 @@ def beside_base(rows: Sequence[Line]) -> list[Mark]:
     kept = next((row.share for row in rows if row.key == REST), None)
     if gone is None or kept is None or gone.base is None or kept.base is None:
         return []
-    return [mark("base", "ring", gone.base, kept.base), mark("edit", "circle", gone.score, kept.score)]
+    return [mark("base", "base", gone.base, kept.base), mark("edit", "edit", gone.score, kept.score)]
+
+
+def by_suite(evaluation: Evaluation) -> Iterator[tuple[str, str, str, list[Mark]]]:
+    """Suites that have what is removed and what is kept as shares: the names of both rows, and a mark a variant.
+
+    Of several rows the first of each counts.
+    """
+    for suite in evaluation.suites:
+        rows = [one for one in evaluation.measured if one.suite == suite.name and one.unit == "share"]
+        removed = next((one for one in rows if one.expect_removed), None)
+        gone = {one.key for one in rows if one.role == "removed"}
+        kept = next((one for one in rows if one.role in STAYS and one.key not in gone), None)
+        if removed is None or kept is None:
+            continue
+        by = {(one.key, one.variant): one.score for one in rows}
+        names = [v.name for v in evaluation.variants if {(removed.key, v.name), (kept.key, v.name)} <= by.keys()]
+        marks = [mark(name, name, by[removed.key, name], by[kept.key, name]) for name in names]
+        if len(marks) > 1:
+            yield suite.name, removed.row, kept.row, marks
 
 
 def scale_taken(card: Card) -> list[str]:
@@ -47,28 +48,3 @@ def scale_taken(card: Card) -> list[str]:
         return []
     beside = f"; scale 1 {shares[1.0]}" if card.scale != 1.0 and 1.0 in shares else ""
     return [f"auto: scale {card.scale:g} {shares[card.scale]} of what words add to recorded predictions{beside}"]
-
-
-@dataclass(frozen=True)
-class Point:
-    """A scale of the edit in a drawing whose axes are 300 wide and 200 high, from the corner at (50, 210)."""
-
-    scale: float
-    x: float
-    y: float
-    taken: bool
-    title: str
-
-
-def places(points: Sequence[tuple[float, float, float]], taken: float) -> list[Point]:
-    """The points of a curve (scale, removed, kept), and which of them was taken."""
-    return [
-        Point(
-            scale,
-            round(50 + 300 * removed, 1),
-            round(210 - 200 * kept, 1),
-            scale == taken,
-            f"scale {scale:g}: {100 * removed:.1f} % removed, {100 * kept:.1f} % kept",
-        )
-        for scale, removed, kept in points
-    ]

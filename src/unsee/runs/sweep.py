@@ -89,7 +89,7 @@ def sweep(
         failures = [failed[cell.name] for cell in grid if cell.name in failed]
         texts = {
             "table.csv": table_csv(results),
-            "trade-off.svg": plot(results).strip() + "\n",
+            "trade-off.svg": plot(results),
             "index.html": page(title, results, failures, config.model_dump_json(indent=1), command),
         }
         for name, text in texts.items():
