@@ -1,36 +1,23 @@
-"""Plots as SVG that follow the theme of the reader: points with intervals in panels, and heat maps."""
+"""Plots of the documentation, by report/plots.py: heat maps, panels of points, and what they share."""
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
-COLOURS = (
-    "#4269d0", "#ff725c", "#3ca951", "#a463f2", "#d99a00", "#2aa4a4", "#9c6b4e", "#e8609a", "#6b8e23", "#ef5675",
-    "#5a7d9a", "#7a5195", "#c0a060", "#b35c2a",
-)  # fmt: skip
-"""Of series; each can be told from the paper of both themes."""
-STYLE = """<style>
-svg { background: #fff; color: #1b1b1f; font: 12px system-ui, sans-serif }
-@media (prefers-color-scheme: dark) { svg { background: #16161a; color: #e8e8ee } }
-</style>"""
-HEAT = "#e8462f"
-Interval = tuple[float, float, float]
-"""A value, and the ends of its interval."""
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
+from unsee.report.plots import SAID, svg
 
-def drawing(width: float, height: float, title: str, parts: Iterable[str]) -> str:
-    """An SVG. title: what it shows, for those who do not see it."""
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" role="img" '
-    return "\n".join(
-        [f'{head}fill="currentColor">', f"<title>{html.escape(title)}</title>", STYLE, *parts, "</svg>", ""]
-    )
-
-
-def words(x: float, y: float, text: str, anchor: str = "start", more: str = "") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{more}>{html.escape(text)}</text>'
+HEAT = LinearSegmentedColormap.from_list("heat", [(0.91, 0.27, 0.18, 0.05), (0.91, 0.27, 0.18, 0.85)])
+CELL = 46, 26
+"""Width and height of a cell of a heat map, pixels."""
+LETTER = 7.4
+"""Width of a letter at most, pixels."""
 
 
 def beyond(value: float) -> float:
@@ -41,92 +28,55 @@ def beyond(value: float) -> float:
     return math.copysign(next(step * ten for step in (1, 2, 5, 10) if step * ten >= abs(value) * (1 - 1e-9)), value)
 
 
-@dataclass(frozen=True)
-class Panel:
-    """Axes of a plot: its corner and size in the drawing, and what they span."""
+def heat(
+    title: str,
+    values: Mapping[str, Mapping[str, float]],
+    columns: Sequence[str],
+    unit: str = "",
+    groups: Mapping[str, str] | None = None,
+) -> str:
+    """Shares as per cent, a line for each key of `values`; a cell that is missing stays empty.
 
-    left: float
-    top: float
-    width: float
-    height: float
-    across: tuple[float, float]
-    up: tuple[float, float]
+    groups  what columns belong to, which is written below the first of them
+    """
+    array = np.array([[cells.get(column, np.nan) for column in columns] for cells in values.values()], float)
+    array = np.clip(array, 0, None).reshape(len(values), len(columns))
 
-    def x(self, value: float) -> float:
-        low, high = self.across
-        return self.left + self.width * (min(max(value, low), high) - low) / (high - low)
+    def draw(figure: Figure) -> None:
+        figure.suptitle("\n".join(filter(None, [title, unit])), x=0.01, ha="left", fontsize=12)
+        axes = figure.add_subplot()
+        axes.pcolormesh(np.ma.masked_invalid(array), cmap=HEAT, vmin=0, vmax=1, edgecolors="none")
+        axes.invert_yaxis()
+        axes.grid(visible=False)
+        axes.xaxis.tick_top()
+        axes.set_xticks(np.arange(len(columns)) + 0.5, columns, rotation=40, ha="left", rotation_mode="anchor")
+        axes.set_yticks(np.arange(len(values)) + 0.5, list(values))
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        for (row, k), value in np.ndenumerate(array):
+            if not np.isnan(value):
+                axes.text(k + 0.5, row + 0.5, f"{round(100 * value)}", ha="center", va="center")
+        below = [groups[column] for column in columns] if groups else []
+        for k, name in enumerate(below):
+            if not k or below[k - 1] != name:
+                axes.text(k, len(values) + 0.2, name, va="top", fontsize=10)
 
-    def y(self, value: float) -> float:
-        low, high = self.up
-        return self.top + self.height * (1 - (min(max(value, low), high) - low) / (high - low))
-
-    def axes(self, title: str, across: str, up: str) -> list[str]:
-        """Grid, ticks and names."""
-        bottom, right, middle = self.top + self.height, self.left + self.width, self.top + self.height / 2
-        parts = [words(self.left, self.top - 10, title, more=' font-weight="600"')]
-        for part in (0, 0.5, 1):
-            x, y = (low + part * (high - low) for low, high in (self.across, self.up))
-            parts += [
-                f'<path d="M{self.left} {self.y(y):.1f}H{right}M{self.x(x):.1f} {self.top}V{bottom}" '
-                'stroke="currentColor" stroke-opacity=".15"/>',
-                words(self.left - 6, self.y(y) + 4, f"{y:.3g}", "end"),
-                words(self.x(x), bottom + 16, f"{x:.3g}", "middle"),
-            ]
-        side = self.left - 44
-        turned = f' transform="rotate(-90 {side:.0f} {middle:.0f})"'
-        return [
-            *parts,
-            words(self.left + self.width / 2, bottom + 33, across, "middle"),
-            words(side, middle, up, "middle", turned),
-        ]
-
-    def point(self, colour: str, x: Interval, y: Interval, title: str) -> str:
-        """A dot with both intervals."""
-        bars = f"M{self.x(x[1]):.1f} {self.y(y[0]):.1f}H{self.x(x[2]):.1f}"
-        bars += f"M{self.x(x[0]):.1f} {self.y(y[1]):.1f}V{self.y(y[2]):.1f}"
-        dot = f'<circle cx="{self.x(x[0]):.1f}" cy="{self.y(y[0]):.1f}" r="4.5" fill="{colour}"/>'
-        return (
-            f'<g><title>{html.escape(title)}</title><path d="{bars}" stroke="{colour}" stroke-opacity=".6"/>{dot}</g>'
-        )
-
-    def dot(self, colour: str, x: float, y: float) -> str:
-        return f'<circle cx="{self.x(x):.1f}" cy="{self.y(y):.1f}" r="2.5" fill="{colour}"/>'
-
-    def line(self, colour: str, points: Sequence[tuple[float, float]]) -> str:
-        places = " ".join(f"{self.x(x):.1f},{self.y(y):.1f}" for x, y in points)
-        return f'<polyline points="{places}" fill="none" stroke="{colour}" stroke-width="1.8"/>'
+    label, head = (LETTER * max(map(len, some), default=0) for some in (values, columns))
+    width = max(label + CELL[0] * len(columns) + 0.77 * head, LETTER * max(len(title), len(unit))) + 24
+    height = CELL[1] * (len(values) + bool(groups)) + 0.64 * head + 70
+    return svg(round(width), round(height), title, draw, alone=True)
 
 
-def legend(x: float, y: float, names: Mapping[str, str]) -> list[str]:
-    """Names by colour, below each other."""
-    parts = []
-    for k, (name, colour) in enumerate(names.items()):
-        parts.append(f'<circle cx="{x:.0f}" cy="{y + 18 * k - 4:.0f}" r="4.5" fill="{colour}"/>')
-        parts.append(words(x + 12, y + 18 * k, name))
-    return parts
+def effort(axes: Axes, points: Iterable[tuple[float, float]], colour: str, said: str) -> None:
+    """A line with a dot at each of its points."""
+    if found := list(points):
+        (line,) = axes.plot(*zip(*found, strict=True), ".-", color=colour, linewidth=1.8, clip_on=False)
+        line.set_gid(SAID + said)
 
 
-def shade(x: float, y: float, wide: float, high: float, value: float) -> list[str]:
-    """A cell of a heat map at its place: a number from 0 to 1, as per cent."""
-    box = f'<rect x="{x:.0f}" y="{y}" width="{wide - 2}" height="{high - 2}"'
-    return [
-        f'{box} fill="{HEAT}" fill-opacity="{0.05 + 0.8 * min(max(value, 0.0), 1.0):.2f}"/>',
-        words(x + wide / 2 - 1, y + high / 2 + 4, f"{round(100 * value)}", "middle"),
-    ]
-
-
-def heat(title: str, values: Mapping[str, Mapping[str, float]], columns: Sequence[str], unit: str = "") -> str:
-    """Numbers from 0 to 1 as per cent, a line for each key of `values`; a cell that is missing stays empty."""
-    wide, high, left, top = 46, 24, 12 + 6.7 * max(map(len, values), default=0), 118
-    parts = [words(8, 18, title, more=' font-weight="600"'), words(8, 34, unit, more=' fill-opacity=".75"')]
-    for k, name in enumerate(columns):
-        at = f"translate({left + wide * k + 26:.0f} {top - 8}) rotate(-40)"
-        parts.append(words(0, 0, name, more=f' transform="{at}"'))
-    for row, (name, cells) in enumerate(values.items()):
-        y = top + high * row
-        parts.append(words(left - 8, y + 16, name, "end"))
-        for k, column in enumerate(columns):
-            if column in cells:
-                parts += shade(left + wide * k, y, wide, high, cells[column])
-    width = left + wide * len(columns) + 70
-    return drawing(max(width, 8.2 * max(len(title), len(unit))), top + high * len(values) + 14, title, parts)
+def legend(figure: Figure, names: Mapping[str, str], note: str = "") -> None:
+    """Names by colour at the right, and a note under them."""
+    marks = [Line2D([], [], marker="o", linestyle="", color=colour, label=name) for name, colour in names.items()]
+    figure.legend(
+        handles=[*marks, *([Line2D([], [], linestyle="", label=note)] if note else [])], loc="outside right upper"
+    )

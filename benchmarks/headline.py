@@ -7,26 +7,22 @@ docs/trade-off.svg  what is left of church against what is kept of castle, of th
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
+
+from unsee.report.plots import COLOURS, SAID, per_cent, point, svg
 
 DOCS = Path(__file__).parents[1] / "docs"
 SEEDS, CELL, HEAD, GAP = 3, 144, 54, 8
 TEXT = ("name", "discrete text")
 """Axes of attackers who have a prompt only."""
-SHAPES = {"balance": "M-6 0L0 -6L6 0L0 6Z", "uce": "M-5 -5H5V5H-5Z", "hybrid": "M0 -6L6 5H-6Z", "esd": "M0 6L6 -5H-6Z"}
-"""Marks by method; any other is a circle."""
-CIRCLE = "M-5 0A5 5 0 1 0 5 0A5 5 0 1 0 -5 0Z"
-WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 640, 380, 64, 20, 420, 320
-STYLE = """<style>
-svg { background: #fff; color: #1b1b1f; font: 13px system-ui, sans-serif }
-@media (prefers-color-scheme: dark) { svg { background: #16161a; color: #e8e8ee } }
-</style>"""
+MARKERS = {"balance": "D", "uce": "s", "hybrid": "^", "esd": "v"}
+"""By method; any other is a circle."""
 
 
 class Point(NamedTuple):
@@ -81,52 +77,27 @@ def attacked(redteam: str) -> dict[str, tuple[float, float]]:
 
 
 def plot(methods: Mapping[str, Point], attacks: Mapping[str, tuple[float, float]]) -> str:
-    """The trade-off as SVG, in the colours of the reader's theme."""
+    """The trade-off: filled as erased, hollow after the strongest attack that has a prompt only."""
+    said = {name: f"{name} leaves {one.left[0]:g} % and keeps {one.kept[0]:g} %" for name, one in methods.items()}
 
-    def x(value: float) -> float:
-        return round(LEFT + (RIGHT - LEFT) * value / 100, 1)
+    def draw(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        per_cent(axes, "church still seen, %: left is better", "castle still seen, %: up is better")
+        for k, (name, one) in enumerate(methods.items()):
+            marker, colour = MARKERS.get(name, "o"), COLOURS[k]
+            point(axes, one.left, one.kept, said[name], colour=colour, marker=marker)
+            axes.plot([], [], marker, color=colour, label=name)
+            if name in attacks:
+                reach, height = attacks[name][0], one.kept[0]
+                axes.plot([one.left[0], reach], [height] * 2, ":", color=colour, clip_on=False)
+                over = {"color": colour, "fillstyle": "none", "markersize": 8, "clip_on": False}
+                (hollow,) = axes.plot([reach], [height], marker, **over)
+                hollow.set_gid(f"{SAID}{name}: {reach:g} % after the strongest attack that has a prompt only")
+        for note in ("hollow: after the strongest", "attack that has a prompt only", "lines: 95 % intervals"):
+            axes.plot([], [], " ", label=note)
+        figure.legend(loc="outside right upper")
 
-    def y(value: float) -> float:
-        return round(BOTTOM - (BOTTOM - TOP) * value / 100, 1)
-
-    def mark(name: str, at: tuple[float, float], hollow: bool = False) -> str:
-        fill = 'fill="none" stroke="currentColor" stroke-width="1.6"' if hollow else 'fill="currentColor"'
-        return f'<path d="{SHAPES.get(name, CIRCLE)}" transform="translate({at[0]} {at[1]})" {fill}/>'
-
-    said = "; ".join(f"{name} leaves {one.left[0]:g} % and keeps {one.kept[0]:g} %" for name, one in methods.items())
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" fill="currentColor">',
-        f"<title>{html.escape(said)}</title>",
-        STYLE,
-        f'<path d="M{LEFT} {TOP}V{BOTTOM}H{RIGHT}" fill="none" stroke="currentColor"/>',
-    ]
-    for tick in range(0, 101, 25):
-        grid = f"M{LEFT} {y(tick)}H{RIGHT}M{x(tick)} {TOP}V{BOTTOM}"
-        parts.append(f'<path d="{grid}" stroke="currentColor" stroke-opacity=".12"/>')
-        parts.append(f'<text x="{LEFT - 8}" y="{y(tick) + 4}" text-anchor="end">{tick}</text>')
-        parts.append(f'<text x="{x(tick)}" y="{BOTTOM + 18}" text-anchor="middle">{tick}</text>')
-    middle = (LEFT + RIGHT) / 2
-    parts.append(
-        f'<text x="{middle}" y="{BOTTOM + 42}" text-anchor="middle">church still seen, %: left is better</text>'
-    )
-    turn = f'transform="translate(18 {(TOP + BOTTOM) / 2}) rotate(-90)"'
-    parts.append(f'<text {turn} text-anchor="middle">castle still seen, %: up is better</text>')
-    for k, (name, one) in enumerate(methods.items()):
-        at = x(one.left[0]), y(one.kept[0])
-        bars = f"M{x(one.left[1])} {at[1]}H{x(one.left[2])}M{at[0]} {y(one.kept[1])}V{y(one.kept[2])}"
-        parts.append(f'<path d="{bars}" stroke="currentColor" stroke-opacity=".5"/>')
-        parts.append(mark(name, at))
-        if name in attacks:
-            reach = attacks[name][0]
-            parts.append(f'<path d="M{at[0]} {at[1]}H{x(reach)}" stroke="currentColor" stroke-dasharray="2 4"/>')
-            parts.append(mark(name, (x(reach), at[1]), hollow=True))
-        row = TOP + 22 + 26 * k
-        parts += [mark(name, (RIGHT + 30, row - 4)), f'<text x="{RIGHT + 46}" y="{row}">{html.escape(name)}</text>']
-    row = TOP + 40 + 26 * len(methods)
-    notes = ["hollow: after the strongest", "attack that has a prompt only", "lines: 95 % intervals"]
-    for k, note in enumerate(notes):
-        parts.append(f'<text x="{RIGHT + 24}" y="{row + 18 * k}" fill-opacity=".75">{note}</text>')
-    return "\n".join([*parts, "</svg>"]) + "\n"
+    return svg(680, 380, "; ".join(said.values()), draw, alone=True)
 
 
 def trade_off() -> str:

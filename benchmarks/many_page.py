@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import html
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
-from benchmarks.drawing import drawing
 from unsee.evaluate.statistics import Score, rate
+from unsee.report.plots import COLOURS, SAID, svg
 from unsee.spelling import counted
 
 TIMES = 2000
@@ -189,41 +188,25 @@ def page(cells: Sequence[Cell], space: Mapping[str, float], command: str, stem: 
     return "\n".join([head, ho, "\n## Every cell\n", *table, "", bound])
 
 
-COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c564b", "#e377c2")
-WIDTH, HEIGHT, LEFT, TOP = 640, 360, 50, 20
-
-
 def plot(cells: Sequence[Cell]) -> str:
-    """Ho by number of concepts, a line for each method with its 95 % intervals, as SVG; numbers on a log scale."""
-    groups = grouped(cells)
-    numbers = sorted({number for number, _ in groups}) or [1]
-    names = list(dict.fromkeys(name for _, name in groups))
-    right, bottom = WIDTH - 190, HEIGHT - 40
-    span = math.log(numbers[-1] / numbers[0]) or 1.0
+    """Ho by number of concepts, a line for each method with its 95 % intervals; numbers on a log scale."""
+    found = {key: result(some).ho for key, some in grouped(cells).items()}
+    numbers, names = sorted({number for number, _ in found}), list(dict.fromkeys(name for _, name in found))
 
-    def x(number: int) -> float:
-        return LEFT + (right - LEFT) * math.log(number / numbers[0]) / span
+    def draw(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        axes.set(xscale="log", ylim=(0, 100), xlabel="concepts", ylabel="Ho, per cent")
+        axes.set_xticks(numbers, list(map(str, numbers)))
+        axes.minorticks_off()
+        for k, name in enumerate(names):
+            some = {number: ho for (number, method), ho in found.items() if method == name}
+            places, colour = list(some), COLOURS[k % len(COLOURS)]
+            value, low, high = zip(
+                *((100 * ho.value, 100 * ho.low, 100 * ho.high) for ho in some.values()), strict=True
+            )
+            (line,) = axes.plot(places, value, "o-", color=colour, markersize=5, label=name)
+            line.set_gid(f"{SAID}{name}: " + ", ".join(f"{n} {ho:.1f} %" for n, ho in zip(places, value, strict=True)))
+            axes.vlines(places, low, high, colour)
+        figure.legend(loc="outside right upper")
 
-    def y(share: float) -> float:
-        return bottom - (bottom - TOP) * share
-
-    parts: list[str] = []
-    for share in (0, 0.25, 0.5, 0.75, 1):
-        parts.append(f'<path d="M{LEFT} {y(share):.1f}H{right}" stroke="currentColor" stroke-opacity=".15"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{y(share) + 4:.1f}" text-anchor="end">{100 * share:.0f}</text>')
-    parts += [f'<text x="{x(n):.1f}" y="{bottom + 18}" text-anchor="middle">{n}</text>' for n in numbers]
-    parts.append(
-        f'<text x="{(LEFT + right) / 2}" y="{bottom + 34}" text-anchor="middle">concepts; up: Ho, per cent</text>'
-    )
-    for k, name in enumerate(names):
-        colour = COLOURS[k % len(COLOURS)]
-        found = [(number, result(some).ho) for (number, method), some in groups.items() if method == name]
-        points = " ".join(f"{x(number):.1f},{y(ho.value):.1f}" for number, ho in found)
-        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        for number, ho in found:
-            parts.append(f'<path d="M{x(number):.1f} {y(ho.low):.1f}V{y(ho.high):.1f}" stroke="{colour}"/>')
-            parts.append(f'<circle cx="{x(number):.1f}" cy="{y(ho.value):.1f}" r="3" fill="{colour}"/>')
-        line = TOP + 16 * k
-        parts.append(f'<path d="M{right + 12} {line}h16" stroke="{colour}" stroke-width="2"/>')
-        parts.append(f'<text x="{right + 34}" y="{line + 4}">{html.escape(name)}</text>')
-    return drawing(WIDTH, HEIGHT, "Ho by number of concepts, a line for each method, with 95 % intervals.", parts)
+    return svg(760, 380, "Ho by number of concepts, a line for each method, with 95 % intervals.", draw, alone=True)

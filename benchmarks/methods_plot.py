@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from benchmarks.drawing import COLOURS, Interval, drawing, words
+from matplotlib.figure import Figure
+
+from unsee.report.plots import COLOURS, SAID, Interval, svg
 
 AFTER = re.compile(r"-> ([\d.]+) \(([\d.]+) to ([\d.]+) %\)")
 COLUMNS = {"must go": "what must go: left is better", "neighbours": "neighbours: right is better"}
-LEFT, WIDE, GAP, ROW, TOP = 210, 230, 46, 20, 52
 
 
 def numbers(page: str) -> dict[str, dict[str, Interval]]:
@@ -31,23 +32,21 @@ def numbers(page: str) -> dict[str, dict[str, Interval]]:
 
 def plot(found: Mapping[str, Mapping[str, Interval]]) -> str:
     """A line for each variant and a panel for each column; a dot with its interval."""
-    bottom = TOP + ROW * len(found)
-    parts, told = [], []
-    for k, title in enumerate(COLUMNS.values()):
-        left = LEFT + (WIDE + GAP) * k
-        parts.append(words(left, TOP - 30, title, more=' font-weight="600"'))
-        for tick in (0, 25, 50, 75, 100):
-            x = left + WIDE * tick / 100
-            grid = f'<path d="M{x:.1f} {TOP - 8}V{bottom - 6}" stroke="currentColor" stroke-opacity=".15"/>'
-            parts += [grid, words(x, TOP - 14, f"{tick}", "middle")]
-    for row, (name, cells) in enumerate(found.items()):
-        y = TOP + ROW * row + 4
-        parts.append(words(LEFT - 14, y + 4, name, "end"))
-        for k, column in enumerate(COLUMNS):
-            if column in cells:
-                value, low, high = (LEFT + (WIDE + GAP) * k + WIDE * end / 100 for end in cells[column])
-                parts.append(f'<path d="M{low:.1f} {y}H{high:.1f}" stroke="{COLOURS[k]}" stroke-width="2"/>')
-                parts.append(f'<circle cx="{value:.1f}" cy="{y}" r="4" fill="{COLOURS[k]}"/>')
-                told.append(f"{name}, {column}: {cells[column][0]:g}")
+    told = [f"{name}, {column}: {cells[column][0]:g}" for name, cells in found.items() for column in cells]
+
+    def draw(figure: Figure) -> None:
+        panels = figure.subplots(1, len(COLUMNS), sharey=True)
+        for axes, colour, (column, title) in zip(panels, COLOURS, COLUMNS.items(), strict=False):
+            for row, (name, cells) in enumerate(found.items()):
+                if column in cells:
+                    value, low, high = cells[column]
+                    axes.plot([low, high], [row, row], color=colour, linewidth=2, clip_on=False)
+                    (dot,) = axes.plot([value], [row], "o", color=colour, clip_on=False)
+                    dot.set_gid(f"{SAID}{name}: {value:g} ({low:g} to {high:g})")
+            axes.set(title=title, xlim=(0, 100), xticks=range(0, 101, 25), ylim=(len(found) - 0.5, -0.5))
+            axes.set_yticks(range(len(found)), list(found))
+            axes.tick_params(axis="y", length=0, pad=10)
+            axes.grid(visible=False, axis="y")
+
     title = f"Per cent of pictures after each edit that show it, with 95 % intervals. {'; '.join(told)}"
-    return drawing(LEFT + 2 * WIDE + GAP + 24, bottom + 8, title, parts)
+    return svg(760, 20 * len(found) + 60, title, draw, alone=True)

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle
 
-from benchmarks.drawing import COLOURS, Panel, drawing, legend, shade, words
+from matplotlib.figure import Figure
+
+from benchmarks import drawing
+from benchmarks.drawing import effort, legend
 from unsee import attacks
 from unsee.evaluate.attacked import ATTACKED, BASE, RANDOM_WEIGHTS, TAUGHT, TWIN, Attacked, Row, strictest
 from unsee.evaluate.gone import FROM, gone
 from unsee.evaluate.records import Measured
 from unsee.fit.search import ROWS
+from unsee.report.plots import COLOURS, svg
 
 HEAD = """# The red team
 
@@ -203,46 +207,31 @@ PANELS = {
 def heat(found: Mapping[str, Sequence[Attacked]]) -> str:
     """Methods by attacks: the most that an attack did beyond its control, as a heat map."""
     every = [(method, one) for method, records in found.items() for record in records for one in record.strongest]
-    best = {(method, one.attack): max(0.0, one.value) for method, one in every}
     axis_of = {one.attack: one.axis for _, one in every}
     columns = sorted(axis_of, key=lambda name: ([*attacks.AXES].index(axis_of[name]), name))
-    side, left, top = 34, 120, 120
-    bottom = top + side * len(found)
-    parts = []
-    for k, name in enumerate(columns):
-        x = left + side * k
-        parts.append(words(0, 0, name, more=f' transform="translate({x + 21} {top - 8}) rotate(-55)"'))
-        if not k or axis_of[columns[k - 1]] != axis_of[name]:
-            parts.append(words(x, bottom + 16, axis_of[name], more=' font-size="10"'))
-        for row, method in enumerate(found):
-            if (value := best.get((method, name))) is not None:
-                parts += shade(x, top + side * row, side, side, value)
-    parts += [words(left - 8, top + side * row + 21, method, "end") for row, method in enumerate(found)]
-    return drawing(left + side * len(columns) + 45, bottom + 30, HEAT, parts)
+    best = {method: {one.attack: one.value for own, one in every if own == method} for method in found}
+    return drawing.heat(HEAT, best, columns, groups=axis_of)
 
 
 def curves(found: Mapping[str, Sequence[Attacked]]) -> str:
     """Effort curves: success against passes of a search, and against updates of relearning, a panel an attack."""
-    width, height, left, gap, top = 150, 150, 60, 76, 40
     colours = dict(zip(found, cycle(COLOURS)))
-    parts = []
-    for panel, (attack, start) in enumerate(PANELS.items()):
-        rows = ROWS if attack == "relearn" else 1
-        points = {
-            method: sorted(
-                (cost(row) / rows, 100 * row.sure)
-                for record in records
-                for row in record.rows
-                if (row.attack, row.column) == (attack, ATTACKED) and row.row.startswith(start)
-            )
-            for method, records in found.items()
-        }
-        most = max((x for some in points.values() for x, _ in some), default=1.0)
-        axes = Panel(left + panel * (width + gap), top, width, height, (0, most), (0, 100))
-        parts += axes.axes(attack, "updates" if attack == "relearn" else "passes", "%" if not panel else "")
-        for method, some in points.items():
-            parts += [axes.line(colours[method], some)] if some else []
-            parts += [axes.dot(colours[method], *one) for one in some]
-    right = left + len(PANELS) * (width + gap) - gap + 30
-    parts += legend(right, top + 10, colours)
-    return drawing(right + 130, top + height + 44, EFFORT, parts)
+
+    def draw(figure: Figure) -> None:
+        for axes, (attack, start) in zip(figure.subplots(1, len(PANELS), sharey=True), PANELS.items(), strict=True):
+            rows = ROWS if attack == "relearn" else 1
+            axes.set(title=attack, xlabel="updates" if rows > 1 else "passes", ylim=(0, 100), yticks=range(0, 101, 25))
+            for method, records in found.items():
+                points = sorted(
+                    (cost(row) / rows, 100 * row.sure)
+                    for record in records
+                    for row in record.rows
+                    if (row.attack, row.column) == (attack, ATTACKED) and row.row.startswith(start)
+                )
+                said = ", ".join(f"{x:g}: {y:.0f} %" for x, y in points)
+                effort(axes, points, colours[method], f"{method}, {attack}: {said}")
+            axes.set_xlim(0, None)
+        figure.axes[0].set_ylabel("per cent")
+        legend(figure, colours)
+
+    return svg(1000, 270, EFFORT, draw, alone=True)

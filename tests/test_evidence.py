@@ -11,7 +11,7 @@ from test_suites import WORDS
 
 from benchmarks import methods_plot
 from benchmarks.evidence import __main__ as evidence
-from benchmarks.evidence.forest import LEFT, Bar, forest, place
+from benchmarks.evidence.forest import Bar, forest, place
 from benchmarks.evidence.goals import Result, decided, reached, table
 from benchmarks.evidence.page import Line, Said, lines_of, page, plots, square
 from benchmarks.evidence.record import EDIT, REFUSED, SECONDS, Cell, read, score, written
@@ -195,13 +195,11 @@ def test_edits_of_a_group_are_one_line() -> None:
 
 
 def test_the_forest_has_each_goal_at_its_place() -> None:
-    """The axis counts in limits, from -1 to 4 over 360 pixels: 25 points of a limit of 5 are cut at 4."""
-    assert forest([]).count("class=") == 0
-    text = forest([Bar("no neighbour loses more", "missed", 5, 25, 25, 25)])
-    assert text.count('class="missed"') == 1
-    assert f"M{LEFT + 360}" in text
-    assert (place(5, 5), place(0, 5), place(-10, 5)) == (LEFT + 144, LEFT + 72, LEFT)
-    assert place(0, 0) == LEFT + 144
+    """In limits: at the limit 1; a limit of 0 counts in its own unit from there; what is far beyond is cut."""
+    text = forest([Bar("no neighbour loses more", "missed", 5, 25, 20, 30)])
+    assert "<title>no neighbour loses more: 25.0 (20.0 to 30.0), missed</title>" in text
+    assert (place(5, 5), place(0, 5), place(-10, 5), place(25, 5)) == (1, 0, -1, 4)
+    assert (place(0, 0), place(2, 0)) == (1, 3)
 
 
 def measured(

@@ -96,5 +96,5 @@ def test_the_plot_is_that_of_its_tables() -> None:
     one = headline.points("| | church still seen | castle |\n|---|---|---|\n| `m` | 5.0 (1 to 9) | 75.0 (70 to 80) |\n")
     assert one == {"m": ((5, 1, 9), (75, 70, 80))}
     drawn = headline.plot(one, {"m": (50.0, 100.0)})
-    place = 64 + (420 - 64) * 0.5, 320 - (320 - 20) * 0.75  # half of the width, three quarters of the height
-    assert f"translate({place[0]} {place[1]})" in drawn
+    assert "<title>m leaves 5 % and keeps 75 %</title>" in drawn
+    assert "<title>m: 50 % after the strongest attack that has a prompt only</title>" in drawn

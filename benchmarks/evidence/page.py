@@ -8,7 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.drawing import COLOURS, Panel, beyond, drawing, heat, legend, words
+from matplotlib.figure import Figure
+
+from benchmarks.drawing import beyond, heat, legend
 from benchmarks.evidence.forest import MARKS, Bar, forest
 from benchmarks.evidence.goals import UNMEASURED, Result, State, decided, reached, said, table
 from benchmarks.evidence.record import ASKED, EDIT, SECONDS, Cell
@@ -18,6 +20,7 @@ from unsee import guards
 from unsee.evaluate.context import BASE
 from unsee.evaluate.records import Measured
 from unsee.evaluate.statistics import rate
+from unsee.report.plots import COLOURS, Interval, point, svg
 from unsee.report.tables import number
 
 SLOWER = 2.0
@@ -303,7 +306,8 @@ def square(line: Line) -> tuple[dict[str, dict[str, float]], list[str]]:
 
 
 TITLE = "What is left of each concept, per cent, against what is lost beside it: down and left is better."
-WIDE, HIGH, GAP, EDGE, ACROSS = 190, 150, 84, 64, 3
+WIDE, HIGH, ACROSS = 270, 240, 3
+"""Pixels of a panel, and panels of a row."""
 GUARDED = "#8a8a92"
 
 
@@ -311,28 +315,47 @@ def trade_off(lines: Sequence[Line]) -> str:
     """A panel for each task, its axes cut to what was measured; a dot with 95 % intervals for each method."""
     known = list(dict.fromkeys(line.by for line in lines if line.by not in guards.names()))
     colours = dict(zip(known, COLOURS, strict=False))
-    parts, told, used = [], [], {}
     tasks = list({line.task.name: line.task for line in lines if len(line.task.by) > 1}.values())
-    for k, task in enumerate(tasks):
-        column = NEIGHBOUR if NEIGHBOUR in task.goals else REST
-        points = {}
-        for line in (one for one in lines if one.task.name == task.name):
-            pair = [line.result(name) for name in (GONE, column)]
-            if all(result and result.worst for result in pair):
-                points[line.by] = [result.interval for result in pair if result]
-        most = max((x[2] for x, _ in points.values()), default=1.0)
-        ends = [end for _, y in points.values() for end in y[1:]]
-        left, top = EDGE + (WIDE + GAP) * (k % ACROSS), 40 + (HIGH + GAP) * (k // ACROSS)
-        spanned = beyond(min([*ends, 0.0])), beyond(max([*ends, 1.0]))
-        panel = Panel(left, top, WIDE, HIGH, (0.0, beyond(most) or 1.0), spanned)
-        lost = task.goals[column].text.replace("no neighbour loses more", "worst neighbour loses")
-        parts += panel.axes(task.name, "left, per cent", lost.rpartition(", ")[0].replace(" (significant only)", ""))
-        for by, (x, y) in points.items():
-            title = f"{by}: {x[0]:.1f} % left, {y[0]:.1f} lost"
-            used["guards" if by in guards.names() else by] = colours.get(by, GUARDED)
-            parts.append(panel.point(colours.get(by, GUARDED), x, y, title))
-            told.append(f"{task.name}, {title}")
-    right = EDGE + (WIDE + GAP) * min(ACROSS, max(1, len(tasks))) - 40
-    parts += [*legend(right, 52, used), words(right - 4, 52 + 18 * len(used) + 6, "lines: 95 %")]
-    height = 40 + (HIGH + GAP) * -(-len(tasks) // ACROSS)
-    return drawing(right + 120, max(height, 90 + 18 * len(used)), f"{TITLE} {'; '.join(told)}", parts)
+    panels = {task.name: _points([line for line in lines if line.task.name == task.name]) for task in tasks}
+    told = [
+        f"{name}, {by}: {x[0]:.1f} % left, {y[0]:.1f} lost"
+        for name, points in panels.items()
+        for by, (x, y) in points.items()
+    ]
+    across = min(ACROSS, max(1, len(tasks)))
+    rows = max(1, -(-len(tasks) // across))
+
+    def draw(figure: Figure) -> None:
+        used = {}
+        places = figure.subplots(rows, across, squeeze=False).flat
+        for axes, task in zip(places, tasks, strict=False):
+            lost = task.goals[_beside(task)].text.replace("no neighbour loses more", "worst neighbour loses")
+            axes.set(title=task.name, xlabel="left, per cent")
+            axes.set_ylabel(lost.rpartition(", ")[0].replace(" (significant only)", ""), fontsize=10)
+            for by, (x, y) in panels[task.name].items():
+                colour = colours.get(by, GUARDED)
+                used["guards" if by in guards.names() else by] = colour
+                point(axes, x, y, f"{by}: {x[0]:.1f} % left, {y[0]:.1f} lost", colour=colour)
+            most = max((x[2] for x, _ in panels[task.name].values()), default=1.0)
+            ends = [end for _, y in panels[task.name].values() for end in y[1:]]
+            axes.set(xlim=(0, beyond(most) or 1.0), ylim=(beyond(min([*ends, 0.0])), beyond(max([*ends, 1.0]))))
+        for axes in list(figure.axes)[len(tasks) :]:
+            axes.set_axis_off()
+        legend(figure, used, "lines: 95 %")
+
+    return svg(WIDE * across + 150, HIGH * rows, f"{TITLE} {'; '.join(told)}", draw, alone=True)
+
+
+def _beside(task: Task) -> str:
+    """What is lost beside the concept: of neighbours where the task has them, else of all others."""
+    return NEIGHBOUR if NEIGHBOUR in task.goals else REST
+
+
+def _points(lines: Sequence[Line]) -> dict[str, tuple[Interval, Interval]]:
+    """By method, what is left and what is lost; methods of which both were measured."""
+    pairs = {line.by: [line.result(name) for name in (GONE, _beside(line.task))] for line in lines}
+    return {
+        by: (gone.interval, lost.interval)
+        for by, (gone, lost) in pairs.items()
+        if gone and lost and gone.worst and lost.worst
+    }

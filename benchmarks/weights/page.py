@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks.drawing import COLOURS, Panel, drawing, heat, legend, words
+from matplotlib.figure import Figure
+
+from benchmarks.drawing import heat
 from benchmarks.evidence.page import lined
 from benchmarks.weights.measure import CONCEPT, Selected, Traced
 from benchmarks.weights.parts import ALL, SELECTIONS
 from unsee.evaluate.statistics import Score
+from unsee.report.plots import COLOURS, per_cent, point, svg
 
 ALL_BLOCKS = "all blocks"
 
@@ -126,9 +129,6 @@ def plots(found: Found) -> dict[str, str]:
     return made
 
 
-WIDE, HIGH, LEGEND = 230, 200, 200
-
-
 def tradeoff(found: Found) -> str:
     """Removed against kept of recorded predictions: lines over scales, a dot at the one taken."""
     groups: dict[str, list[Selected]] = {"the text's side": [], "other parts": [], "blocks": []}
@@ -137,22 +137,22 @@ def tradeoff(found: Found) -> str:
         group = "the text's side" if text else "other parts" if one.name in SELECTIONS else "blocks"
         for name in groups if one.name == ALL else [group]:
             groups[name].append(one)
-    parts, shown = [], {title: some for title, some in groups.items() if some}
-    for place, (title, some) in enumerate(shown.items()):
-        left, top = 64 + (WIDE + LEGEND + 60) * (place % 2), 40 + (HIGH + 84) * (place // 2)
-        panel = Panel(left, top, WIDE, HIGH, (0.0, 100.0), (0.0, 100.0))
-        parts += panel.axes(title, "removed, per cent", "kept, per cent")
-        colours = {one.name: COLOURS[k % len(COLOURS)] for k, one in enumerate(some)}
-        for k, one in enumerate(some):
-            dash = ' stroke-dasharray="5 3"' if k >= len(COLOURS) else ""
-            line = panel.line(colours[one.name], [(100 * removed, 100 * kept) for _, removed, kept in one.curve])
-            parts.append(line.replace(" fill", f"{dash} fill", 1))
-            x, y = (100 * value for value in taken(one))
-            said = f"{one.name}: {x:.0f} % removed, {y:.0f} % kept"
-            parts.append(panel.point(colours[one.name], (x, x, x), (y, y, y), said))
-        parts += legend(left + WIDE + 20, top + 10, colours)
-    bottom = 40 + (HIGH + 84) * -(-len(shown) // 2)
-    parts.append(words(64, bottom - 20, "lines: scales of an edit; dot: the scale taken; up and right is better"))
+    shown = {title: some for title, some in groups.items() if some}
+
+    def draw(figure: Figure) -> None:
+        figure.supxlabel("lines: scales of an edit; dot: the scale taken; up and right is better", fontsize=12)
+        for axes, (title, some) in zip(figure.subplots(len(shown), 1, squeeze=False).flat, shown.items(), strict=True):
+            per_cent(axes, "removed, per cent", "kept, per cent")
+            axes.set_title(title)
+            for k, one in enumerate(some):
+                colour, style = COLOURS[k % len(COLOURS)], "--" if k >= len(COLOURS) else "-"
+                removed, kept = ([100 * step[k] for step in one.curve] for k in (1, 2))
+                axes.plot(removed, kept, style, color=colour, linewidth=1.8, label=one.name, clip_on=False)
+                x, y = (100 * value for value in taken(one))
+                said = f"{one.name}: {x:.0f} % removed, {y:.0f} % kept"
+                point(axes, (x, x, x), (y, y, y), said, colour=colour)
+            axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1), borderaxespad=0)
+
     names = ", ".join(one.name for one in found.selected)
     title = f"{found.model}: removed against kept of recorded predictions, by selection ({names})"
-    return drawing((WIDE + LEGEND + 60) * min(2, len(shown)) + 20, bottom, title, parts)
+    return svg(640, 330 * len(shown) + 30, title, draw, alone=True)
