@@ -75,7 +75,7 @@ def parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--concept", default="church")
     parser.add_argument("--style", default="neon")
     parser.add_argument("--thing", default="watermark", help="what appears though no prompt names it")
-    parser.add_argument("--one", default=METHODS[0], help="the method that `unsee erase` takes for one name")
+    parser.add_argument("--one", default=METHODS[0], help="the method that `unsee erase` takes for few names")
     parser.add_argument("--alike", nargs="*", default=ALIKE, metavar="WORD", help="objects that look like the concept")
     parser.add_argument("--described", type=Path, metavar="YAML", help="by object, descriptions that no caption has")
     parser.add_argument("--compared", action="store_true", help="the paper's loop and experiments, guards and the twin")

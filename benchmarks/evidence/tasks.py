@@ -159,7 +159,7 @@ def tasks(
 ) -> list[Task]:
     """The tasks that a model's words allow.
 
-    one        the method that `unsee erase` takes for one name
+    one        the method that `unsee erase` takes for one name, and for ten
     described  whether objects are asked for by unseen wording too
     compared   whether the paper's loop, other eta, guards and a filtered twin stand beside the methods, and whether
                each experiment of the paper is there
@@ -180,7 +180,7 @@ def tasks(
             "object", f"An object: {concept}", (concept,), "object", (THINGS, *wording, *extra), objects, things,
             by=(*METHODS, *more, *paper, *beside), default=one,
         ),
-        Task("ten", "Ten objects in one edit", ten, "object", (THINGS, *wording), ten_goals, things),
+        Task("ten", "Ten objects in one edit", ten, "object", (THINGS, *wording), ten_goals, things, default=one),
         Task(
             "style", f"A style: {style}", (style,), "style", ("styles", *wording), of_style() | other, style_change,
             by=(*METHODS, *paper, *beside), default=one,
