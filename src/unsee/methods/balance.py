@@ -21,7 +21,7 @@ diffusion models with adversarial preservation", NeurIPS 2024, arXiv:2410.15618,
 Lengths are those of what the layers put out, so that the basis and scale of the text features do not matter. All layers
 that read one tensor have one B: a hundred names are solved for once.
 
-Each name has two columns c_i: as it is asked for (`templates`), and beside other words (prompts.CONTEXTS), where it is
+Each name has two columns c_i: as it is asked for (`templates`), and beside other words (`contexts`), where it is
 a smaller part of each token. Values change and keys do not, where the prompt enters through both: on the miniature,
 changing the keys too takes twice as many others along (docs/LOG.md). So do OCE and SPEED (oce.py, speed.py).
 
@@ -44,7 +44,7 @@ from unsee.edits.edit import LowRank
 from unsee.errors import one_line
 from unsee.fit.optimizers import root
 from unsee.methods.columns import ClosedForm, Columns, Solution, gram, whole
-from unsee.methods.presets import Count, NotNegative, Positive
+from unsee.methods.presets import STYLED, Count, NotNegative, Positive
 from unsee.models.model import Pipeline
 from unsee.progress import Progress
 
@@ -83,7 +83,15 @@ class Balance(ClosedForm):
     rounds: Count = 60
 
     name: ClassVar[str] = "balance"
-    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        # A style is in all tokens that follow: at the strength of an object its subjects go with it (docs/LOG.md).
+        # Tuned on the miniature: strength 1, 1.1, 1.15, 1.2, 1.4.
+        "style": {
+            "strength": 1.1,
+            "templates": STYLED,
+            "contexts": ("a * in {} style", "* in {} style", "* by {}", "a * in the style of {}"),
+        }
+    }
 
     def solved(
         self,

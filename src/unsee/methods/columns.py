@@ -16,8 +16,9 @@ from unsee.denoising.activations import inputs, means, second_moments
 from unsee.edits.edit import Delta, Edit, LowRank
 from unsee.errors import InputError
 from unsee.fit.resume import ResumeFile
-from unsee.methods.presets import Number, Templates
+from unsee.methods.presets import Contexts, Number, Templates
 from unsee.methods.prompts import (
+    CONTEXTS,
     NEUTRAL,
     TEMPLATES,
     known_words,
@@ -96,17 +97,19 @@ class Solution(NamedTuple):
 class ClosedForm:
     """A method that solves for the values through which a prompt enters, and the settings that all of these have.
 
-    context_words   random context words for each prompt of prompts.CONTEXTS; 0: names by themselves
+    context_words   random context words for each prompt of `contexts`; 0: names by themselves
     preserve_words  random words of the tokenizer that must stay, but for other names of a concept
-    rece         rounds that erase what brings a name back through the edited matrices (rece.py)
-    templates    prompts; {} is the concept's name, or a word that must stay
-    neutral      words that must stay, beside the concept's own `keep`
+    rece            rounds that erase what brings a name back through the edited matrices (rece.py)
+    templates       prompts; {} is the concept's name, or a word that must stay
+    contexts        prompts that put a random word, *, beside the name, {}
+    neutral         words that must stay, beside the concept's own `keep`
     """
 
     context_words: Number = 8
     preserve_words: Number = 384
     rece: Number = 0
     templates: Templates = TEMPLATES
+    contexts: Contexts = CONTEXTS
     neutral: tuple[str, ...] = NEUTRAL
 
     name: ClassVar[str]
@@ -216,15 +219,14 @@ def columns(
 
     weights  matrices (out, features) by the names of their layers
     """
-    layers = list(weights)
-    firm = to_keep(concepts)
+    layers, firm = list(weights), to_keep(concepts)
     stay = preserved_words(concepts, asked.neutral)
     others = other_words(pipe, asked.preserve_words, concepts, layers, rng, progress)
     listed = unlike(pipe, known_words(pipe, concepts), concepts, layers, progress)
     known = tuple(dict.fromkeys([*firm, *(listed or (*stay, *others))]))
     styles = [word.removesuffix(" style") for word in known if word.endswith(" style")]
     around = [
-        *with_contexts(pipe, (), asked.context_words, concepts, rng),
+        *with_contexts(pipe, (), asked.context_words, concepts, rng, asked.contexts),
         *(CALLED[1].replace("*", style) for style in styles if asked.context_words),
     ]
     prompts = preservation_prompts((*stay, *others), len(firm), asked.templates, [*asked.templates, *around], rng)

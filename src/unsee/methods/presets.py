@@ -21,6 +21,8 @@ Guidance = Annotated[float, Field(gt=1, allow_inf_nan=False)]
 Steps = Annotated[int, Field(ge=2)]
 Templates = tuple[Annotated[str, Field(pattern=r"^[^{}]*\{\}[^{}]*$")], ...]
 
+Contexts = tuple[Annotated[str, Field(pattern=r"^[^{}*]*(\{\}[^{}*]*\*|\*[^{}*]*\{\})[^{}*]*$")], ...]
+
 
 def _schedule(name: str) -> str:
     if name not in (known := [kind.value for kind in SchedulerType]):
@@ -33,14 +35,17 @@ Schedule = Annotated[str, AfterValidator(_schedule)]
 NAMES = tuple(way.replace("a {}", "{}") for way in TEMPLATES if way != "a {}")
 """TEMPLATES without the article, which names of people and many things do not take."""
 
+STYLED = ("{}", "art by {}", "a design of {}", "an image in the style of {}")
+"""How prompts ask for a style: the bare name, and prompts of the paper's user study (Sec. 5.1). The longest of those is
+left out, since short encoders cut it."""
+
 _NAMED = {"select": "cross-kv", "eta": 1.0, "keep_weight": 3.0}
 
 PRESETS: dict[str, dict[str, Any]] = {
     # The defaults: what the first table of docs/LOG.md led to. The paper erases objects with ESD-u (Table 2).
     "object": {**_NAMED, "templates": TEMPLATES},
-    # ESD-x (Sec. 4.1 and 5.1), of it the part that reads the text: the table has what "cross" costs. Beside the bare
-    # name, prompts of the paper's user study (Sec. 5.1); the longest is left out, since short encoders cut it.
-    "style": {**_NAMED, "templates": ("{}", "art by {}", "a design of {}", "an image in the style of {}")},
+    # ESD-x (Sec. 4.1 and 5.1), of it the part that reads the text: the table has what "cross" costs.
+    "style": {**_NAMED, "templates": STYLED},
     # ESD-u with eta 1 (Sec. 4.1 and 5.2). An implicit concept also appears in pictures of what is preserved, which
     # shall lose it. docs/LOG.md has what is left without that, and what led to the other numbers.
     "explicit": {

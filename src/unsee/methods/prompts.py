@@ -105,11 +105,16 @@ def unlike(
 
 
 def with_contexts(
-    pipe: Pipeline, templates: Sequence[str], count: int, concepts: Iterable[Concept], rng: torch.Generator
+    pipe: Pipeline,
+    templates: Sequence[str],
+    count: int,
+    concepts: Iterable[Concept],
+    rng: torch.Generator,
+    contexts: Sequence[str] = CONTEXTS,
 ) -> list[str]:
-    """The templates, then each prompt of CONTEXTS with `count` random context words; {} is left in all of them."""
-    words = random_words(pipe, count * len(CONTEXTS), concepts, rng)
-    return [*templates, *(way.replace("*", word) for way, word in zip(cycle(CONTEXTS), words))]
+    """The templates, then each prompt of `contexts` with `count` random context words; {} is left in all of them."""
+    words = random_words(pipe, count * len(contexts), concepts, rng)
+    return [*templates, *(way.replace("*", word) for way, word in zip(cycle(contexts), words))]
 
 
 def stand_ins(pipe: Pipeline, name: str, count: int, concepts: Iterable[Concept], rng: torch.Generator) -> list[str]:

@@ -110,9 +110,13 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
         find_text(replace(model, focus=key))
     notes: list[str] = []
     if config.method is None and name == "balance":
-        name, reason = _chosen(config, list(nets.values()))
-        method = configure(methods.find(name), config.settings, preset)
+        name, reason = _chosen(config, preset, list(nets.values()))
         notes.append(f"{name} was chosen: {reason}")
+        listed = {str(word) for word in words.get("styles", ())}
+        if preset is None and name == "balance" and listed.issuperset(concept.erase for concept in config.concepts):
+            preset = "style"
+            notes.append("preset style was chosen: the model's card lists these names as styles")
+        method = configure(methods.find(name), config.settings, preset)
     trained, of = 0, 0
     for net in nets.values():
         method = method.resolved(net, config.concepts)
@@ -149,11 +153,11 @@ FEW = 10
 second miniature it kept 100, 100, 98 and 48 % of the others."""
 
 
-def _chosen(config: RunConfig, nets: Sequence[nn.Module]) -> tuple[str, str]:
+def _chosen(config: RunConfig, preset: str | None, nets: Sequence[nn.Module]) -> tuple[str, str]:
     """Which method the default for names is in these denoisers, and why; docs/LOG.md has the figures."""
     if not all(map(prompt_is_read, nets)):
         return "hybrid", "no layer of this model reads the prompt alone, so nothing can be solved for"
-    if len(config.concepts) <= FEW and not config.settings and all(map(embedded, nets)):
+    if len(config.concepts) <= FEW and not (config.settings or preset) and all(map(embedded, nets)):
         return "uce", (
             f"{FEW} names at most, in a model whose prompt enters by an embedder. In such a miniature it left none of "
             f"the pictures that other words asked for, balance 34 % with one name and 7 % with {FEW}"
