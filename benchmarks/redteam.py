@@ -97,6 +97,7 @@ def measure(folder: Path, methods: list[str], names: list[str], twin: Path | Non
     found: dict[str, list[Attacked]] = {method: [] for method in methods}
     for name in names:
         measured: dict[Key, Cell] = {}
+        before = sorted(RECORDS.iterdir())
         for method in methods:
             place = folder / f"{method}-{name}".replace(" ", "-")
             record = RECORDS / f"{place.name}.json"
@@ -114,7 +115,8 @@ def measure(folder: Path, methods: list[str], names: list[str], twin: Path | Non
             found[method].append(replace(one, detector=known_as(one.detector), second=known_as(one.second)))
             record.write_text(found[method][-1].to_json() + "\n", encoding="utf-8")
             print(name, method, round(found[method][-1].seconds), "s", flush=True)
-        write(found)
+        if sorted(RECORDS.iterdir()) != before:
+            write(found)
     return found
 
 

@@ -215,16 +215,19 @@ def heat(found: Mapping[str, Sequence[Attacked]]) -> str:
 
 def curves(found: Mapping[str, Sequence[Attacked]]) -> str:
     """Effort curves: success against passes of a search, and against updates of relearning, a panel an attack."""
-    colours = dict(zip(found, cycle(COLOURS)))
+    drawn = [
+        method for method, records in found.items() if {*PANELS} & {row.attack for one in records for row in one.rows}
+    ]
+    colours = dict(zip(drawn, cycle(COLOURS)))
 
     def draw(figure: Figure) -> None:
         for axes, (attack, start) in zip(figure.subplots(1, len(PANELS), sharey=True), PANELS.items(), strict=True):
             rows = ROWS if attack == "relearn" else 1
             axes.set(title=attack, xlabel="updates" if rows > 1 else "passes", ylim=(0, 100), yticks=range(0, 101, 25))
-            for method, records in found.items():
+            for method in drawn:
                 points = sorted(
                     (cost(row) / rows, 100 * row.sure)
-                    for record in records
+                    for record in found[method]
                     for row in record.rows
                     if (row.attack, row.column) == (attack, ATTACKED) and row.row.startswith(start)
                 )
