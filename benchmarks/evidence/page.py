@@ -275,7 +275,7 @@ def plots(every: Sequence[Task], cells: Sequence[Cell], stem: str) -> dict[str, 
     if bars := goal_bars(lines):
         found[f"{stem}-goals.svg"] = forest(bars)
     for line in lines:
-        if line.task.group:
+        if line.task.group and line.by == line.task.default:
             about = "per cent of pictures that show it; line: what was erased, column: what the prompt names"
             values, columns = square(line)
             name = f"{stem}-{line.task.group.replace(' ', '-')}.svg"

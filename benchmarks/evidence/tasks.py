@@ -222,7 +222,8 @@ def tasks(
         found += [
             Task(
                 f"{EVERY_STYLE}: {word}", f"Every style, an edit each (Figs. 4 and 5): {word}", (word,), "style",
-                ("styles",), of_style(), style_change, by=alone, part=4, group=EVERY_STYLE, square=styles.STYLE,
+                ("styles",), of_style(), style_change, by=(*alone, "hybrid"), part=4, group=EVERY_STYLE,
+                square=styles.STYLE,
             )
             for word in every_style
         ]  # fmt: skip

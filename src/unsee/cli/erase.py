@@ -84,16 +84,16 @@ def erase(
     method: Annotated[
         str | None,
         typer.Option(
-            help=f"Method: {', '.join(installed('methods'))}; default balance for names (uce for one "
-            "name in FLUX, SD 3 and the like), hybrid for all else. unsee help NAME explains one.",
+            help=f"Method: {', '.join(installed('methods'))}; default balance for names (uce for up "
+            "to ten in FLUX, SD 3 and the like), hybrid for all else. unsee help NAME explains one.",
             autocompletion=lambda: installed("methods"),
         ),
     ] = None,
     preset: Annotated[
         str | None,
         typer.Option(
-            help=f"Settings by kind of concept: {', '.join(PRESETS)}; default object. "
-            "paper is for esd, uce, oce and speed, leco for lora.",
+            help=f"Settings by kind of concept: {', '.join(PRESETS)}; default object, style for "
+            "names that the model's card lists as styles. paper is for esd, uce, oce and speed, leco for lora.",
             autocompletion=lambda: list(PRESETS),
         ),
     ] = None,

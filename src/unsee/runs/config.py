@@ -75,7 +75,7 @@ class RunConfig(_Config):
     model           "mini", a pipeline folder, or a hub id
     variant         of the model's files, such as "fp16"; None: files without a variant, or the only variant
     method          by name; None is balance where every concept is a name and every setting one of balance's (uce for
-                    one name where the prompt enters by an embedder), else hybrid
+                    up to ten where the prompt enters by an embedder), else hybrid
     settings        hyperparameters of the method; after defaults, all of them
     auto            choose the edit's scale along its trade-off curve (runs/tradeoff.py); else it is 1
     seed            of everything random
