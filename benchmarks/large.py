@@ -32,7 +32,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 import unsee
 from unsee.denoising.activations import second_moments
 from unsee.denoising.record import Runs, record
-from unsee.denoising.rows import single, stack
+from unsee.denoising.rows import single_rows, stack
 from unsee.fit.monitor import error
 from unsee.methods.hybrid import Hybrid
 from unsee.models.weights import select
@@ -101,7 +101,7 @@ def measure(part: str, latent: int, updates: int) -> dict[str, float]:
         found["heard"] = (seconds[1] - seconds[0]) / 10
     elif part == "bare":
         (step, *_) = record(pipe, ["church"], seeds=[0], runs=Runs(2), at=[0])
-        rows = stack([*single(step.concept), *single(step.null)])
+        rows = stack([*single_rows(step.concept), *single_rows(step.null)])
         for weight in select(pipe.unet, "cross").values():
             weight.requires_grad_(True)
         seconds = []

@@ -42,7 +42,7 @@ from unsee.io.settings_file import parse
 from unsee.models.denoisers import denoiser
 from unsee.models.fingerprint import fingerprint
 from unsee.models.model import Pipeline
-from unsee.models.weights import entrance
+from unsee.models.weights import text_input_weights
 from unsee.runs.configure import configure
 from unsee.versions import code
 
@@ -118,7 +118,7 @@ def text_space(pipe: Pipeline, words: Sequence[str]) -> dict[str, float]:
     without its mean over words. With p the shares of its variance along principal directions, the participation ratio
     is 1 / sum p^2.
     """
-    layer = next(iter(entrance(denoiser(pipe)[1]))).removesuffix(".weight")
+    layer = next(iter(text_input_weights(denoiser(pipe)[1]))).removesuffix(".weight")
     x = inputs(pipe, [f"a {word}" for word in words], [layer])[layer][:, 2].double()
     x = x - x.mean(0)
     p = torch.linalg.svdvals(x).square()

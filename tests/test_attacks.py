@@ -70,7 +70,7 @@ from unsee.evaluate.statistics import rate
 from unsee.evaluate.suites import knowledge
 from unsee.models.denoisers import denoiser
 from unsee.models.sampling import draw
-from unsee.models.weights import swapped
+from unsee.models.weights import temporary_values
 from unsee.models.words import words_of
 from unsee.report.attacks import page, per_cent, verdict
 from unsee.runs import attack as attacking
@@ -324,7 +324,7 @@ def test_the_base_draws_the_first_steps(pipe: Any, edit: unsee.Edit) -> None:
 
 
 def _holding(pipe: Any, weights: dict[str, torch.Tensor]) -> Any:
-    return swapped(
+    return temporary_values(
         dict(pipe.unet.named_parameters()), {name: weights[name] for name, _ in pipe.unet.named_parameters()}
     )
 

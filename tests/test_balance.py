@@ -12,7 +12,7 @@ import unsee
 from unsee.errors import InputError
 from unsee.methods.balance import Balance, solve
 from unsee.methods.columns import CALLED, Columns, gram, values
-from unsee.models.weights import entrance
+from unsee.models.weights import text_input_weights
 
 QUICK: dict[str, Any] = {
     "context_words": 2,
@@ -103,7 +103,7 @@ def test_values_change_and_keys_do_not(pipe: Any) -> None:
     edit = Balance(**QUICK)(pipe, "church")
     assert edit.deltas
     assert all(".to_v." in name for name in edit.deltas)
-    assert set(values(entrance(pipe.unet))) == {name.removeprefix("unet.") for name in edit.deltas}
+    assert set(values(text_input_weights(pipe.unet))) == {name.removeprefix("unet.") for name in edit.deltas}
 
 
 def test_the_words_that_it_hurts_most_are_on_the_card(pipe: Any) -> None:

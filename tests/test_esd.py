@@ -14,7 +14,7 @@ from unsee.denoising.activations import second_moments
 from unsee.denoising.calls import Call
 from unsee.denoising.record import Runs, conditions, record
 from unsee.denoising.replay import replay
-from unsee.denoising.rows import single
+from unsee.denoising.rows import single_rows
 from unsee.errors import InputError
 from unsee.methods.esd import ESD
 from unsee.methods.hybrid import CLOSED_FORM_ETA, Hybrid
@@ -23,7 +23,7 @@ from unsee.methods.prompts import NEUTRAL, TEMPLATES, WITH, in_templates, other_
 from unsee.methods.settings import RUNS, UPDATES, Settings
 from unsee.methods.targets import Erasing, esd_target, preserving, steer, without_implicit
 from unsee.methods.uce import UCE, optimum
-from unsee.models.weights import entrance, select
+from unsee.models.weights import select, text_input_weights
 from unsee.runs.config import build
 from unsee.runs.erase import plan
 
@@ -70,7 +70,7 @@ def test_targets_with_an_anchor_start_at_the_anchor(pipe: Any) -> None:
 def test_beside_another_word_that_word_stays(pipe: Any) -> None:
     rows = asking(pipe, unsee.Concept("church"), 2, contexts=["{}", "{} in ink style"])
     beside = []
-    for row in (one for call in rows for one in single(call)):
+    for row in (one for call in rows for one in single_rows(call)):
         plain, styled = predict(pipe, "church", row), predict(pipe, "church in ink style", row)
         beside.append(torch.allclose(replay(pipe.unet, row), styled, atol=1e-4))
         c, u = (styled, predict(pipe, "in ink style", row)) if beside[-1] else (plain, predict(pipe, "", row))
@@ -91,7 +91,7 @@ def test_a_part_is_what_it_adds_to_its_whole_and_half_of_the_runs_ask_for_both(p
     concept = unsee.Concept("crown", from_="cowboy", anchor=anchor)
     erasing = Erasing(RECORDED, partial(esd_target, 1.0), ("{}",), with_whole=WITH)
     calls = erasing.calls(pipe, concept, 2, torch.Generator().manual_seed(0))
-    for row, prompt in zip(single(calls[0]), ("cowboy", "cowboy with a crown"), strict=True):
+    for row, prompt in zip(single_rows(calls[0]), ("cowboy", "cowboy with a crown"), strict=True):
         b, c = (predict(pipe, text, row) for text in ("cowboy", "cowboy with a crown"))
         u = predict(pipe, "cowboy with a hat", row) if anchor else b
         torch.testing.assert_close(row.output, b - (c - u), atol=1e-4, rtol=1e-4)
@@ -143,14 +143,14 @@ def test_what_stays_loses_what_appears_unasked(pipe: Any, names: tuple[str, ...]
     assert len(beside) == len(names) * len(keep)
     for step, call in enumerate(keep):
         asked = beside[step * len(names) : (step + 1) * len(names)]
-        for run, (k, row) in enumerate(zip(prompts, single(call), strict=True)):
+        for run, (k, row) in enumerate(zip(prompts, single_rows(call), strict=True)):
             e = predict(pipe, k, row)
             with_names = [predict(pipe, f"{k}, {name}", row) for name in names]
             target = e - 0.5 * sum(c - e for c in with_names)
             torch.testing.assert_close(row.output, target, atol=1e-4, rtol=1e-4)
             torch.testing.assert_close(replay(pipe.unet, row), e, atol=1e-4, rtol=1e-4)  # k asks for it
             for call_with, c in zip(asked, with_names, strict=True):  # and so does each name beside k
-                one = single(call_with)[run]
+                one = single_rows(call_with)[run]
                 torch.testing.assert_close(one.output, target, atol=1e-4, rtol=1e-4)
                 torch.testing.assert_close(replay(pipe.unet, one), c, atol=1e-4, rtol=1e-4)
 
@@ -174,8 +174,8 @@ def test_other_words_are_spared(shipped: Any) -> None:
         edit = Hybrid(**{**QUICK, "updates": 6, "keep_weight": 0, "preserve_words": spared})(
             shipped, unsee.Concept("church")
         )
-        names = single(conditions(shipped, ["a church", "church", "a picture of a church", "church in a forest"]))
-        others = single(conditions(shipped, ["castle", "an owl", "guitar", "a key"]))
+        names = single_rows(conditions(shipped, ["a church", "church", "a picture of a church", "church in a forest"]))
+        others = single_rows(conditions(shipped, ["castle", "an owl", "guitar", "a key"]))
         with edit.applied(shipped), torch.no_grad():
             moved = [
                 sum((replay(shipped.unet, row) - row.output).square().mean().item() for row in rows)
@@ -234,7 +234,7 @@ STILL = {**QUICK, "updates": 1, "lr": 1e-12, "preserve_words": 8}
 def test_what_reads_the_prompt_starts_at_the_closed_form(pipe: Any) -> None:
     church = unsee.Concept("church")
     edit = Hybrid(**STILL)(pipe, church)
-    names = {name.removesuffix(".weight"): weight for name, weight in entrance(pipe.unet).items()}
+    names = {name.removesuffix(".weight"): weight for name, weight in text_input_weights(pipe.unet).items()}
     rng = torch.Generator().manual_seed(0)
     kept = (*preserved_words((church,), Hybrid(**STILL).neutral), *other_words(pipe, 8, (church,), list(names), rng))
     ways = with_contexts(pipe, TEMPLATES, STILL["context_words"], (church,), rng)
@@ -305,7 +305,7 @@ def test_targets_are_the_frozen_models_where_a_fit_starts_elsewhere(
     learned: list[Call] = []
 
     def listen(net: Any, weights: Any, make_batch: Any, *options: Any, **more: Any) -> None:
-        learned.extend(single(make_batch(0).call)[:2])
+        learned.extend(single_rows(make_batch(0).call)[:2])
 
     monkeypatch.setattr(hybrid, "fit", listen)
     quick = method(**{**QUICK, "context_words": 0, "templates": ("{}",), "keep_weight": 0, "batch": 2})
@@ -318,12 +318,12 @@ def test_targets_are_the_frozen_models_where_a_fit_starts_elsewhere(
 
 
 def test_re_recorded_targets_are_the_frozen_models(pipe: Any, edit: unsee.Edit) -> None:
-    from unsee.models.weights import swapped
+    from unsee.models.weights import temporary_values
 
     weights = select(pipe.unet, "cross")
     frozen = {name: weight.data for name, weight in weights.items()}
     with edit.applied(pipe, 20.0):
-        rows = asking(pipe, unsee.Concept("church"), at=[2], frozen=partial(swapped, weights, frozen))
+        rows = asking(pipe, unsee.Concept("church"), at=[2], frozen=partial(temporary_values, weights, frozen))
     for row in rows:
         c, u = predict(pipe, "church", row), predict(pipe, "", row)
         torch.testing.assert_close(row.output, 2 * u - c, atol=1e-4, rtol=1e-4)
@@ -400,7 +400,7 @@ def test_a_memorised_picture_is_erased_at_its_own_levels_of_noise(pipe: Any, tmp
         abar = pipe.scheduler.alphas_cumprod[int(call.arguments["timestep"][0])]
         noise = (call.arguments["sample"] - abar.sqrt() * z) / (1 - abar).sqrt()
         assert abs((noise * z).mean()) < 0.2 * z.square().mean()
-    row = single(calls[-1])[0]
+    row = single_rows(calls[-1])[0]
     c, u = predict(pipe, "the great wave", row), predict(pipe, "", row)
     torch.testing.assert_close(row.output, 2 * u - c, atol=1e-4, rtol=1e-4)
     edit = quick(pipe, concept)

@@ -23,7 +23,7 @@ from unsee import Concept, InputError, guards
 from unsee.denoising.guidance import for_pictures, guided, unguided
 from unsee.denoising.record import Runs, conditions, record
 from unsee.denoising.replay import replay
-from unsee.denoising.rows import single, stack
+from unsee.denoising.rows import single_rows, stack
 from unsee.methods.hybrid import Hybrid
 from unsee.methods.uce import UCE
 from unsee.models.denoisers import denoiser, denoisers
@@ -31,7 +31,7 @@ from unsee.models.encoding import each_text_once
 from unsee.models.fingerprint import fingerprint
 from unsee.models.model import Model
 from unsee.models.sampling import draw
-from unsee.models.weights import SELECTIONS, entrance, reads_text, select
+from unsee.models.weights import SELECTIONS, reads_text, select, text_input_weights
 
 ONCE = Hybrid(record_steps=2, updates=2, batch=2, runs=2, keep_runs=2, preserve_words=4, context_words=0, held_out=0)
 
@@ -73,7 +73,7 @@ def test_a_family_goes_through_all(name: str) -> None:
     net = denoiser(pipe)[1]
     base = fingerprint(net)
     steps = record(pipe, ["a church", "a dog on a hill"], seeds=[7, 8], runs=Runs(2, 3.0))
-    rows = [row for step in steps for call in (step.concept, step.null) for row in single(call)]
+    rows = [row for step in steps for call in (step.concept, step.null) for row in single_rows(call)]
     together = stack(rows)
     with torch.no_grad():
         torch.testing.assert_close(replay(net, together), together.output, atol=2e-4, rtol=2e-4)
@@ -85,7 +85,7 @@ def test_a_family_goes_through_all(name: str) -> None:
     assert UCE(context_words=0, preserve_words=4)(pipe, Concept("church")).deltas
     chosen = {selection: set(select(net, selection)) for selection in SELECTIONS}
     assert chosen["cross-kv"] <= chosen["cross"] < chosen["all"]
-    assert all(reads_text(matrix, net) for matrix in entrance(net))
+    assert all(reads_text(matrix, net) for matrix in text_input_weights(net))
 
     options = {**for_pictures(pipe, 4.0), "output_type": "np" if name == "kandinsky2" else "latent"}
     drawn = draw(pipe, ["a church"], [0], 2, **options)[0]
@@ -105,7 +105,7 @@ def test_a_class_is_refused_in_one_line(kind: str) -> None:
     with pytest.raises(InputError) as raised:
         if kind in SLOW:  # refused as late as anything is
             steps = record(pipe, ["a church", "a dog on a hill"], seeds=[7, 8], runs=Runs(2))
-            stack([row for step in steps for call in (step.concept, step.null) for row in single(call)])
+            stack([row for step in steps for call in (step.concept, step.null) for row in single_rows(call)])
         else:
             ONCE(pipe, Concept("church"))
     assert line in str(raised.value)
@@ -123,7 +123,7 @@ def test_uce_works_where_it_is_said_to(kind: str) -> None:
     pipe = refused(kind)
     net = denoiser(pipe)[1]
     edit = UCE(context_words=0, preserve_words=4, templates=("{}", "a {}"), neutral=("a dog",))(pipe, Concept("church"))
-    layers = list(entrance(net))
+    layers = list(text_input_weights(net))
     assert {name.partition(".")[2] for name in edit.deltas} == set(layers)
     before = {name: net.get_parameter(name).clone() for name in layers}
     with edit.applied(pipe):

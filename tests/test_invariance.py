@@ -15,12 +15,12 @@ from torch import Tensor, nn
 import unsee
 from unsee import Concept, Edit, methods
 from unsee.denoising.activations import second_moments
-from unsee.denoising.calls import point
+from unsee.denoising.calls import latent_and_time
 from unsee.denoising.record import Runs, conditions, record
 from unsee.denoising.replay import replay
 from unsee.models.denoisers import denoiser
 from unsee.models.model import Model, remembered
-from unsee.models.weights import entrance
+from unsee.models.weights import text_input_weights
 
 QUICK: dict[str, dict[str, Any]] = {
     "uce": {"preserve_words": 96, "context_words": 8},
@@ -81,7 +81,7 @@ def in_basis(pipe: Any, A: Tensor) -> Any:
     turn = nn.Linear(len(A), len(A), bias=False)
     turn.weight.data.copy_(A)
     other.text_encoder.final_layer_norm = nn.Sequential(norm, turn.requires_grad_(False))
-    for weight in entrance(other.unet).values():
+    for weight in text_input_weights(other.unet).values():
         weight.data.copy_(weight.double() @ back)
     return other
 
@@ -133,7 +133,10 @@ def test_the_number_of_threads_does_not_matter(tiny: Any) -> None:
 
 
 def test_the_order_and_the_batch_of_prompts_do_not_matter(tiny: Any) -> None:
-    prompts, layers = [f"a {word}" for word in ("church", "dog", "blue castle", "key")], list(entrance(tiny.unet))
+    prompts, layers = (
+        [f"a {word}" for word in ("church", "dog", "blue castle", "key")],
+        list(text_input_weights(tiny.unet)),
+    )
     layer = layers[0].removesuffix(".weight")
     first = second_moments(tiny, prompts, [layer])[layer]
     torch.testing.assert_close(
@@ -189,7 +192,7 @@ def readers(pipe: Any) -> list[nn.Linear]:
     """The linear layers of a denoiser that read what text encoders wrote, as it is."""
     net = denoiser(pipe)[1]
     call = conditions(pipe, ["a church"])
-    latent, _ = point(type(net))
+    latent, _ = latent_and_time(type(net))
     text = {name: value for name, value in call.arguments.items() if name != latent}
     places = {x.data_ptr() for x in tensors(text) if x.is_floating_point()}
     found: dict[nn.Linear, None] = {}

@@ -6,7 +6,7 @@ from diffusers import UNet2DConditionModel
 from torch import nn
 
 from unsee.errors import InputError
-from unsee.models.weights import SELECTIONS, reads_text, select, swapped
+from unsee.models.weights import SELECTIONS, reads_text, select, temporary_values
 
 SD14 = {
     "sample_size": 64,
@@ -95,14 +95,14 @@ Packed.__module__ = "torchao.dtypes"
 )
 def test_weights_that_lose_small_changes_are_refused(weight: nn.Parameter) -> None:
     refused = pytest.raises(InputError, match="layer.weight is quantised or stored in less than 16 bits")
-    with refused, swapped({"layer.weight": weight}, {"layer.weight": torch.zeros(2, 2)}):
+    with refused, temporary_values({"layer.weight": weight}, {"layer.weight": torch.zeros(2, 2)}):
         pass
 
 
 def test_swapped_puts_the_very_tensors_back() -> None:
     layer = nn.Linear(2, 2)
     parameters, before = dict(layer.named_parameters()), layer.weight.data_ptr()
-    with pytest.raises(RuntimeError), swapped(parameters, {"weight": torch.zeros(2, 2)}):
+    with pytest.raises(RuntimeError), temporary_values(parameters, {"weight": torch.zeros(2, 2)}):
         assert not layer.weight.any()
         raise RuntimeError
     assert layer.weight.data_ptr() == before

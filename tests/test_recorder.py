@@ -12,7 +12,7 @@ from unsee.denoising.calls import Call
 from unsee.denoising.guidance import guided
 from unsee.denoising.record import Runs, conditions, record
 from unsee.denoising.replay import replay
-from unsee.denoising.rows import pick, rows_of, same, single, spread, stack
+from unsee.denoising.rows import rows_of, same, select_rows, single_rows, spread, stack
 from unsee.errors import InputError
 from unsee.models.model import Model
 
@@ -50,7 +50,9 @@ def test_a_run_does_not_depend_on_what_runs_beside_it(pipe: Any) -> None:
     alone = record(pipe, ["church"], seeds=[5], runs=Runs(3))
     beside = record(pipe, ["castle", "church", "dog"], seeds=[4, 5, 6], runs=Runs(3))
     for one, many in zip(alone, beside, strict=True):
-        torch.testing.assert_close(pick(many.concept, slice(1, 2)).output, one.concept.output, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(
+            select_rows(many.concept, slice(1, 2)).output, one.concept.output, atol=1e-4, rtol=1e-4
+        )
 
 
 def test_a_run_stops_after_the_last_step_that_is_wanted(pipe: Any) -> None:
@@ -67,7 +69,7 @@ def test_a_run_stops_after_the_last_step_that_is_wanted(pipe: Any) -> None:
 
 def test_rows_come_apart_and_together(pipe: Any) -> None:
     call = conditions(pipe, ["church", "castle", "dog"])
-    again = stack(single(call))
+    again = stack(single_rows(call))
     assert again.arguments.keys() == call.arguments.keys()
     for name, value in call.arguments.items():
         assert (
@@ -108,7 +110,7 @@ def test_rows_are_what_doubles_wherever_it_is() -> None:
 @pytest.mark.parametrize("count", [2, 3])
 def test_rows_in_any_place_come_apart_and_together(count: int) -> None:
     whole = replace(call(count), rows=ROWS)
-    first, *_ = rows = single(whole)
+    first, *_ = rows = single_rows(whole)
     assert first.arguments["layers"].shape == (2, 1, 3, 4)
     assert torch.equal(first.arguments["each"][1], whole.arguments["each"][1][:1])
     assert first.arguments["ids"].shape == (3, 2)  # three ids are no three rows

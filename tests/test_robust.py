@@ -10,18 +10,18 @@ import unsee
 from unsee.denoising.conditioned import asked, text_of
 from unsee.denoising.mapped import mapped, matrices
 from unsee.denoising.record import Runs, record
-from unsee.denoising.rows import single, stack
+from unsee.denoising.rows import single_rows, stack
 from unsee.fit.search import any_of, learn, soft, tokens
 from unsee.methods.rounds import Rounds
 from unsee.models.encoding import KEPT, each_text_once
-from unsee.models.weights import swapped
+from unsee.models.weights import temporary_values
 
 SMALL: dict[str, Any] = {**QUICK, "rounds": 2, "searches": 2}
 
 
 def rows(pipe: Any) -> list[Any]:
     steps = record(pipe, ["a church"] * 2, seeds=[0, 1], runs=Runs(2, 3.0))
-    return [row for step in steps for row in single(step.concept)]
+    return [row for step in steps for row in single_rows(step.concept)]
 
 
 @pytest.mark.parametrize("kept", [False, True])
@@ -65,7 +65,7 @@ def test_of_three_rows_one_has_no_prompt_and_one_what_was_found(pipe: Any) -> No
     rng = torch.Generator().manual_seed(0)
     found.renew(1, rng)
     assert len(found.texts) == 1  # no round at update 1
-    with swapped(weights, {name: 2 * one.data for name, one in weights.items()}):
+    with temporary_values(weights, {name: 2 * one.data for name, one in weights.items()}):
         found.renew(2, rng)
     assert len(found.texts) == 1 + 3 + 2  # a soft prompt, one token, four tokens; two dampings of the map
     rows_ = found.rows(own[:3], rng)

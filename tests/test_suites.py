@@ -31,7 +31,7 @@ from unsee.evaluate.suites import partial as partial_suite
 from unsee.evaluate.suites import summary as summary_suite
 from unsee.evaluate.suites.many import each
 from unsee.evaluate.suites.table import from_csv
-from unsee.models.weights import swapped
+from unsee.models.weights import temporary_values
 from unsee.report import before_after
 from unsee.report.tradeoff import by_suite
 
@@ -427,7 +427,7 @@ def test_attention_reads_the_word(pipe: Any, tmp_path: Path) -> None:
     @contextmanager
     def nulled(_: Any) -> Iterator[None]:
         parts = {"weight": layer.weight, "bias": layer.bias}
-        with swapped(parts, {name: torch.zeros_like(part) for name, part in parts.items()}):
+        with temporary_values(parts, {name: torch.zeros_like(part) for name, part in parts.items()}):
             yield
 
     where = EvalContext(pipe, {}, {}, (Concept("church"),), 2, 0)

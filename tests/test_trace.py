@@ -10,7 +10,7 @@ from benchmarks.weights.parts import ALL, places, selections
 from unsee.denoising.guidance import for_pictures
 from unsee.denoising.intercept import steered
 from unsee.denoising.record import conditions
-from unsee.denoising.replay import placed, replay
+from unsee.denoising.replay import at_point_of, replay
 from unsee.denoising.trace import Place, activations, exchanged, moved
 from unsee.errors import InputError
 from unsee.models.denoisers import denoiser
@@ -28,7 +28,7 @@ def asked(pipe: Any) -> tuple[Any, Any, Any]:
     """The denoiser, and its calls for two prompts at one x and t."""
     _, net = denoiser(pipe)
     call, other = (conditions(pipe, [prompt] * 2, seeds=[0, 1]) for prompt in ("a church", "a dog"))
-    return net, call, placed(net, other, call)
+    return net, call, at_point_of(net, other, call)
 
 
 @torch.no_grad()

@@ -23,7 +23,7 @@ from unsee.denoising.calls import Call, Trajectory, _output
 from unsee.denoising.guidance import for_pictures, guided
 from unsee.denoising.record import Runs, conditions, record
 from unsee.denoising.replay import checkpointed, replay
-from unsee.denoising.rows import single, stack
+from unsee.denoising.rows import single_rows, stack
 from unsee.evaluate.render import Sampling, Shot, render
 from unsee.fit.loop import trainable
 from unsee.fit.monitor import error
@@ -40,7 +40,7 @@ from unsee.models.fingerprint import fingerprint
 from unsee.models.load import load
 from unsee.models.model import Model
 from unsee.models.sampling import draw
-from unsee.models.weights import BLOCKS, SELECTIONS, entrance, reads_text, select
+from unsee.models.weights import BLOCKS, SELECTIONS, reads_text, select, text_input_weights
 
 TWO_DENOISERS = {"wan-2.2"}
 FAMILIES = [family for family in zoo.ZOO if family not in TWO_DENOISERS]
@@ -111,7 +111,7 @@ def test_words_that_stay_lose_what_appears_unasked(family: str) -> None:
         assert (c - k).abs().max() > 1e-5
         torch.testing.assert_close(asked.output, k - (c - k), atol=1e-4, rtol=1e-3)
         assert torch.equal(asked_for.output, asked.output)
-        assert stack(single(asked) + single(asked_for)).output.shape[0] == 4
+        assert stack(single_rows(asked) + single_rows(asked_for)).output.shape[0] == 4
 
 
 @dataclass(frozen=True)
@@ -269,7 +269,7 @@ def test_a_fit_starts_at_the_closed_form_where_a_family_has_one(family: str) -> 
     edit = method(pipe, Concept("church"))
     moved = {name for name, delta in edit.deltas.items() if isinstance(delta, Tensor) and delta.abs().max() > 1e-9}
     key, net = denoiser(pipe)
-    assert moved == {f"{key}.{name}" for name in method.weights(net).keys() & entrance(net).keys()}
+    assert moved == {f"{key}.{name}" for name in method.weights(net).keys() & text_input_weights(net).keys()}
 
 
 def test_where_no_closed_form_is_near_the_defaults_learn_long_enough() -> None:
@@ -323,7 +323,7 @@ def test_selections_fit_together(family: str) -> None:
     assert not chosen["cross"] & chosen["noncross"]
     assert chosen["cross-kv"] <= chosen["cross"]
     assert chosen["self"] < chosen["noncross"]
-    assert set(entrance(net)) <= {name for name in chosen["cross"] if reads_text(name, net)}
+    assert set(text_input_weights(net)) <= {name for name in chosen["cross"] if reads_text(name, net)}
 
 
 @torch.no_grad()

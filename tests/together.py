@@ -21,7 +21,7 @@ from unsee.errors import InputError
 from unsee.methods.lora import LoRA
 from unsee.methods.uce import UCE
 from unsee.models.denoisers import denoiser
-from unsee.models.distributed import full, processes, shard
+from unsee.models.distributed import processes, shard, whole_tensor
 from unsee.models.fingerprint import fingerprint
 
 CHURCH = unsee.Concept("church")
@@ -83,7 +83,7 @@ def share_a_flux(folder: Path) -> None:
     if processes().is_main_process:
         save_file(answers, folder / "answers.safetensors")
     fresh = denoiser(zoo.build("flux-dev"))[1].parameters()
-    assert all(torch.equal(full(weight), other) for weight, other in zip(net.parameters(), fresh))
+    assert all(torch.equal(whole_tensor(weight), other) for weight, other in zip(net.parameters(), fresh))
 
 
 def make(folder: Path, model: Path) -> None:

@@ -18,7 +18,7 @@ from unsee import methods
 from unsee.concepts import Concept
 from unsee.denoising.intercept import steered
 from unsee.denoising.record import Runs, conditions, record
-from unsee.denoising.replay import placed, replay
+from unsee.denoising.replay import at_point_of, replay
 from unsee.denoising.rows import stack
 from unsee.denoising.trace import activations, exchanged, moved, patched
 from unsee.edits.edit import Edit
@@ -172,7 +172,7 @@ def traced(world: World) -> list[Traced]:
     tick = progress("trace")
     for done, step in enumerate(steps):
         tick("render", done, len(steps))
-        other = placed(net, asked, step.concept)
+        other = at_point_of(net, asked, step.concept)
         a, held = replay(net, other), activations(net, other, every)
         for kind, by in where.items():
             for block, some in by.items():

@@ -12,7 +12,7 @@ from typing import Any
 
 from unsee.attacks import Attack
 from unsee.attacks.context import AttackContext, Found
-from unsee.denoising.calls import named, point
+from unsee.denoising.calls import bind_arguments, latent_and_time
 from unsee.models.denoisers import denoiser
 
 
@@ -33,7 +33,7 @@ def begun(context: AttackContext, steps: int) -> Iterator[None]:
                 seen.clear()
                 base.close()
                 base.enter_context(context.base())
-            time = float(named(module, args, kwargs)[point(type(module))[1]].flatten()[0])
+            time = float(bind_arguments(module, args, kwargs)[latent_and_time(type(module))[1]].flatten()[0])
             if time not in seen:
                 seen.append(time)
             if len(seen) > steps:

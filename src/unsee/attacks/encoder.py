@@ -16,7 +16,7 @@ from unsee.attacks.context import AttackContext, Found
 from unsee.attacks.rounding import rounded
 from unsee.errors import InputError
 from unsee.models.encoding import text_encoders
-from unsee.models.weights import stored_whole, swapped
+from unsee.models.weights import is_full_precision, temporary_values
 
 NOISE = (0.05, 0.2)
 """Of a matrix's standard deviation."""
@@ -25,12 +25,14 @@ NOISE = (0.05, 0.2)
 def search(context: AttackContext) -> Iterator[Found]:
     encoders = text_encoders(context.pipe)
     weights = {f"{k}.{name}": one for k, part in enumerate(encoders) for name, one in part.named_parameters()}
-    matrices = {name: one for name, one in weights.items() if one.ndim > 1 and stored_whole(one)}
+    matrices = {name: one for name, one in weights.items() if one.ndim > 1 and is_full_precision(one)}
     if not matrices:
         raise InputError("this pipeline has no text encoder with weights that can be changed")
     for bits in (8, 4):
         values = {name: rounded(one.data, bits) for name, one in matrices.items()}
-        yield Found(f"text encoder in {bits} bits", (context.prompt,), applied=partial(swapped, matrices, values))
+        yield Found(
+            f"text encoder in {bits} bits", (context.prompt,), applied=partial(temporary_values, matrices, values)
+        )
     for share in NOISE:
         rng = torch.Generator().manual_seed(context.seed)
         values = {
@@ -38,7 +40,7 @@ def search(context: AttackContext) -> Iterator[Found]:
             for name, one in matrices.items()
         }
         row = f"text encoder with noise of {share:g} of its weights"
-        yield Found(row, (context.prompt,), applied=partial(swapped, matrices, values))
+        yield Found(row, (context.prompt,), applied=partial(temporary_values, matrices, values))
 
 
 ATTACK = Attack(

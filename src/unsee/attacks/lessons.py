@@ -16,7 +16,7 @@ from unsee.denoising.calls import Call
 from unsee.denoising.conditioned import condition
 from unsee.denoising.noised import at, check_pictures, encoded, noised
 from unsee.denoising.record import Runs, record
-from unsee.denoising.rows import single
+from unsee.denoising.rows import single_rows
 from unsee.fit import search
 from unsee.fit.search import ROWS, Learnable, Rows, any_of
 
@@ -56,7 +56,7 @@ def from_base(context: AttackContext) -> Rows:
             seeds=range(SEED, SEED + RUNS),
             runs=Runs(context.steps, max(context.guidance_scale, 1.5)),
         )
-    return any_of([row for step in steps for row in single(step.concept)])
+    return any_of([row for step in steps for row in single_rows(step.concept)])
 
 
 def looks(passes: int) -> list[int]:

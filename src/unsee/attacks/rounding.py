@@ -13,7 +13,7 @@ from torch import Tensor
 from unsee.attacks import Attack
 from unsee.attacks.context import AttackContext, Found
 from unsee.models.denoisers import denoiser
-from unsee.models.weights import own_parameters, stored_whole, swapped
+from unsee.models.weights import is_full_precision, own_parameters, temporary_values
 
 BLOCK = 64
 
@@ -30,10 +30,10 @@ def rounded(weight: Tensor, bits: int) -> Tensor:
 
 def search(context: AttackContext) -> Iterator[Found]:
     _, net = denoiser(context.pipe)
-    matrices = {name: one for name, one in own_parameters(net).items() if one.ndim > 1 and stored_whole(one)}
+    matrices = {name: one for name, one in own_parameters(net).items() if one.ndim > 1 and is_full_precision(one)}
     for bits in (8, 4):
         values = {name: rounded(one.data, bits) for name, one in matrices.items()}
-        yield Found(f"{bits} bits", (context.prompt,), applied=partial(swapped, matrices, values))
+        yield Found(f"{bits} bits", (context.prompt,), applied=partial(temporary_values, matrices, values))
 
 
 ATTACK = Attack(

@@ -13,7 +13,7 @@ from unsee.attacks.context import AttackContext, Found
 from unsee.attacks.lessons import RUNS, SEED
 from unsee.attacks.tuning import tuned
 from unsee.denoising.record import Runs, record
-from unsee.denoising.rows import single
+from unsee.denoising.rows import single_rows
 from unsee.fit.search import ROWS, any_of
 
 UPDATES = 30
@@ -29,7 +29,7 @@ def search(context: AttackContext) -> Iterator[Found]:
                 seeds=range(SEED, SEED + RUNS),
                 runs=Runs(context.steps, max(context.guidance_scale, 1.5)),
             )
-        rows = [row for step in steps for row in single(replace(step.concept, output=step.null.output))]
+        rows = [row for step in steps for row in single_rows(replace(step.concept, output=step.null.output))]
         for update in tuned(context, "cross-kv", any_of(rows), looks):
             which = "another thing" if thing == context.others[-1] else "a second thing"
             yield Found(f"{which} erased, keys and values, {update} updates", (context.prompt,), note=thing)

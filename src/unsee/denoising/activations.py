@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unsee.denoising.calls import Call, named
+from unsee.denoising.calls import Call, bind_arguments
 from unsee.denoising.guidance import Enough, run, unguided
 from unsee.denoising.replay import replay
 from unsee.models.denoisers import denoiser
-from unsee.models.distributed import full
+from unsee.models.distributed import whole_tensor
 from unsee.models.memory import Portions, spread
 from unsee.models.model import Pipeline
-from unsee.models.weights import stored_whole
+from unsee.models.weights import is_full_precision
 from unsee.progress import Progress, no_progress
 
 
@@ -151,8 +151,8 @@ def written(denoiser: nn.Module, layer: str, x: Tensor) -> Tensor:
     """W x, float32, of a linear layer of the denoiser, whatever W is stored as; x: (..., features)."""
     module = denoiser.get_submodule(layer)
     weight = module.weight
-    if isinstance(weight, nn.Parameter) and stored_whole(weight):
-        return nn.functional.linear(x.float(), full(weight).float())
+    if isinstance(weight, nn.Parameter) and is_full_precision(weight):
+        return nn.functional.linear(x.float(), whole_tensor(weight).float())
     x = x.to(getattr(denoiser, "dtype", x.dtype))
     result: Tensor = module(x) - module(torch.zeros_like(x[..., :1, :]))
     return result.float()
@@ -171,7 +171,7 @@ def _together(pipe: Pipeline, prompt: str, layers: Sequence[str]) -> dict[str, _
     _, net = denoiser(pipe)
     captured: dict[str, Tensor] = {}  # holds what was read, so that no two tensors had one place in memory
     given: dict[str, Any] = {}
-    handle = net.register_forward_pre_hook(lambda *call: given.update(named(*call)), with_kwargs=True)
+    handle = net.register_forward_pre_hook(lambda *call: given.update(bind_arguments(*call)), with_kwargs=True)
     try:
         _listen(pipe, [prompt], {name: _Source() for name in layers}, lambda name, x, _: captured.update({name: x}))
     finally:
@@ -214,7 +214,7 @@ def _listen(
         raise Enough
 
     def asked(*call: Any) -> None:
-        arguments = named(*call)
+        arguments = bind_arguments(*call)
         masks.extend(_masks(arguments))
         for name, source in layers.items():
             if source.argument:

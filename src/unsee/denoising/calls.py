@@ -65,7 +65,7 @@ Trajectory = list[Step]
 """The steps of B guided runs, noisiest first."""
 
 
-def point(denoiser_class: type[nn.Module]) -> tuple[str, str]:
+def latent_and_time(denoiser_class: type[nn.Module]) -> tuple[str, str]:
     """The names under which a denoiser class takes its latent and its time."""
     parameters = list(inspect.signature(denoiser_class.forward).parameters)[1:]
     time = next((name for name in parameters if name in ("timestep", "timesteps", "t")), None)
@@ -74,7 +74,7 @@ def point(denoiser_class: type[nn.Module]) -> tuple[str, str]:
     return parameters[0], time
 
 
-def named(module: nn.Module, args: Any, kwargs: Any) -> dict[str, Any]:
+def bind_arguments(module: nn.Module, args: Any, kwargs: Any) -> dict[str, Any]:
     """What a module is called with, by the names of its parameters; what is left out has its default."""
     signature = inspect.signature(type(module).forward)
     given = signature.bind(module, *args, **kwargs)
@@ -89,10 +89,10 @@ def named(module: nn.Module, args: Any, kwargs: Any) -> dict[str, Any]:
     return arguments
 
 
-def bound(module: nn.Module, args: Any, kwargs: Any, result: Any) -> Call:
+def call_from_forward(module: nn.Module, args: Any, kwargs: Any, result: Any) -> Call:
     """A denoiser's call with its arguments by name and a time for each row."""
-    latent, time = point(type(module))
-    arguments = named(module, args, kwargs)
+    latent, time = latent_and_time(type(module))
+    arguments = bind_arguments(module, args, kwargs)
     if isinstance(arguments[latent], list) and not all(isinstance(row, Tensor) for row in arguments[latent]):
         raise Unsupported(f"{type(module).__name__} is not supported: its {latent} is not one tensor for each prompt")
     output = predicted(result, arguments[latent])
@@ -128,7 +128,7 @@ def stacked(rows: Any) -> Tensor:
     return torch.stack(list(rows)) if isinstance(rows, list) else rows
 
 
-def answering(result: Any, output: Tensor) -> Any:
+def replace_prediction(result: Any, output: Tensor) -> Any:
     """What a denoiser returned, with another output in its place; behind it a learned variance as it was."""
     bare = isinstance(result, Tensor | list)
     old = result if bare else result[0] if isinstance(result, tuple) else result.sample

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from unsee.denoising.calls import Call, Rows, bound, named, point, predicted
-from unsee.denoising.intercept import guidance_of, over, told
+from unsee.denoising.calls import Call, Rows, bind_arguments, call_from_forward, latent_and_time, predicted
+from unsee.denoising.intercept import guidance_of, over, text_arguments
 from unsee.denoising.record import conditions
 from unsee.denoising.rows import split, stack
 from unsee.models.denoisers import denoiser
@@ -25,13 +25,13 @@ def condition(pipe: Pipeline, prompt: str) -> Call:
 def text_of(pipe: Pipeline, prompt: str) -> Call:
     """Of a prompt's call, one row, the arguments that hold its text: those that differ from another prompt's."""
     other = "a dog on a beach" if prompt != "a dog on a beach" else "a church"
-    return told(condition(pipe, prompt), condition(pipe, other))
+    return text_arguments(condition(pipe, prompt), condition(pipe, other))
 
 
 def asked(net: nn.Module, text: Call, rows: Call) -> Tensor:
     """The denoiser's answers (B, ...) to the x and t of rows with the text of a call of one row, see `text_of`."""
     arguments = over(rows.arguments, stack([text] * len(rows.output)).arguments)
-    return predicted(net(**arguments), arguments[point(type(net))[0]])
+    return predicted(net(**arguments), arguments[latent_and_time(type(net))[0]])
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ class Door:
             place, count = count, count + 1
             if self.calls == 2 and place % 2 != self.c:
                 return None
-            x = named(module, args, kwargs)[point(type(module))[0]]
-            call = replace(bound(module, args, kwargs, (x,)), rows=self.rows)
+            x = bind_arguments(module, args, kwargs)[latent_and_time(type(module))[0]]
+            call = replace(call_from_forward(module, args, kwargs, (x,)), rows=self.rows)
             both = self.c is not None and self.calls == 1
             parts, own = (split(call, 2), self.c or 0) if both else ([call], 0)
             new = over(parts[own].arguments, stack([text] * len(parts[own].output)).arguments)

@@ -19,7 +19,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from unsee.denoising.calls import Call, bound, named, point, stacked
+from unsee.denoising.calls import Call, bind_arguments, call_from_forward, latent_and_time, stacked
 from unsee.errors import InputError, Unsupported
 from unsee.models.denoisers import denoiser, denoisers
 from unsee.models.model import Pipeline, call_options, kind, raw
@@ -48,13 +48,13 @@ def run(
     """
 
     def hook(module: nn.Module, args: Any, kwargs: Any, result: Any) -> None:
-        call = bound(module, args, kwargs, result)
+        call = call_from_forward(module, args, kwargs, result)
         listen(call.arguments, call.output)
 
     def before(module: nn.Module, args: Any, kwargs: Any) -> None:
         if ask:
-            x = named(module, args, kwargs)[point(type(module))[0]]
-            ask(bound(module, args, kwargs, (x,)))
+            x = bind_arguments(module, args, kwargs)[latent_and_time(type(module))[0]]
+            ask(call_from_forward(module, args, kwargs, (x,)))
 
     nets = nets or [denoiser(pipe)[1]]
     handles = [net.register_forward_hook(hook, with_kwargs=True) for net in nets]
@@ -184,7 +184,7 @@ def _first_step(pipe: Pipeline, options: dict[str, Any], n: int) -> tuple[list[T
     answers: list[Tensor] = []
 
     def ask(call: Call) -> None:
-        latent, time = point(type(nets[0]))
+        latent, time = latent_and_time(type(nets[0]))
         asked.append((stacked(call.arguments[latent])[0], call.arguments[time].flatten()[0]))
         if asked[-1][1] != asked[0][1]:
             raise Enough

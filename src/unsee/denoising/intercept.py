@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unsee.denoising.calls import Call, answering, bound, point, stacked
+from unsee.denoising.calls import Call, call_from_forward, latent_and_time, replace_prediction, stacked
 from unsee.denoising.guidance import Enough, guided, run
 from unsee.denoising.record import conditions, prompted, row_places
 from unsee.denoising.replay import replay
@@ -63,12 +63,12 @@ def guidance_of(pipe: Pipeline, alone: Call, prompt: str) -> _Guidance:
 
 def _same_point(pipe: Pipeline, one: Call, other: Call) -> bool:
     """Whether two calls ask about one latent at one time."""
-    latent, time = point(type(denoiser(pipe)[1]))
+    latent, time = latent_and_time(type(denoiser(pipe)[1]))
     pairs = [(one.arguments[name], other.arguments[name]) for name in (latent, time)]
     return all(torch.equal(stacked(a), stacked(b)) for a, b in pairs)
 
 
-def told(call: Call, other: Call) -> Call:
+def text_arguments(call: Call, other: Call) -> Call:
     """A call with those arguments only that differ from another prompt's: what the text says, no sizes or places."""
 
     def differing(one: dict[str, Any], two: dict[str, Any]) -> dict[str, Any]:
@@ -115,7 +115,7 @@ def steered(
     _, net = denoiser(pipe)
     concept = conditions(pipe, [prompt], seeds=[0])
     way = guidance_of(pipe, concept, prompt)
-    asked, empty = told(concept, way.null), told(way.null, concept)
+    asked, empty = text_arguments(concept, way.null), text_arguments(way.null, concept)
     run: Any = None
     count = 0  # denoiser calls in this run
     known: dict[int, Call] = {}  # the two halves of this step, as far as they have been asked for
@@ -132,7 +132,7 @@ def steered(
             with torch.no_grad():
                 return question()
         except RuntimeError as error:
-            x = point(type(net))[0]
+            x = latent_and_time(type(net))[0]
             if like.arguments[x].shape[1:] == concept.arguments[x].shape[1:]:
                 raise
             raise InputError(
@@ -161,14 +161,14 @@ def steered(
             return None
         if run is not pipe.scheduler.timesteps:  # every run sets its own
             run, count = pipe.scheduler.timesteps, 0
-        call = replace(bound(module, args, kwargs, result), rows=way.null.rows)
+        call = replace(call_from_forward(module, args, kwargs, result), rows=way.null.rows)
         first = count % way.calls
         count += 1
         parts = dict(enumerate(split(call, 2 // way.calls), start=first))
         known = {**(known if first else {}), **parts}
         if call.output.shape[0] % len(parts) or (len(known) == 2 and not _same_point(pipe, *known.values())):
             raise InputError("this run is not guided: a guard needs a guidance scale above 1")
-        return answering(result, torch.cat([answer(half) for half in parts]))
+        return replace_prediction(result, torch.cat([answer(half) for half in parts]))
 
     handle = net.register_forward_hook(hook, with_kwargs=True)
     try:

@@ -22,9 +22,9 @@ from unsee.denoising.conditioned import text_of
 from unsee.denoising.text_layers import find_text
 from unsee.errors import Unsupported
 from unsee.models.denoisers import denoiser
-from unsee.models.distributed import full
+from unsee.models.distributed import whole_tensor
 from unsee.models.model import Pipeline, kind
-from unsee.models.weights import entrance
+from unsee.models.weights import text_input_weights
 
 
 def undone(W: Sequence[Tensor], W0: Sequence[Tensor], damping: float) -> Tensor:
@@ -40,7 +40,10 @@ def matrices(pipe: Pipeline) -> dict[str, Tensor]:
     """The matrices (out, features) through which the prompt enters now, float64, by name."""
     find_text(pipe)
     _, net = denoiser(pipe)
-    return {name: full(weight.data).detach().double().cpu().clone() for name, weight in entrance(net).items()}
+    return {
+        name: whole_tensor(weight.data).detach().double().cpu().clone()
+        for name, weight in text_input_weights(net).items()
+    }
 
 
 def mapped(pipe: Pipeline, prompt: str, W: Mapping[str, Tensor], W0: Mapping[str, Tensor], damping: float) -> Call:

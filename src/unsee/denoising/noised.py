@@ -19,7 +19,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from unsee.denoising.calls import Call, point
+from unsee.denoising.calls import Call, latent_and_time
 from unsee.denoising.rows import stack
 from unsee.errors import Unsupported
 from unsee.models.denoisers import denoiser
@@ -83,7 +83,7 @@ def noised(pipe: Pipeline, z: Tensor, t: Tensor, e: Tensor) -> tuple[Tensor, Ten
 
 def at(pipe: Pipeline, text: Call, x: Tensor, t: Tensor, answer: Tensor) -> Call:
     """A call of one row as a call of B rows at latents x and times t, with what it should answer."""
-    latent, time = point(type(denoiser(pipe)[1]))
+    latent, time = latent_and_time(type(denoiser(pipe)[1]))
     many = stack([text] * len(x))
     given = many.arguments[time]
     return replace(many, arguments=many.arguments | {latent: x, time: t.to(given)}, output=answer)
@@ -91,7 +91,7 @@ def at(pipe: Pipeline, text: Call, x: Tensor, t: Tensor, answer: Tensor) -> Call
 
 def check_pictures(pipe: Pipeline, text: Call) -> None:
     """Raise Unsupported unless the denoiser reads plain latents (B, C, H, W) and the sampler's own times."""
-    latent, time = point(type(denoiser(pipe)[1]))
+    latent, time = latent_and_time(type(denoiser(pipe)[1]))
     x, t = text.arguments[latent], text.arguments[time]
     if not isinstance(x, Tensor) or x.ndim != 4:
         raise Unsupported(f"{kind(pipe).__name__} packs its latents: pictures cannot be noised for it here")

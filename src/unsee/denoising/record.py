@@ -19,10 +19,10 @@ from diffusers import AutoPipelineForImage2Image
 from PIL.Image import Image
 from torch import Tensor
 
-from unsee.denoising.calls import Call, Rows, Step, Trajectory, point
+from unsee.denoising.calls import Call, Rows, Step, Trajectory, latent_and_time
 from unsee.denoising.guidance import Enough, guided, run, unguided
 from unsee.denoising.replay import checked, replay
-from unsee.denoising.rows import pick, rows_of, split, spread, stack
+from unsee.denoising.rows import rows_of, select_rows, split, spread, stack
 from unsee.errors import InputError, Unsupported
 from unsee.models import memory
 from unsee.models.denoisers import denoiser, denoisers
@@ -113,7 +113,7 @@ def record(
     calls = [stack(same) for same in zip(*gathered(recorded, len(batches)), strict=True)]
     # Which of a step's two calls holds the prompt differs by family: it is the one that answers as an unguided run.
     elsewhere = image or len(denoisers(pipe)) > 1
-    asked = replay(denoiser(pipe)[1], first, like=pick(calls[0], slice(0, 1))) if elsewhere else first.output
+    asked = replay(denoiser(pipe)[1], first, like=select_rows(calls[0], slice(0, 1))) if elsewhere else first.output
     c = prompted(asked, calls[:2])
     chosen = range(length) if image else [k for k in wanted if k < len(calls) // 2]
     return [Step(calls[2 * k + c], calls[2 * k + 1 - c]) for k in chosen]
@@ -144,7 +144,7 @@ def image_to_image(pipe: Pipeline) -> Model:
 
 def _fitted(image: Image, pipe: Pipeline, call: Call) -> Image:
     """A picture in the size that the pipeline draws, where its latents (B, channels, H, W) tell."""
-    latent = call.arguments[point(type(denoiser(pipe)[1]))[0]]
+    latent = call.arguments[latent_and_time(type(denoiser(pipe)[1]))[0]]
     if latent.ndim != 4:
         return image
     factor = raw(pipe).vae_scale_factor
@@ -163,7 +163,7 @@ def _guided_calls(
 ) -> list[Call]:
     """The first `length` steps of a guided run, two calls a step, in the order in which the pipeline makes them."""
     calls: list[Call] = []
-    _, time = point(type(denoiser(pipe)[1]))
+    _, time = latent_and_time(type(denoiser(pipe)[1]))
     refusal = Unsupported(
         f"{kind(pipe).__name__} does not predict once with the prompt and once without at each step: its guidance is "
         "distilled into the network, is off, or has more terms; methods that draw no guided runs may serve"

@@ -11,8 +11,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from unsee.denoising.calls import Call, Step, point, predicted
-from unsee.denoising.rows import single, stack
+from unsee.denoising.calls import Call, Step, latent_and_time, predicted
+from unsee.denoising.rows import single_rows, stack
 from unsee.errors import InputError, Unsupported
 from unsee.models.denoisers import denoiser
 from unsee.models.model import Pipeline, call_options, kind
@@ -20,13 +20,13 @@ from unsee.models.model import Pipeline, call_options, kind
 
 def replay(denoiser: nn.Module, call: Call, like: Call | None = None) -> Tensor:
     """The denoiser's answer now to a recorded call, (B, ...); at the latent and time of the call `like` if given."""
-    arguments = placed(denoiser, call, like).arguments if like else call.arguments
-    return predicted(denoiser(**arguments), arguments[point(type(denoiser))[0]])
+    arguments = at_point_of(denoiser, call, like).arguments if like else call.arguments
+    return predicted(denoiser(**arguments), arguments[latent_and_time(type(denoiser))[0]])
 
 
-def placed(denoiser: nn.Module, call: Call, like: Call) -> Call:
+def at_point_of(denoiser: nn.Module, call: Call, like: Call) -> Call:
     """A call at the latent and time of another one."""
-    there = {name: like.arguments[name] for name in point(type(denoiser))}
+    there = {name: like.arguments[name] for name in latent_and_time(type(denoiser))}
     return replace(call, arguments=call.arguments | there)
 
 
@@ -58,7 +58,7 @@ def checkpointed(denoiser: nn.Module, call: Call) -> Iterator[None]:
             denoiser.disable_gradient_checkpointing()  # type: ignore[operator]
 
 
-def again(denoiser: nn.Module, step: Step) -> Step:
+def rerun(denoiser: nn.Module, step: Step) -> Step:
     """A recorded step as the denoiser answers it now."""
     return Step(*(replace(call, output=replay(denoiser, call)) for call in (step.concept, step.null)))
 
@@ -76,7 +76,7 @@ def checked(pipe: Pipeline, step: Sequence[Call]) -> None:
     _, net = denoiser(pipe)
     if _CHECKED.get(net) == (way := f"{call_options(pipe)} {step[0].output.dtype}"):
         return
-    rows = stack([single(call)[-1] for call in step])
+    rows = stack([single_rows(call)[-1] for call in step])
     with torch.no_grad():
         error = float((replay(net, rows) - rows.output).float().norm() / rows.output.float().norm())
     if not error < tolerance(rows.output):

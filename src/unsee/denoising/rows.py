@@ -58,12 +58,12 @@ def _written(path: Path) -> str:
     return str(path[0]) + "".join(f"[{key!r}]" for key in path[1:])
 
 
-def single(call: Call) -> list[Call]:
+def single_rows(call: Call) -> list[Call]:
     """A call of B rows as B calls of one."""
-    return [pick(call, slice(row, row + 1)) for row in range(call.output.shape[0])]
+    return [select_rows(call, slice(row, row + 1)) for row in range(call.output.shape[0])]
 
 
-def pick(call: Call, rows: slice) -> Call:
+def select_rows(call: Call, rows: slice) -> Call:
     """Some rows of a call."""
 
     def part(_: Path, value: Any, dimension: int) -> Any:
@@ -197,4 +197,4 @@ def _padded(calls: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def split(call: Call, n: int) -> list[Call]:
     """A call that batches n conditions, as n calls."""
     rows = call.output.shape[0] // n
-    return [pick(call, slice(i * rows, (i + 1) * rows)) for i in range(n)]
+    return [select_rows(call, slice(i * rows, (i + 1) * rows)) for i in range(n)]

@@ -20,11 +20,11 @@ from unsee.edits.card import Card, read_card
 from unsee.errors import InputError
 from unsee.io.atomic import write_whole
 from unsee.models.denoisers import denoisers
-from unsee.models.distributed import full, spread_like
+from unsee.models.distributed import spread_like, whole_tensor
 from unsee.models.fingerprint import base_hash
 from unsee.models.model import Pipeline, kind, model_name, raw, variant_of
 from unsee.models.names import model_folder
-from unsee.models.weights import in_use, own_parameters, stored_whole, swapped
+from unsee.models.weights import in_use, is_full_precision, own_parameters, temporary_values
 
 
 @dataclass(frozen=True)
@@ -118,17 +118,17 @@ class Edit:
         beside = {
             name: delta
             for name, delta in self.deltas.items()
-            if isinstance(delta, LowRank) and not stored_whole(parameters[name])
+            if isinstance(delta, LowRank) and not is_full_precision(parameters[name])
         }
         edited = {name: parameters[name].data.clone() for name in self.deltas if name not in beside}
         for name in edited:
             delta = self.deltas[name]
             dense = delta.dense(edited[name].shape) if isinstance(delta, LowRank) else delta
             edited[name].copy_(edited[name].float().add_(spread_like(dense, edited[name]), alpha=scale))
-            if not full(torch.isfinite(edited[name]).all()):
+            if not whole_tensor(torch.isfinite(edited[name]).all()):
                 raise InputError(f"with this edit {name!r} holds numbers too large for {edited[name].dtype}")
         with ExitStack() as stack:
-            stack.enter_context(swapped(parameters, edited))
+            stack.enter_context(temporary_values(parameters, edited))
             stack.enter_context(_beside([(_layer(pipe, name), delta) for name, delta in beside.items()], scale))
             return stack.pop_all()
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from unsee.concepts import Concept
 from unsee.denoising.calls import Call
 from unsee.denoising.record import conditions
-from unsee.denoising.rows import single, tensors
+from unsee.denoising.rows import single_rows, tensors
 from unsee.evaluate.records import Role
 from unsee.evaluate.render import Shot
 
@@ -83,6 +83,6 @@ def _conditioning(call: Call) -> Tensor:
         texts = [x for x in tensors(row.arguments) if x.is_floating_point() and x.ndim in (2, 3)]
         return max((x for x in texts if x.numel() > x.shape[-1]), key=lambda x: x.shape[-1]).float()
 
-    texts = [text(row) for row in single(call)]
+    texts = [text(row) for row in single_rows(call)]
     alike = len({text.shape for text in texts}) == 1  # else a text is as long as its prompt
     return torch.stack([text.flatten() if alike else text.flatten(0, -2).mean(0) for text in texts])

@@ -33,7 +33,7 @@ from unsee.io.original_names import places
 from unsee.models.denoisers import denoiser, denoisers
 from unsee.models.load import channels_last
 from unsee.models.model import Pipeline, kind, raw
-from unsee.models.weights import swapped
+from unsee.models.weights import temporary_values
 
 ORIGIN = "unsee_origin"
 
@@ -130,7 +130,7 @@ def _open_delta(pipe: Pipeline, path: Path) -> Iterator[Any]:
     _, net = denoiser(pipe)
     tensors = load_file(path)
     parameters = {name: net.get_parameter(name) for name in tensors}
-    with swapped(parameters, {name: value.data.clone() for name, value in parameters.items()}):
+    with temporary_values(parameters, {name: value.data.clone() for name, value in parameters.items()}):
         if net.load_state_dict(tensors, strict=False).unexpected_keys:
             raise InputError(f"{path} holds weights that the model has not")
         yield pipe
@@ -228,7 +228,7 @@ def _open_comfy(pipe: Pipeline, path: Path) -> Iterator[Any]:
         name: (parameters[name].data.float() + delta.to(parameters[name].device).float()).to(parameters[name].dtype)
         for name, delta in deltas.items()
     }
-    with swapped(parameters, values):
+    with temporary_values(parameters, values):
         yield pipe
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from unsee.denoising.calls import Call
-from unsee.denoising.rows import pick
+from unsee.denoising.rows import select_rows
 from unsee.errors import InputError
 from unsee.fit.masters import Masters
 from unsee.fit.memory import FitMemory
@@ -26,7 +26,7 @@ from unsee.fit.optimizers import OPTIMIZERS, RATE, Metric, reach
 from unsee.fit.resume import ResumeFile, flat, restore
 from unsee.models.distributed import processes
 from unsee.models.memory import Portions
-from unsee.models.weights import swapped
+from unsee.models.weights import temporary_values
 from unsee.progress import Progress, no_progress
 
 EXPLODED = 1e4
@@ -98,7 +98,7 @@ def trainable(weights: Mapping[str, nn.Parameter]) -> Iterator[dict[str, Tensor]
         )
     originals = {name: weight.data for name, weight in weights.items()}
     before = [(weight, weight.requires_grad, weight.grad) for weight in weights.values()]
-    with swapped(weights, {name: value.clone() for name, value in originals.items()}):
+    with temporary_values(weights, {name: value.clone() for name, value in originals.items()}):
         for weight in weights.values():
             weight.requires_grad_(True)
             weight.grad = None
@@ -227,8 +227,8 @@ def _mine(now: TrainBatch, start: int, stop: int) -> tuple[Call, Tensor]:
     index, n = processes().process_index, processes().num_processes
     share = slice(index + n * start, n * stop, n)
     if not len(now.weight[share]):  # a denoiser that is spread over processes is asked by all of them
-        return pick(now.call, slice(0, 1)), now.weight[:1] * 0
-    return pick(now.call, share), now.weight[share]
+        return select_rows(now.call, slice(0, 1)), now.weight[:1] * 0
+    return select_rows(now.call, share), now.weight[share]
 
 
 def _summed(value: Tensor) -> Tensor:

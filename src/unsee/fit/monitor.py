@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from unsee.denoising.calls import Call
 from unsee.denoising.replay import replay
-from unsee.denoising.rows import pick
+from unsee.denoising.rows import select_rows
 from unsee.models.memory import Portions
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -38,7 +38,9 @@ class HeldOutMonitor:
 
         def mean(call: Call) -> float:
             count = len(call.output)
-            return float(torch.cat(list(portions.each(lambda rows: error(denoiser, pick(call, rows)), count))).mean())
+            return float(
+                torch.cat(list(portions.each(lambda rows: error(denoiser, select_rows(call, rows)), count))).mean()
+            )
 
         with torch.no_grad():
             erased, kept = mean(self.erased), mean(self.kept)

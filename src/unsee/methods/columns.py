@@ -34,9 +34,9 @@ from unsee.methods.rece import brought_back
 from unsee.methods.targets import card_of
 from unsee.methods.two_denoisers import each_denoiser
 from unsee.models.denoisers import denoiser
-from unsee.models.distributed import full
+from unsee.models.distributed import whole_tensor
 from unsee.models.model import Pipeline
-from unsee.models.weights import entrance, stored_whole
+from unsee.models.weights import is_full_precision, text_input_weights
 from unsee.progress import Progress, no_progress
 
 CALLED = ("a {}", "{} in * style", "a * and a {}")
@@ -164,7 +164,7 @@ class ClosedForm:
 
 def whole(weight: Tensor) -> Tensor:
     """A matrix in float64, not on its device; all of one that is spread over processes."""
-    return full(weight).detach().double().cpu()
+    return whole_tensor(weight).detach().double().cpu()
 
 
 def changed_by(deltas: Mapping[str, Delta], frozen: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -180,8 +180,8 @@ def gram(layers: Mapping[str, Tensor], P: Tensor) -> Tensor:
 
 def solvable(net: nn.Module) -> dict[str, nn.Parameter]:
     """The matrices through which the prompt enters. Raises InputError if there is none, or where it is quantised."""
-    found = entrance(net)
-    if packed := next((name for name, weight in found.items() if not stored_whole(weight)), None):
+    found = text_input_weights(net)
+    if packed := next((name for name, weight in found.items() if not is_full_precision(weight)), None):
         raise InputError(f"{packed} is quantised: nothing can be solved for it; use lora, or an unquantised model")
     return found
 
@@ -285,7 +285,7 @@ def read_names(
             groups.setdefault(id(x), []).append(layer)
         other, found = anchor or "any other word", {}
         for together in map(tuple, groups.values()):
-            W, x = full(weights[together[0]]), heard[together[0]]
+            W, x = whole_tensor(weights[together[0]]), heard[together[0]]
             found[together] = changed(word, other, W, *x.chunk(2))
         yield found
         progress("names", done + 1, len(pairs))

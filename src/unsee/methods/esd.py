@@ -49,7 +49,7 @@ from unsee.methods.targets import Erasing, Target, card_of, esd_target, recordin
 from unsee.methods.two_denoisers import each_denoiser
 from unsee.models.denoisers import denoiser
 from unsee.models.model import Pipeline
-from unsee.models.weights import swapped
+from unsee.models.weights import temporary_values
 from unsee.progress import Progress, no_progress
 
 
@@ -118,7 +118,7 @@ class ESD(FitSettings):
 
             def make_batch(update: int) -> TrainBatch:
                 rng = torch.Generator().manual_seed(1_000_003 * seed + update)
-                some = sampled(rows(update, rng, partial(swapped, weights, frozen)), self.batch, rng)
+                some = sampled(rows(update, rng, partial(temporary_values, weights, frozen)), self.batch, rng)
                 return TrainBatch.mean(stack(some), loss)
 
             how = Optimisation(self.updates, self.lr, self.optimizer, self.schedule, self.budget)

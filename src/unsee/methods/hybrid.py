@@ -76,7 +76,7 @@ from unsee.methods.uce import UCE, optimum
 from unsee.models.denoisers import denoiser
 from unsee.models.model import Pipeline
 from unsee.models.sampling import sampled_by
-from unsee.models.weights import entrance, reads_text
+from unsee.models.weights import reads_text, text_input_weights
 from unsee.progress import Progress, no_progress
 
 RATES: dict[Start, float] = {"closed-form": 0.022, "base": 0.055}
@@ -152,7 +152,7 @@ class Recipe:
 
         # 1. Words: preserved ones, random others, and prompts made of both.
         stay = preserved_words(concepts, s.neutral)
-        first = entrance(net) if texts else {}
+        first = text_input_weights(net) if texts else {}
         doors = [layer for layer in texts if f"{layer}.weight" in first] or texts[:1]
         others = other_words(pipe, s.preserve_words, concepts, doors, rng, progress)
         kept = (*(stay if s.keep_weight or others else ()), *others)

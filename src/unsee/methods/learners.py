@@ -14,7 +14,7 @@ from unsee.edits.card import Card
 from unsee.edits.edit import Edit, LowRank
 from unsee.fit.loop import Learned, trainable
 from unsee.fit.optimizers import Metric
-from unsee.models.weights import swapped
+from unsee.models.weights import temporary_values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,4 +57,4 @@ def dense(
         for name, delta in start.items():
             weights[name].data += delta.dense(weights[name].shape).to(weights[name])
         edit = lambda key, card: Edit.between(key, frozen, weights, card)  # noqa: E731
-        yield Learner(Learned(weights, metric), partial(swapped, weights, frozen), edit)
+        yield Learner(Learned(weights, metric), partial(temporary_values, weights, frozen), edit)

@@ -15,7 +15,7 @@ from unsee.errors import InputError
 from unsee.methods.presets import Count, Guidance, NotNegative, Number, Positive, Schedule, Steps, Templates
 from unsee.methods.prompts import NEUTRAL, TEMPLATES, preserved_words
 from unsee.methods.targets import recording, renewing
-from unsee.models.weights import SELECTIONS, entrance, reads_text, select, stored_whole
+from unsee.models.weights import SELECTIONS, is_full_precision, reads_text, select, text_input_weights
 
 Start = Literal["closed-form", "base"]
 UPDATES: dict[Start, int] = {"closed-form": 12, "base": 140}
@@ -124,7 +124,7 @@ class Settings(FitSettings):
         named = any(not (concept.from_ or concept.image) for concept in concepts)
         if self.start == "base" or not (texts and named and (self.keep_weight or self.preserve_words)):
             return []
-        return [name for name, weight in entrance(net).items() if name in texts and stored_whole(weight)]
+        return [name for name, weight in text_input_weights(net).items() if name in texts and is_full_precision(weight)]
 
     def passes(self, concepts: Sequence[Concept]) -> tuple[int, int]:
         """About how many rows a denoiser answers in all, without a gradient and with one. Of `resolved` settings."""

@@ -48,7 +48,7 @@ from unsee.denoising.conditioned import asked
 from unsee.denoising.intercept import over
 from unsee.denoising.record import Runs, conditions
 from unsee.denoising.replay import replay
-from unsee.denoising.rows import single, stack
+from unsee.denoising.rows import single_rows, stack
 from unsee.edits.edit import Edit
 from unsee.errors import InputError, one_line
 from unsee.fit.loop import Learned, Optimisation, TrainBatch, fit, trainable
@@ -63,7 +63,7 @@ from unsee.methods.targets import Erasing, apart, card_of, recording, sampled, s
 from unsee.methods.two_denoisers import each_denoiser
 from unsee.models.denoisers import denoiser
 from unsee.models.model import Pipeline
-from unsee.models.weights import swapped
+from unsee.models.weights import temporary_values
 from unsee.progress import Progress, no_progress
 
 WAYS = ("a {}", "{}", "a picture of a {}")
@@ -151,7 +151,7 @@ class STEREO(FitSettings):
                 for goal in goals:
                     text = _open(pipe, WAYS[turn % len(WAYS)], rng)
                     list(learn(pipe, text, any_of(goal.knows()), [self.searches], rng))
-                    with swapped(weights, frozen):
+                    with temporary_values(weights, frozen):
                         goal.add(net, text.fixed())
             for name, weight in weights.items():
                 weight.data.copy_(frozen[name])
@@ -205,7 +205,7 @@ class Goal:
 
     def knows(self) -> list[Call]:
         """Rows that ask for the concept, with the frozen model's answers."""
-        return [row for call in self.calls for row in single(replace(call, output=call.output[:, 1]))]
+        return [row for call in self.calls for row in single_rows(replace(call, output=call.output[:, 1]))]
 
     def last(self, eta: float) -> list[Call]:
         """Rows that ask with the text that was found last, at first with the concept's prompt; targets are ESD's."""
@@ -223,5 +223,7 @@ class Goal:
         return [call.output[:, 0] for call in self.calls]
 
     def _rows(self, text: Call | None, goals: Sequence[Tensor]) -> list[Call]:
-        rows = [row for call, goal in zip(self.calls, goals, strict=True) for row in single(replace(call, output=goal))]
+        rows = [
+            row for call, goal in zip(self.calls, goals, strict=True) for row in single_rows(replace(call, output=goal))
+        ]
         return [replace(row, arguments=over(row.arguments, text.arguments)) for row in rows] if text else rows

@@ -19,8 +19,8 @@ from torch import Tensor
 from unsee.concepts import Concept
 from unsee.denoising.calls import Call, Trajectory
 from unsee.denoising.record import Runs, conditions, record
-from unsee.denoising.replay import again, placed, replay
-from unsee.denoising.rows import single
+from unsee.denoising.replay import at_point_of, replay, rerun
+from unsee.denoising.rows import single_rows
 from unsee.edits.card import Card, settings_of
 from unsee.errors import InputError
 from unsee.io.images import read_picture
@@ -142,7 +142,7 @@ class Erasing:
         anchor = asked(rest) if not alone.all() else None
         calls = []
         with frozen():
-            for step in trajectory if frozen is nullcontext else map(partial(again, net), trajectory):
+            for step in trajectory if frozen is nullcontext else map(partial(rerun, net), trajectory):
                 start = replay(net, whole, like=step.concept) if whole else step.concept.output
                 c = replay(net, names, like=step.concept) if names else step.concept.output
                 u = step.null.output.clone()
@@ -258,13 +258,13 @@ def without_implicit(
         for concept, with_name in zip(concepts, with_names, strict=True):
             goal = goal + target(concept, k, replay(net, with_name, like=call), k) - k
         lost.append(replace(call, output=goal))
-        beside += [replace(placed(net, with_name, call), output=goal) for with_name in with_names]
+        beside += [replace(at_point_of(net, with_name, call), output=goal) for with_name in with_names]
     return lost, beside
 
 
 def training_rows(calls: Sequence[Call], held_out: int = 0) -> tuple[list[Call], list[Call]]:
     """The rows of calls, without those of the last `held_out` runs; of these, every fourth step is returned second."""
-    steps = [single(call) for call in calls]
+    steps = [single_rows(call) for call in calls]
     return [row for step in steps for row in step[: len(step) - held_out]], [
         row for step in steps[::4] for row in step[len(step) - held_out :]
     ]

@@ -1,7 +1,7 @@
 r"""UCE: move what the model reads in the concept's name to what it reads without it; solved, not trained.
 
 Gandikota, Orgad, Belinkov, Materzynska, Bau: "Unified Concept Editing in Diffusion Models", WACV 2024,
-arXiv:2308.14761. For every matrix W0 through which the prompt enters (layers.entrance):
+arXiv:2308.14761. For every matrix W0 through which the prompt enters (weights.text_input_weights):
 
     W  =  argmin  sum_i E|W c_i - W0 v_i|^2  +  s E|W p - W0 p|^2                                       (eq. 7)
     v_i  =  a_i - eta (c_i - a_i)
@@ -66,7 +66,7 @@ from unsee.methods.rece import brought_back
 from unsee.methods.targets import card_of
 from unsee.methods.two_denoisers import each_denoiser
 from unsee.models.denoisers import denoiser
-from unsee.models.distributed import full
+from unsee.models.distributed import whole_tensor
 from unsee.models.model import Pipeline
 from unsee.progress import Progress, no_progress
 
@@ -198,6 +198,6 @@ def optimum(
                 sizes[together] += back.T @ back
             S = sizes[together] if stays is None else sizes[together] + how.keep_weight * stays
             for layer in together:
-                deltas[layer] = solve(full(weights[layer]), shifts[together], S, (1 + k) * len(c))
+                deltas[layer] = solve(whole_tensor(weights[layer]), shifts[together], S, (1 + k) * len(c))
                 progress("solve", k * len(weights) + len(deltas), total)
     return {layer: deltas[layer] for layer in weights}

@@ -42,7 +42,7 @@ def shard(pipe: Pipeline) -> None:
                 fully_shard(module, mesh=mesh, reshard_after_forward=True)
 
 
-def full(tensor: Tensor) -> Tensor:
+def whole_tensor(tensor: Tensor) -> Tensor:
     """A tensor that may be spread over processes, in one piece; all of them must ask."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
@@ -50,7 +50,7 @@ def full(tensor: Tensor) -> Tensor:
 def plain(tensor: Tensor) -> Tensor:
     """The numbers that a tensor stands for, in one piece; quantisers bring classes of tensors of their own."""
     packed = type(tensor).__module__.split(".")[0] != "torch" and hasattr(tensor, "dequantize")
-    return tensor.dequantize() if packed else full(tensor)
+    return tensor.dequantize() if packed else whole_tensor(tensor)
 
 
 def spread_like(tensor: Tensor, other: Tensor) -> Tensor:

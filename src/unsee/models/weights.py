@@ -104,20 +104,20 @@ def reads_text(parameter: str, denoiser: nn.Module) -> bool:
     return _READS_TEXT.search(parameter) is not None or (found is not None and parameter in found.text)
 
 
-def entrance(denoiser: nn.Module) -> dict[str, nn.Parameter]:
+def text_input_weights(denoiser: nn.Module) -> dict[str, nn.Parameter]:
     """The matrices through which a prompt enters a denoiser, none behind another: what closed forms may change at once.
 
     Keys and values of cross-attention; where there is none, the embedder of the text. Of two in a row the second
     would read what the first has moved already. Raises InputError if there are none.
     """
-    names, parameters = _named_entrance(denoiser), own_parameters(denoiser)
+    names, parameters = _text_input_names(denoiser), own_parameters(denoiser)
     found = names or (_FOUND[denoiser].entrance if denoiser in _FOUND else ())
     if not found:
         raise InputError(f"{type(denoiser).__name__} has no matrix known to read the prompt")
     return {name: parameters[name] for name in found}
 
 
-def _named_entrance(denoiser: nn.Module) -> Sequence[str]:
+def _text_input_names(denoiser: nn.Module) -> Sequence[str]:
     """The same by names alone."""
     names = [name for name in own_parameters(denoiser) if name.endswith("weight")]
     return [name for name in names if re.search(BLOCKS[0].kv, name)] or [n for n in names if re.search(_EMBEDDER, n)]
@@ -125,12 +125,12 @@ def _named_entrance(denoiser: nn.Module) -> Sequence[str]:
 
 def known(denoiser: nn.Module) -> bool:
     """Whether it is known which of a denoiser's matrices read the text."""
-    return bool(_named_entrance(denoiser)) or denoiser in _FOUND
+    return bool(_text_input_names(denoiser)) or denoiser in _FOUND
 
 
 def embedded(denoiser: nn.Module) -> bool:
     """Whether the prompt enters by an embedder, behind which its words meet, and not by keys and values of its own."""
-    names = _named_entrance(denoiser)
+    names = _text_input_names(denoiser)
     return bool(names) and not re.search(BLOCKS[0].kv, names[0])
 
 
@@ -195,7 +195,7 @@ def _layers(matrices: Iterable[str]) -> str:
 
 
 @contextmanager
-def swapped(parameters: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]) -> Iterator[None]:
+def temporary_values(parameters: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]) -> Iterator[None]:
     """Within the context the parameters hold `values`; afterwards they hold the very tensors they held before.
 
     No bit is computed on the way back, so a model is exactly what it was, also after an exception. Contexts may be
@@ -203,7 +203,7 @@ def swapped(parameters: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]
     Raises InputError for weights that hold no other values: quantised ones, and ones stored in eight bits.
     """
     for name in values:
-        if not stored_whole(parameters[name]):
+        if not is_full_precision(parameters[name]):
             raise InputError(
                 f"{name} is quantised or stored in less than 16 bits ({parameters[name].dtype}): a change of such a "
                 "weight is lost in rounding; load the model in bfloat16, or use lora, whose edits stand beside it"
@@ -244,7 +244,7 @@ _BELOW: MutableMapping[nn.Parameter, list[tuple[object, Tensor]]] = WeakTensorKe
 
 
 def in_use(denoiser: nn.Module) -> bool:
-    """Whether a denoiser holds other values than its own just now, within `swapped`."""
+    """Whether a denoiser holds other values than its own just now, within `temporary_values`."""
     return any(parameter in _BELOW for parameter in denoiser.parameters())
 
 
@@ -266,7 +266,7 @@ def own_parameters(net: nn.Module) -> dict[str, nn.Parameter]:
     return {own: parameters[name] for own, name in own_names(net, parameters).items()}
 
 
-def stored_whole(weight: nn.Parameter) -> bool:
+def is_full_precision(weight: nn.Parameter) -> bool:
     """Whether a weight is a tensor of torch's own (quantisers bring theirs) with 16 bits a number or more."""
     ours = all(type(part).__module__.split(".")[0] == "torch" for part in (weight, weight.data))
     return ours and weight.is_floating_point() and weight.itemsize >= 2

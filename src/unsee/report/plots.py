@@ -71,7 +71,7 @@ def svg(width: int, height: int, title: str, draw: Callable[[Figure], None], *, 
     body = body.replace(INK, "currentColor").replace("'DejaVu Sans'", "system-ui, sans-serif")
     size = "" if alone else f'width="{width}" height="{height}" '
     head = f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" {size}'
-    head += f'viewBox="0 0 {width} {height}" role="img"><title>{html.escape(title)}</title>'
+    head += f'viewBox="0 0 {width} {height}" role="img" fill="currentColor"><title>{html.escape(title)}</title>'
     return re.sub(r" +$", "", f"{head}{THEMES if alone else ''}{body}", flags=re.M).strip() + "\n"
 
 

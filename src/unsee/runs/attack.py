@@ -39,7 +39,7 @@ from unsee.evaluate.statistics import rate
 from unsee.io.atomic import write_whole
 from unsee.models.denoisers import denoiser
 from unsee.models.model import model_name, said_options
-from unsee.models.weights import own_parameters, swapped
+from unsee.models.weights import own_parameters, temporary_values
 from unsee.progress import Progress, no_progress
 from unsee.report.attacks import page
 from unsee.report.filed import section
@@ -194,7 +194,7 @@ class _Field:
             changed = [name for name, one in net.items() if one.data_ptr() != before[name].data_ptr()]
 
             def base() -> AbstractContextManager[None]:
-                return swapped({name: net[name] for name in changed}, {name: before[name] for name in changed})
+                return temporary_values({name: net[name] for name in changed}, {name: before[name] for name in changed})
 
             def pictures(prompt: str, k: int) -> list[Image]:
                 real = prompt.replace(UNKNOWN, siege.aims[ATTACKED].word) if aim.turned else prompt

@@ -14,14 +14,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from unsee.denoising.calls import named, point, stacked
+from unsee.denoising.calls import bind_arguments, latent_and_time, stacked
 from unsee.errors import InputError
 from unsee.evaluate.attacked import ATTACKED, Cost, Excess, Row, strictest
 from unsee.evaluate.statistics import paired_rates
 from unsee.io.safetensors import read_header
 from unsee.models.denoisers import denoiser
 from unsee.models.model import Pipeline
-from unsee.models.weights import own_parameters, swapped
+from unsee.models.weights import own_parameters, temporary_values
 
 
 class Passes:
@@ -34,7 +34,7 @@ class Passes:
 
     def __enter__(self) -> Passes:
         def count(module: nn.Module, args: Any, kwargs: Any, result: Any) -> None:
-            x = stacked(named(module, args, kwargs)[point(type(module))[0]])
+            x = stacked(bind_arguments(module, args, kwargs)[latent_and_time(type(module))[0]])
             self._counts[torch.is_grad_enabled()] += len(x)
 
         self._handle = self._net.register_forward_hook(count, with_kwargs=True)
@@ -66,7 +66,9 @@ class Passes:
 def put_on(pipe: Pipeline, values: Mapping[str, Tensor]) -> Any:
     """A context in which the denoiser has these weights."""
     weights = own_parameters(denoiser(pipe)[1])
-    return swapped({name: weights[name] for name in values}, {name: x.to(weights[name]) for name, x in values.items()})
+    return temporary_values(
+        {name: weights[name] for name in values}, {name: x.to(weights[name]) for name, x in values.items()}
+    )
 
 
 def random_weights(pipe: Pipeline, seed: int) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from unsee.denoising.calls import named, point, stacked
+from unsee.denoising.calls import bind_arguments, latent_and_time, stacked
 from unsee.denoising.guidance import for_pictures
 from unsee.denoising.record import conditions
 from unsee.denoising.replay import replay
@@ -92,7 +92,7 @@ def silent(model: Model, like: Any) -> Iterator[list[int]]:
         for net in denoisers(model).values():
 
             def forward(*args: Any, net: nn.Module = net, **kwargs: Any) -> Any:
-                x = named(net, args, kwargs)[point(type(net))[0]]
+                x = bind_arguments(net, args, kwargs)[latent_and_time(type(net))[0]]
                 count[0] += len(stacked(x))
                 return zeros(like, len(stacked(x)))
 

@@ -22,7 +22,7 @@ from unsee.evaluate.words import choices, known
 from unsee.io.settings_file import read
 from unsee.models.load import open_model
 from unsee.models.model import Model
-from unsee.models.weights import stored_whole
+from unsee.models.weights import is_full_precision
 from unsee.models.words import words_of
 from unsee.runs.aims import Aim, aims_of
 from unsee.runs.controls import read_twin
@@ -100,7 +100,7 @@ def prepare(
         name, variant=variant, call={**edit.card.call}, trust_remote_code=more.get("trust_remote_code", False)
     )
     weights = edit.check(opened)
-    if packed := next((one for one in edit.deltas if not stored_whole(weights[one])), None):
+    if packed := next((one for one in edit.deltas if not is_full_precision(weights[one])), None):
         raise InputError(f"{packed} is quantised: attacks need the model unquantised")
     words = words_of(opened.card)
     given = detectors_of(opened.card, detectors, choices=lambda kind: choices(kind, words, [aimed]))

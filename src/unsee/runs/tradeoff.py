@@ -25,7 +25,7 @@ from unsee.concepts import Concept, to_keep
 from unsee.denoising.calls import Call
 from unsee.denoising.record import Runs
 from unsee.denoising.replay import replay
-from unsee.denoising.rows import pick
+from unsee.denoising.rows import select_rows
 from unsee.edits.algebra import scaled
 from unsee.edits.edit import Edit
 from unsee.evaluate.questions import nearest
@@ -117,7 +117,7 @@ def left(net: nn.Module, runs: Iterable[Rows], portions: Portions) -> Tensor:
     """(runs,) what is left of what each run's word adds to the predictions of its steps, between 0 and 1."""
 
     def products(call: Call, y: Tensor, rows: slice) -> Tensor:
-        part, without = pick(call, rows), y[rows].float().flatten(1)
+        part, without = select_rows(call, rows), y[rows].float().flatten(1)
         adds = part.output.float().flatten(1) - without
         now = replay(net, part).float().flatten(1) - without
         return torch.stack([(now * adds).sum(1), adds.square().sum(1)])
