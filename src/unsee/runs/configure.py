@@ -33,9 +33,8 @@ def method_of(config: RunConfig, preset: str | None = None) -> str:
     if config.method:
         return config.method
     names = not any(concept.from_ or concept.image for concept in config.concepts)
-    own = methods.find("balance")
-    fits = preset in (None, *own.presets) and set(config.settings) <= set(_settings(own))
-    return "balance" if names and fits else "hybrid"
+    own = preset is None and set(config.settings) <= set(_settings(methods.find("balance")))
+    return "balance" if names and own else "hybrid"
 
 
 def configure(method_class: Any, settings: dict[str, Any], preset: str | None = None) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -110,12 +110,9 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
         find_text(replace(model, focus=key))
     notes: list[str] = []
     if config.method is None and name == "balance":
-        name, reason = _chosen(config, preset, list(nets.values()))
+        name, reason = _chosen(config, words.get("styles", ()), list(nets.values()))
+        preset = "style" if reason == STYLES else None
         notes.append(f"{name} was chosen: {reason}")
-        listed = {str(word) for word in words.get("styles", ())}
-        if preset is None and name == "balance" and listed.issuperset(concept.erase for concept in config.concepts):
-            preset = "style"
-            notes.append("preset style was chosen: the model's card lists these names as styles")
         method = configure(methods.find(name), config.settings, preset)
     trained, of = 0, 0
     for net in nets.values():
@@ -153,15 +150,23 @@ FEW = 10
 second miniature it kept 100, 100, 98 and 48 % of the others."""
 
 
-def _chosen(config: RunConfig, preset: str | None, nets: Sequence[nn.Module]) -> tuple[str, str]:
+STYLES = (
+    "with the preset style, for the model's card lists what is erased as styles. On the miniature it left none of four "
+    "styles and all of their subjects; balance takes subjects along"
+)
+
+
+def _chosen(config: RunConfig, styles: Collection[str], nets: Sequence[nn.Module]) -> tuple[str, str]:
     """Which method the default for names is in these denoisers, and why; docs/LOG.md has the figures."""
     if not all(map(prompt_is_read, nets)):
         return "hybrid", "no layer of this model reads the prompt alone, so nothing can be solved for"
-    if len(config.concepts) <= FEW and not (config.settings or preset) and all(map(embedded, nets)):
+    if len(config.concepts) <= FEW and not config.settings and all(map(embedded, nets)):
         return "uce", (
             f"{FEW} names at most, in a model whose prompt enters by an embedder. In such a miniature it left none of "
             f"the pictures that other words asked for, balance 34 % with one name and 7 % with {FEW}"
         )
+    if not config.settings and {concept.erase for concept in config.concepts} <= {*styles}:
+        return "hybrid", STYLES
     return "balance", "every concept is a name, and it solves for names; hybrid trains instead"
 
 
