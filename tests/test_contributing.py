@@ -40,8 +40,8 @@ from unsee.evaluate.words import article
 from unsee.methods.targets import card_of
 from unsee.methods.two_denoisers import each_denoiser
 from unsee.models.denoisers import denoiser
-from unsee.models.distributed import full
-from unsee.models.weights import entrance
+from unsee.models.distributed import whole_tensor
+from unsee.models.weights import text_input_weights
 from unsee.progress import no_progress
 """
 

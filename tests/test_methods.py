@@ -198,7 +198,7 @@ def test_a_style_that_the_models_card_lists_has_the_preset_for_styles() -> None:
         config = plan(build({"concepts": concepts, "model": "tiny", "pictures": 2, "steps": 1, **given})).config
         return config.method, "art by {}" in config.settings["templates"]
 
-    assert chosen("ink") == chosen("ink, neon") == ("hybrid", True)
+    assert chosen("ink") == chosen("ink, neon") == ("balance", True)
     assert chosen("ink, church") == chosen("church") == chosen("ink", method="balance") == ("balance", False)
     assert chosen("ink", settings={"strength": 1.3}) == ("balance", False)
 

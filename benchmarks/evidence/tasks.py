@@ -164,7 +164,6 @@ def tasks(
     compared   whether the paper's loop, other eta, guards and a filtered twin stand beside the methods, and whether
                each experiment of the paper is there
     """
-    style_by = "hybrid" if one == METHODS[0] else one  # as runs/erase.py chooses
     ten = tuple(dict.fromkeys(words.get("imagenette", {}).values()))
     every_style, titles = tuple(words.get("styles", ())), tuple(words.get("memorised", ()))
     wording = (WORDING,) if described else ()
@@ -184,7 +183,7 @@ def tasks(
         Task("ten", "Ten objects in one edit", ten, "object", (THINGS, *wording), ten_goals, things, default=one),
         Task(
             "style", f"A style: {style}", (style,), "style", ("styles", *wording), of_style() | other, style_change,
-            by=(*METHODS, *paper, *beside), default=style_by,
+            by=(*METHODS, *paper, *beside), default=one,
         ),
         Task(
             "implicit", f"An implicit concept: {thing}", (thing,), "explicit", ("implicit", *wording),
@@ -223,8 +222,8 @@ def tasks(
         found += [
             Task(
                 f"{EVERY_STYLE}: {word}", f"Every style, an edit each (Figs. 4 and 5): {word}", (word,), "style",
-                ("styles",), of_style(), style_change, by=(style_by, *alone), part=4, group=EVERY_STYLE,
-                square=styles.STYLE, default=style_by,
+                ("styles",), of_style(), style_change, by=(*alone, "hybrid"), part=4, group=EVERY_STYLE,
+                square=styles.STYLE,
             )
             for word in every_style
         ]  # fmt: skip

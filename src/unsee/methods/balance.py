@@ -87,7 +87,7 @@ class Balance(ClosedForm):
         # A style is in all tokens that follow: at the strength of an object its subjects go with it (docs/LOG.md).
         # Tuned on the miniature: strength 1, 1.1, 1.15, 1.2, 1.4.
         "style": {
-            "strength": 1.1,
+            "strength": 1.2,
             "templates": STYLED,
             "contexts": ("a * in {} style", "* in {} style", "* by {}", "a * in the style of {}"),
         }
