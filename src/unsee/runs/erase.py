@@ -152,7 +152,7 @@ second miniature it kept 100, 100, 98 and 48 % of the others."""
 
 STYLES = (
     "with its preset style, for the model's card lists what is erased as styles. It loses few other styles; "
-    "--method hybrid --preset style keeps all subjects, and lost up to 17 in 100 of other styles on the miniature"
+    "hybrid's preset style keeps all subjects, and lost up to 17 in 100 of other styles on the miniature"
 )
 
 
