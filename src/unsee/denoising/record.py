@@ -222,6 +222,7 @@ def row_places(pipe: Pipeline, prompt: str, seed: int, steps: int, options: dict
 
 
 _ROWS: WeakKeyDictionary[Pipeline, dict[str, Rows]] = WeakKeyDictionary()
+"""What `row_places` has found, by the options of a run and those of all calls."""
 
 
 @contextmanager

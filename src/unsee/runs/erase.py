@@ -110,8 +110,7 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
         find_text(replace(model, focus=key))
     notes: list[str] = []
     if config.method is None and name == "balance":
-        name, reason = _chosen(config, words.get("styles", ()), list(nets.values()))
-        preset = "style" if reason == STYLES else None
+        name, preset, reason = _chosen(config, words.get("styles", ()), list(nets.values()))
         notes.append(f"{name} was chosen: {reason}")
         method = configure(methods.find(name), config.settings, preset)
     trained, of = 0, 0
@@ -150,24 +149,23 @@ FEW = 10
 second miniature it kept 100, 100, 98 and 48 % of the others."""
 
 
-STYLES = (
-    "with its preset style, for the model's card lists what is erased as styles. It loses few other styles; "
-    "hybrid's preset style keeps all subjects, and lost up to 17 in 100 of other styles on the miniature"
-)
-
-
-def _chosen(config: RunConfig, styles: Collection[str], nets: Sequence[nn.Module]) -> tuple[str, str]:
-    """Which method the default for names is in these denoisers, and why; docs/LOG.md has the figures."""
+def _chosen(config: RunConfig, styles: Collection[str], nets: Sequence[nn.Module]) -> tuple[str, str | None, str]:
+    """Which method the default for names is in these denoisers, its preset, and why; docs/LOG.md has the figures."""
     if not all(map(prompt_is_read, nets)):
-        return "hybrid", "no layer of this model reads the prompt alone, so nothing can be solved for"
+        return "hybrid", None, "no layer of this model reads the prompt alone, so nothing can be solved for"
     if len(config.concepts) <= FEW and not config.settings and all(map(embedded, nets)):
-        return "uce", (
+        why = (
             f"{FEW} names at most, in a model whose prompt enters by an embedder. In such a miniature it left none of "
             f"the pictures that other words asked for, balance 34 % with one name and 7 % with {FEW}"
         )
+        return "uce", None, why
     if not config.settings and {concept.erase for concept in config.concepts} <= {*styles}:
-        return "balance", STYLES
-    return "balance", "every concept is a name, and it solves for names; hybrid trains instead"
+        why = (
+            "with its preset style, for the model's card lists what is erased as styles. It loses few other styles; "
+            "hybrid's preset style keeps all subjects, and lost up to 17 in 100 of other styles on the miniature"
+        )
+        return "balance", "style", why
+    return "balance", None, "every concept is a name, and it solves for names; hybrid trains instead"
 
 
 def erase(
