@@ -1,6 +1,7 @@
 """docs/ablation.md: one church, erased by each part of what the defaults are made of, and by the paper's own loop.
 
     python -m benchmarks.ablation [-n 100] [--without-paper] [--work runs/ablation] [--out docs/ablation.md]
+    python -m benchmarks.ablation --draw     the page anew, from the table beside it, docs/ablation.csv
 
 An edit that is finished under `--work` is not made again; the loop of the paper takes ten minutes of a core.
 """
@@ -10,16 +11,20 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import unsee
+from benchmarks.evidence.record import CORE, EDIT, SECONDS, Cell, read, score, written
 from unsee.evaluate.records import Evaluation, Measured
 from unsee.evaluate.suites.summary import NAME as SUMMARY
 from unsee.evaluate.suites.summary import REST
-from unsee.versions import versions
+from unsee.report.page import known_as
 
 VARIANTS: dict[str, tuple[str, Any]] = {
     "balance": ("the default for names: a closed form with a limit for every known word", unsee.Balance()),
@@ -28,6 +33,7 @@ VARIANTS: dict[str, tuple[str, Any]] = {
     "hybrid": ("UCE's closed form, then ESD's targets beside preservation prompts", unsee.Hybrid()),
     "paper": ("the paper's own loop: 1000 updates, each on a run of its own", unsee.ESD(**unsee.ESD.presets["paper"])),
 }
+TABLE = Path(__file__).parents[1] / "docs" / "ablation.csv"
 CONCEPT, ALIKE = "church", "castle"
 """What is erased; and of all objects the one that looks most like it. The nearest texts do not have it."""
 
@@ -45,6 +51,32 @@ def made(name: str, method: Any, concept: str, work: Path) -> tuple[Path, float]
     return path, float(json.loads(note.read_text())["seconds"])
 
 
+SUITE = "neighbours"
+COLUMNS = {
+    f"{CONCEPT} still seen": (SUMMARY, f"removed/{CONCEPT}"),
+    "in every style": (SUMMARY, f"removed in styles/{CONCEPT}"),
+    "five nearest texts": (SUMMARY, f"neighbours/{CONCEPT}"),
+    ALIKE: (SUITE, f"to keep/{ALIKE}"),
+    "everything else": (SUMMARY, REST),
+    "styles": (SUMMARY, "styles"),
+}
+"""By heading, the suite and the key of a row."""
+
+
+def cells(found: Evaluation, seconds: Mapping[str, float]) -> list[Cell]:
+    """Shares of the base and of each method, as lines of the table; a method's seconds come first."""
+    day = f"{datetime.now(UTC):%Y-%m-%d}"
+    shares = [one for one in found.measured if (one.suite, one.key) in COLUMNS.values() and one.unit == "share"]
+    made = []
+    for name in ("base", *seconds):
+        spent = [
+            Measured(EDIT, SECONDS, "other", "until the edit exists", name, CORE, score(seconds[name]), None, None)
+        ]
+        rows = [replace(one, detector=known_as(one.detector)) for one in shares if one.variant == name]
+        made.append(Cell(CONCEPT, name, "", day, (*(spent if name in seconds else []), *rows)))
+    return made
+
+
 def cell(one: Measured | None) -> str:
     """A share after, with its interval."""
     if one is None:
@@ -53,44 +85,37 @@ def cell(one: Measured | None) -> str:
     return f"{100 * one.score.value:.1f} ({100 * low:.1f} to {100 * high:.1f})"
 
 
-def page(found: Evaluation, seconds: dict[str, float], concept: str, command: str) -> str:
+def page(found: Sequence[Cell]) -> str:
     """The page in Markdown."""
-    shares = [one for one in found.measured if one.unit == "share"]
-
-    def row(suite: str, variant: str, **said: str) -> Measured | None:
-        own = [one for one in shares if one.suite == suite and one.variant == variant]
-        return next((one for one in own if all(getattr(one, key) == value for key, value in said.items())), None)
-
-    columns: dict[str, dict[str, str]] = {
-        f"{concept} still seen": {"suite": SUMMARY, "key": f"removed/{concept}"},
-        "in every style": {"suite": SUMMARY, "key": f"removed in styles/{concept}"},
-        "five nearest texts": {"suite": SUMMARY, "key": f"neighbours/{concept}"},
-        ALIKE: {"suite": "neighbours", "key": f"to keep/{ALIKE}"},
-        "everything else": {"suite": SUMMARY, "key": REST},
-        "styles": {"suite": SUMMARY, "key": "styles"},
-    }
-    base = {title: row(variant="base", **where) for title, where in columns.items()}
+    base, *edits = found
     lines = [
         "# What each part does",
         "",
-        f"One concept, {concept!r}, erased from the miniature in {len(seconds)} ways. `{command}` writes this page.",
+        f"One concept, {CONCEPT!r}, erased from the miniature in {len(edits)} ways.",
+        "`python -m benchmarks.ablation` writes this page and its table, [ablation.csv](ablation.csv).",
         "",
         "- A cell is the per cent of pictures in which a detector sees what is asked for, with Wilson's 95 % interval.",
         "- Equal prompts and seeds in every row. n is below each column.",
         "- Seconds are those of one core until the edit exists.",
         "",
-        "| | " + " | ".join(columns) + " | seconds |",
-        "|---" * (len(columns) + 2) + "|",
-        "| base | " + " | ".join(map(cell, base.values())) + " | |",
+        "| | " + " | ".join(COLUMNS) + " | seconds |",
+        "|---" * (len(COLUMNS) + 2) + "|",
     ]
-    for name, spent in seconds.items():
-        cells = [cell(row(variant=name, **where)) for where in columns.values()]
-        lines.append(f"| `{name}` | {' | '.join(cells)} | {spent:.0f} |")
-    counts = [str(one.score.n) if one else "" for one in base.values()]
+    for one in found:
+        spent = one.row(EDIT, SECONDS)
+        shares = [cell(one.row(*where)) for where in COLUMNS.values()]
+        name = "base" if one is base else f"`{one.by}`"
+        lines.append(f"| {name} | {' | '.join(shares)} | {f'{spent.score.value:.0f} ' if spent else ''}|")
+    counts = [str(row.score.n) if (row := base.row(*where)) else "" for where in COLUMNS.values()]
     lines += ["| n | " + " | ".join(counts) + " | |", ""]
-    lines += [f"- `{name}`: {VARIANTS[name][0]}." for name in seconds]
-    lines += ["", f"Made with {', '.join(f'{key} {value}' for key, value in versions().items())}.", ""]
+    lines += [f"- `{one.by}`: {VARIANTS[one.by][0]}." for one in edits]
+    lines += ["", f"Measured on {base.day}.", ""]
     return "\n".join(lines)
+
+
+def read_cells(path: Path = TABLE) -> list[Cell]:
+    """The base and each method, as last measured."""
+    return read(path.read_text(encoding="utf-8"))
 
 
 def main() -> None:
@@ -98,21 +123,23 @@ def main() -> None:
     parser.add_argument("-n", type=int, default=100)
     parser.add_argument("--without-paper", action="store_true")
     parser.add_argument("--work", type=Path, default=Path("runs/ablation"))
-    parser.add_argument("--out", type=Path, default=Path("docs/ablation.md"))
+    parser.add_argument("--out", type=Path, default=TABLE.with_suffix(".md"))
+    parser.add_argument("--draw", action="store_true", help="the page anew from its table")
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    options.work.mkdir(parents=True, exist_ok=True)
-    chosen = {name: method for name, (_, method) in VARIANTS.items() if not (options.without_paper and name == "paper")}
-    edits = {name: made(name, method, CONCEPT, options.work) for name, method in chosen.items()}
-    with unsee.bars() as progress:
-        found = unsee.measure(
-            "mini", options.work / "evaluation", [SUMMARY, "neighbours"], pictures=options.n, progress=progress,
-            concepts=[{"erase": CONCEPT, "keep": [ALIKE]}],
-            edits=[f"{name}={path}" for name, (path, _) in edits.items()],
-        )  # fmt: skip
-    text = page(
-        found, {name: seconds for name, (_, seconds) in edits.items()}, CONCEPT, "python -m benchmarks.ablation"
-    )
+    table = options.out.with_suffix(".csv")
+    if not options.draw:
+        torch.set_num_threads(1)
+        options.work.mkdir(parents=True, exist_ok=True)
+        chosen = {name: how for name, (_, how) in VARIANTS.items() if not (options.without_paper and name == "paper")}
+        edits = {name: made(name, method, CONCEPT, options.work) for name, method in chosen.items()}
+        with unsee.bars() as progress:
+            found = unsee.measure(
+                "mini", options.work / "evaluation", [SUMMARY, SUITE], pictures=options.n, progress=progress,
+                concepts=[{"erase": CONCEPT, "keep": [ALIKE]}],
+                edits=[f"{name}={path}" for name, (path, _) in edits.items()],
+            )  # fmt: skip
+        table.write_text(written(cells(found, {name: seconds for name, (_, seconds) in edits.items()})))
+    text = page(read_cells(table))
     options.out.write_text(text)
     print(text)
 

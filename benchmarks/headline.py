@@ -1,21 +1,25 @@
 """The two pictures at the top of README.md: python -m benchmarks.headline
 
 docs/headline.webp  "church" erased from the miniature by the default: a church and its neighbour, before and after
-docs/trade-off.svg  what is left of church against what is kept of castle, of the tables that benchmarks.ablation and
-                    benchmarks.redteam wrote: docs/ablation.md, docs/redteam.md
+docs/trade-off.svg  what is left of church against what is kept of castle, of what benchmarks.ablation and
+                    benchmarks.redteam measured
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
-from unsee.report.plots import COLOURS, SAID, per_cent, point, svg
+from benchmarks import ablation, redteam
+from benchmarks.evidence.record import Cell
+from benchmarks.redteam_page import Rows, rows_of, strongest
+from unsee.attacks import AXES
+from unsee.evaluate.attacked import Attacked
+from unsee.report.plots import COLOURS, SAID, Interval, per_cent, point, svg
 
 DOCS = Path(__file__).parents[1] / "docs"
 SEEDS, CELL, HEAD, GAP = 3, 144, 54, 8
@@ -28,52 +32,31 @@ MARKERS = {"balance": "D", "uce": "s", "hybrid": "^", "esd": "v"}
 class Point(NamedTuple):
     """A method: per cent with the ends of the 95 % interval, left of the concept and kept of its neighbour."""
 
-    left: tuple[float, float, float]
-    kept: tuple[float, float, float]
+    left: Interval
+    kept: Interval
 
 
-def rows(text: str, *first: str) -> list[dict[str, str]]:
-    """The rows of the first table of a page whose first headings are these."""
-    lines = iter(text.splitlines())
-    head = next(cells(line) for line in lines if line.startswith("|") and cells(line)[: len(first)] == [*first])
-    next(lines)
-    found = []
-    for line in lines:
-        if not line.startswith("|"):
-            break
-        found.append(dict(zip(head, cells(line), strict=True)))
-    return found
+def points(cells: Iterable[Cell]) -> dict[str, Point]:
+    """Each method of docs/ablation.csv."""
+
+    def share(one: Cell, column: str) -> Interval:
+        row = one.row(*ablation.COLUMNS[column])
+        assert row is not None, f"docs/ablation.csv has no {column!r} of {one.by}"
+        return 100 * row.score.value, 100 * row.score.low, 100 * row.score.high
+
+    left, kept = f"{ablation.CONCEPT} still seen", ablation.ALIKE
+    return {one.by: Point(share(one, left), share(one, kept)) for one in cells if one.by != "base"}
 
 
-def cells(line: str) -> list[str]:
-    return [cell.strip() for cell in line.strip().strip("|").split("|")]
+def attacked(found: Mapping[str, Iterable[Attacked]]) -> dict[str, tuple[float, float]]:
+    """By method what the strongest attack reaches, per cent that all detectors see: by a prompt, and by any means."""
 
+    def reached(rows: Rows, axes: Iterable[str]) -> float:
+        best = [row for axis in axes if (row := strongest(rows, axis))]
+        return 100 * max((row.sure for row in best), default=0.0)
 
-def share(text: str) -> tuple[float, float, float]:
-    """ "96.0 (90.2 to 98.4)" as numbers."""
-    value, low, high = map(float, re.findall(r"[\d.]+", text))
-    return value, low, high
-
-
-def points(ablation: str) -> dict[str, Point]:
-    """Each method of docs/ablation.md."""
-    found = {}
-    for row in rows(ablation, ""):
-        if name := re.fullmatch(r"`(.*)`", row[""]):
-            found[name[1]] = Point(share(row["church still seen"]), share(row["castle"]))
-    return found
-
-
-def attacked(redteam: str) -> dict[str, tuple[float, float]]:
-    """By method the strongest attack of docs/redteam.md, per cent that all detectors see: of prompts, and of all."""
-    found: dict[str, tuple[float, float]] = {}
-    for row in rows(redteam, "edit", "axis"):
-        success = row["success"]
-        confirmed = re.search(r"confirmed ([\d.]+)", success)
-        value = float(confirmed[1] if confirmed else re.findall(r"[\d.]+", success)[0])
-        text, every = found.get(row["edit"], (0.0, 0.0))
-        found[row["edit"]] = (max(text, value) if row["axis"] in TEXT else text, max(every, value))
-    return found
+    every = {method: rows_of(records) for method, records in found.items()}
+    return {method: (reached(rows, TEXT), reached(rows, AXES)) for method, rows in every.items()}
 
 
 def plot(methods: Mapping[str, Point], attacks: Mapping[str, tuple[float, float]]) -> str:
@@ -102,7 +85,7 @@ def plot(methods: Mapping[str, Point], attacks: Mapping[str, tuple[float, float]
 
 def trade_off() -> str:
     """docs/trade-off.svg as its tables are now."""
-    return plot(points((DOCS / "ablation.md").read_text()), attacked((DOCS / "redteam.md").read_text()))
+    return plot(points(ablation.read_cells()), attacked(redteam.recorded()))
 
 
 def columns(pictures: Sequence[tuple[str, str, Sequence[Image.Image]]]) -> Image.Image:

@@ -120,6 +120,15 @@ def measure(folder: Path, methods: list[str], names: list[str], twin: Path | Non
     return found
 
 
+def recorded() -> dict[str, list[Attacked]]:
+    """What was measured, by method: the records that are there."""
+    places = {name: sorted(RECORDS.glob(f"{name.replace(' ', '-')}-*.json")) for name in (*METHODS, *GUARDS)}
+    return {
+        name: [Attacked.from_json(one.read_bytes()) for one in some if not one.stem.endswith(f"-{KNOWLEDGE}")]
+        for name, some in places.items()
+    }
+
+
 def know(folder: Path, methods: list[str], twin: Path | None) -> dict[str, list[Measured]]:
     """What each edit, and the twin, still knows of the concept without a prompt, from records where they are there.
 

@@ -42,6 +42,10 @@ Rows = dict[tuple[str, str, str], Row]
 """By attack, what was tried, and column."""
 
 
+def rows_of(records: Iterable[Attacked]) -> Rows:
+    return {(row.attack, row.row, row.column): row for record in records for row in record.rows}
+
+
 def share(row: Row | None) -> str:
     """A share in per cent; behind it what a second detector confirms, where that is less than half of it."""
     if row is None:
@@ -59,12 +63,17 @@ def beyond(rows: Rows, row: Row) -> tuple[float, Row | None]:
     return row.sure - (control.sure if control else 0.0), control
 
 
+def strongest(rows: Rows, axis: str) -> Row | None:
+    """The attack of an axis that did most beyond its control; of equals the cheapest."""
+    own = [row for row in rows.values() if row.column == ATTACKED and row.axis == axis]
+    return max(own, key=lambda row: (beyond(rows, row)[0], -cost(row)), default=None)
+
+
 def wins(rows: Rows, axis: str) -> list[str]:
     """The cells of the row of an axis in which an attack did most beyond its control."""
-    own = [row for row in rows.values() if row.column == ATTACKED and row.axis == axis]
-    if not own:
+    best = strongest(rows, axis)
+    if best is None:
         return []
-    best = max(own, key=lambda row: (beyond(rows, row)[0], -cost(row)))
     value, control = beyond(rows, best)
     score = best.score
     interval = f"{share(best)} ({100 * score.low:.0f} to {100 * score.high:.0f})"
@@ -101,10 +110,7 @@ def line(cells: Iterable[str]) -> str:
 
 def text(found: dict[str, list[Attacked]], known: Mapping[str, Sequence[Measured]] = {}) -> str:
     """The page. known: what each edit, and the twin, still knows without a prompt."""
-    rows = {
-        method: {(row.attack, row.row, row.column): row for record in records for row in record.rows}
-        for method, records in found.items()
-    }
+    rows = {method: rows_of(records) for method, records in found.items()}
     there = [
         one
         for one in (BASE, TAUGHT, TWIN, RANDOM_WEIGHTS)

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 from test_suites import WORDS
 
-from benchmarks import methods_plot
+from benchmarks import methods_page
 from benchmarks.evidence import __main__ as evidence
 from benchmarks.evidence.forest import Bar, forest, place
 from benchmarks.evidence.goals import Result, decided, reached, table
@@ -29,6 +29,7 @@ from benchmarks.evidence.tasks import (
     chosen,
     tasks,
 )
+from benchmarks.methods import variants
 from unsee import guards
 from unsee.concepts import Concept
 from unsee.errors import InputError
@@ -309,9 +310,11 @@ def test_what_is_reached_is_said() -> None:
     assert undecided.startswith("**This page cannot decide 1 of 2 goals: n is too small.**")
 
 
-def test_the_plot_of_every_variant_is_that_of_its_table() -> None:
-    docs = Path(__file__).parents[1] / "docs"
-    found = methods_plot.numbers((docs / "methods.md").read_text())
-    assert found["LoRA, preset leco"]["neighbours"] == (70.8, 56.8, 81.8)
+def test_the_page_and_the_plot_of_every_variant_are_those_of_its_table() -> None:
+    out = DOCS / "methods.md"
+    cells = read(out.with_suffix(".csv").read_text())
+    found = methods_page.numbers(cells)
     assert "must go" not in found["image"], "pictures of it are not counted"
-    assert (docs / "methods.svg").read_text() == methods_plot.plot(found), "python -m benchmarks.methods --draw"
+    assert (DOCS / "methods.svg").read_text() == methods_page.plot(found), "python -m benchmarks.methods --draw"
+    assert all(methods_page.line(one) in out.read_text() for one in cells), "python -m benchmarks.methods --draw"
+    assert {one.by for one in cells} == {one.name for one in variants(("a", "b"), Path("known.png"))}

@@ -12,7 +12,8 @@ from conftest import QUICK
 from typer.main import get_command
 
 import unsee
-from benchmarks.methods import slug, variants
+from benchmarks.methods import variants
+from benchmarks.methods_page import slug
 from unsee import methods
 from unsee.cli.main import app
 from unsee.cli.terminal import pairs
