@@ -26,8 +26,12 @@ METHODS = ("balance", "hybrid", "esd", "lora", "uce", "oce", "speed")
 """The first is the default for names. What none of them has a preset for keeps its defaults."""
 PAPER = {"ESD-x, paper": "cross", "ESD-u, paper": "noncross"}
 """The paper's own loop, by its selection."""
-ETAS = {f"hybrid, eta {eta}": eta for eta in (3, 10)}
-"""Sec. 5.5: how far to steer away. hybrid's own is 1."""
+VARIED: dict[str, tuple[str, dict[str, Any]]] = {
+    "balance, looks 2": ("balance", {"looks": 2}),
+    **{f"hybrid, eta {eta}": ("hybrid", {"eta": eta}) for eta in (3, 10)},
+}
+"""Methods with a setting of their own: balance that compares predictions; Sec. 5.5, how far to steer away (hybrid's own
+eta is 1)."""
 GUARDS = ("negative", "sld-strong", "sld-max")
 """SLD-Weak and SLD-Medium wait 15 and 10 steps, and the miniature takes 10."""
 TWIN = "filtered twin"
@@ -45,7 +49,7 @@ class Task:
     preset   of hybrid and lora
     goals    by column
     change   the suite and the key of the row that says how far other pictures change
-    by       what it is erased by: names of methods, of PAPER, ETAS and guards, and TWIN
+    by       what it is erased by: names of methods, of PAPER, VARIED and guards, and TWIN
     keep     words that each method is told to keep
     default  the method that `unsee erase` would take, which has all pictures
     part     of the pictures that others have
@@ -80,8 +84,10 @@ class Task:
         """A method with its preset for what is erased, where it has one."""
         if name in PAPER:
             return configure(methods.find("esd"), {"select": PAPER[name]}, "paper")
-        if name in ETAS:
-            return configure(methods.find("hybrid"), {"eta": ETAS[name]}, self.preset)
+        if name in VARIED:
+            kind, settings = VARIED[name]
+            found = methods.find(kind)
+            return configure(found, settings, self.preset if self.preset in found.presets else None)
         found = methods.find(name)
         preset = self.preset if self.preset in found.presets else None
         return configure(found, SETTINGS.get((self.preset, name), {}), preset)
@@ -161,15 +167,15 @@ def tasks(
 
     one        the method that `unsee erase` takes for one name, and for ten
     described  whether objects are asked for by unseen wording too
-    compared   whether the paper's loop, other eta, guards and a filtered twin stand beside the methods, and whether
-               each experiment of the paper is there
+    compared   whether the paper's loop, other settings, guards and a filtered twin stand beside the methods, and
+               whether each experiment of the paper is there
     """
     ten = tuple(dict.fromkeys(words.get("imagenette", {}).values()))
     every_style, titles = tuple(words.get("styles", ())), tuple(words.get("memorised", ()))
     wording = (WORDING,) if described else ()
     beside = GUARDS if compared else ()
     paper = tuple(PAPER) if compared else ()
-    more = (*ETAS, TWIN) if compared else ()
+    more = (*VARIED, TWIN) if compared else ()
     extra = () if described else ("paraphrase", "scenes")
     objects, other = of_objects(concept, described), of_descriptions(described)
     ten_goals = {key: goal for key, goal in objects.items() if key in (GONE, IN_STYLES, UNSEEN, REST, NEIGHBOUR)}

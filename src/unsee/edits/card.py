@@ -58,6 +58,7 @@ class Card:
     versions   of unsee and of the libraries that computed it
     kept       every word that the method was shown as one to leave alone, whoever chose it
     hurt       known words that a closed form hurts most: the share of what layers read in each that it loses
+    alike      known words whose predictions a closed form would have taken along: the share of what is each word's own
     curve      of a fit, on runs that it never trained on: (updates done, mean squared error where the concept is asked
                for, and where something else is)
     claims     what was measured of it, if anything was
@@ -77,6 +78,7 @@ class Card:
     versions: dict[str, str]
     kept: tuple[str, ...] = ()
     hurt: dict[str, float] = field(default_factory=dict)
+    alike: dict[str, float] = field(default_factory=dict)
     curve: tuple[tuple[float, float, float], ...] = ()
     claims: Claims | None = None
     scale: float = 1.0

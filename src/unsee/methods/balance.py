@@ -25,6 +25,11 @@ Each name has two columns c_i: as it is asked for (`templates`), and beside othe
 a smaller part of each token. Values change and keys do not, where the prompt enters through both: on the miniature,
 changing the keys too takes twice as many others along (docs/LOG.md). So do OCE and SPEED (oce.py, speed.py).
 
+What looks like a name need not be near it in text: on the miniature the castle is not among the six texts nearest to
+the church. With `looks` the denoiser's predictions are compared too (alike.py). Where the prediction for a word goes
+the way that a name's goes, by more than `along` of what is its own, that word's limit shrinks in proportion, and all
+is solved once more.
+
 A known word is one of `keep`, or of the list on the model's card; where the card lists none, of `neutral` or a random
 word of the tokenizer. Half of `limit` holds for `keep`.
 Which numbers were tried on the miniature: docs/LOG.md.
@@ -43,8 +48,9 @@ from torch import Tensor
 from unsee.edits.edit import LowRank
 from unsee.errors import one_line
 from unsee.fit.optimizers import root
-from unsee.methods.columns import ClosedForm, Columns, Solution, gram, whole
-from unsee.methods.presets import STYLED, Count, NotNegative, Positive
+from unsee.methods.alike import taken_along
+from unsee.methods.columns import ClosedForm, Columns, Solution, changed_by, gram, whole
+from unsee.methods.presets import STYLED, Count, NotNegative, Number, Positive
 from unsee.models.model import Pipeline
 from unsee.progress import Progress
 
@@ -54,6 +60,11 @@ RELAX = 1.03
 """By how much `limit` grows a round, after a quarter of them, while it does not hold for 98 % of the words."""
 BESIDE = 1.5
 """How many times `limit` a word may lose where it stands beside others, of which it loses a part too."""
+
+LIKE = 0.25
+"""The part of all words whose limits shrink at most: where all shrink, none can hold, and all grow (docs/LOG.md)."""
+LEAST = 0.2
+"""The least part of `limit` that is left to a word that looks like a name."""
 
 
 @one_line
@@ -66,6 +77,8 @@ class Balance(ClosedForm):
     limit        the share of what layers read in a known word that it may lose
     keep_weight  s: how strictly all other text stays
     rounds       of dual ascent
+    looks        noises at which predictions are compared, each for two denoiser passes a known word; 0: none
+    along        how far the prediction for a known word may go the way that a name's goes: a share of what is its own
 
     The other settings are those of all closed forms, `ClosedForm`. Where the model's card lists no words, those that
     must stay are the known ones.
@@ -81,6 +94,8 @@ class Balance(ClosedForm):
     limit: Positive = 0.2
     keep_weight: NotNegative = 1000.0
     rounds: Count = 60
+    looks: Number = 0
+    along: Positive = 0.05
 
     name: ClassVar[str] = "balance"
     presets: ClassVar[dict[str, dict[str, Any]]] = {
@@ -101,7 +116,23 @@ class Balance(ClosedForm):
         rng: torch.Generator,
         progress: Progress,
     ) -> Solution:
-        """B of each tensor that layers read, and the sixteen words that lose most."""
+        """B of each tensor that layers read; the sixteen words that lose most, and those that look most like a name."""
+        first, drawn = self._solved(found, weights), found[0].drawn
+        if not (self.looks and drawn):
+            return first
+        values = {
+            f"{layer}.weight": W.to(weights[layer].device, weights[layer].dtype)
+            for layer, W in changed_by(first.deltas, {layer: whole(weights[layer]) for layer in weights}).items()
+        }
+        shares = taken_along(pipe, found[0].names, drawn, values, noises=self.looks, progress=progress)
+        most = max(self.along, float(shares.quantile(1 - LIKE)))
+        alike = {word: share for word, share in zip(drawn, shares.tolist(), strict=True) if share > most}
+        if not alike:
+            return first
+        slack = {word: max(LEAST, most / share) for word, share in alike.items()}
+        return self._solved([one.tightened(slack) for one in found], weights)._replace(alike=first_of(alike))
+
+    def _solved(self, found: Sequence[Columns], weights: Mapping[str, Tensor]) -> Solution:
         deltas: dict[str, LowRank] = {}
         hurt: dict[str, float] = {}
         for one in found:
@@ -109,7 +140,12 @@ class Balance(ClosedForm):
             shift, read, losses = solve(one, gram(layers, one.P), self)
             hurt |= {w: max(loss, hurt.get(w, 0.0)) for w, loss in zip(one.words, losses.tolist(), strict=True)}
             deltas |= {layer: LowRank((W0 @ shift).float(), read.float().contiguous()) for layer, W0 in layers.items()}
-        return Solution(deltas, {word: round(hurt[word], 3) for word in sorted(hurt, key=lambda w: -hurt[w])[:16]})
+        return Solution(deltas, first_of(hurt))
+
+
+def first_of(shares: Mapping[str, float]) -> dict[str, float]:
+    """The sixteen words of the largest shares."""
+    return {word: round(shares[word], 3) for word in sorted(shares, key=lambda word: -shares[word])[:16]}
 
 
 def solve(it: Columns, G: Tensor, how: Balance) -> tuple[Tensor, Tensor, Tensor]:
@@ -122,7 +158,7 @@ def solve(it: Columns, G: Tensor, how: Balance) -> tuple[Tensor, Tensor, Tensor]
     inner = delta @ G @ delta.T  # B x is a sum of these differences, so lengths need no more than their products
     own = it.own(G)
     f, multiplier = torch.ones(len(it.c)).double(), torch.zeros(len(it.x)).double()
-    limit = how.limit * torch.where(it.firm, 0.5, 1.0).double()
+    limit = how.limit * it.slack
     limit[len(it.words) :] *= BESIDE
     goal = torch.full((len(it.c),), how.strength).double()
     least = torch.tensor([1.0, 0.9]).double().repeat_interleave(len(it.c) // 2).clamp(max=how.strength)

@@ -53,7 +53,9 @@ class Columns:
     C       (features, features) sum over the names of E[c c^T], both ways of asking alike
     P       (features, features) E[p p^T] over tokens of preservation prompts
     words   known words; x (ways * words, features) what is read in each way of CALLED, all words by themselves first
-    firm    (ways * words,) whether a user named it to be kept
+    slack   (ways * words,) the part of a limit that each may lose: a half where a user named it to be kept, or 1
+    names   what is erased
+    drawn   words that the model is known to draw: those of its card, and those that a user named to be kept
     kept    every word that must stay
     """
 
@@ -64,8 +66,10 @@ class Columns:
     P: Tensor
     words: tuple[str, ...]
     x: Tensor
-    firm: Tensor
-    kept: tuple[str, ...]
+    slack: Tensor
+    names: tuple[str, ...] = ()
+    drawn: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
 
     def own(self, G: Tensor) -> Tensor:
         """(ways * words,) how long what is a word's own is, by itself: its distance to the mean of all words, squared.
@@ -77,6 +81,11 @@ class Columns:
         own = (alone @ G * alone).sum(-1)
         return own.clamp(min=0.01 * float(own.median())).repeat(len(CALLED))
 
+    def tightened(self, slack: Mapping[str, float]) -> Columns:
+        """With no more than this slack for some words."""
+        least = torch.tensor([slack.get(word, 1.0) for word in self.words] * len(CALLED)).double()
+        return dataclasses.replace(self, slack=torch.minimum(self.slack, least))
+
     def joined(self, c: Tensor, a: Tensor) -> Columns:
         """With more names c, a (m, features): those by themselves, then those beside other words, as in `self`."""
         both = (
@@ -87,10 +96,12 @@ class Columns:
 
 
 class Solution(NamedTuple):
-    """The change of each layer's matrix; and the words that it hurts most, with the share that each loses."""
+    """The change of each layer's matrix; the words that it hurts most, with the share that each loses; and the words
+    whose pictures it would have taken along, with the share of each prediction."""
 
     deltas: Mapping[str, Delta]
     hurt: Mapping[str, float]
+    alike: Mapping[str, float] = {}
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -159,7 +170,7 @@ class ClosedForm:
                 found[k] = found[k].joined(back, a)
             solution = self.solved(pipe, found, weights, rng, progress)
         deltas = {f"{key}.{layer}.weight": solution.deltas[layer] for layer in weights}
-        return Edit(deltas, dataclasses.replace(card, hurt=dict(solution.hurt)))
+        return Edit(deltas, dataclasses.replace(card, hurt=dict(solution.hurt), alike=dict(solution.alike)))
 
 
 def whole(weight: Tensor) -> Tensor:
@@ -255,7 +266,9 @@ def columns(
             P=P[together[0]].double().cpu(),
             words=known,
             x=alone[together[0]].double().cpu(),
-            firm=torch.tensor([word in firm for word in known] * len(CALLED)),
+            slack=torch.tensor([0.5 if word in firm else 1.0 for word in known] * len(CALLED)).double(),
+            names=tuple(name for concept in concepts for name in concept.names),
+            drawn=known if listed else tuple(firm),
             kept=(*stay, *others),
         )
         for together, found in read.items()

@@ -16,6 +16,7 @@ def preserved(card: Card, most: int = 3) -> list[str]:
     others = [word for word in dict.fromkeys(card.kept) if word not in named]
     reasons = [
         (named, "because you named them"),
+        (list(card.alike), "because their pictures would have gone along"),
         (list(card.hurt), "because the edit would hurt them most"),
         (others, "because they are neutral or random words"),
     ]
