@@ -173,7 +173,7 @@ def test_an_edit_that_is_applied_for_good_comes_out_to_the_bit(pipe: Any, edit: 
         edited = weights(pipe)
     edit.apply(pipe)
     assert same(weights(pipe), edited)
-    with pytest.raises(InputError, match="another edit is applied here"):
+    with pytest.raises(InputError, match="another edit is applied already"):
         other.apply(pipe)
     with pytest.raises(InputError, match="this edit is not in the pipeline"):
         other.remove(pipe)

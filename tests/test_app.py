@@ -160,7 +160,7 @@ def test_a_run_that_was_stopped_goes_on_in_its_folder(studio: Studio, monkeypatc
 
 def test_a_plan_says_time_and_memory(studio: Studio) -> None:
     said = dict(studio.described(studio.plan(Form("tiny", "church", "esd", pictures=2))))
-    assert re.match(r"about \d+:\d\d by one timed pass", said["time"])
+    assert re.match(r"about \d+:\d\d, estimated from one pass", said["time"])
     assert "fit: " in said["memory"]
     assert said["writes"] == "church/"
     assert not studio.root.exists()  # nothing is written
@@ -238,7 +238,7 @@ def test_uploads(with_edit: Studio, tmp_path: Path) -> None:
     [
         (Form("tiny", ""), "write what to erase"),
         (Form("tiny", "x" * 5000), "5,000 letters"),
-        (Form("tiny", "church, dog", synonyms="chapel"), "other names are of one concept"),
+        (Form("tiny", "church, dog", synonyms="chapel"), "other names belong to one concept"),
         (Form("tiny", "church", pictures=10**6), "1,000,000 pictures"),
         (Form("tiny", "church", pictures=1), "pictures"),
         (Form("tiny", "church", seed=-1), "seed"),
@@ -256,7 +256,7 @@ def test_what_is_shown_is_escaped() -> None:
     for text in (rows([(evil, evil)]), told(News(evil, 1, 3)), told(News(problem=evil)), framed(evil)):
         assert "<img" not in text
     assert 'sandbox=""' in framed("x")
-    assert rows([("note", "`synonyms` 'churches' erases it too")]).count("Other names") == 1
+    assert rows([("note", "add it with `synonyms` 'churches'")]).count("Other names") == 1
 
 
 def test_other_machines_need_a_token(studio: Studio) -> None:

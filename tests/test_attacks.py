@@ -268,7 +268,7 @@ def test_the_answer_to_a_text_is_that_of_its_prompt(pipe: Any) -> None:
 
 
 def test_two_encoders_are_refused_in_one_line() -> None:
-    with pytest.raises(InputError, match="reads more of a prompt than what one text encoder says"):
+    with pytest.raises(InputError, match="reads more of a prompt than one text encoder's output"):
         reader(zoo.build("sd3"), "a {}", 1)
 
 
@@ -574,7 +574,7 @@ def test_the_command_writes_a_record_and_a_page(run: Run, edit: unsee.Edit, tmp_
     assert {one.name for one in found.attacks} == {"rounding", "negative"}
     assert "token" in found.not_tested[0]
     text = Path("out/index.html").read_text()
-    assert "for models that one is entitled to test" in text
+    assert "for models that you are entitled to test" in text
     assert "never averaged" in text
     assert str(tmp_path) not in text
     code, _, err = run(*words)
@@ -598,7 +598,7 @@ def test_a_run_is_attacked_by_its_folder(run: Run, edit: unsee.Edit, tmp_path: P
         (["--attack", "tokn"], "unknown attack 'tokn': did you mean 'token'"),
         (["--budget", "huge"], "unknown budget 'huge'"),
         (["--concept", "young children"], "attacks on concepts about minors are refused"),
-        (["--concept", "zzz"], "nothing can count 'zzz'"),
+        (["--concept", "zzz"], "no detector counts 'zzz'"),
         (["--twin", "nowhere"], "nowhere is no twin"),
     ],
 )
@@ -641,7 +641,7 @@ def test_the_report_is_the_same_to_the_bit(run: Run, edit: unsee.Edit, tmp_path:
     assert [one["what"] for one in found["lost"]][-1] == "everything else"
     assert any("twin" in one for one in found["not_tested"])
     section = written[0][0].decode()
-    for head in ("Left without any search", "Effort to restore", "fine-tuning", "rounded", "lost", "not tested"):
+    for head in ("What is left without a search", "Effort to restore", "fine-tuning", "rounded", "lost", "not tested"):
         assert head in section
     assert str(tmp_path) not in section.split("### To repeat it")[0]
     page = (Path(__file__).parents[1] / "docs" / "attacks.md").read_text()

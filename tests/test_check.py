@@ -31,10 +31,10 @@ def test_a_word_holds_by_the_end_of_its_interval() -> None:
 @pytest.mark.parametrize(
     ("values", "line"),
     [
-        ({}, "name what must be gone or still there"),
+        ({}, "name what must not be drawn or must still be drawn"),
         ({"absent": ("church",), "present": ("church",)}, "'church' cannot be both"),
-        ({"absent": ("church",), "n": 20}, "with n = 20 even no hit has an upper bound of 16.1 %"),
-        ({"present": ("dog",), "n": 4}, "with n = 4 even all hits have a lower bound of 51.0 %"),
+        ({"absent": ("church",), "n": 20}, "n = 20 is too small: 0 hits have the upper bound 16.1 %"),
+        ({"present": ("dog",), "n": 4}, "n = 4 is too small: 4 hits have the lower bound 51.0 %"),
         ({"absent": ("church",), "at_most": 1.5}, "at_most: "),
     ],
 )
@@ -79,7 +79,7 @@ def test_the_exit_code_is_the_answer(run: Run, edit: unsee.Edit, tmp_path: Path)
     assert "unsee: dog is not present; castle is not present" in err
     code, _, err = run(*words, "--absent", "zzzz")
     assert code == 2
-    assert "nothing can count 'zzzz'" in err
+    assert "no detector counts 'zzzz'" in err
     assert err.count("\n") == 1
     code, _, err = run("check", "tiny")
     assert code == 2

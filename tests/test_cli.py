@@ -210,7 +210,10 @@ BAD = {
     "unknown setting": (["erase", "church", "--set", "updatess=3"], "did you mean 'updates'"),
     "unknown option": (["erase", "church", "--etta", "1"], "No such option: --etta"),
     "unknown command": (["erese", "church"], "No such command 'erese'"),
-    "two settings for one --set": (["erase", "church", "--set", "eta=1", "batch=2"], "each needs a --set of its own"),
+    "two settings for one --set": (
+        ["erase", "church", "--set", "eta=1", "batch=2"],
+        "each setting needs its own --set",
+    ),
     "a concept with an equals sign": (["erase", "e=mc2", "--model", "./nowhere"], "there is no model './nowhere'"),
     "setting without value": (["erase", "church", "--set", "updates"], "takes KEY=VALUE"),
     "wrong type": (["erase", "church", "--set", "updates=many"], "updates:"),
@@ -243,7 +246,10 @@ BAD = {
         ["erase", "church", "--call", "guidance_rescal=1"],
         "did you mean 'guidance_rescale'?",
     ),
-    "generate to no picture": (["generate", "a church", "--edit", "random.safetensors", "--out", "a"], "ends in .png"),
+    "generate to no picture": (
+        ["generate", "a church", "--edit", "random.safetensors", "--out", "a"],
+        "should end in .png",
+    ),
     "generate with a random edit": (["generate", "a church", "--edit", "random.safetensors"], "is broken"),
 }
 
@@ -274,7 +280,7 @@ def test_a_run_goes_on_as_it_was_started(run: Run, finished: Path, more: list[st
     before = (finished / "run.json").read_bytes()
     code, _, err = run("erase", *more, "--resume", finished)
     assert code == 2
-    assert "--resume goes on with a run as it was started" in err
+    assert "--resume keeps the settings of its run" in err
     assert (finished / "run.json").read_bytes() == before
 
 
@@ -347,7 +353,7 @@ def test_a_picture_or_page_that_cannot_be_made_leaves_the_rest(
     said = err.splitlines()[-1]
     assert "before-after.png could not be made: cannot write" in said
     assert "index.html could not be made: [Errno 28] No space left on device" in said
-    assert "all else is in out" in said
+    assert "everything else is in out" in said
     assert re.search(r"^church +\d+\.\d %", out, re.M)
     record = json.loads((tmp_path / "out" / "run.json").read_text())
     assert measured(record).measured[0].row == "church"
@@ -393,7 +399,7 @@ def test_ctrl_c_names_the_line_that_goes_on(
         patch.setattr(progress, "_written", stopping)
         code, _, err = run("erase", "church", *(QUICK if stage == "fit" else CLOSED), "--out", "a run")
     assert code == 130
-    (line,) = re.findall(r"^unsee: stopped; this goes on with it: unsee (.*)$", err, re.M)
+    (line,) = re.findall(r"^unsee: stopped; to continue: unsee (.*)$", err, re.M)
     assert shlex.split(line) == ["erase", "--resume", "a run"]
     code, _, err = run(*shlex.split(line))
     assert code == 0, err
@@ -433,7 +439,7 @@ def test_the_next_command_works_as_it_is_printed(run: Run, tiny_folder: Path, tm
     ):
         code, _, err = run(*words)
         assert code == 2
-        assert "made for 'the model', which is not here under that name: give --model" in err.splitlines()[-1]
+        assert "made for 'the model', which is not found here: give --model" in err.splitlines()[-1]
 
 
 def test_an_export_to_a_name_without_its_ending_is_refused(run: Run, finished: Path) -> None:

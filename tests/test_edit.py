@@ -79,7 +79,7 @@ def test_contexts_close_in_any_order(pipe: Any, edit: unsee.Edit) -> None:
 def test_edits_of_one_base_are_told_to_merge(pipe: Any, edit: unsee.Edit) -> None:
     with (
         edit.applied(pipe),
-        pytest.raises(InputError, match="another edit is applied here.* together by `unsee\\.applied"),
+        pytest.raises(InputError, match="another edit is applied already.* together, use `unsee\\.applied"),
     ):
         edit.check(pipe)
     edit.check(pipe)
@@ -93,7 +93,7 @@ def test_an_adapter_is_no_part_of_the_model(pipe: Any, edit: unsee.Edit) -> None
     pipe.unet.requires_grad_(False)
     try:
         assert fingerprint(pipe.unet) == before
-        with pytest.warns(UserWarning, match="an adapter is on this UNet2DConditionModel"):
+        with pytest.warns(UserWarning, match="this UNet2DConditionModel has an adapter"):
             assert set(select(pipe.unet, "cross-kv")) == names
         found = [
             unsee.Hybrid(**QUICK)(pipe, unsee.Concept("church")),

@@ -202,7 +202,7 @@ def test_a_guard_that_never_acts_is_said_so(run: Run, worded: Path) -> None:
     words = ("--suite", "paraphrase", "--concept", "church", "-n", 2, "--guard", "sld-weak", "--guard", "sld-max")
     code, out, err = run("evaluate", worded, *words)
     assert code == 0, err
-    assert "sld-weak never acts here: its warm-up is 15 steps, a run has 2" in out
+    assert "sld-weak never acts here: its warm-up is 15 steps, and a run has 2" in out
     assert "sld-max never" not in out
 
 
@@ -316,7 +316,7 @@ BAD = {
         ["--suite", "objects", "--guidance", "-1"],
         "guidance_scale: input should be greater than or equal to 0",
     ),
-    "a run of no model": (["--suite", "objects"], "does not say of which model it is"),
+    "a run of no model": (["--suite", "objects"], "does not name its model"),
     "unknown suite": (["--suite", "objcts"], "unknown suite 'objcts': did you mean 'objects'"),
     "a key that is none": (["--config", "key.yaml"], "unknown setting 'suite': did you mean"),
     "no suite": ([], "name what to measure with --suite or --csv; suites:"),
@@ -480,7 +480,8 @@ def test_a_picture_that_cannot_be_made_leaves_the_rest(
     )
     assert code == 1
     assert (
-        err.splitlines()[-1] == "unsee: pictures.png could not be made: the picture is too large; all else is in there"
+        err.splitlines()[-1]
+        == "unsee: pictures.png could not be made: the picture is too large; everything else is in there"
     )
     assert "Objects drawn in every style" in out
     assert Evaluation.from_json((tmp_path / "there" / "evaluation.json").read_bytes()).measured

@@ -168,7 +168,7 @@ def test_a_scale_that_counts_from_0_is_measured(name: str) -> None:
     pipe = built(name)
     assert guided(pipe, 3.0) == {"guidance_scale": 2.0}
     assert unguided(pipe) == {"guidance_scale": 1.0}
-    with pytest.raises(InputError, match="does not guide at a scale of 1.5: take one above 2"):
+    with pytest.raises(InputError, match="does not guide at a scale of 1.5: take a scale above 2"):
         for_pictures(pipe, 1.5)
 
 
@@ -176,7 +176,7 @@ def test_a_denoiser_that_answers_no_number_is_refused() -> None:
     """Numbers that overflow, or weights that were left as the memory was."""
     pipe = build("sd")
     pipe.unet.conv_out.weight[0, 0, 0, 0] = torch.nan
-    with pytest.raises(InputError, match="its unet answers with numbers that are not finite, in float32"):
+    with pytest.raises(InputError, match="its unet predicts numbers that are not finite in float32"):
         record(pipe, ["a church"], seeds=[0], runs=Runs(2))
 
 
@@ -222,7 +222,7 @@ def test_a_denoiser_that_does_not_answer_the_same_again_is_refused() -> None:
     """Caches that reuse an earlier step's features, for one."""
     pipe = build("sd")
     pipe.unet.conv_in = Forgetful(pipe.unet)
-    with pytest.raises(InputError, match="asked again, its UNet2DConditionModel answers otherwise than in the run"):
+    with pytest.raises(InputError, match="its UNet2DConditionModel predicts something else when a call is repeated"):
         record(pipe, ["a church", "a dog"], seeds=[0, 1], runs=Runs(2))
 
 

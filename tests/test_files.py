@@ -555,7 +555,7 @@ def test_commands_from_one_end_to_the_other(run: Run, edit: unsee.Edit, tmp_path
     assert [one.erase for one in unsee.Edit.load(tmp_path / "c.safetensors").card.concepts] == ["church", "castle"]
     code, out, err = run("verify", "c.safetensors")
     assert code == 0, err
-    assert "claims nothing" in out
+    assert "has no claims" in out
     assert "next: unsee evaluate tiny --edit c.safetensors --suite objects" in out
     code, out, err = run("push", "c.safetensors", "me/church", "--dry-run")
     assert code == 0, err
@@ -580,7 +580,10 @@ BAD = {
     "push to nowhere": (["push", "a.safetensors", "church", "--dry-run"], "names no repository"),
     "push to two": (["push", "a.safetensors", "a/b", "--hub", "a/b", "--dry-run"], "name one repository"),
     "push to none": (["push", "a.safetensors", "--dry-run"], "name one repository"),
-    "carry to nowhere": (["merge", "a.safetensors", "--force-base", "--out", "b.safetensors"], "name it with --model"),
+    "carry to nowhere": (
+        ["merge", "a.safetensors", "--force-base", "--out", "b.safetensors"],
+        "name that model with --model",
+    ),
     "diff with nothing": (["diff", "a.safetensors", "n.safetensors"], "there is no"),
 }
 

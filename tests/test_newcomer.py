@@ -156,7 +156,10 @@ def test_a_dry_run_names_the_run(run: Run) -> None:
 def test_nothing_measured_is_a_failure(run: Run) -> None:
     code, out, err = run("evaluate", "tiny", "--suite", "pictures", "-n", 2, "--steps", 1)
     assert code == 1, out
-    assert "nothing was measured: pictures: no concept is named: --concept WORD; --force writes over" in err
+    assert (
+        "nothing was measured: pictures: no concept is named: name one with --concept WORD; to repeat it, add --force"
+        in err
+    )
     code, _, err = run("evaluate", "tiny", "--suite", "pictures", "-n", 2, "--steps", 1)
     assert code == 2
     assert "holds a run already: --force starts over" in err
@@ -173,7 +176,7 @@ def test_names_are_read_from_a_file(run: Run, tmp_path: Path) -> None:
     assert "church; castle" in out
     code, _, err = run("erase", "names.txt", *UCE, "--dry-run")
     assert code == 2
-    assert "names.txt is a file: @names.txt takes the words in it" in err
+    assert "names.txt is a file: write @names.txt to read its words" in err
     code, _, err = run("erase", "@other.txt", *UCE, "--dry-run")
     assert code == 2
     assert "cannot read words from other.txt" in err

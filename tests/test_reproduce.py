@@ -135,7 +135,7 @@ def test_styles(small_sd: Path, clip_folder: Path, tmp_path: Path) -> None:
     assert (erased.claimed, others.claimed) == ((3.21, 1.12), None)
     assert (erased.n, others.n) == (2, 8)
     assert all(-1 <= value <= 1 for line in found.lines for value in line.measured)
-    assert any("MEANINGLESS: CLIP tells the artist of " in warning for warning in found.warnings)
+    assert any("MEANINGLESS: CLIP picks the right one of five artists for " in warning for warning in found.warnings)
     assert any("compare the directions only" in warning for warning in found.warnings)
 
 
@@ -151,11 +151,11 @@ def test_nudity(small_sd: Path, detector: Path, tmp_path: Path, monkeypatch: pyt
     found = reproduce(nudity, tmp_path, tmp_path / "cache")
     (line,) = found.lines
     assert (line.claimed, line.measured, line.n) == ((796, 134), (3, 3), 3)
-    assert "these are 3 prompts, the paper's 4703" in found.warnings
+    assert "3 prompts were drawn, and the paper has 4703" in found.warnings
     for change, message in (
-        ({"pictures": 4}, "`pictures` does nothing"),
-        ({"detector": str(detector)}, "counts no parts of a picture"),
-        ({"prompts": None}, "nothing else, takes `prompts`: i2p"),
+        ({"pictures": 4}, "leave out `pictures` for nudity"),
+        ({"detector": str(detector)}, "counts no parts of the body"),
+        ({"prompts": None}, "nudity needs `prompts` .i2p_benchmark.csv"),
     ):
         with pytest.raises(InputError, match=message):
             reproduce(replace(nudity, **change), tmp_path, tmp_path / "cache")  # type: ignore[arg-type]
@@ -181,7 +181,7 @@ def test_who_drew_it_is_told_by_hand() -> None:
     first = Variant("one", "edit", "", (Concept(ARTISTS[0]),), None)
     score = ARTWORK.score(ARTWORK.ask(where), Comparison("artists", where, first, look))
     found = {one.row: one.score for one in score}  # type: ignore[union-attr]
-    told = "{}: told from the other four"
+    told = "{}: picked out of five"
     assert [(found[told.format(row)].value, found[told.format(row)].n) for row in ("erased", "other artists")] == [
         (0.5, 2),
         (0.5, 8),

@@ -92,7 +92,7 @@ def test_a_run_keeps_to_its_variant(run: Run, folder: Path, pipe: Any) -> None:
     drawn = ["generate", "church", "--edit", "out/edit.safetensors", "--model", folder, "-n", 1, "--steps", 1]
     code, _, err = run(*drawn)  # another model's weights
     assert code == 2
-    assert "those were the variant 'fp16' of the model's files: --variant fp16 loads them" in err
+    assert "it was made for the variant 'fp16' of the model's files: load it with --variant fp16" in err
     assert ", variant fp16" in run("show", "out/edit.safetensors")[1]
     code, _, err = run(*drawn, "--variant", "fp16")
     assert code == 0, err

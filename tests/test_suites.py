@@ -208,7 +208,7 @@ def test_many_concepts_have_a_row_each_worst_first(tmp_path: Path, monkeypatch: 
     assert len({(answer.prompt, answer.seed) for answer in looked}) == len(looked)  # no picture is there twice
     lines = before_after.lines(outcome.measured, "edit")
     assert before_after.verdict(lines) == (
-        "3 erased objects, together: 100 % before, 67 % after; still seen most: dog 100 %, pizza 100 %."
+        "3 erased objects, together: 100 % before, 67 % after; most seen after: dog 100 %, pizza 100 %."
     )
     cut = before_after.cut(lines, 1)
     assert [line if isinstance(line, str) else line.key for line in cut][:6] == [
@@ -496,7 +496,7 @@ def test_a_broken_picture_is_drawn_again(tmp_path: Path) -> None:
 
 def test_a_cache_that_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "cache").touch()
-    with pytest.raises(InputError, match="cannot write pictures into .*; `cache` names another folder"):
+    with pytest.raises(InputError, match="cannot write pictures into .*; give another folder as `cache`"):
         measure("objects", tmp_path, world())
     (tmp_path / "cache").unlink()
 

@@ -143,7 +143,7 @@ def test_the_command(grid: dict[str, Any], run: Any, tmp_path: Path, monkeypatch
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     code, _, err = run("sweep", "grid.yaml", "--workers", "2", "--out", "other")
     assert (code, err.count("\n")) == (2, 1)
-    assert "pip install 'unsee[ray]'; --workers 1 does without" in err
+    assert "pip install 'unsee[ray]'; --workers 1 needs none" in err
 
 
 def test_the_table_and_the_plot_say_what_was_measured() -> None:

@@ -80,7 +80,7 @@ def test_places_that_cannot_be_patched_are_said(pipe: Any) -> None:
     net, call, _ = asked(pipe)
     with pytest.raises(InputError, match="returns several values"):
         activations(net, call, [Place("mid_block.attentions.0")])
-    with pytest.raises(InputError, match="down_blocks puts out nothing"):
+    with pytest.raises(InputError, match="down_blocks is not reached"):
         activations(net, call, [Place("down_blocks")])
     with pytest.raises(InputError, match="names"):
         places(torch.nn.Sequential(torch.nn.Linear(2, 2)), call)

@@ -469,7 +469,7 @@ def test_what_works_on_one_network_refuses_two() -> None:
         pass
     with pytest.raises(InputError, match="rerecord is for pipelines with one denoiser"):
         ESD(**ESD.presets["paper"])(pipe, Concept("church"))
-    with pytest.raises(InputError, match="the transformer_2 answers none of the 1 steps"):
+    with pytest.raises(InputError, match="none of the 1 steps of a run calls the transformer_2"):
         record(replace(Model.of(pipe), focus="transformer_2"), ["a church"], seeds=[0], runs=Runs(1))
 
 
@@ -537,7 +537,10 @@ def test_checkpointing_keeps_less_and_gives_the_same_gradient(family: str) -> No
     plain, expected = measure()
     call = trajectory(family)[0].concept
     if family in FORGETFUL:
-        with pytest.raises(InputError, match="answers otherwise with gradient checkpointing"), checkpointed(net, call):
+        with (
+            pytest.raises(InputError, match="predicts something else with gradient checkpointing"),
+            checkpointed(net, call),
+        ):
             pass
         assert measure()[0] == plain
         return

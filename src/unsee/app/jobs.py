@@ -39,7 +39,7 @@ class News:
 
 Show = Callable[[Any], None]
 Work = Callable[[Progress, Show], Any]
-"""Gets a Progress, which stops it, and what takes things to show; returns a result, not None."""
+"""Called with a Progress, which raises when the work is stopped, and with what shows things. Never returns None."""
 
 
 @dataclass
@@ -66,7 +66,7 @@ class Desk:
             try:
                 news.put(News(result=work(progress, lambda shown: news.put(News(shown=shown)))))
             except Stopped:
-                news.put(News(problem="stopped; what was finished is kept, and Erase goes on with it"))
+                news.put(News(problem="stopped; what was finished is kept, and Erase continues from there"))
             except InputError as error:
                 news.put(News(problem=str(error)))
             except Exception as error:

@@ -19,7 +19,7 @@ from unsee.models.encoding import text_encoders
 from unsee.models.weights import is_full_precision, temporary_values
 
 NOISE = (0.05, 0.2)
-"""Of a matrix's standard deviation."""
+"""Standard deviation of the noise, as a share of the matrix's own."""
 
 
 def search(context: AttackContext) -> Iterator[Found]:

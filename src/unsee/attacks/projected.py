@@ -25,7 +25,7 @@ from unsee.fit.search import ROWS, Rows
 
 K = 4
 RATE = 0.6
-"""Of an update, as a share of the table's standard deviation."""
+"""Size of an update, as a share of the table's standard deviation."""
 
 
 def nearest(text: Reader, vectors: Tensor) -> Tensor:

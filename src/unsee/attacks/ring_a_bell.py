@@ -88,7 +88,7 @@ ATTACK = Attack(
     "ring-a-bell",
     "discrete text",
     frozenset({"name", "text encoder"}),
-    "Tokens found by a genetic algorithm whose features lie along the concept's direction.",
+    "Tokens whose features lie along the concept's direction, found by a genetic algorithm.",
     search,
     rows=(1, 3),
 )

@@ -29,7 +29,7 @@ ATTACK = Attack(
     "undo",
     "continuous text",
     frozenset({"name", "weights", "base"}),
-    "A linear map of text features, by which attacked matrices give what the base's do; solved, not searched.",
+    "A linear map of text features that makes the attacked matrices give the base's outputs; solved, not searched.",
     search,
     rows=(1, 3),
 )

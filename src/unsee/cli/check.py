@@ -43,17 +43,17 @@ def check(
         list[str] | None, typer.Option(metavar="WORDS", help="What must still be drawn. May be repeated.")
     ] = None,
     at_most: Annotated[
-        float, typer.Option(help="An absent word holds if its 95 % Wilson interval ends at this share or below.")
+        float, typer.Option(help="Limit for absent words: the 95 % Wilson interval must end at or below it.")
     ] = 0.1,
     at_least: Annotated[
-        float, typer.Option(help="A present word holds if its 95 % Wilson interval begins at this share or above.")
+        float, typer.Option(help="Limit for present words: the 95 % Wilson interval must begin at or above it.")
     ] = 0.7,
     edit: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="An edit to put on the model. May be repeated.")
     ] = None,
     variant: Variant = None,
     detector: Detectors = None,
-    n: Annotated[int, typer.Option("-n", "--pictures", help="Pictures of each word.")] = 48,
+    n: Annotated[int, typer.Option("-n", "--pictures", help="Pictures for each word.")] = 48,
     seed: Seed = None,
     steps: Steps = None,
     guidance: Guidance = None,
@@ -120,4 +120,4 @@ def say(found: Checked) -> None:
         cells = (one.word, one.wanted, one.prompt, seen, interval, limit, "holds" if one.holds else "fails")
         table.add_row(*(Text(plain(cell)) for cell in cells))
     Console(width=None if sys.stdout.isatty() else 120).print(table)
-    print(f"n = {found.n} pictures a word; {'all holds' if found.passed else 'not all holds'}")
+    print(f"n = {found.n} pictures for each word; {'every word holds' if found.passed else 'not every word holds'}")

@@ -110,7 +110,7 @@ def main() -> None:
             1,
         )
     if code == 130 and not message:  # typer's own answer to Ctrl-C
-        message = "stopped; files that were finished stay where they are"
+        message = "stopped; finished files are kept"
     if message:
         print(f"unsee: {plain(typed(message))}", file=sys.stderr)
     sys.exit(code)

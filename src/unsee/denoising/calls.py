@@ -70,7 +70,7 @@ def latent_and_time(denoiser_class: type[nn.Module]) -> tuple[str, str]:
     parameters = list(inspect.signature(denoiser_class.forward).parameters)[1:]
     time = next((name for name in parameters if name in ("timestep", "timesteps", "t")), None)
     if time is None:
-        raise InputError(f"{denoiser_class.__name__} is not supported: it takes no time")
+        raise InputError(f"{denoiser_class.__name__} is not supported: its forward takes no timestep")
     return parameters[0], time
 
 
@@ -100,8 +100,8 @@ def call_from_forward(module: nn.Module, args: Any, kwargs: Any, result: Any) ->
     t = torch.as_tensor(arguments[time], device=output.device)
     if t.ndim == 1 and len(t) not in (1, len(output)):
         raise Unsupported(
-            f"{type(module).__name__} is not supported: of several prompts at once, its {time} has {len(t)} rows where "
-            f"the latent has {len(output)}"
+            f"{type(module).__name__} is not supported: with several prompts at once, its {time} has {len(t)} rows and "
+            f"its latent has {len(output)}"
         )
     arguments[time] = t if t.ndim > 1 else t.expand(output.shape[0])  # some have a time for each token
     return Call(arguments | ({"return_dict": False} if "return_dict" in arguments else {}), output)

@@ -52,7 +52,9 @@ def mapped(pipe: Pipeline, prompt: str, W: Mapping[str, Tensor], W0: Mapping[str
     read_there = inputs(pipe, [prompt], [name.removesuffix(".weight") for name in W]).values()
     name = next((name for name, value in text.arguments.items() if all(_same(x, value) for x in read_there)), None)
     if name is None:
-        raise Unsupported(f"{kind(pipe).__name__}: the first matrices that read the prompt read no argument of a call")
+        raise Unsupported(
+            f"{kind(pipe).__name__}: the first matrices that read the prompt read no argument of a call as it is"
+        )
     value = text.arguments[name]
     said = (value.double().cpu() @ undone(list(W.values()), list(W0.values()), damping).T).to(value)
     return replace(text, arguments=text.arguments | {name: said})

@@ -23,6 +23,6 @@ def uncounted(word: str, names: Mapping[str, str], detectors: Mapping[str, AnyDe
     if not any(detector.labels for detector in detectors.values()):
         return ""
     if label := lookup(word, names):
-        return f"not measured: no detector has a word for {label!r}; suites of `measure` may measure it"
+        return f"not measured: no detector has a word for {label!r}; a suite of `measure` may measure it"
     near = nearest(word, names)
     return f"not measured: no detector has a word for {word!r}" + (f"; the nearest is {near!r}" if near else "")

@@ -147,7 +147,7 @@ class Evaluation:
     def from_json(cls, text: str | bytes) -> Evaluation:
         found = TypeAdapter(cls).validate_json(text)
         if found.schema != VERSION:
-            raise InputError(f"an evaluation of layout {found.schema}: this version of unsee reads {VERSION}")
+            raise InputError(f"the evaluation has layout {found.schema}; this version of unsee reads layout {VERSION}")
         return found
 
 

@@ -98,8 +98,8 @@ class ClosedForm:
     """A method that solves for the values through which a prompt enters, and the settings that all of these have.
 
     context_words   random context words for each prompt of `contexts`; 0: names by themselves
-    preserve_words  random words of the tokenizer that must stay, but for other names of a concept
-    rece            rounds that erase what brings a name back through the edited matrices (rece.py)
+    preserve_words  random words of the tokenizer that must stay; other names of a concept are left out
+    rece            rounds that erase what still brings a name back through the edited matrices (rece.py)
     templates       prompts; {} is the concept's name, or a word that must stay
     contexts        prompts that put a random word, *, beside the name, {}
     neutral         words that must stay, beside the concept's own `keep`
@@ -113,7 +113,7 @@ class ClosedForm:
     neutral: tuple[str, ...] = NEUTRAL
 
     name: ClassVar[str]
-    """The method's, for the card."""
+    """Name of the method, for the card."""
 
     def solved(
         self,
@@ -199,7 +199,7 @@ def named_only(method: str, concepts: tuple[Concept, ...]) -> tuple[Concept, ...
     for concept in concepts:
         if concept.from_:
             raise InputError(
-                f"{method} cannot take {concept.erase!r} out of {concept.from_!r}: it moves names; use hybrid or lora"
+                f"{method} moves names, so it cannot erase {concept.erase!r} from {concept.from_!r}; use hybrid or lora"
             )
         if concept.image:
             raise InputError(f"{method} uses no image: use hybrid or lora to erase {concept.image}")
@@ -292,9 +292,9 @@ def read_names(
 
 
 def changed(word: str, other: str, W: Tensor, c: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
-    """Of two sets of inputs (prompts, tokens, features), the tokens that W reads otherwise: two (n, features)."""
+    """The tokens that W reads differently in two sets of inputs (prompts, tokens, features): two (n, features)."""
     y, change = (nn.functional.linear(x.float(), W.detach().to(x).float()) for x in (c, c - a))
     differs = change.norm(dim=-1) > 1e-3 * y.square().sum(-1).mean().sqrt()
     if not differs.any():
-        raise InputError(f"the model reads the same in {word!r} and in {other!r}: nothing to erase")
+        raise InputError(f"the model reads {word!r} and {other!r} as the same: nothing to erase")
     return c[differs].double(), a[differs].double()

@@ -67,7 +67,7 @@ class _Mark:
 
 
 _HASHED: WeakKeyDictionary[nn.Module, tuple[dict[str, _Mark | None], str]] = WeakKeyDictionary()
-"""Of each module its last fingerprint, and what it was of."""
+"""The last fingerprint of each module, with the marks of the weights that it was taken of."""
 
 
 def base_hash(pipe: Pipeline, keys: Iterable[str]) -> str:

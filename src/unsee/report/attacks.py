@@ -12,7 +12,7 @@ from unsee.report.page import environment
 HEAD = ("axis", "attack", "what was tried", "success", "control", "beyond it", "passes", "half of the pictures after")
 
 LEFT_OUT = ("command", "detector", "second", "rows", "strongest", "attacks")
-"""Of the record, what the page shows elsewhere, and places on this machine."""
+"""Parts of the record that the page shows elsewhere, or that are paths on this machine."""
 
 
 @dataclass(frozen=True)

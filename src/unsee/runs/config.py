@@ -26,7 +26,7 @@ def _text(model: Any) -> Any:
 
 
 OLD = {"judges": "detectors"}
-"""Keys of earlier versions, which are still read."""
+"""Keys of earlier versions that are still read."""
 RENAMED = {
     "company": "context_words",
     "spared": "preserve_words",

@@ -28,7 +28,7 @@ from unsee.models.model import Model
 from unsee.models.sampling import draw
 
 SHORT = 0.25
-"""Seconds of the timed call from which it gets no more rows: many rows at once take less time each."""
+"""The timed call gets more rows until it takes this many seconds: many rows at once take less time each."""
 
 
 class Rehearsal:
