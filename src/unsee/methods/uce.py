@@ -23,8 +23,8 @@ Departures from the paper
   company a text encoder writes a name differently than alone, and where it looks back, the end mark and the padding
   hold the name too. a is the same token of the same prompt with another word there. So each token moves as far as it
   holds the name. The authors' code has one column a name, its last token alone, and its first version all from there to
-  the end of the padding: on the miniature the last token of a bare name moves nothing (docs/LOG.md). For "" its index of
-  the last token points at the begin mark, which says nothing; here places are compared in pairs.
+  the end of the padding: on the miniature the last token of a bare name moves nothing (docs/LOG.md). For "" its index
+  of the last token points at the begin mark, which says nothing; here places are compared in pairs.
 - The rank is the number of names. All of D follows the random words that stand in, and costs others (docs/LOG.md).
 - What stays is a mean over all tokens of all words in the same company, not a sum over last tokens: s means the same
   for ten words and for a thousand. Half of it are those of `keep`, half random words of the tokenizer and neutral ones.
