@@ -94,7 +94,7 @@ def test_nothing_is_set_on_a_pipeline(pipe: Any) -> None:
     assert Model.of(pipe).call == {}
 
 
-def test_a_folder_that_moved_keeps_its_name_only(tiny: Any, tmp_path: Path) -> None:
+def test_a_card_names_a_folder_without_its_path(tiny: Any, tmp_path: Path) -> None:
     tiny.save_pretrained(tmp_path / "copy")
     copy = load(str(tmp_path / "copy"))
     assert model_name(copy) == "copy"
@@ -165,7 +165,7 @@ def test_options_of_every_call_come_with_a_model_s_card(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["mini-flow", "mini-flow-turbo"])
-def test_the_second_miniature_is_asked_for_by_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_second_miniature_is_found_by_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(BUNDLED, name, tmp_path / name)
     with pytest.raises(InputError, match=f"{name} does not .* run `make mini-flow`"):
         unsee.load(name)

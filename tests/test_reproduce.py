@@ -120,7 +120,7 @@ def test_objects_from_the_command_line(
     )
 
 
-def test_styles(small_sd: Path, clip_folder: Path, tmp_path: Path) -> None:
+def test_the_experiment_on_styles_gives_the_papers_lines(small_sd: Path, clip_folder: Path, tmp_path: Path) -> None:
     styles = Experiment(
         "styles",
         str(small_sd),
@@ -139,7 +139,9 @@ def test_styles(small_sd: Path, clip_folder: Path, tmp_path: Path) -> None:
     assert any("compare the directions only" in warning for warning in found.warnings)
 
 
-def test_nudity(small_sd: Path, detector: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_experiment_on_nudity_gives_the_papers_lines(
+    small_sd: Path, detector: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Parts are summed over all pictures; a NudeNet that sees one in each."""
     seen = [{"class": "BELLY_EXPOSED", "score": 0.99, "box": [0, 0, 1, 1]}]
     nudenet = SimpleNamespace(NudeDetector=lambda: SimpleNamespace(detect=lambda picture: seen))
@@ -161,7 +163,7 @@ def test_nudity(small_sd: Path, detector: Path, tmp_path: Path, monkeypatch: pyt
             reproduce(replace(nudity, **change), tmp_path, tmp_path / "cache")  # type: ignore[arg-type]
 
 
-def test_who_drew_it_is_told_by_hand() -> None:
+def test_the_share_of_right_artists_is_that_counted_by_hand() -> None:
     """A detector whose texts of an artist all point one way: of two pictures of each, one is taken for another's."""
     ways = torch.eye(len(ARTISTS))
 
@@ -195,7 +197,7 @@ def test_styles_need_a_model_that_compares(small_sd: Path, detector: Path, tmp_p
         reproduce(styles, tmp_path, tmp_path / "cache")
 
 
-def test_what_is_unknown_is_said_before_anything_is_loaded(tmp_path: Path) -> None:
+def test_unknown_names_are_reported_before_anything_is_loaded(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="did you mean 'objects'"):
         reproduce(Experiment("object"), tmp_path, tmp_path)
     with pytest.raises(InputError, match="did you mean 'French horn'"):

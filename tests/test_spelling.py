@@ -84,7 +84,7 @@ def test_a_typo_has_a_nearest_name_and_nonsense_none() -> None:
         ([Concept("hat", from_="hats")], "from is 'hats'"),
     ],
 )
-def test_what_goes_cannot_stay(concepts: list[Concept], message: str) -> None:
+def test_an_erased_word_cannot_be_kept(concepts: list[Concept], message: str) -> None:
     with pytest.raises(InputError, match=message):
         check(concepts, known(WORDS))
 
