@@ -74,7 +74,7 @@ def _written(word: str) -> str:
 
 
 def concepts_of(given: str | Concept | Sequence[str | Concept]) -> tuple[Concept, ...]:
-    """Concepts as they may be given: each a Concept or a text, which may list several ("church, castle").
+    """The concepts that a caller gave. Each was a Concept or a text, and a text may list several ("church, castle").
 
     Raises InputError on none, on an empty one, and as `check` does.
     """

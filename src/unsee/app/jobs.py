@@ -1,4 +1,4 @@
-"""Long work in a thread: one watches how far it is, and may stop it between two steps."""
+"""Long work in a thread. The user sees its progress, and can stop it between two steps."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ Work = Callable[[Progress, Show], Any]
 
 @dataclass
 class Desk:
-    """Where one piece of work is done at a time."""
+    """Does one piece of work at a time."""
 
     _stop: threading.Event = field(default_factory=threading.Event)
     _busy: threading.Lock = field(default_factory=threading.Lock)

@@ -1,4 +1,4 @@
-"""The page itself: what one sees and what a button does. gradio is imported here and nowhere else."""
+"""The page itself: its elements, and what each button does. gradio is imported here and nowhere else."""
 
 from __future__ import annotations
 
@@ -233,7 +233,7 @@ def page(gr: Any, studio: Studio) -> Any:
             return f"<p>Added as {html.escape(studio.take_in(Path(path)))}.</p>" if path else ""
 
         def safe(action: Callable[..., Any], outputs: int) -> Callable[..., Any]:
-            """An action whose InputError is told in its first output."""
+            """An action whose InputError is shown in its first output."""
 
             def tried(*values: Any) -> Any:
                 try:

@@ -46,7 +46,7 @@ Pair = tuple[Image, Image]
 
 @dataclass(frozen=True)
 class Form:
-    """What the page asks for a run of erase. Texts that list words are lists, "castle, house"."""
+    """The page's form for a run of erase. Texts may list words, "castle, house"."""
 
     model: str
     concept: str
@@ -243,7 +243,7 @@ class Studio:
 
 @dataclass(frozen=True)
 class Switched:
-    """Edits that are switched on together, and the model that they are of."""
+    """Edits that are in use together, and their model."""
 
     model: str
     loaded: Sequence[Edit]

@@ -1,4 +1,4 @@
-"""Another text encoder: the pipeline's own with rounded or noisy weights, as one that was trained on a little further.
+"""Another text encoder: the pipeline's own with rounded or noisy weights, like one that was trained a little further.
 
 Users swap text encoders for smaller files or fine-tuned ones. An edit that was fitted to one reading of the name may
 miss another. An edit of the text encoder itself falls to the stock one; edits here change denoisers alone.

@@ -28,7 +28,7 @@ def app(
     cache: Cache = None,
     debug: Debug = False,
 ) -> None:
-    """Open a web page that erases, compares and exports. It listens on this machine alone."""
+    """Serve a web page that erases, compares and exports. By default only this machine can open it."""
     with starting():
         from unsee.app.page import Door, opened
         from unsee.app.studio import Studio

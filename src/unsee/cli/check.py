@@ -63,10 +63,10 @@ def check(
     trust_remote_code: Trust = False,
     debug: Debug = False,
 ) -> None:
-    """Check that a model no longer draws some words, and still draws others. Exit code 0 if so, 1 if not, 2: bad input.
+    """Check that a model no longer draws some words, and still draws others. Exit code: 0 yes, 1 no, 2 bad input.
 
-    Each word's plain prompt is drawn -n times. With 48 pictures an absent word must be seen in none of them, a present
-    word in 40. No other prompt is drawn: unsee attack searches for those that bring a word back.
+    Each word's plain prompt is drawn -n times. With 48 pictures an absent word may be seen in none of them, and a
+    present word must be seen in 40. unsee attack searches for other prompts that bring a word back.
     """
     with starting():
         from unsee.io.atomic import write_whole

@@ -93,7 +93,7 @@ def erase(
         str | None,
         typer.Option(
             help=f"Settings by kind of concept: {', '.join(PRESETS)}; default object, or style for "
-            "names that the model's card lists as styles. esd, uce, oce and speed have paper, lora has leco.",
+            "names that the model's card lists as styles. paper: esd, gem, oce, speed, stereo, uce; leco: lora.",
             autocompletion=lambda: list(PRESETS),
         ),
     ] = None,
@@ -139,7 +139,7 @@ def erase(
         float | None,
         typer.Option(
             "--guidance",
-            help="Guidance scale of the pictures, 1 is none; default by the model's card, or 7.5. "
+            help="Guidance scale of the pictures, 1 is none; default: that of the model's card, or 7.5. "
             "For recorded runs: --set record_guidance=3.",
         ),
     ] = None,

@@ -1,4 +1,4 @@
-"""The commands that deal in files. Nothing heavy is imported until a command runs."""
+"""The commands on files. Nothing heavy is imported until a command runs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ EditFile = Annotated[Path, typer.Argument(metavar="EDIT", help="File of an edit.
 Model = Annotated[
     str | None,
     typer.Option(
-        help="The model: a folder, a hub id (ID@REVISION), or FILE@LAYOUT; +FILE adds a LoRA. Default by the card."
+        help="The model: a folder, a hub id (ID@REVISION), or FILE@LAYOUT; +FILE adds a LoRA. Default: the card's."
     ),
 ]
 Type = Annotated[str | None, typer.Option("--dtype", help="Precision: float32, float16 or bfloat16; default float32.")]
@@ -59,7 +59,7 @@ def merge(
 ) -> None:
     """Add edits, each times its weight. One edit alone is scaled, or with --undo reversed.
 
-    With --model SIBLING --force-base the result is an edit of that model, say a finetune of the one they were made for.
+    With --model SIBLING --force-base the result is an edit of SIBLING, such as a finetune of the edits' model.
     """
     with starting():
         from unsee.edits import algebra
@@ -116,7 +116,7 @@ def verify(
     trust_remote_code: Trust = False,
     debug: Debug = False,
 ) -> None:
-    """Measure again what an edit's card claims. The model is checked, and the seeds are the same."""
+    """Check an edit against its model, and measure the claims of its card again, on the same seeds."""
     with starting():
         from unsee.edits.edit import Edit
         from unsee.evaluate.detectors import detectors_of

@@ -32,7 +32,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="unsee help NAME explains a command, a method or a suite, such as: unsee help erase",
+    epilog="unsee help NAME explains a command, a method, a suite or an attack, such as: unsee help erase",
 )
 
 

@@ -18,11 +18,11 @@ from unsee.spelling import listed
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Seed = Annotated[int | None, typer.Option(min=0, max=2**32 - 1, show_default=False, help="Random seed; default 0.")]
 Steps = Annotated[
-    int | None, typer.Option(min=1, help="Sampler steps of the pictures; default by the model's card, or 50.")
+    int | None, typer.Option(min=1, help="Sampler steps of the pictures; default: those of the model's card, or 50.")
 ]
 Guidance = Annotated[
     float | None,
-    typer.Option(help="Guidance scale of the pictures, 1 is none; default by the model's card, or 7.5."),
+    typer.Option(help="Guidance scale of the pictures, 1 is none; default: that of the model's card, or 7.5."),
 ]
 Variant = Annotated[
     str | None,

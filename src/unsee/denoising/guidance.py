@@ -27,7 +27,7 @@ from unsee.models.sampling import draw
 
 
 class Enough(BaseException):
-    """Raised through a pipeline to end a run early. No error, so that no pipeline takes it for one."""
+    """Raised through a pipeline to end a run early. It is not an Exception, so no pipeline catches it."""
 
 
 def run(

@@ -1,4 +1,4 @@
-"""Give a pipeline other predictions than its denoiser computes, in every guided run: what a guard acts through.
+"""Replace the denoiser's predictions in every guided run of a pipeline, for guards.
 
 Letters are those of calls.py.
 """

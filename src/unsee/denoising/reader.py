@@ -1,4 +1,4 @@
-"""Ask a pipeline's text encoder again, with other tokens or vectors in their place: as replay.py does the denoiser.
+"""Run a pipeline's text encoder again with other tokens or vectors, as replay.py does with the denoiser.
 
 k       places of a prompt that are open
 vector  what the encoder's table of tokens has for a token (width,)

@@ -1,4 +1,4 @@
-"""Record what a pipeline asks of its denoiser and what it answers.
+"""Record the calls that a pipeline makes to its denoiser, and their outputs.
 
 A forward hook sees each call whole. So nothing here knows a model: the pipeline encodes the prompt, prepares the latent
 and draws the run, the hook listens. Letters are those of calls.py.
@@ -120,7 +120,7 @@ def record(
 
 
 def prompted(asked: Tensor, calls: Sequence[Call]) -> int:
-    """Which of two calls holds the prompt, 0 or 1: that which answers most like `asked`, an unguided run (1, ...)."""
+    """Which of two calls holds the prompt, 0 or 1: the one whose output is most like `asked`, an unguided run's."""
     if any(call.output.shape[1:] != asked.shape[1:] for call in calls):
         raise Unsupported(
             "this denoiser is not supported: its predictions with the prompt and without it have different shapes; "

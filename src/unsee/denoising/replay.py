@@ -1,4 +1,4 @@
-"""Asking the denoiser again: a recorded call, or its conditioning at the x and t of another one."""
+"""Replay: repeat a recorded call of the denoiser, or its conditioning at the x and t of another call."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ _CHECKED: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 
 
 def checked(pipe: Pipeline, step: Sequence[Call]) -> None:
-    """Ask again for the last row of both calls of a recorded step, together in one call; once for each denoiser.
+    """Repeat the last row of both calls of a recorded step, together in one call; once for each denoiser.
 
     Raises InputError unless the denoiser answers as it did: then rows are not what they are taken for, or it answers by
     more than its arguments, and nothing could be learned from what is recorded.
@@ -88,7 +88,7 @@ def checked(pipe: Pipeline, step: Sequence[Call]) -> None:
 
 
 def tolerance(output: Tensor) -> float:
-    """How far two answers may be apart that should be one, relative to their norm: the root of the precision.
+    """How far two outputs that should be equal may be apart, relative to their norm: the root of the precision.
 
     Accelerators round float32 to a mantissa of 10 bits (TF32) by default.
     """

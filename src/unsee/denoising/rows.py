@@ -73,7 +73,7 @@ def select_rows(call: Call, rows: slice) -> Call:
 
 
 def spread(call: Call) -> Call:
-    """A call in which what has rows has as many as its output; one row is spread over all.
+    """A call whose arguments have as many rows as its output; a single row is repeated for all.
 
     Raises InputError where there are others.
     """

@@ -1,4 +1,4 @@
-r"""Causal tracing: how much of what a prompt says reaches the prediction through some layers.
+r"""Causal tracing: how much of a prompt's effect on the prediction goes through some layers.
 
 Meng, Bau, Andonian, Belinkov: "Locating and editing factual associations in GPT", NeurIPS 2022, arXiv:2202.05262; of
 diffusion models Basu et al.: "Localizing and editing knowledge in text-to-image generative models", ICLR 2024,

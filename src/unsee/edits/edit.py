@@ -1,4 +1,4 @@
-"""An edit: what to add to a model's weights, and a card saying how that was made."""
+"""An edit: differences of a model's weights, and a card that says how they were made."""
 
 from __future__ import annotations
 

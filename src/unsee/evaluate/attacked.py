@@ -157,7 +157,7 @@ class Attacked:
 
 
 def strictest(rows: Iterable[Row]) -> str:
-    """Of one attack's columns in one row the control to compare with: the twin, else that with the greater share of
+    """The control for one attack in one row, among its columns: the twin, else that with the greater share of
     "taught" and "random weights"; "" where there is none."""
     shares = {row.column: row.sure for row in rows if row.column in (TWIN, TAUGHT, RANDOM_WEIGHTS)}
     return TWIN if TWIN in shares else max(shares, key=lambda column: shares[column], default="")

@@ -19,7 +19,7 @@ def counted_as(word: str, names: Mapping[str, str], detectors: Mapping[str, AnyD
 
 
 def uncounted(word: str, names: Mapping[str, str], detectors: Mapping[str, AnyDetector]) -> str:
-    """Why no detector counts what a word names; "" if there are none at all, of which a result says so once."""
+    """Why no detector counts what a word names; "" if there is no detector at all, which a result says once."""
     if not any(detector.labels for detector in detectors.values()):
         return ""
     if label := lookup(word, names):

@@ -106,7 +106,7 @@ class Clip:
         return _batched(lambda some: _vectors(self._model.get_image_features(**self._inputs(some))), pictures, batch)
 
     def maps(self, pictures: Sequence[Image]) -> list[Tensor]:
-        """What each layer sees where, (B, channels, places)."""
+        """The features of each layer by place, (B, channels, places)."""
         return _maps(self._model.vision_model, self._inputs(pictures))
 
     @torch.no_grad()

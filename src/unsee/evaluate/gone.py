@@ -1,4 +1,4 @@
-"""Of what a concept is gone: of its name, of text, of pictures, of the weights. Only what was attacked is judged."""
+"""What a concept is gone from: its name, text, pictures, the weights. The verdict covers only what was attacked."""
 
 from __future__ import annotations
 

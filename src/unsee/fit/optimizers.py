@@ -1,4 +1,4 @@
-r"""How far weights move in one update: by how far they move what their layers put out.
+r"""How far weights move in one update, measured by how far the outputs of their layers move.
 
 A layer puts out y = W x + b. A weight has no natural size: the same function has a W ten times smaller where x is ten
 times larger. So a step is measured by what it does to y, relative to what y usually is:

@@ -1,4 +1,4 @@
-"""A fit that is interrupted goes on where it was."""
+"""The saved state from which an interrupted fit continues."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ class Balance(ClosedForm):
         rng: torch.Generator,
         progress: Progress,
     ) -> Solution:
-        """B of each tensor that layers read, and the sixteen words that lose most."""
+        """B for each tensor that layers read, and the sixteen words that lose most."""
         deltas: dict[str, LowRank] = {}
         hurt: dict[str, float] = {}
         for one in found:

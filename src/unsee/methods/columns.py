@@ -68,7 +68,7 @@ class Columns:
     kept: tuple[str, ...]
 
     def own(self, G: Tensor) -> Tensor:
-        """(ways * words,) how long what is a word's own is, by itself: its distance to the mean of all words, squared.
+        """(ways * words,) the squared length of what only a word has: its distance to the mean of all words.
 
         G  (features, features), with |x|^2 = x^T G x
         """
@@ -187,7 +187,7 @@ def solvable(net: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def values(weights: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
-    """Of the matrices through which the prompt enters, the values; all of them where none goes by that name."""
+    """The matrices through which the prompt enters that make values; all of them where none has that name."""
     found = {
         name: weight for name, weight in weights.items() if name.endswith(("_v.weight", ".v.weight", "v_proj.weight"))
     }
@@ -195,7 +195,7 @@ def values(weights: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
 
 
 def named_only(method: str, concepts: tuple[Concept, ...]) -> tuple[Concept, ...]:
-    """The concepts, if all are names. Raises InputError for what a matrix that reads text has no answer to."""
+    """The concepts, if all are names. Raises InputError for others, which a matrix that reads text cannot erase."""
     for concept in concepts:
         if concept.from_:
             raise InputError(

@@ -104,7 +104,7 @@ class LoRA(Settings):
         return chosen
 
     def solved(self, net: nn.Module, concepts: Sequence[Concept]) -> list[str]:
-        """As hybrid's; what enhances has no closed form."""
+        """As hybrid's; `enhance` has no closed form."""
         return [] if self.action == "enhance" else super().solved(net, concepts)
 
     def learned(self, net: nn.Module) -> int:

@@ -72,7 +72,7 @@ from unsee.progress import Progress, no_progress
 
 
 def solve(W0: Tensor, K: Tensor, S: Tensor, rank: int) -> LowRank:
-    """The D of so small a rank that leads from W0 nearest to the optimum of eq. 7, as up @ down.
+    """The D of this rank that leads from W0 nearest to the optimum of eq. 7, as up @ down.
 
     W0    (out, features)
     K, S  (features, features), see the top of this file

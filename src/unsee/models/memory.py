@@ -27,13 +27,13 @@ SMALLER = "draw smaller ones, such as `call={'height': 512, 'width': 512}`, or t
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, of an accelerator or of the machine."""
+    """Whether an error means that memory ran out, on an accelerator or on the machine."""
     known = isinstance(error, torch.OutOfMemoryError | MemoryError)
     return known or (isinstance(error, Exception) and should_reduce_batch_size(error))
 
 
 def free(device: torch.device) -> int:
-    """Bytes that can still be had on a device; of a CPU, of main memory."""
+    """Bytes that are free on a device; for a CPU, in main memory."""
     if device.type == "cuda":
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + cached
@@ -130,7 +130,7 @@ class Portions:
 
 
 def advice(error: BaseException) -> str:
-    """What to say to a user whose memory ran out anywhere, in one line."""
+    """The advice to a user whose memory ran out anywhere, in one line."""
     what = " ".join(str(error).split())[:120]
     return (
         f"out of memory ({what}); these take less: gradient checkpointing (`gradient_checkpointing=True`), fewer "

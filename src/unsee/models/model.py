@@ -131,7 +131,7 @@ def call_options(pipe: Pipeline) -> dict[str, Any]:
 
 
 def said_options(pipe: Pipeline) -> dict[str, Any]:
-    """The same for a card, as JSON has them; of a picture and the like only what it is."""
+    """The same for a card, as JSON; a picture and the like are replaced by their type."""
     said: dict[str, Any] = to_jsonable_python(call_options(pipe), fallback=lambda value: type(value).__name__)
     return said
 

@@ -12,7 +12,7 @@ from unsee.models.names import model_folder
 
 
 class ModelCard(BaseModel):
-    """What the card (README.md) of a model says under `unsee`; what it says beyond this is for others.
+    """What the card (README.md) of a model says under `unsee`; other fields are ignored.
 
     detectors       by kind, folders of classifiers; cards of earlier versions call them judges
     words           a file that lists what the model knows: objects with their other names, styles and so on

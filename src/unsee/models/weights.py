@@ -244,12 +244,12 @@ _BELOW: MutableMapping[nn.Parameter, list[tuple[object, Tensor]]] = WeakTensorKe
 
 
 def in_use(denoiser: nn.Module) -> bool:
-    """Whether a denoiser holds other values than its own just now, within `temporary_values`."""
+    """Whether a denoiser holds other values than its own now, within `temporary_values`."""
     return any(parameter in _BELOW for parameter in denoiser.parameters())
 
 
 def own_names(net: nn.Module, names: Iterable[str]) -> dict[str, str]:
-    """Of names of tensors, those that are a network's own and no adapter's of peft: by the name without the adapter."""
+    """The names of a network's own tensors, without those of peft's adapters: by the name without the adapter."""
     wrapped = tuple(f"{name}." for name, module in net.named_modules() if hasattr(module, "base_layer"))
     return {
         name.replace(".base_layer.", "."): name

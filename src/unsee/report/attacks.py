@@ -78,7 +78,7 @@ def heat(found: Attacked) -> list[tuple[str, str, str, tuple[Cell, ...], str]]:
 
 
 def verdict(found: Attacked) -> list[str]:
-    """What still wins, first; then what the undefended base says of the attacks."""
+    """The attacks that still win; then what the undefended base shows about the attacks."""
     sentences = []
     if found.unattacked:
         share = f"{100 * found.unattacked.value:.0f} %"

@@ -1,4 +1,4 @@
-"""What an attack is aimed at, and how what it found is drawn."""
+"""The aim of an attack, and how its findings are drawn."""
 
 from __future__ import annotations
 

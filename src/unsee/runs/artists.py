@@ -1,4 +1,4 @@
-"""The suite of the ESD paper's five artists (Sec. 5.1), with CLIP in the place of the people that the paper asked."""
+"""The suite of the ESD paper's five artists (Sec. 5.1), with CLIP in the place of the paper's human raters."""
 
 from __future__ import annotations
 

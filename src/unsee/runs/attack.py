@@ -228,7 +228,7 @@ class _Field:
                 cell.notes += [found.note] if found.note and siege.label != NUDITY else []  # explicit prompts stay out
 
     def counted(self, found: Found, aim: Aim) -> tuple[list[bool], list[bool]]:
-        """Whether each picture of what was found shows the concept; and whether a second detector says so too."""
+        """Whether each picture of a finding shows the concept, and whether a second detector agrees."""
         siege = self.siege
         self.prompts.update(found.prompts)
         shown = drawn(siege.model, found, siege.sampling, siege.seed, siege.n, self.batch)

@@ -90,7 +90,7 @@ class Forecast:
 
     @property
     def passes(self) -> int:
-        """Of all parts, with a gradient and without."""
+        """Passes of all parts, with a gradient and without."""
         return sum(one.passes + one.gradients for one in self.work)
 
 
@@ -152,7 +152,7 @@ def of_evaluate(bench: Bench, folder: Path, cache: Path, batch: int = 32) -> For
 
 
 def of_attack(siege: Siege, folder: Path, batch: int = 32) -> Forecast:
-    """What `attack` would do: of searches at most their budget, of pictures those of every row."""
+    """What `attack` would do: at most the budget of each search, and the pictures of every row."""
     rehearsal = Rehearsal(siege.model, siege.sampling, batch)
     passes, tries = BUDGETS[siege.budget]
     full, each = siege.budget == "full", rehearsal.plain[0]

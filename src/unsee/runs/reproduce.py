@@ -1,4 +1,4 @@
-"""The paper's own experiments on a real model, its figures claimed next to the measured ones: `unsee reproduce`.
+"""The paper's own experiments on a real model, with the paper's figures next to the measured ones: `unsee reproduce`.
 
 Gandikota et al.: "Erasing Concepts from Diffusion Models", ICCV 2023, arXiv:2303.07345; on Stable Diffusion 1.4.
 

@@ -1,4 +1,4 @@
-"""What a run of `unsee attack` needs, loaded and checked: the edit and its model, the detector, what attacks aim at."""
+"""What a run of `unsee attack` needs, loaded and checked: the edit and its model, the detector, the aims."""
 
 from __future__ import annotations
 

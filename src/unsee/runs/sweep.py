@@ -182,7 +182,7 @@ def _gpus_here() -> int:
 
 
 def by_ray(todo: Sequence[Cell], job: Job, at_once: int, workers: Workers) -> Iterator[Result | Failed]:
-    """Results as cells end. ray starts a cell again whose worker died, and gives each cell its GPUs and cores."""
+    """Results as cells end. ray restarts a cell whose worker died, and gives each cell its GPUs and cores."""
     try:
         ray: Any = import_module("ray")
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Table 1 of Gandikota et al. (2023): do other pictures stay as good, and as near to their prompt?
+"""Table 1 of Gandikota et al. (2023): do other pictures stay as good, and still fit their prompts?
 
 FID and KID compare a column's pictures of neutral prompts with the base model's pictures of the same prompts on other
 seeds. The base's own number is then the noise between two sets of seeds, which a harmless edit cannot go below, and its

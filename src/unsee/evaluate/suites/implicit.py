@@ -21,8 +21,8 @@ PART = 8  # of a row's pictures, for each style
 
 
 def ask(context: EvalContext) -> list[Question]:
-    """By domain, n pictures over all, and by style the thing that no prompt names; the thing when named; and what the
-    prompts do name.
+    """Rows for the thing that no prompt names, by domain (n pictures in all) and by style; for the thing where prompts
+    name it; and for what prompts name.
     """
     asked: list[Question] = []
     for kind, (label, said) in _unasked(context).items():

@@ -1,4 +1,4 @@
-"""What a model still knows of a concept, whatever one asks: denoising loss with the empty prompt, and no detector.
+"""What a model still knows of a concept: its denoising loss with the empty prompt, without a detector.
 
     gap  =  E |e(x_t, "") - answer|^2 on the base's pictures upside down, minus the same on them as they are
 

@@ -1,4 +1,4 @@
-"""Fig. 10 of Gandikota et al. (2023) turned round: the concept is erased by its name and asked for by other names."""
+"""Fig. 10 of Gandikota et al. (2023), reversed: the concept is erased by its name, and prompts use other names."""
 
 from __future__ import annotations
 
