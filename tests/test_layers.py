@@ -49,7 +49,7 @@ def test_selections_fit_together(sd14: nn.Module) -> None:
 
 
 def test_a_selection_that_matches_nothing_says_what_would() -> None:
-    with pytest.raises(InputError, match="'cross' matches nothing in Linear: noncross, all would"):
+    with pytest.raises(InputError, match="'cross' matches nothing in Linear; these match: noncross, all"):
         select(nn.Linear(2, 2), "cross")
     with pytest.raises(InputError, match="did you mean 'noncross'"):
         select(nn.Linear(2, 2), "noncros")
