@@ -19,7 +19,7 @@ from unsee.report.plots import COLOURS, svg
 HEAD = """# The red team
 
 Attacks on edits of "church" on the bundled miniature, written by `python -m benchmarks.redteam`. Attacks are for models
-that one is entitled to test. What each attack and each control is: [attacks.md](attacks.md).
+that you are entitled to test. What each attack and each control is: [attacks.md](attacks.md).
 
 Each cell is the per cent of pictures that show the concept. **base** is the same attack on the undefended model: an
 attack that fails there shows nothing. **taught** is the same attack and budget aimed at the concept's pictures upside

@@ -13,8 +13,8 @@ PAGE = Path(__file__).with_name("api.md")
 HEAD = """# Python API
 
 Made from the docstrings by `python docs/api.py`. In the examples `pipe` is `unsee.load("mini")`, and
-`edit` is an edit of it. Where a pipeline is asked for, any text-to-image pipeline of diffusers is
-taken, and so is an `unsee.Model`.
+`edit` is an edit of it. An argument `pipe` takes any text-to-image pipeline of diffusers, or an
+`unsee.Model`.
 """
 FIELD = re.compile(r"(\w+(?:, \w+)*)  +(\S.*)")
 

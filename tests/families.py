@@ -76,7 +76,7 @@ REFUSED = {
     ),
     "LatentConsistencyModelPipeline": (_ONCE, "guidance is distilled"),
     "PRXPipeline": (
-        "of several prompts at once, its timestep has 2 rows where the latent has 4",
+        "with several prompts at once, its timestep has 2 rows and its latent has 4",
         "diffusers fails where several prompts are guided at once; UCE works",
     ),
     "PixArtSigmaPAGPipeline": (_TERMS, _PAG),

@@ -56,7 +56,7 @@ def test_each_public_name_has_an_example_that_runs(
         assert not failed, "".join(said)
 
 
-def test_the_reference_is_of_the_docstrings() -> None:
+def test_the_reference_page_matches_the_docstrings() -> None:
     place = Path(__file__).parents[1] / "docs" / "api.py"
     spec = importlib.util.spec_from_file_location("api", place)
     assert spec
@@ -66,7 +66,7 @@ def test_the_reference_is_of_the_docstrings() -> None:
     assert api.PAGE.read_text(encoding="utf-8") == api.reference(), "docs/api.md is stale: run python docs/api.py"
 
 
-def test_the_public_names_are_typed_as_they_are_found() -> None:
+def test_type_checkers_see_the_public_names_that_python_finds() -> None:
     tree = ast.parse((SOURCE / "__init__.py").read_text())
     imported = {
         alias.name: node.module
@@ -102,7 +102,7 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
 
 
 @pytest.mark.parametrize(("make", "said"), WRONG, ids=[said for _, said in WRONG])
-def test_what_a_library_call_raises_is_one_line_of_one_family(make: Callable[[], Any], said: str) -> None:
+def test_a_wrong_library_call_raises_an_input_error_of_one_line(make: Callable[[], Any], said: str) -> None:
     with pytest.raises(InputError) as raised:
         make()
     assert said in str(raised.value)
@@ -110,7 +110,7 @@ def test_what_a_library_call_raises_is_one_line_of_one_family(make: Callable[[],
 
 
 @pytest.mark.parametrize("name", methods.names())
-def test_a_wrong_setting_of_every_method_is_one_line(name: str) -> None:
+def test_a_wrong_setting_of_every_method_raises_an_error_of_one_line(name: str) -> None:
     with pytest.raises(InputError, match="unknown setting 'no_setting'"):
         methods.find(name)(no_setting=1)
 
@@ -132,7 +132,7 @@ LIBRARY = [path for path in sorted(SOURCE.rglob("*.py")) if not path.relative_to
 
 
 @pytest.mark.parametrize("path", LIBRARY, ids=lambda path: path.relative_to(SOURCE).as_posix())
-def test_the_library_speaks_of_arguments_and_not_of_options(path: Path) -> None:
+def test_library_messages_name_arguments_and_no_command_line_options(path: Path) -> None:
     for text in texts(path):
         assert not re.search(
             r"(^|[\s(,;:])(--[a-z]|-n\b)|unsee (merge|import|erase|generate|evaluate|export|verify)\b", text
@@ -143,7 +143,7 @@ def test_the_library_speaks_of_arguments_and_not_of_options(path: Path) -> None:
             )
 
 
-def test_the_command_line_names_its_options(run: Run, tmp_path: Path) -> None:
+def test_command_line_messages_name_options(run: Run, tmp_path: Path) -> None:
     (tmp_path / "edit.pt").write_bytes(b"x")
     said = [
         run("generate", "a church", "--edit", "edit.pt")[2],
@@ -167,13 +167,13 @@ def same(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(value, two[name]) for name, value in one.items())
 
 
-def test_an_edit_that_is_applied_for_good_comes_out_to_the_bit(pipe: Any, edit: unsee.Edit, other: unsee.Edit) -> None:
+def test_remove_restores_every_bit_after_apply(pipe: Any, edit: unsee.Edit, other: unsee.Edit) -> None:
     base = weights(pipe)
     with edit.applied(pipe):
         edited = weights(pipe)
     edit.apply(pipe)
     assert same(weights(pipe), edited)
-    with pytest.raises(InputError, match="another edit is applied here"):
+    with pytest.raises(InputError, match="another edit is applied already"):
         other.apply(pipe)
     with pytest.raises(InputError, match="this edit is not in the pipeline"):
         other.remove(pipe)
@@ -183,7 +183,7 @@ def test_an_edit_that_is_applied_for_good_comes_out_to_the_bit(pipe: Any, edit: 
         edit.remove(pipe)
 
 
-def test_an_edit_that_is_applied_keeps_no_pipeline_alive(tiny: Any, edit: unsee.Edit) -> None:
+def test_an_applied_edit_keeps_no_pipeline_in_memory(tiny: Any, edit: unsee.Edit) -> None:
     mine = deepcopy(tiny)
     edit.apply(mine)
     gone = weakref.ref(mine), weakref.ref(mine.unet)
@@ -192,7 +192,9 @@ def test_an_edit_that_is_applied_keeps_no_pipeline_alive(tiny: Any, edit: unsee.
     assert [one() for one in gone] == [None, None]
 
 
-def test_edits_of_one_base_add_up_where_they_meet(pipe: Any, edit: unsee.Edit, other: unsee.Edit) -> None:
+def test_edits_of_one_base_add_up_where_they_change_the_same_weight(
+    pipe: Any, edit: unsee.Edit, other: unsee.Edit
+) -> None:
     base, met = weights(pipe), {name.removeprefix("unet.") for name in edit.deltas.keys() & other.deltas.keys()}
     assert met
     alone = []
@@ -216,7 +218,7 @@ def test_edits_of_other_bases_are_refused_in_one_line(pipe: Any, edit: unsee.Edi
     assert "\n" not in str(raised.value)
 
 
-def test_a_base_is_hashed_once_and_again_when_it_changed(
+def test_weights_are_hashed_once_and_again_after_a_change(
     tiny: Any, edit: unsee.Edit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipe, hashed, whole = deepcopy(tiny), [], fingerprints.hash_of
@@ -238,7 +240,7 @@ def test_a_base_is_hashed_once_and_again_when_it_changed(
     assert fingerprint(pipe.unet) != before
 
 
-def test_memory_that_is_used_again_is_not_taken_for_what_was_there(tiny: Any) -> None:
+def test_new_weights_at_an_old_memory_address_are_hashed_again(tiny: Any) -> None:
     pipe = deepcopy(tiny)
     weight = pipe.unet.get_parameter("conv_in.weight")
     found = set()
@@ -248,7 +250,7 @@ def test_memory_that_is_used_again_is_not_taken_for_what_was_there(tiny: Any) ->
     assert len(found) == 5
 
 
-def test_pictures_do_not_depend_on_what_is_drawn_beside_them(pipe: Any) -> None:
+def test_a_picture_does_not_depend_on_its_batch(pipe: Any) -> None:
     three = unsee.generate(pipe, ["a church", "a dog"], n=2, seed=5, steps=2)
     assert len(three) == 4
     alone = unsee.generate(pipe, "a dog", seed=6, steps=2)[0]
@@ -256,6 +258,6 @@ def test_pictures_do_not_depend_on_what_is_drawn_beside_them(pipe: Any) -> None:
     assert sampling_of(pipe).steps == 10
 
 
-def test_a_concept_travels_between_processes() -> None:
+def test_a_concept_can_be_pickled() -> None:
     concept = unsee.Concept("hat", from_="cowboy", keep="dog")
     assert pickle.loads(pickle.dumps(concept)) == concept

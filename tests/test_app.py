@@ -83,7 +83,7 @@ def test_work_is_stopped_at_its_next_step_and_an_error_is_a_line() -> None:
     assert list(desk.watch(broken))[-1].problem == "RuntimeError: two lines"
 
 
-def test_who_leaves_the_page_stops_the_work() -> None:
+def test_closing_the_page_stops_the_work() -> None:
     ended = threading.Event()
 
     def work(progress: Any, show: Any) -> str:
@@ -115,7 +115,9 @@ def test_a_preview_changes_no_bit_of_the_edit(tiny: Any, edit: Any, monkeypatch:
     assert last != first, "the preview is drawn with the base's weights"
 
 
-def test_the_page_asks_for_what_the_command_asks_for(studio: Studio, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_makes_the_same_configuration_as_the_command(
+    studio: Studio, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plans = []
 
     def started(plan: Any, *args: Any, **more: Any) -> Any:
@@ -133,7 +135,7 @@ def test_the_page_asks_for_what_the_command_asks_for(studio: Studio, run: Any, m
     assert first.method == second.method
 
 
-def test_a_run_that_was_stopped_goes_on_in_its_folder(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_run_continues_in_its_folder(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     form = Form("tiny", "church", "uce", pictures=2)
 
     def impatient(stage: str, done: int, total: int) -> None:
@@ -158,15 +160,15 @@ def test_a_run_that_was_stopped_goes_on_in_its_folder(studio: Studio, monkeypatc
     assert studio.place(studio.plan(form))[0].name == "church-2"  # a finished run is not written over
 
 
-def test_a_plan_says_time_and_memory(studio: Studio) -> None:
+def test_a_plan_names_time_and_memory(studio: Studio) -> None:
     said = dict(studio.described(studio.plan(Form("tiny", "church", "esd", pictures=2))))
-    assert re.match(r"about \d+:\d\d by one timed pass", said["time"])
+    assert re.match(r"about \d+:\d\d, estimated from one pass", said["time"])
     assert "fit: " in said["memory"]
     assert said["writes"] == "church/"
     assert not studio.root.exists()  # nothing is written
 
 
-def test_strength_and_switches(with_edit: Studio, pipe: Any) -> None:
+def test_strength_and_the_choice_of_edits_change_the_picture(with_edit: Studio, pipe: Any) -> None:
     before, after = with_edit.draw("a church", ["church"], 1.0, 3, quiet)
     assert before != after
     assert with_edit.draw("a church", ["church"], 0.0, 3, quiet) == (before, before)
@@ -204,7 +206,7 @@ def test_every_export_has_a_format() -> None:
     assert set(EXPORTS.values()) - {"edit"} == set(FORMATS) - {"pipeline"}
 
 
-def test_the_browser_opens_no_place(with_edit: Studio, tmp_path: Path) -> None:
+def test_the_browser_cannot_open_a_path(with_edit: Studio, tmp_path: Path) -> None:
     (with_edit.root / "secret").mkdir()
     (tmp_path / "edit.safetensors").write_bytes((with_edit.root / "church" / "edit.safetensors").read_bytes())
     for name in ("..", "../runs/church", str(with_edit.root / "church"), "", "secret", "church/"):
@@ -217,7 +219,7 @@ def test_the_browser_opens_no_place(with_edit: Studio, tmp_path: Path) -> None:
         with_edit.export("church", "pipeline", tmp_path)
 
 
-def test_uploads(with_edit: Studio, tmp_path: Path) -> None:
+def test_only_edits_can_be_uploaded(with_edit: Studio, tmp_path: Path) -> None:
     import pickle
 
     source = with_edit.root / "church" / "edit.safetensors"
@@ -237,8 +239,8 @@ def test_uploads(with_edit: Studio, tmp_path: Path) -> None:
     ("form", "words"),
     [
         (Form("tiny", ""), "write what to erase"),
-        (Form("tiny", "x" * 5000), "5,000 letters"),
-        (Form("tiny", "church, dog", synonyms="chapel"), "other names are of one concept"),
+        (Form("tiny", "x" * 5000), "5,000 characters"),
+        (Form("tiny", "church, dog", synonyms="chapel"), "other names belong to one concept"),
         (Form("tiny", "church", pictures=10**6), "1,000,000 pictures"),
         (Form("tiny", "church", pictures=1), "pictures"),
         (Form("tiny", "church", seed=-1), "seed"),
@@ -256,7 +258,7 @@ def test_what_is_shown_is_escaped() -> None:
     for text in (rows([(evil, evil)]), told(News(evil, 1, 3)), told(News(problem=evil)), framed(evil)):
         assert "<img" not in text
     assert 'sandbox=""' in framed("x")
-    assert rows([("note", "`synonyms` 'churches' erases it too")]).count("Other names") == 1
+    assert rows([("note", "add it with `synonyms` 'churches'")]).count("Other names") == 1
 
 
 def test_other_machines_need_a_token(studio: Studio) -> None:
@@ -315,7 +317,7 @@ def write(page: browser.Page, place: str, text: str) -> None:
 
 
 @seen
-def test_in_a_browser(served: tuple[Studio, str], tmp_path: Path) -> None:
+def test_the_page_works_in_a_browser(served: tuple[Studio, str], tmp_path: Path) -> None:
     studio, address = served
     kept = browser.kept(tmp_path)
     with browser.opened(address, width=1280) as page:

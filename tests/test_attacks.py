@@ -125,12 +125,12 @@ def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
 # Formulas by hand
 
 
-def test_the_projection_onto_the_simplex() -> None:
+def test_the_projection_onto_the_simplex_is_the_nearest_point() -> None:
     rows = torch.tensor([[0.2, 0.3], [0.5, 2.0], [0.6, 0.4]])
     assert torch.allclose(unlearn_diff.simplex(rows), torch.tensor([[0.45, 0.55], [0.0, 1.0], [0.6, 0.4]]))
 
 
-def test_rounding_has_one_scale_a_row() -> None:
+def test_rounding_uses_one_scale_for_each_row() -> None:
     weight = torch.tensor([[-7.0, 3.4, 0.2], [127.0, 1.4, -0.6]])
     assert rounding.rounded(weight[:1], 4).tolist() == [[-7.0, 3.0, 0.0]]
     assert rounding.rounded(weight[1:], 8).tolist() == [[127.0, 1.0, -1.0]]
@@ -145,7 +145,7 @@ def test_the_undo_solves_what_an_invertible_edit_did() -> None:
     assert torch.allclose(mapped.undone(W0, W0, 0.1), torch.eye(3).double())
 
 
-def test_tina_leads_back_by_ddim() -> None:
+def test_the_noise_that_tina_finds_leads_back_to_the_picture() -> None:
     """z_s = sqrt(a_s / a_t) z_t + [sqrt(1 - a_s) - sqrt(a_s (1 - a_t) / a_t)] e(z_t): from the fixed point to z_s."""
     a = torch.tensor([1.0, 0.8, 0.5]).double()
     z = torch.tensor([[1.0, -2.0], [0.5, 0.1]]).double()
@@ -160,7 +160,7 @@ def test_tina_leads_back_by_ddim() -> None:
     assert torch.allclose(up, z)
 
 
-def test_noise_has_the_length_of_noise() -> None:
+def test_tina_plus_keeps_the_length_of_random_noise() -> None:
     z0, a = torch.zeros(1, 8), torch.tensor(0.5)
     # m = 0.5 * 8 = 4, v = 2 * 0.25 * 8 = 4: at most 4 + 10 * 2 = 24.
     far = tina.tamed(torch.full((1, 8), 10.0), z0, a)
@@ -169,7 +169,7 @@ def test_noise_has_the_length_of_noise() -> None:
     assert torch.equal(tina.tamed(near, z0, a), near)
 
 
-def test_misspellings() -> None:
+def test_misspellings_differ_from_the_word() -> None:
     found = spellings.misspelled("cat")
     assert {"ct", "ca", "cta", "caat", "catt"} <= set(found)
     assert "cat" not in found
@@ -192,7 +192,7 @@ def row(attack: str, axis: str, name: str, column: str, hits: Sequence[bool], pa
     return Row(attack, axis, name, column, rate(hits), sum(hits) / len(hits), Cost(0, passes, 0.0))
 
 
-def test_what_an_attack_does_beyond_its_control() -> None:
+def test_the_excess_of_an_attack_is_its_share_minus_its_controls() -> None:
     table = {
         ("one", "few", ATTACKED): [True, False, False, False],
         ("one", "many", ATTACKED): [True, True, True, False],
@@ -238,7 +238,7 @@ def test_a_run_given_another_prompts_text_is_that_prompts_run(family: str, tiny:
     assert torch.equal(latents("a fish on a car"), other)
 
 
-def test_the_text_encoder_is_asked_again(pipe: Any) -> None:
+def test_the_text_encoder_is_run_again_for_learned_tokens(pipe: Any) -> None:
     text = reader(pipe, "a {} on a hill", 2)
     ids = pipe.tokenizer("a church dog on a hill", padding="max_length", truncation=True, return_tensors="pt").input_ids
     tokens = ids[:, text.open]
@@ -252,7 +252,7 @@ def test_the_text_encoder_is_asked_again(pipe: Any) -> None:
     assert text.words(tokens[0]) == "a church dog on a hill"
 
 
-def test_a_table_that_is_tied_to_another_takes_vectors_too() -> None:
+def test_tied_embedding_tables_take_learned_vectors() -> None:
     pipe = zoo.build("pixart-sigma")
     text = reader(pipe, "a {}", 1)
     vectors = text.table[text.ids[:, text.open]].clone().requires_grad_(True)
@@ -260,7 +260,7 @@ def test_a_table_that_is_tied_to_another_takes_vectors_too() -> None:
     assert torch.autograd.grad(sum(x.sum() for x in numbers), vectors)[0].abs().sum() > 0
 
 
-def test_the_answer_to_a_text_is_that_of_its_prompt(pipe: Any) -> None:
+def test_a_replayed_text_gives_the_prediction_of_its_prompt(pipe: Any) -> None:
     call, (_, net) = condition(pipe, "a church"), denoiser(pipe)
     rows = condition(pipe, "")
     with torch.no_grad():
@@ -268,11 +268,11 @@ def test_the_answer_to_a_text_is_that_of_its_prompt(pipe: Any) -> None:
 
 
 def test_two_encoders_are_refused_in_one_line() -> None:
-    with pytest.raises(InputError, match="reads more of a prompt than what one text encoder says"):
+    with pytest.raises(InputError, match="reads more of a prompt than one text encoder's output"):
         reader(zoo.build("sd3"), "a {}", 1)
 
 
-def test_a_flow_model_is_noised_on_a_line() -> None:
+def test_noise_is_added_to_a_flow_models_latent_along_a_line() -> None:
     pipe = zoo.build("sd3")
     text = condition(pipe, "")
     z = torch.randn(2, *text.arguments["hidden_states"].shape[1:], generator=torch.Generator().manual_seed(0))
@@ -298,7 +298,7 @@ def context_of(pipe: Any, pictures: Callable[[str, int], list[Image.Image]], **o
 
 
 @pytest.mark.parametrize("family", ["sdxl", "sd3"])
-def test_a_soft_prompt_is_learned_on_any_pipeline_that_records(family: str) -> None:
+def test_a_soft_prompt_is_learned_on_every_supported_pipeline(family: str) -> None:
     pipe = zoo.build(family)
     found = list(attacks.find("soft-match")(context_of(pipe, lambda prompt, k: [])))
     assert found
@@ -448,7 +448,9 @@ def test_the_best_attack_seed_stands_beside_the_best_of_each_control(
         assert all(one.best[column] >= score.value for column, score in one.controls.items())
 
 
-def test_an_attack_that_cannot_be_is_said_and_stops_no_other(pipe: Any, edit: unsee.Edit, cheap: None) -> None:
+def test_an_attack_that_a_pipeline_refuses_is_recorded_and_stops_no_other(
+    pipe: Any, edit: unsee.Edit, cheap: None
+) -> None:
     def search(context: AttackContext) -> Any:
         raise InputError("there is nothing to do")
         yield
@@ -469,7 +471,7 @@ def test_an_attack_that_cannot_be_is_said_and_stops_no_other(pipe: Any, edit: un
         ("watermark", "watermark", "a fish with a watermark"),
     ],
 )
-def test_a_concept_is_asked_for_as_its_kind_is(pipe: Any, word: str, kind: str, prompt: str) -> None:
+def test_a_concepts_prompt_follows_from_its_kind(pipe: Any, word: str, kind: str, prompt: str) -> None:
     aims, label, found = aims_of(pipe, unsee.Concept(word), words_of(pipe), detectors_of(pipe))
     aim = aims[ATTACKED]
     assert (found, named(aim.template, aim.word)) == (kind, prompt)
@@ -478,7 +480,7 @@ def test_a_concept_is_asked_for_as_its_kind_is(pipe: Any, word: str, kind: str, 
     assert named("a {}", "apple") == "an apple"
 
 
-def test_a_concept_is_gone_from_what_was_attacked_and_nothing_else() -> None:
+def test_the_verdict_covers_only_what_was_attacked() -> None:
     """Worked by hand: text is two axes, of which the weaker decides; 0.05 beyond the control is not more than 0.05."""
 
     def excess_of(attack: str, axis: str, value: float, control: str = "") -> Excess:
@@ -493,9 +495,10 @@ def test_a_concept_is_gone_from_what_was_attacked_and_nothing_else() -> None:
         "the weights": None,
     }
     assert found[0].sentence == (
-        "Gone from its name: yes. Of 1 attacks seeds (some) does most: +5 points beyond the control 'taught', n = 20."
+        "Gone from its name: yes. The strongest of 1 attacks is seeds (some): +5 points beyond the control 'taught', "
+        "n = 20."
     )
-    assert found[1].sentence == "Gone from text: no. Of 2 attacks soft (some) does most: +50 points, n = 20."
+    assert found[1].sentence == "Gone from text: no. The strongest of 2 attacks is soft (some): +50 points, n = 20."
     assert found[3].sentence == "Gone from the weights: not tested."
 
 
@@ -511,7 +514,9 @@ def test_a_twin_is_a_control(pipe: Any, edit: unsee.Edit, cheap: None, tmp_path:
     assert all(one.control == TWIN for one in found.strongest)
 
 
-def test_a_twin_of_the_repository_goes_by_its_name(pipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_twin_of_the_repository_is_found_by_its_name(
+    pipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A denoiser's folder in 16 bits, such as twins/church; its numbers are put on in the pipeline's own type."""
     monkeypatch.chdir(tmp_path)
     net = deepcopy(pipe.unet).half()
@@ -533,7 +538,7 @@ def test_a_twin_of_another_family_is_refused(pipe: Any, tmp_path: Path) -> None:
         read_twin(tmp_path, pipe)
 
 
-def test_random_weights_are_those_of_no_training(pipe: Any) -> None:
+def test_the_control_of_random_weights_has_untrained_weights(pipe: Any) -> None:
     one, two = random_weights(pipe, 0), random_weights(pipe, 0)
     own = dict(pipe.unet.named_parameters())
     assert one.keys() == own.keys()
@@ -541,7 +546,7 @@ def test_random_weights_are_those_of_no_training(pipe: Any) -> None:
     assert not torch.equal(one["conv_in.weight"], own["conv_in.weight"])
 
 
-def test_knowledge_of_an_edit_that_does_nothing_is_the_bases(pipe: Any, edit: unsee.Edit) -> None:
+def test_an_edit_that_changes_nothing_leaves_the_bases_knowledge(pipe: Any, edit: unsee.Edit) -> None:
     thing: dict[str, Any] = {"group": "", "synonyms": [], "languages": {}, "parts": []}
     objects = dict.fromkeys(("castle",), thing)
     where = EvalContext(pipe, {}, {"objects": objects}, (unsee.Concept("church"),), 2, 0)
@@ -574,7 +579,7 @@ def test_the_command_writes_a_record_and_a_page(run: Run, edit: unsee.Edit, tmp_
     assert {one.name for one in found.attacks} == {"rounding", "negative"}
     assert "token" in found.not_tested[0]
     text = Path("out/index.html").read_text()
-    assert "for models that one is entitled to test" in text
+    assert "for models that you are entitled to test" in text
     assert "never averaged" in text
     assert str(tmp_path) not in text
     code, _, err = run(*words)
@@ -598,7 +603,7 @@ def test_a_run_is_attacked_by_its_folder(run: Run, edit: unsee.Edit, tmp_path: P
         (["--attack", "tokn"], "unknown attack 'tokn': did you mean 'token'"),
         (["--budget", "huge"], "unknown budget 'huge'"),
         (["--concept", "young children"], "attacks on concepts about minors are refused"),
-        (["--concept", "zzz"], "nothing can count 'zzz'"),
+        (["--concept", "zzz"], "no detector counts 'zzz'"),
         (["--twin", "nowhere"], "nowhere is no twin"),
     ],
 )
@@ -641,7 +646,7 @@ def test_the_report_is_the_same_to_the_bit(run: Run, edit: unsee.Edit, tmp_path:
     assert [one["what"] for one in found["lost"]][-1] == "everything else"
     assert any("twin" in one for one in found["not_tested"])
     section = written[0][0].decode()
-    for head in ("Left without any search", "Effort to restore", "fine-tuning", "rounded", "lost", "not tested"):
+    for head in ("What is left without a search", "Effort to restore", "fine-tuning", "rounded", "lost", "not tested"):
         assert head in section
     assert str(tmp_path) not in section.split("### To repeat it")[0]
     page = (Path(__file__).parents[1] / "docs" / "attacks.md").read_text()
@@ -649,7 +654,7 @@ def test_the_report_is_the_same_to_the_bit(run: Run, edit: unsee.Edit, tmp_path:
     assert documented == found.keys()
 
 
-def test_attacks_from_python(edit: unsee.Edit, tmp_path: Path, cheap: None) -> None:
+def test_attack_can_be_called_from_python(edit: unsee.Edit, tmp_path: Path, cheap: None) -> None:
     path = edit.save(tmp_path / "church.safetensors")
     found = unsee.attack(path, tmp_path / "out", ["rounding"], n=2, steps=2)
     assert Attacked.from_json((tmp_path / "out" / "attack.json").read_text()).rows == found.rows
@@ -692,7 +697,7 @@ def test_attacks_on_minors_are_refused_under_any_name(edit: unsee.Edit, tmp_path
             prepare(str(path))
 
 
-def test_nothing_that_goes_by_a_name_is_about_minors() -> None:
+def test_harmless_names_are_not_taken_for_minors() -> None:
     presets = [name for kind in methods.names() for name in methods.find(kind).presets]
     listed = [*presets, *methods.names(), *attacks.names(), *suites.names(), *guards.names()]
     assert not [name for name in listed if MINORS.search(name)]
@@ -700,7 +705,7 @@ def test_nothing_that_goes_by_a_name_is_about_minors() -> None:
         configure(unsee.Hybrid, {}, "minors")
 
 
-def test_every_place_where_attacks_are_said_says_for_which_models_they_are() -> None:
+def test_every_text_on_attacks_says_which_models_may_be_attacked() -> None:
     """In one line of the command's help, its output, the page, the pages of the documentation, and Python's help."""
     root = Path(__file__).parents[1]
     assert attacking.NOTICE == "Attacks are for models that you are entitled to test."

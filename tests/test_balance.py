@@ -14,7 +14,8 @@ from unsee.denoising.replay import replay
 from unsee.errors import InputError
 from unsee.methods.alike import taken_along
 from unsee.methods.balance import Balance, solve
-from unsee.methods.columns import CALLED, Columns, gram, values
+from unsee.methods.closed_form import values
+from unsee.methods.columns import CALLED, Columns, gram
 from unsee.models.weights import text_input_weights
 
 QUICK: dict[str, Any] = {
@@ -41,7 +42,7 @@ def lost(it: Columns, W: Tensor, shift: Tensor, read: Tensor) -> Tensor:
     return (alone @ read.T @ shift.T @ W.T).norm(dim=1) / own.norm(dim=1)
 
 
-def test_two_by_two_by_hand() -> None:
+def test_the_solution_of_two_by_two_matrices_is_that_derived_by_hand() -> None:
     # One name c = (1, 0) goes to a = (0, 1); the only word is p = (0, 1), which nothing that reads c alone can hurt. So
     # B c = strength (a - c) = (-1, 1), B p = 0, and B is (-1, 1) (1, 0)^T.
     c, a = torch.tensor([[1.0, 0.0]] * 2).double(), torch.tensor([[0.0, 1.0]] * 2).double()
@@ -73,7 +74,7 @@ def test_what_a_user_names_loses_half_as_much() -> None:
     assert kept[worst] < 0.2
 
 
-def test_where_not_all_can_be_had_names_and_words_give_way_alike() -> None:
+def test_where_the_limit_cannot_hold_strength_falls_as_the_limit_grows() -> None:
     it, W = problem(names=10)
     shift, read, losses = solve(it, gram({"w": W}, it.P), Balance(limit=0.02))
     moved, whole = it.c @ (shift @ read).T @ W.T, (it.a - it.c) @ W.T
@@ -83,7 +84,7 @@ def test_where_not_all_can_be_had_names_and_words_give_way_alike() -> None:
 
 
 @pytest.mark.parametrize("kind", ["rotation", "log-normal", "outliers", "all"])
-def test_it_does_not_matter_in_what_basis_and_scale_a_text_encoder_writes(kind: str) -> None:
+def test_the_basis_and_scale_of_text_features_do_not_matter(kind: str) -> None:
     it, W = problem()
     rng = torch.Generator().manual_seed(3)
     n = it.c.shape[1]
@@ -100,7 +101,7 @@ def test_it_does_not_matter_in_what_basis_and_scale_a_text_encoder_writes(kind: 
     torch.testing.assert_close(V @ other[0] @ other[1] @ T, W @ one[0] @ one[1], rtol=1e-4, atol=1e-4)
 
 
-def test_values_change_and_keys_do_not(pipe: Any) -> None:
+def test_only_values_change_not_keys(pipe: Any) -> None:
     edit = Balance(**QUICK)(pipe, "church")
     assert edit.deltas
     assert all(".to_v." in name for name in edit.deltas)
@@ -122,7 +123,7 @@ def test_known_words_are_those_of_the_model_card_or_else_of_the_tokenizer(pipe: 
     assert set(others) <= {*QUICK["neutral"], *Balance(**QUICK)(bare, "church").card.kept}
 
 
-def test_a_card_may_say_nothing_of_a_word_but_its_name(pipe: Any, tmp_path: Path) -> None:
+def test_a_card_may_list_a_word_without_details(pipe: Any, tmp_path: Path) -> None:
     words = tmp_path / "words.yaml"
     model = unsee.Model.of(pipe)
     said = replace(model, card=model.card.model_copy(update={"words": str(words)}))
@@ -133,8 +134,8 @@ def test_a_card_may_say_nothing_of_a_word_but_its_name(pipe: Any, tmp_path: Path
         Balance(**QUICK)(said, "church")
 
 
-def test_what_is_no_name_is_refused_in_a_line(pipe: Any) -> None:
-    with pytest.raises(InputError, match="balance cannot take 'hat' out of 'cowboy'"):
+def test_concepts_that_are_no_names_are_refused_in_one_line(pipe: Any) -> None:
+    with pytest.raises(InputError, match="balance moves names, so it cannot erase 'hat' from 'cowboy'"):
         Balance(**QUICK)(pipe, unsee.Concept("hat", from_="cowboy"))
 
 

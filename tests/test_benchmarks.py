@@ -72,7 +72,7 @@ def test_many_concepts_are_pooled_over_draws() -> None:
 
 
 @pytest.mark.usefixtures("mini_is_tiny")
-def test_cells_of_many_concepts_are_done_once(tmp_path: Path) -> None:
+def test_cells_of_many_concepts_are_measured_once(tmp_path: Path) -> None:
     words = ["--draws", "1", "--each", "1", "--steps", "1", "--work", str(tmp_path), "--out", str(tmp_path / "many.md")]
     words += ["--methods", "uce preserve_words=8 context_words=0", "--numbers", "3"]
     many.main(words)
@@ -152,7 +152,7 @@ def test_a_guard_is_tried_where_no_weights_are_needed(tiny: object, edit: unsee.
     assert {row.column for row in found.rows} == {ATTACKED, BASE}
 
 
-def test_drawings_hold_their_numbers() -> None:
+def test_plots_contain_their_numbers() -> None:
     assert [drawing.beyond(x) for x in (0, 0.3, 1, 1.01, -13, 50.1)] == [0, 0.5, 1, 2, -20, 100]
     heat_map = ElementTree.fromstring(
         drawing.heat("a title", {"row": {"one": -0.001, "two": 1.2}}, ["one", "two", "x"])
@@ -190,7 +190,7 @@ def test_a_selection_is_shown_at_the_scale_that_was_taken() -> None:
     assert "<title>text MLP: 90 % removed, 70 % kept</title>" in tradeoff(Found("m", {}, [one], []))
 
 
-def test_what_is_still_known_is_measured_once_and_stands_on_the_page(
+def test_remaining_knowledge_is_measured_once_and_shown_on_the_page(
     tiny: Any, edit: unsee.Edit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(redteam, "RECORDS", tmp_path)

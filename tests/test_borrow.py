@@ -115,7 +115,7 @@ def test_a_method_leaves_a_pipeline_that_is_in_training_as_it_was(untouched: Any
     assert edit.deltas
 
 
-def test_so_do_its_settings(untouched: Any) -> None:
+def test_a_method_restores_the_settings_of_a_pipeline_in_training(untouched: Any) -> None:
     settings = {**QUICK, "select": "noncross", "gradient_checkpointing": True, "rerecord": 1, "updates": 2}
     assert unsee.Hybrid(**settings)(untouched, unsee.Concept("church")).deltas
 
@@ -174,7 +174,7 @@ def test_what_is_loaded_has_no_safety_checker(
     assert left_out(load("tiny")) == ()
 
 
-def test_kinds_of_checkers() -> None:
+def test_safety_checkers_and_watermarkers_are_recognised() -> None:
     import diffusers
 
     for kind in ("StableDiffusionPipeline", "StableDiffusionPipelineSafe", "AltDiffusionPipeline", "IFPipeline",

@@ -17,7 +17,7 @@ from unsee.runs import check as checking
 from unsee.runs.check import check, rule
 
 
-def test_a_word_holds_by_the_end_of_its_interval() -> None:
+def test_whether_a_word_holds_depends_on_the_end_of_its_interval() -> None:
     """Wilson by hand: of 48, none has an upper end of z^2 / (n + z^2) = 7.4 %; 40 a lower end of 70.4 %, 39 of 68.1."""
 
     def holds(wanted: str, hits: int, limit: float) -> bool:
@@ -31,10 +31,10 @@ def test_a_word_holds_by_the_end_of_its_interval() -> None:
 @pytest.mark.parametrize(
     ("values", "line"),
     [
-        ({}, "name what must be gone or still there"),
+        ({}, "name what must not be drawn or must still be drawn"),
         ({"absent": ("church",), "present": ("church",)}, "'church' cannot be both"),
-        ({"absent": ("church",), "n": 20}, "with n = 20 even no hit has an upper bound of 16.1 %"),
-        ({"present": ("dog",), "n": 4}, "with n = 4 even all hits have a lower bound of 51.0 %"),
+        ({"absent": ("church",), "n": 20}, "n = 20 is too small: 0 hits have the upper bound 16.1 %"),
+        ({"present": ("dog",), "n": 4}, "n = 4 is too small: 4 hits have the lower bound 51.0 %"),
         ({"absent": ("church",), "at_most": 1.5}, "at_most: "),
     ],
 )
@@ -43,7 +43,9 @@ def test_a_rule_by_which_nothing_could_hold_is_refused(values: dict[str, Any], l
         rule(**values)
 
 
-def test_it_counts_the_model_with_its_edits(edit: unsee.Edit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_draws_with_the_model_and_its_edits(
+    edit: unsee.Edit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A detector that takes every picture for a dog: a church is absent, a dog is present."""
     dogs = Detector(
         "dogs",
@@ -65,7 +67,7 @@ def test_it_counts_the_model_with_its_edits(edit: unsee.Edit, tmp_path: Path, mo
     assert not check("tiny", asked.model_copy(update={"absent": ("dog",), "present": ()})).passed
 
 
-def test_the_exit_code_is_the_answer(run: Run, edit: unsee.Edit, tmp_path: Path) -> None:
+def test_the_exit_code_says_whether_all_words_hold(run: Run, edit: unsee.Edit, tmp_path: Path) -> None:
     path = edit.save(tmp_path / "church.safetensors")
     words = ("check", "tiny", "--edit", path, "-n", "2", "--steps", "1", "--at-most", "0.9")
     code, out, err = run(*words, "--absent", "church", "--out", "church.json")
@@ -79,7 +81,7 @@ def test_the_exit_code_is_the_answer(run: Run, edit: unsee.Edit, tmp_path: Path)
     assert "unsee: dog is not present; castle is not present" in err
     code, _, err = run(*words, "--absent", "zzzz")
     assert code == 2
-    assert "nothing can count 'zzzz'" in err
+    assert "no detector counts 'zzzz'" in err
     assert err.count("\n") == 1
     code, _, err = run("check", "tiny")
     assert code == 2

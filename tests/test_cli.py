@@ -56,7 +56,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_run_leaves_what_it_promises(finished: Path) -> None:
+def test_a_run_writes_every_file_that_it_promises(finished: Path) -> None:
     assert sorted(file.name for file in finished.iterdir()) == [
         "before-after.png",
         "edit.safetensors",
@@ -89,7 +89,7 @@ def measured(record: dict[str, Any]) -> Evaluation:
     return Evaluation.from_json(json.dumps(record["evaluation"]))
 
 
-def test_the_page_needs_nothing_beside_itself(finished: Path) -> None:
+def test_the_page_needs_no_other_file(finished: Path) -> None:
     html = (finished / "index.html").read_text()
     assert not re.search(r"""(src|href)=["'](?!data:|#)""", html)
     assert "url(" not in html
@@ -141,7 +141,7 @@ def test_a_run_repeats_from_its_record_bit_for_bit(run: Run, finished: Path, tmp
     assert measured(first).measured == measured(second).measured
 
 
-def test_a_run_starts_from_yaml_and_flags_go_first(run: Run, tmp_path: Path) -> None:
+def test_a_run_starts_from_yaml_and_options_go_before_it(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     settings = {"steps": 2, "batch": 2, "runs": 2, "keep_runs": 1, "neutral": ["cat"], "updates": 5, "lr": "1e-5"}
     settings |= {"preserve_words": 8, "context_words": 2}
@@ -210,7 +210,10 @@ BAD = {
     "unknown setting": (["erase", "church", "--set", "updatess=3"], "did you mean 'updates'"),
     "unknown option": (["erase", "church", "--etta", "1"], "No such option: --etta"),
     "unknown command": (["erese", "church"], "No such command 'erese'"),
-    "two settings for one --set": (["erase", "church", "--set", "eta=1", "batch=2"], "each needs a --set of its own"),
+    "two settings for one --set": (
+        ["erase", "church", "--set", "eta=1", "batch=2"],
+        "each setting needs its own --set",
+    ),
     "a concept with an equals sign": (["erase", "e=mc2", "--model", "./nowhere"], "there is no model './nowhere'"),
     "setting without value": (["erase", "church", "--set", "updates"], "takes KEY=VALUE"),
     "wrong type": (["erase", "church", "--set", "updates=many"], "updates:"),
@@ -243,13 +246,16 @@ BAD = {
         ["erase", "church", "--call", "guidance_rescal=1"],
         "did you mean 'guidance_rescale'?",
     ),
-    "generate to no picture": (["generate", "a church", "--edit", "random.safetensors", "--out", "a"], "ends in .png"),
+    "generate to no picture": (
+        ["generate", "a church", "--edit", "random.safetensors", "--out", "a"],
+        "should end in .png",
+    ),
     "generate with a random edit": (["generate", "a church", "--edit", "random.safetensors"], "is broken"),
 }
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_input_is_one_line(run: Run, tmp_path: Path, name: str) -> None:
+def test_bad_input_gives_an_error_of_one_line(run: Run, tmp_path: Path, name: str) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "random.safetensors").write_bytes(bytes(range(256)) * 8)
     (tmp_path / "evil.pt").write_bytes(pickle.dumps([1]))
@@ -270,15 +276,15 @@ def test_bad_input_is_one_line(run: Run, tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     "more", [["--updates", "20"], ["--set", "eta=3"], ["--force"], ["--out", "elsewhere"], ["church"]]
 )
-def test_a_run_goes_on_as_it_was_started(run: Run, finished: Path, more: list[str]) -> None:
+def test_resume_takes_no_other_settings(run: Run, finished: Path, more: list[str]) -> None:
     before = (finished / "run.json").read_bytes()
     code, _, err = run("erase", *more, "--resume", finished)
     assert code == 2
-    assert "--resume goes on with a run as it was started" in err
+    assert "--resume keeps the settings of its run" in err
     assert (finished / "run.json").read_bytes() == before
 
 
-def test_what_is_started_over_stays_until_all_is_in_order(run: Run, finished: Path) -> None:
+def test_force_removes_an_old_run_only_after_all_checks(run: Run, finished: Path) -> None:
     before = {path.name: path.read_bytes() for path in finished.iterdir()}
     code, _, err = run("erase", "church", "--force", "--set", "updatess=3", "--out", finished)
     assert code == 2
@@ -286,7 +292,7 @@ def test_what_is_started_over_stays_until_all_is_in_order(run: Run, finished: Pa
     assert {path.name: path.read_bytes() for path in finished.iterdir()} == before
 
 
-def test_a_run_is_not_written_over(run: Run, finished: Path) -> None:
+def test_a_run_is_not_overwritten_without_force(run: Run, finished: Path) -> None:
     before = (finished / "edit.safetensors").read_bytes()
     code, _, err = run("erase", "dog", *QUICK, "--out", finished)
     assert code == 2
@@ -305,7 +311,7 @@ def test_an_edit_for_another_model_names_both(run: Run, edit: unsee.Edit, tmp_pa
     assert re.search(r"made for 'tiny' with weights \w{12}; the weights here are \w{12}", err)
 
 
-def test_a_scale_that_is_no_number_is_refused(run: Run, finished: Path) -> None:
+def test_a_scale_that_is_not_finite_is_refused(run: Run, finished: Path) -> None:
     code, _, err = run("generate", "a church", "--edit", finished / "edit.safetensors", "--scale", "nan")
     assert code == 2
     assert "finite" in err
@@ -347,14 +353,14 @@ def test_a_picture_or_page_that_cannot_be_made_leaves_the_rest(
     said = err.splitlines()[-1]
     assert "before-after.png could not be made: cannot write" in said
     assert "index.html could not be made: [Errno 28] No space left on device" in said
-    assert "all else is in out" in said
+    assert "everything else is in out" in said
     assert re.search(r"^church +\d+\.\d %", out, re.M)
     record = json.loads((tmp_path / "out" / "run.json").read_text())
     assert measured(record).measured[0].row == "church"
     assert unsee.Edit.load(tmp_path / "out" / "edit.safetensors").card.claims
 
 
-def test_many_concepts_fit_into_one_run(run: Run, tmp_path: Path) -> None:
+def test_one_run_can_erase_many_concepts(run: Run, tmp_path: Path) -> None:
     """Seventeen objects have more rows than a picture of WebP has lines for."""
     from unsee.models.names import BUNDLED
 
@@ -373,7 +379,7 @@ def test_many_concepts_fit_into_one_run(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stage", ["fit", "render"])
-def test_ctrl_c_names_the_line_that_goes_on(
+def test_ctrl_c_prints_the_command_that_continues(
     run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stage: str
 ) -> None:
     from unsee import progress
@@ -393,7 +399,7 @@ def test_ctrl_c_names_the_line_that_goes_on(
         patch.setattr(progress, "_written", stopping)
         code, _, err = run("erase", "church", *(QUICK if stage == "fit" else CLOSED), "--out", "a run")
     assert code == 130
-    (line,) = re.findall(r"^unsee: stopped; this goes on with it: unsee (.*)$", err, re.M)
+    (line,) = re.findall(r"^unsee: stopped; to continue: unsee (.*)$", err, re.M)
     assert shlex.split(line) == ["erase", "--resume", "a run"]
     code, _, err = run(*shlex.split(line))
     assert code == 0, err
@@ -433,7 +439,7 @@ def test_the_next_command_works_as_it_is_printed(run: Run, tiny_folder: Path, tm
     ):
         code, _, err = run(*words)
         assert code == 2
-        assert "made for 'the model', which is not here under that name: give --model" in err.splitlines()[-1]
+        assert "made for 'the model', which is not found here: give --model" in err.splitlines()[-1]
 
 
 def test_an_export_to_a_name_without_its_ending_is_refused(run: Run, finished: Path) -> None:
@@ -455,7 +461,7 @@ def killed(folder: Path, moment: float, early: bool, *words: str) -> None:
     process.wait()
 
 
-def test_a_run_that_is_killed_goes_on_to_the_same_bits(run: Run, tiny_folder: Path, tmp_path: Path) -> None:
+def test_a_killed_run_resumes_to_the_same_bits(run: Run, tiny_folder: Path, tmp_path: Path) -> None:
     whole, broken, model = tmp_path / "whole", tmp_path / "broken", tmp_path / "model"
     model.symlink_to(tiny_folder)  # a name that it has in other processes too
     words = ["church", *QUICK, "--updates", "20", "--model", str(model)]

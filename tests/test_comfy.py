@@ -163,7 +163,7 @@ def test_comfyui_finds_every_difference_where_it_belongs(family: str, tmp_path: 
 
 
 @pytest.mark.parametrize("family", ["sd", "sdxl", "sd3", "flux-dev", "chroma", "flux2-klein", "qwen-image", "z-image"])
-def test_every_layer_has_a_place_of_its_own(family: str) -> None:
+def test_every_layer_has_its_own_name_in_comfyui(family: str) -> None:
     """So that edits of noncross and of all can be exported. ComfyUI patches no bare parameter: it goes by layers."""
     key, net = denoiser(zoo.build(family))
     found = places(key, net)
@@ -193,7 +193,7 @@ def test_every_spelling_of_a_layer_is_read(spelling: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("family", ["sana", "cogview3"])
-def test_families_that_comfyui_has_not_are_refused(family: str, tmp_path: Path) -> None:
+def test_families_that_comfyui_does_not_have_are_refused(family: str, tmp_path: Path) -> None:
     pipe = zoo.build(family)
     _, net = denoiser(pipe)
     layer = next(name for name, part in net.named_modules() if isinstance(part, torch.nn.Linear))
@@ -202,7 +202,7 @@ def test_families_that_comfyui_has_not_are_refused(family: str, tmp_path: Path) 
         export(of_layers(pipe, [layer]), pipe, "comfy", tmp_path / "out.safetensors")
 
 
-def test_a_weight_that_comfyui_has_no_place_for_is_left_out_and_said(tmp_path: Path) -> None:
+def test_a_weight_that_comfyui_has_no_key_for_is_left_out_and_named(tmp_path: Path) -> None:
     """Of z-image's two learned tokens; what is left of the squares is known by hand."""
     pipe = zoo.build("z-image")
     edit = of_layers(pipe, ["cap_embedder.1"], ("weight",))
@@ -217,7 +217,7 @@ def test_a_weight_that_comfyui_has_no_place_for_is_left_out_and_said(tmp_path: P
         export(unsee.Edit(dict(tokens), edit.card), pipe, "comfy", tmp_path / "other.safetensors")
 
 
-def test_kohyas_file_of_every_matrix_of_xl_is_written_and_read(tmp_path: Path) -> None:
+def test_every_matrix_of_sdxl_is_written_and_read_in_kohyas_format(tmp_path: Path) -> None:
     """Under the names that real files of XL have, so that A1111 finds the upsampler and diffusers the embedding."""
     pipe = zoo.build("sdxl")
     edit, _ = low_rank(of_layers(pipe, [name for name, _ in pipe.unet.named_modules()]), matrices(pipe), rank=2)
@@ -252,7 +252,7 @@ def test_what_its_reader_loses_is_named_and_the_rest_compared(tmp_path: Path, mo
         ("wan", "cross-kv", {"ComfyUI 0.8.0 reads none of these 4"}),
     ],
 )
-def test_clients_that_take_a_part_of_a_diffusers_lora(family: str, selection: str, told: set[str]) -> None:
+def test_clients_that_read_only_a_part_of_a_file_are_named(family: str, selection: str, told: set[str]) -> None:
     """Counted in those clients."""
     pipe = zoo.build(family)
     key, net = denoiser(pipe)

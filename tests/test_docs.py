@@ -62,7 +62,7 @@ def test_every_command_of_a_page_exists(page: str) -> None:
 
 @pytest.mark.usefixtures("mini_is_tiny")
 @pytest.mark.parametrize("page", [*PAGES, "tutorial.ipynb"])
-def test_python_of_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_python_on_every_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (DOCS / page).read_text()
     if page.endswith(".ipynb"):
         cells = json.loads(text)["cells"]

@@ -76,10 +76,10 @@ def test_contexts_close_in_any_order(pipe: Any, edit: unsee.Edit) -> None:
             assert same(states[left[-1] + 1 if left else 0], state(pipe))
 
 
-def test_edits_of_one_base_are_told_to_merge(pipe: Any, edit: unsee.Edit) -> None:
+def test_the_refusal_of_a_second_edit_names_how_to_apply_both(pipe: Any, edit: unsee.Edit) -> None:
     with (
         edit.applied(pipe),
-        pytest.raises(InputError, match="another edit is applied here.* together by `unsee\\.applied"),
+        pytest.raises(InputError, match="another edit is applied already.* together, use `unsee\\.applied"),
     ):
         edit.check(pipe)
     edit.check(pipe)
@@ -93,7 +93,7 @@ def test_an_adapter_is_no_part_of_the_model(pipe: Any, edit: unsee.Edit) -> None
     pipe.unet.requires_grad_(False)
     try:
         assert fingerprint(pipe.unet) == before
-        with pytest.warns(UserWarning, match="an adapter is on this UNet2DConditionModel"):
+        with pytest.warns(UserWarning, match="this UNet2DConditionModel has an adapter"):
             assert set(select(pipe.unet, "cross-kv")) == names
         found = [
             unsee.Hybrid(**QUICK)(pipe, unsee.Concept("church")),
@@ -140,7 +140,7 @@ def test_an_edit_of_other_shapes_is_refused_with_both_shapes(pipe: Any, edit: un
         pass
 
 
-def test_fingerprint_is_of_values_not_of_precision(pipe: Any) -> None:
+def test_the_fingerprint_depends_on_values_and_not_on_precision(pipe: Any) -> None:
     from copy import deepcopy
 
     half = deepcopy(pipe.unet).to(torch.bfloat16)
@@ -149,7 +149,7 @@ def test_fingerprint_is_of_values_not_of_precision(pipe: Any) -> None:
     assert fingerprint(half) != fingerprint(pipe.unet)
 
 
-def test_files_that_are_no_edit(edit: unsee.Edit, tmp_path: Path) -> None:
+def test_files_that_are_no_edit_are_refused(edit: unsee.Edit, tmp_path: Path) -> None:
     whole = edit.save(tmp_path / "edit.safetensors").read_bytes()
     poison = dataclasses.replace(edit, deltas={name: delta * torch.nan for name, delta in edit.deltas.items()})
     files = {
@@ -262,7 +262,7 @@ def test_a_kept_edit_is_made_anew_by_other_code_and_with_other_options(
     assert len({first, second, kept()}) == 3
 
 
-def test_code_is_that_of_a_module_and_of_all_it_imports(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_code_hash_covers_a_module_and_all_that_it_imports(monkeypatch: pytest.MonkeyPatch) -> None:
     read, code = Path.read_bytes, versions.code.__wrapped__
 
     def changed(name: str) -> str:

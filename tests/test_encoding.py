@@ -60,7 +60,7 @@ def encoded(encoder: Any, kept: int, *calls: torch.Tensor) -> list[torch.Tensor]
         return [encoder(ids).last_hidden_state for ids in calls]
 
 
-def test_the_oldest_answers_give_way() -> None:
+def test_the_oldest_text_features_leave_the_cache_first() -> None:
     encoder = unsee.load("tiny").text_encoder
     read = rows_of(encoder)
     a, b, c = torch.randint(2, 500, (3, 1, 24), generator=torch.Generator().manual_seed(0))

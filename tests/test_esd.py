@@ -29,7 +29,7 @@ from unsee.runs.erase import plan
 
 
 @pytest.mark.parametrize(("eta", "target"), [(0.0, 1.0), (1.0, -1.0), (3.0, -5.0)])
-def test_eq_6_by_hand(eta: float, target: float) -> None:
+def test_the_target_of_eq_6_is_that_derived_by_hand(eta: float, target: float) -> None:
     # u = 1, c = 3:  u - eta (c - u) = 1 - 2 eta
     assert steer(torch.tensor(1.0), torch.tensor(3.0), torch.tensor(1.0), eta).item() == target
 
@@ -67,7 +67,7 @@ def test_targets_with_an_anchor_start_at_the_anchor(pipe: Any) -> None:
         torch.testing.assert_close(row.output, 2 * a - c, atol=1e-4, rtol=1e-4)
 
 
-def test_beside_another_word_that_word_stays(pipe: Any) -> None:
+def test_a_context_word_stays_in_the_target(pipe: Any) -> None:
     rows = asking(pipe, unsee.Concept("church"), 2, contexts=["{}", "{} in ink style"])
     beside = []
     for row in (one for call in rows for one in single_rows(call)):
@@ -78,7 +78,7 @@ def test_beside_another_word_that_word_stays(pipe: Any) -> None:
     assert 0 < sum(beside) < len(beside)
 
 
-def test_erasing_from_something_asks_for_that(pipe: Any) -> None:
+def test_erasing_from_a_whole_records_prompts_for_the_whole(pipe: Any) -> None:
     concept = unsee.Concept("crown", from_="cowboy")
     for row in asking(pipe, concept):
         b, c, u = (predict(pipe, prompt, row) for prompt in ("cowboy", "crown", ""))
@@ -98,9 +98,7 @@ def test_a_part_is_what_it_adds_to_its_whole_and_half_of_the_runs_ask_for_both(p
         torch.testing.assert_close(replay(pipe.unet, row), predict(pipe, prompt, row), atol=1e-4, rtol=1e-4)
 
 
-def test_of_a_name_and_a_part_in_one_edit_only_the_name_meets_company(
-    pipe: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_context_words_stand_beside_names_and_not_beside_parts(pipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from unsee.methods import targets
 
     asked: list[list[str]] = []
@@ -127,7 +125,7 @@ def says(pipe: Any, row: Any, word: str) -> bool:
     return any(torch.allclose(row.arguments["encoder_hidden_states"][0], one, atol=1e-5) for one in asked)
 
 
-def test_what_stays_is_asked_for_as_it_is(pipe: Any) -> None:
+def test_targets_of_preservation_prompts_are_the_frozen_models(pipe: Any) -> None:
     keep, empty = preserving(pipe, ["a castle"], RECORDED, torch.Generator().manual_seed(0))
     for rows in (keep, empty):
         for row in rows[:4]:
@@ -136,7 +134,7 @@ def test_what_stays_is_asked_for_as_it_is(pipe: Any) -> None:
 
 
 @pytest.mark.parametrize("names", [("church",), ("church", "neon")])
-def test_what_stays_loses_what_appears_unasked(pipe: Any, names: tuple[str, ...]) -> None:
+def test_targets_of_preservation_prompts_lose_an_implicit_concept(pipe: Any, names: tuple[str, ...]) -> None:
     prompts, concepts = ["a castle", "a dog"], [unsee.Concept(name) for name in names]
     frozen, _ = preserving(pipe, prompts, RECORDED, torch.Generator().manual_seed(0))
     keep, beside = without_implicit(pipe, frozen, prompts, concepts, partial(esd_target, 0.5))
@@ -155,7 +153,7 @@ def test_what_stays_loses_what_appears_unasked(pipe: Any, names: tuple[str, ...]
                 torch.testing.assert_close(replay(pipe.unet, one), c, atol=1e-4, rtol=1e-4)
 
 
-def test_what_appears_unasked_needs_words_that_stay(pipe: Any) -> None:
+def test_an_implicit_concept_needs_preservation_prompts(pipe: Any) -> None:
     with pytest.raises(unsee.InputError, match="keep_weight"):
         Hybrid(**{**QUICK, "implicit": True, "keep_weight": 0})(pipe, unsee.Concept("church"))
 
@@ -167,7 +165,7 @@ def test_a_neutral_word_that_is_erased_is_not_kept(pipe: Any) -> None:
     assert "cat" not in kept
 
 
-def test_other_words_are_spared(shipped: Any) -> None:
+def test_other_words_of_the_tokenizer_change_little(shipped: Any) -> None:
     """For what an edit changes in answers to the concept, those to words that nobody named change less."""
 
     def share(spared: int) -> float:
@@ -231,7 +229,7 @@ def test_a_plan_says_how_long_a_fit_takes() -> None:
 STILL = {**QUICK, "updates": 1, "lr": 1e-12, "preserve_words": 8}
 
 
-def test_what_reads_the_prompt_starts_at_the_closed_form(pipe: Any) -> None:
+def test_matrices_that_read_the_prompt_start_at_the_closed_form(pipe: Any) -> None:
     church = unsee.Concept("church")
     edit = Hybrid(**STILL)(pipe, church)
     names = {name.removesuffix(".weight"): weight for name, weight in text_input_weights(pipe.unet).items()}
@@ -258,7 +256,9 @@ def test_what_reads_the_prompt_starts_at_the_closed_form(pipe: Any) -> None:
         ({}, unsee.Concept("crown", from_="cowboy")),
     ],
 )
-def test_all_else_starts_at_the_base(pipe: Any, settings: dict[str, Any], concept: unsee.Concept) -> None:
+def test_layers_that_do_not_read_the_prompt_start_at_the_base(
+    pipe: Any, settings: dict[str, Any], concept: unsee.Concept
+) -> None:
     edit = Hybrid(**{**STILL, **settings})(pipe, concept)
     assert max(float(delta.abs().max()) for delta in edit.deltas.values() if isinstance(delta, torch.Tensor)) < 1e-10
 

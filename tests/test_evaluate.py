@@ -89,7 +89,7 @@ def measured(worded: Path, edit: unsee.Edit, tmp_path_factory: pytest.TempPathFa
     return folder / "out"
 
 
-def test_an_evaluation_leaves_what_it_promises(measured: Path) -> None:
+def test_an_evaluation_writes_every_file_that_it_promises(measured: Path) -> None:
     files = ["answers.csv", "attention.png", "evaluation.json", "index.html", "pictures.png", "scores.csv"]
     assert sorted(path.name for path in measured.iterdir()) == files
     found = Evaluation.from_json((measured / "evaluation.json").read_bytes())
@@ -111,7 +111,7 @@ def test_an_evaluation_leaves_what_it_promises(measured: Path) -> None:
         assert (one.base is None) == (one.variant == "base") == (one.difference is None)
 
 
-def test_notes_name_the_columns_where_these_differ() -> None:
+def test_notes_name_their_columns_where_columns_differ() -> None:
     def one(row: str, variant: str, note: str) -> Measured:
         half = Score(0.5, 0.1, 0.9, 4)
         return Measured("partial", row, "kept", row, variant, "share", half, None, None, note=note)
@@ -125,7 +125,7 @@ def test_notes_name_the_columns_where_these_differ() -> None:
     assert table.notes == ("first, base: seen as a", "first, edit: seen as b", "second: few")
 
 
-def test_of_many_rows_those_that_lose_alike_stay_in_their_order() -> None:
+def test_rows_with_equal_losses_keep_their_order() -> None:
     half = Score(0.5, 0.1, 0.9, 4)
     names = [f"row {k}" for k in range(40)]
     rows = [
@@ -160,7 +160,7 @@ def test_the_csv_has_every_number(measured: Path) -> None:
         assert len(list(csv.DictReader(file))) == len(found.answers)
 
 
-def test_json_is_what_is_written(run: Run, worded: Path, tmp_path: Path) -> None:
+def test_the_printed_json_is_the_written_file(run: Run, worded: Path, tmp_path: Path) -> None:
     words = ("--suite", "paraphrase", "--concept", "church", "-n", 2, "--out", tmp_path / "out", "--json")
     code, out, err = run("evaluate", worded, *words)
     assert code == 0, err
@@ -198,11 +198,11 @@ def test_the_old_name_of_an_option_is_noted(run: Run, worded: Path) -> None:
     assert "note: --judge is now called --detector" in err
 
 
-def test_a_guard_that_never_acts_is_said_so(run: Run, worded: Path) -> None:
+def test_a_guard_that_never_acts_is_reported(run: Run, worded: Path) -> None:
     words = ("--suite", "paraphrase", "--concept", "church", "-n", 2, "--guard", "sld-weak", "--guard", "sld-max")
     code, out, err = run("evaluate", worded, *words)
     assert code == 0, err
-    assert "sld-weak never acts here: its warm-up is 15 steps, a run has 2" in out
+    assert "sld-weak never acts here: its warm-up is 15 steps, and a run has 2" in out
     assert "sld-max never" not in out
 
 
@@ -276,7 +276,7 @@ def test_erasing_works_where_the_card_names_clip(worded: Path) -> None:
     assert {question.detector for question in suites.find("summary").ask(context)} == {"objects", "styles"}
 
 
-def test_a_picture_is_of_all_that_drew_it(pipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_key_of_a_picture_covers_all_that_changes_it(pipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that was mended is not shown the pictures of before."""
     before = model_key(pipe)
     assert model_key(pipe) == before
@@ -290,15 +290,15 @@ def test_a_picture_is_of_all_that_drew_it(pipe: Any, monkeypatch: pytest.MonkeyP
     assert model_key(pipe) == before
 
 
-def test_no_guidance_is_a_scale_too(tiny: Any) -> None:
+def test_a_guidance_scale_of_zero_is_not_replaced_by_the_default(tiny: Any) -> None:
     assert sampling_of(tiny, None, 0.0).guidance_scale == 0
     assert sampling_of(tiny).guidance_scale > 1
     assert (sampling_of(tiny).steps, sampling_of(deepcopy(tiny)).steps) == (10, 50)
 
 
-def test_another_layout_is_not_read(measured: Path) -> None:
+def test_a_record_of_another_layout_is_refused(measured: Path) -> None:
     text = (measured / "evaluation.json").read_text().replace('"schema": 2', '"schema": 1')
-    with pytest.raises(unsee.InputError, match="layout 1: this version of unsee reads 2"):
+    with pytest.raises(unsee.InputError, match="has layout 1; this version of unsee reads layout 2"):
         Evaluation.from_json(text)
 
 
@@ -316,7 +316,7 @@ BAD = {
         ["--suite", "objects", "--guidance", "-1"],
         "guidance_scale: input should be greater than or equal to 0",
     ),
-    "a run of no model": (["--suite", "objects"], "does not say of which model it is"),
+    "a run of no model": (["--suite", "objects"], "does not name its model"),
     "unknown suite": (["--suite", "objcts"], "unknown suite 'objcts': did you mean 'objects'"),
     "a key that is none": (["--config", "key.yaml"], "unknown setting 'suite': did you mean"),
     "no suite": ([], "name what to measure with --suite or --csv; suites:"),
@@ -339,7 +339,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_input_is_one_line(run: Run, tmp_path: Path, name: str) -> None:
+def test_bad_input_gives_an_error_of_one_line(run: Run, tmp_path: Path, name: str) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "empty.csv").touch()
     (tmp_path / "key.yaml").write_text("suite: [objects]\n")
@@ -397,7 +397,7 @@ def check(path: Path) -> Page:
     return page
 
 
-def test_the_page_asks_nothing_of_any_server(measured: Path) -> None:
+def test_the_page_loads_nothing_from_a_server(measured: Path) -> None:
     page = check(measured / "index.html")
     assert page.tags.count("img") >= len(SUITES)
     assert "script" not in page.tags
@@ -480,7 +480,8 @@ def test_a_picture_that_cannot_be_made_leaves_the_rest(
     )
     assert code == 1
     assert (
-        err.splitlines()[-1] == "unsee: pictures.png could not be made: the picture is too large; all else is in there"
+        err.splitlines()[-1]
+        == "unsee: pictures.png could not be made: the picture is too large; everything else is in there"
     )
     assert "Objects drawn in every style" in out
     assert Evaluation.from_json((tmp_path / "there" / "evaluation.json").read_bytes()).measured

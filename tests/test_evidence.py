@@ -125,7 +125,7 @@ def test_groups_are_chosen_by_their_name() -> None:
     assert chosen(found, []) == found
 
 
-def test_titles_are_kept_but_for_those_that_are_erased() -> None:
+def test_all_titles_but_the_erased_ones_are_kept() -> None:
     one, both = every()["title"], every()["2 titles"]
     assert one.concepts == [Concept("the great wave", keep=("mount fuji",))]
     assert both.concepts == [Concept("the great wave"), Concept("mount fuji")]
@@ -300,7 +300,7 @@ def test_a_miss_is_not_hidden_by_a_larger_number_that_is_inconclusive() -> None:
     assert "**missed**" in line
 
 
-def test_what_is_reached_is_said() -> None:
+def test_the_page_says_which_goals_are_reached() -> None:
     goals = list(every()["object"].goals.values())
     numbers = measured("removed", 1, 0.005), measured("kept", 0.98, 0.96)
     assert reached([decided(goal, numbers) for goal in goals]) == (

@@ -66,7 +66,7 @@ def test_a_class_that_is_erased_from_has_a_build_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in MORE if name in ERASES.values()])
-def test_a_family_goes_through_all(name: str) -> None:
+def test_a_family_goes_through_recording_erasing_and_drawing(name: str) -> None:
     """Recorded, replayed, erased from, solved for and guarded; afterwards it is what it was."""
     pipe = built(name)
     assert ERASES[type(pipe).__name__] == name
@@ -118,7 +118,7 @@ def test_without_perturbed_attention_it_is_erased_from(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [kind for kind, (_, why) in REFUSED.items() if "UCE" in why])
-def test_uce_works_where_it_is_said_to(kind: str) -> None:
+def test_uce_works_where_the_page_says_so(kind: str) -> None:
     """On what the entrance reads: the text of the concept moves, and the edit is taken off again."""
     pipe = refused(kind)
     net = denoiser(pipe)[1]
@@ -168,19 +168,19 @@ def test_a_scale_that_counts_from_0_is_measured(name: str) -> None:
     pipe = built(name)
     assert guided(pipe, 3.0) == {"guidance_scale": 2.0}
     assert unguided(pipe) == {"guidance_scale": 1.0}
-    with pytest.raises(InputError, match="does not guide at a scale of 1.5: take one above 2"):
+    with pytest.raises(InputError, match="does not guide at a scale of 1.5: take a scale above 2"):
         for_pictures(pipe, 1.5)
 
 
-def test_a_denoiser_that_answers_no_number_is_refused() -> None:
+def test_a_denoiser_whose_prediction_is_not_finite_is_refused() -> None:
     """Numbers that overflow, or weights that were left as the memory was."""
     pipe = build("sd")
     pipe.unet.conv_out.weight[0, 0, 0, 0] = torch.nan
-    with pytest.raises(InputError, match="its unet answers with numbers that are not finite, in float32"):
+    with pytest.raises(InputError, match="its unet predicts numbers that are not finite in float32"):
         record(pipe, ["a church"], seeds=[0], runs=Runs(2))
 
 
-def test_lengths_stand_in_for_a_mask() -> None:
+def test_text_lengths_serve_as_a_mask() -> None:
     """Texts of two lengths are put together where the denoiser takes their lengths, and answered as alone."""
     pipe = built("ernie")
     net = denoiser(pipe)[1]
@@ -218,18 +218,18 @@ class Forgetful(torch.nn.Module):
         return self.conv(x) + self.last
 
 
-def test_a_denoiser_that_does_not_answer_the_same_again_is_refused() -> None:
+def test_a_denoiser_whose_prediction_changes_when_repeated_is_refused() -> None:
     """Caches that reuse an earlier step's features, for one."""
     pipe = build("sd")
     pipe.unet.conv_in = Forgetful(pipe.unet)
-    with pytest.raises(InputError, match="asked again, its UNet2DConditionModel answers otherwise than in the run"):
+    with pytest.raises(InputError, match="its UNet2DConditionModel predicts something else when a call is repeated"):
         record(pipe, ["a church", "a dog"], seeds=[0, 1], runs=Runs(2))
 
 
-def test_rows_of_two_kinds_are_not_taken_for_one() -> None:
+def test_calls_with_different_shared_values_are_not_joined() -> None:
     """What is one for a whole call has to be the same in all of them."""
     pipe = build("flux-dev")
     (step,) = record(pipe, ["a church"], seeds=[0], runs=Runs(2), at=[0])
     moved = {**step.null.arguments, "img_ids": step.null.arguments["img_ids"] + 1}
-    with pytest.raises(InputError, match="differ in img_ids"):
+    with pytest.raises(InputError, match="calls with different img_ids cannot be learned together"):
         stack([step.concept, replace(step.null, arguments=moved)])

@@ -93,7 +93,7 @@ def test_convolutions_and_biases_read_back(pipe: Any, everywhere: unsee.Edit, tm
 
 
 @pytest.mark.parametrize("to", ["diffusers-lora", "kohya-lora"])
-def test_what_is_low_rank_already_is_exported_as_it_is(pipe: Any, edit: unsee.Edit, tmp_path: Path, to: str) -> None:
+def test_low_rank_differences_are_exported_unchanged(pipe: Any, edit: unsee.Edit, tmp_path: Path, to: str) -> None:
     closed = thin(edit, 3)
     path = export(closed, pipe, to, tmp_path / "out.safetensors").path
     again = adopt(path, pipe)
@@ -114,7 +114,7 @@ def test_ranks_that_differ_survive_both_lora_formats(pipe: Any, edit: unsee.Edit
         assert export(mixed, pipe, to, tmp_path / f"{to}.safetensors").difference < 1e-3
 
 
-def test_cut_ranks_are_the_nearest(edit: unsee.Edit) -> None:
+def test_a_lower_rank_is_the_nearest_approximation(edit: unsee.Edit) -> None:
     """By Eckart and Young, what is left out is the sum of the squares of the singular values beyond the rank."""
     name = next(iter(edit.deltas))
     delta = torch.randn(edit.deltas[name].shape, generator=torch.Generator().manual_seed(0))
@@ -221,7 +221,7 @@ def test_edits_add_up_scale_and_negate(pipe: Any, edit: unsee.Edit) -> None:
         merge([edit], [float("nan")])
 
 
-def test_differences_of_edits(edit: unsee.Edit) -> None:
+def test_diff_measures_what_differs_between_edits(edit: unsee.Edit) -> None:
     same = difference(edit, edit)
     assert same.fields == {}
     assert same.sizes[2] == 0
@@ -415,7 +415,7 @@ def test_a_share_found_again_is_held_whatever_it_is() -> None:
     assert _within(0.2, 0.0, 12)  # Wilson's interval of 0 of 12 reaches to 24.2 %
 
 
-def test_the_hub_reads_what_would_be_pushed(edit: unsee.Edit, tmp_path: Path) -> None:
+def test_the_hub_can_parse_the_model_card(edit: unsee.Edit, tmp_path: Path) -> None:
     claims = Claims(48, 0, 20, 7.5, {"objects": "objects"}, {"church": (1.0, 0.05), "dogs": (0.9, 0.8)})
     card = dataclasses.replace(edit.card, base=f"owner/model@{'0' * 40}", claims=claims)
     path = dataclasses.replace(edit, card=card).save(tmp_path / "edit.safetensors")
@@ -436,7 +436,9 @@ def test_the_hub_reads_what_would_be_pushed(edit: unsee.Edit, tmp_path: Path) ->
             hub.repository(path, repo, tmp_path / "other")
 
 
-def test_push_uploads_that_folder(edit: unsee.Edit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_push_uploads_the_folder_of_the_dry_run(
+    edit: unsee.Edit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls: list[tuple[str, dict[str, Any]]] = []
 
     class Api:
@@ -533,7 +535,7 @@ def single_file(pipe: Any) -> dict[str, torch.Tensor]:
     return {name: value.contiguous().clone() for name, value in tensors.items()}
 
 
-def test_commands_from_one_end_to_the_other(run: Run, edit: unsee.Edit, tmp_path: Path) -> None:
+def test_the_commands_on_files_work_one_after_another(run: Run, edit: unsee.Edit, tmp_path: Path) -> None:
     edit.save(tmp_path / "a.safetensors")
     code, out, err = run("merge", "a.safetensors", "--weight", -1, "--out", "b.safetensors")
     assert code == 0, err
@@ -555,7 +557,7 @@ def test_commands_from_one_end_to_the_other(run: Run, edit: unsee.Edit, tmp_path
     assert [one.erase for one in unsee.Edit.load(tmp_path / "c.safetensors").card.concepts] == ["church", "castle"]
     code, out, err = run("verify", "c.safetensors")
     assert code == 0, err
-    assert "claims nothing" in out
+    assert "has no claims" in out
     assert "next: unsee evaluate tiny --edit c.safetensors --suite objects" in out
     code, out, err = run("push", "c.safetensors", "me/church", "--dry-run")
     assert code == 0, err
@@ -580,13 +582,16 @@ BAD = {
     "push to nowhere": (["push", "a.safetensors", "church", "--dry-run"], "names no repository"),
     "push to two": (["push", "a.safetensors", "a/b", "--hub", "a/b", "--dry-run"], "name one repository"),
     "push to none": (["push", "a.safetensors", "--dry-run"], "name one repository"),
-    "carry to nowhere": (["merge", "a.safetensors", "--force-base", "--out", "b.safetensors"], "name it with --model"),
+    "carry to nowhere": (
+        ["merge", "a.safetensors", "--force-base", "--out", "b.safetensors"],
+        "name that model with --model",
+    ),
     "diff with nothing": (["diff", "a.safetensors", "n.safetensors"], "there is no"),
 }
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_input_is_one_line(run: Run, edit: unsee.Edit, tmp_path: Path, name: str) -> None:
+def test_bad_input_gives_an_error_of_one_line(run: Run, edit: unsee.Edit, tmp_path: Path, name: str) -> None:
     edit.save(tmp_path / "a.safetensors")
     words, expected = BAD[name]
     code, _, err = run(*words)

@@ -82,7 +82,7 @@ def test_a_metric_moves_only_what_the_others_do_not_use() -> None:
     assert change.tolist() == pytest.approx([0.0, 2.0], abs=1e-4)
 
 
-def test_a_root_is_one_of_the_moment() -> None:
+def test_the_root_of_a_moment_times_itself_is_the_moment() -> None:
     x = torch.randn(50, 6, dtype=torch.double)
     R = root(x.T @ x)
     torch.testing.assert_close(R @ R.T, x.T @ x, rtol=1e-6, atol=1e-6)
@@ -90,7 +90,7 @@ def test_a_root_is_one_of_the_moment() -> None:
     assert torch.isfinite(torch.linalg.inv(root(never))[0, 0])
 
 
-def test_the_originals_come_back() -> None:
+def test_a_fit_restores_the_original_weights() -> None:
     net = Line()
     before = net.a.data
     with pytest.raises(RuntimeError, match="stop"), trainable({"a": net.a}):
@@ -139,7 +139,7 @@ class Layer(nn.Module):
         return (self.layer(sample),)
 
 
-def test_a_step_is_what_an_output_may_move() -> None:
+def test_the_step_limits_how_far_an_output_moves() -> None:
     # x = (3, 3), W = (2, 2), b = 1, so y = 13. An aligned change of W adds up over two inputs of size 3.
     net = Layer(2, 2.0, 1.0)
     steps = reach(net, dict(net.named_parameters()), line(torch.full((4, 2), 3.0), torch.zeros(4, 1)))
@@ -159,7 +159,7 @@ SPARED = Metric(2 * torch.eye(1).double(), usual=7.0, rate=0.01, span=torch.ones
         ({"layer.weight": SPARED}, 0.5, 0.5 * 7 / 2),
     ],
 )
-def test_the_first_step_is_a_whole_one(metric: dict[str, Metric], lr: float | None, step: float) -> None:
+def test_the_first_update_has_the_full_step(metric: dict[str, Metric], lr: float | None, step: float) -> None:
     net, seen = Layer(1, 3.0, 0.0), []
     weights = {"layer.weight": net.layer.weight}
     call = line(torch.ones(1, 1), torch.full((1, 1), 9.0))
@@ -276,7 +276,7 @@ def test_a_fit_makes_as_many_updates_as_its_time_allows() -> None:
         assert 3 <= len(fit(net, Learned({"a": net.a}), slow, Optimisation(1000, seconds=0.2))) <= 12
 
 
-def test_a_fit_knows_no_denormal_numbers_and_its_caller_does() -> None:
+def test_denormal_numbers_are_off_only_within_a_fit() -> None:
     def tiny() -> float:
         return float(torch.tensor(1e-38) * 0.1)
 

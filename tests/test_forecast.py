@@ -35,7 +35,7 @@ def whole(found: Forecast, key: str) -> int:
         ("stereo", {"updates": 2, "batch": 2, "runs": 2, "record_steps": 4, "rounds": 2, "searches": 2}),
     ],
 )
-def test_erase_does_what_was_said(
+def test_erase_takes_the_passes_that_were_forecast(
     method: str, settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(forecast, "_fit", lambda plan: ("", []))  # test_memory.py has that
@@ -55,7 +55,7 @@ def test_erase_does_what_was_said(
     assert report.edit.deltas
 
 
-def test_evaluate_does_what_was_said(edit: Edit, tmp_path: Path) -> None:
+def test_evaluate_takes_the_passes_that_were_forecast(edit: Edit, tmp_path: Path) -> None:
     edit.save(tmp_path / "one.safetensors")
     config = EvalConfig(
         model="tiny",
@@ -78,7 +78,7 @@ def test_evaluate_does_what_was_said(edit: Edit, tmp_path: Path) -> None:
     assert after.passes == whole(after, "pictures") == 0
 
 
-def test_attack_does_what_was_said(edit: Edit, tmp_path: Path) -> None:
+def test_attack_takes_the_passes_that_were_forecast(edit: Edit, tmp_path: Path) -> None:
     edit.save(tmp_path / "one.safetensors")
     names = ["average", "negative"]
     siege = prepare(str(tmp_path / "one.safetensors"), model="tiny", names=names, n=2, steps=2)
@@ -112,7 +112,7 @@ def test_a_rehearsal_computes_nothing_and_leaves_no_trace(pipe: Any) -> None:
     assert "forward" not in net.__dict__
 
 
-def test_what_does_not_fit_names_what_does(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+def test_a_fit_that_is_too_big_names_what_would_fit(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
     monkeypatch.setattr(forecast, "free", lambda device: 10_000)
     code, out, _ = run("erase", "church", "--method", "hybrid", "--dry-run", "-n", 2, "--steps", 1)
     assert code == 0

@@ -85,7 +85,7 @@ def prompt() -> Iterator[None]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps to a limit of memory")
-def test_the_limits_are_real() -> None:
+def test_the_limits_on_time_and_memory_are_enforced() -> None:
     with pytest.raises(MemoryError):
         bytearray(2 * MOST_MEMORY)
     with pytest.raises(Hang), prompt():
@@ -204,14 +204,14 @@ def attempt(read: Callable[[Path], object], path: Path, content: bytes) -> None:
 
 @fuzz
 @given(data=st.data())
-def test_bytes_of_an_edit(data: st.DataObject, tmp_path: Path) -> None:
+def test_damaged_bytes_of_an_edit_are_refused_or_read(data: st.DataObject, tmp_path: Path) -> None:
     whole = SMALL.save(tmp_path / "whole.safetensors").read_bytes()
     attempt(read_edit, tmp_path / "edit.safetensors", damaged(data, whole))
 
 
 @fuzz
 @given(data=st.data())
-def test_the_header_of_an_edit(data: st.DataObject, tmp_path: Path) -> None:
+def test_a_damaged_header_of_an_edit_is_refused_or_read(data: st.DataObject, tmp_path: Path) -> None:
     header, content = parts(SMALL, tmp_path / "whole.safetensors")
     text = abused(data, json.dumps(changed(data, header) if data.draw(st.booleans()) else header))
     attempt(read_edit, tmp_path / "edit.safetensors", joined(text.encode("utf-8", "surrogatepass"), content))
@@ -219,7 +219,7 @@ def test_the_header_of_an_edit(data: st.DataObject, tmp_path: Path) -> None:
 
 @fuzz
 @given(data=st.data())
-def test_the_card_of_an_edit(data: st.DataObject, tmp_path: Path) -> None:
+def test_a_damaged_card_of_an_edit_is_refused_or_read(data: st.DataObject, tmp_path: Path) -> None:
     said = json.loads(data.draw(st.sampled_from([CARD, merge([SMALL, SMALL]).card])).to_json())
     text = abused(data, json.dumps(changed(data, said) if data.draw(st.booleans()) else said))
     tensors = {"unet.a.weight": torch.ones(2, 2)}
@@ -237,7 +237,7 @@ def read_adapter(path: Path) -> None:
 
 @fuzz
 @given(data=st.data())
-def test_a_foreign_adapter(data: st.DataObject, tmp_path: Path) -> None:
+def test_a_damaged_adapter_is_refused_or_read(data: st.DataObject, tmp_path: Path) -> None:
     tensors = {"unet.a.lora_A.weight": torch.ones(2, 3), "unet.a.lora_B.weight": torch.ones(4, 2)}
     tensors |= {"lora_unet_b.lora_down.weight": torch.ones(2, 3), "lora_unet_b.lora_up.weight": torch.ones(4, 2)}
     tensors["lora_unet_b.alpha"] = torch.tensor(1.0)
@@ -280,7 +280,7 @@ def read_settings(path: Path) -> None:
 
 @fuzz
 @given(data=st.data())
-def test_the_record_of_a_run(data: st.DataObject, tmp_path: Path) -> None:
+def test_a_damaged_record_of_a_run_is_refused_or_read(data: st.DataObject, tmp_path: Path) -> None:
     text = abused(data, json.dumps(changed(data, RUN) if data.draw(st.booleans()) else RUN))
     content = text.encode("utf-8", "surrogatepass")
     attempt(read_settings, tmp_path / "run.json", damaged(data, content) if data.draw(st.booleans()) else content)
@@ -319,14 +319,14 @@ TRICKS = [
 
 
 @pytest.mark.parametrize("text", TRICKS, ids=range(len(TRICKS)))
-def test_tricks_of_yaml(text: str, tmp_path: Path) -> None:
+def test_tricks_of_yaml_run_no_code(text: str, tmp_path: Path) -> None:
     attempt(read_settings, tmp_path / "run.yaml", text.encode())
     assert not (tmp_path / "ran").exists()
 
 
 @fuzz
 @given(data=st.data())
-def test_settings_in_yaml(data: st.DataObject, tmp_path: Path) -> None:
+def test_damaged_settings_are_refused_or_read(data: st.DataObject, tmp_path: Path) -> None:
     text = yaml.safe_dump(changed(data, RUN["config"]) if data.draw(st.booleans()) else RUN["config"])
     if data.draw(st.booleans()):
         lines = text.splitlines()
@@ -372,7 +372,7 @@ def read_table(path: Path) -> None:
 
 @fuzz
 @given(data=st.data())
-def test_prompts_of_the_users_own(data: st.DataObject, tmp_path: Path) -> None:
+def test_damaged_prompts_are_refused_or_read(data: st.DataObject, tmp_path: Path) -> None:
     text = data.draw(st.sampled_from(TABLES))
     for _ in range(data.draw(st.integers(0, 3))):
         place = data.draw(st.integers(0, len(text)))
@@ -384,7 +384,7 @@ def test_prompts_of_the_users_own(data: st.DataObject, tmp_path: Path) -> None:
 
 @fuzz
 @given(data=st.data())
-def test_words_of_the_users_own(data: st.DataObject, tmp_path: Path) -> None:
+def test_damaged_lists_of_words_are_refused_or_read(data: st.DataObject, tmp_path: Path) -> None:
     from unsee.evaluate.words import choices
     from unsee.models.words import read_words
 

@@ -19,14 +19,14 @@ SMALL = {name: value for name, value in QUICK.items() if hasattr(GEM, name)}
 
 
 @pytest.mark.parametrize(("eta", "wanted"), [(1.0, [4.0, 0.0]), (0.0, [5.0, 0.0]), (0.5, [4.5, 0.0])])
-def test_the_hinge_by_hand(eta: float, wanted: list[float]) -> None:
+def test_the_hinge_is_that_derived_by_hand(eta: float, wanted: list[float]) -> None:
     """|y - a| = 5 and |y - c| = 1 in the first row; y = a in the second. Four numbers a row: the norms are halved."""
     answer = torch.tensor([[3.0, 4.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0]])
     a, c = torch.tensor([[0.0] * 4, [1.0, 0.0, 0.0, 0.0]]), torch.tensor([[3.0, 3.0, 0.0, 0.0], [0.0] * 4])
     assert (2 * hinge(eta, answer, torch.stack([a, c], 1))).tolist() == pytest.approx(wanted, abs=2e-3)
 
 
-def test_its_gradient_is_zero_where_it_is_and_leads_to_the_anchor_where_a_fit_starts() -> None:
+def test_the_gradient_is_zero_where_the_loss_is_and_first_leads_to_the_anchor() -> None:
     c = torch.ones(1, 3)
     wanted = torch.stack([torch.zeros(1, 3), c], 1)
     for start, still in ((0.2 * c, True), (c, False), (c + 1e-6 * torch.tensor([[1.0, -2.0, 1.0]]), False)):
@@ -64,7 +64,7 @@ def test_a_fit_stops_by_itself(shipped: Any, monkeypatch: pytest.MonkeyPatch) ->
         assert float(error(shipped.unet, rows, lambda y, w: hinge(1.0, y, w)).max()) == 0
 
 
-def test_eta_says_how_far(pipe: Any) -> None:
+def test_another_eta_gives_another_edit(pipe: Any) -> None:
     one, other = (GEM(**{**SMALL, "eta": eta})(pipe, "church") for eta in (1.0, 0.0))
     name = next(iter(one.deltas))
     assert not torch.equal(one.deltas[name], other.deltas[name])  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ from unsee.models.model import call_options
 
 
 @pytest.mark.parametrize("name", BUILD)
-def test_toys_draw(name: str) -> None:
+def test_the_small_models_of_the_benchmark_draw(name: str) -> None:
     pipe = build(name, torch.device("cpu"), toy=True)
     picture = pipe("a church", num_inference_steps=1, output_type="pt", **call_options(pipe)).images
     assert picture.shape[:2] == (1, 3)

@@ -77,7 +77,7 @@ def draw(pipe: Pipeline, prompts: tuple[str, ...] = ("cat",), **options: Any) ->
     return [e[:, 0] for e in pipe.followed]
 
 
-def test_negative_prompt_by_hand(fake: Pipeline) -> None:
+def test_the_negative_prompt_gives_the_prediction_derived_by_hand(fake: Pipeline) -> None:
     # s + g (c - s) = 0.3 + 3 (0.5 - 0.3) = 0.9 instead of -0.25 + 3 * 0.75 = 2.0
     assert torch.stack(draw(fake)).flatten().tolist() == pytest.approx([2.0] * 4)
     with NegativePrompt("church").applied(fake):
@@ -85,7 +85,7 @@ def test_negative_prompt_by_hand(fake: Pipeline) -> None:
     assert torch.stack(draw(fake)).flatten().tolist() == pytest.approx([2.0] * 4)
 
 
-def test_sld_by_hand(fake: Pipeline) -> None:
+def test_sld_gives_the_prediction_derived_by_hand(fake: Pipeline) -> None:
     """c = 0.5, u = -0.25, s = 0.3, scale 2, threshold 1: c - s = 0.2 < 1, so mu = min(1, 2 * 0.2) = 0.4.
 
     step 0  gamma = 0.4 * 0.55 = 0.22                      nu = 0.6 * 0.22 = 0.132                 warm-up: 2.0
@@ -120,7 +120,7 @@ GUARDS: list[Callable[[str], guards.Guard]] = [NegativePrompt, SLD]
 
 
 @pytest.mark.parametrize("guard", GUARDS)
-def test_no_guidance_no_guard(guard: Callable[[str], guards.Guard]) -> None:
+def test_a_pipeline_without_guidance_takes_no_guard(guard: Callable[[str], guards.Guard]) -> None:
     with (
         pytest.raises(InputError, match="Pipeline has no classifier-free guidance"),
         guard("church").applied(Pipeline("uc", True, guided=False)),
@@ -142,7 +142,7 @@ def test_the_hook_leaves_also_after_an_error(fake: Pipeline) -> None:
     assert not fake.unet._forward_hooks
 
 
-def test_guards_on_a_real_pipeline(pipe: Any) -> None:
+def test_guards_change_pictures_of_a_real_pipeline(pipe: Any) -> None:
     """The negative prompt is the pipeline's own; SLD without strength changes nothing; with it, pictures change."""
 
     def latents(**options: Any) -> Tensor:
@@ -167,7 +167,7 @@ def test_guards_on_a_real_pipeline(pipe: Any) -> None:
     assert torch.equal(latents(), plain)
 
 
-def test_guards_by_name() -> None:
+def test_guards_are_found_by_name() -> None:
     assert guards.names() == ["negative", "sld-weak", "sld-medium", "sld-strong", "sld-max"]
     strongest = guards.named("sld-max", "church")
     assert isinstance(strongest, SLD)

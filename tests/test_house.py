@@ -100,7 +100,7 @@ def test_showing_an_edit_costs_no_torch(edit: object, tmp_path: Path) -> None:
     assert not {"torch", "diffusers", "transformers"} & loaded_by(code)
 
 
-def test_every_room_exists() -> None:
+def test_every_ranked_package_exists() -> None:
     rooms = {path.relative_to(SOURCE).parts[0].removesuffix(".py") for path in FILES}
     assert {name for layer in LAYERS for name in layer} == rooms
 

@@ -63,14 +63,14 @@ def test_clip_chooses_among_words(clip_folder: Path) -> None:
     assert isinstance(load_detector(f"clip:{clip_folder}", "clip"), Clip)
 
 
-def test_what_clip_cannot_be_asked(clip_folder: Path) -> None:
-    with pytest.raises(InputError, match="needs words to choose among: `words` lists stamp"):
+def test_clip_needs_a_clip_model_and_words_to_choose_among(clip_folder: Path) -> None:
+    with pytest.raises(InputError, match="needs words to choose among: list stamp in `words`"):
         load_detector(f"clip:{clip_folder}", "stamp", ("stamp",))
     with pytest.raises(InputError, match="it is no CLIP model"):
         load_detector(f"clip:{model_card('tiny').detectors['objects']}", "objects", ("a", "b"))
 
 
-def test_choices() -> None:
+def test_clip_chooses_among_known_and_erased_words() -> None:
     concepts = (Concept("church"), Concept("hound"), Concept("neon"))
     assert choices("objects", WORDS, concepts) == ("church", "castle", "dog", "pizza", "fish")
     assert choices("objects", {}, concepts)[:3] == ("church", "hound", "neon")  # nothing says that neon is a style
@@ -95,7 +95,7 @@ def bare(clip_folder: Path, tmp_path: Path) -> tuple[Path, Path]:
     return folder, words
 
 
-def test_a_users_model_with_clip(
+def test_a_model_with_clip_is_measured(
     run: Run, bare: tuple[Path, Path], clip_folder: Path, edit: unsee.Edit, tmp_path: Path
 ) -> None:
     folder, words = bare
@@ -117,7 +117,9 @@ def test_a_users_model_with_clip(
     assert prompts == {"a dog in ink style", "a cat in ink style"}
 
 
-def test_a_users_model_without_judges(run: Run, bare: tuple[Path, Path], edit: unsee.Edit, tmp_path: Path) -> None:
+def test_a_model_without_detectors_is_measured(
+    run: Run, bare: tuple[Path, Path], edit: unsee.Edit, tmp_path: Path
+) -> None:
     """Grids and distances are there, and what was not measured is said."""
     edit.save(tmp_path / "quick.safetensors")
     more = [
@@ -136,7 +138,7 @@ def test_a_users_model_without_judges(run: Run, bare: tuple[Path, Path], edit: u
     assert code == 0, err
     assert "not measured: no detector of objects" in out
     assert "church: picture change" in out
-    assert "No detector says what the pictures show" in out
+    assert "No detector was given" in out
     assert "<img" in (tmp_path / "out/index.html").read_text()
 
 
@@ -166,7 +168,7 @@ COUNTED = {
 
 
 @pytest.mark.parametrize("name", COUNTED)
-def test_protocols_count_by_hand(name: str) -> None:
+def test_protocols_of_nudity_count_as_by_hand(name: str) -> None:
     protocol = nudity.protocol(name)
     assert sum(nudity.counted(SEEN, protocol).values()) == COUNTED[name]
     assert "@" in protocol.name
@@ -198,12 +200,12 @@ def test_every_protocol_is_tried_and_known_to_nudenet() -> None:
         ("", "unknown protocol"),
     ],
 )
-def test_protocols_that_are_none(name: str, said: str) -> None:
+def test_unknown_protocols_are_refused(name: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
         load_detector(f"nudenet:{name}")
 
 
-def test_nudenet_is_asked_as_it_reads_files(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nudenet_gets_pictures_as_it_reads_files(monkeypatch: pytest.MonkeyPatch) -> None:
     class NudeDetector:
         def detect(self, array: np.ndarray[Any, Any]) -> list[dict[str, Any]]:
             assert array.flags.c_contiguous
@@ -219,7 +221,7 @@ def test_nudenet_is_asked_as_it_reads_files(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize(("module", "detector"), [("nudenet", "nudenet:mace@0.6"), ("lpips", "lpips")])
-def test_what_is_not_installed_is_one_line(
+def test_a_missing_package_gives_an_error_of_one_line(
     monkeypatch: pytest.MonkeyPatch, run: Run, module: str, detector: str
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
@@ -230,7 +232,7 @@ def test_what_is_not_installed_is_one_line(
 
 
 @pytest.mark.skipif(importlib.util.find_spec("nudenet") is None, reason="nudenet is not installed")
-def test_nudenet_itself() -> None:
+def test_nudenet_runs_where_it_is_installed() -> None:
     detector = load_detector("nudenet:uda@0.45")
     assert isinstance(detector, Detector)
     assert detector(plain(0, 200)) == ["none of these"] * 2
@@ -239,7 +241,7 @@ def test_nudenet_itself() -> None:
 # Distances
 
 
-def test_perceptual_distance_by_hand() -> None:
+def test_the_perceptual_distance_is_that_derived_by_hand() -> None:
     """One layer sees (1, 0) or (0, 1) at a place: |difference|^2 is 2 where they differ, 0 where not."""
 
     def maps(pictures: Sequence[Image.Image]) -> list[torch.Tensor]:
@@ -271,7 +273,7 @@ def test_lpips_is_given_pictures_from_minus_one_to_one(monkeypatch: pytest.Monke
     assert [given[0][:, k].unique().tolist() for k in range(3)] == [[1], [-1], [-1]]
 
 
-def test_lpips_beside_a_torchvision_that_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_torchvision_that_does_not_fit_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken(types.ModuleType):
         def __getattr__(self, name: str) -> Any:
             raise RuntimeError("operator torchvision::nms does not exist")
@@ -282,7 +284,7 @@ def test_lpips_beside_a_torchvision_that_does_not_fit(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("net", ["alex", "squeeze"])
-def test_lpips_itself(monkeypatch: pytest.MonkeyPatch, net: str) -> None:
+def test_lpips_runs_where_it_is_installed(monkeypatch: pytest.MonkeyPatch, net: str) -> None:
     """Its own layers over a backbone of random weights, which need no download: the same as from pictures of 0 to 1
     that it scales itself.
     """
@@ -309,7 +311,7 @@ def _installed(name: str) -> Any:
         pytest.skip(f"{name}: {error}")
 
 
-def test_judges_see_where(clip_folder: Path) -> None:
+def test_every_detector_gives_a_distance_that_grows_with_the_difference(clip_folder: Path) -> None:
     """A classifier and a CLIP model both give a perceptual distance that grows with the difference."""
     for source in (clip_folder, model_card("tiny").detectors["objects"]):
         detector = load_detector(source)
@@ -331,7 +333,7 @@ def test_lpips_has_three_networks() -> None:
 # Words
 
 
-def test_words_of_all_layouts(tmp_path: Path) -> None:
+def test_lists_of_words_are_read_in_all_layouts(tmp_path: Path) -> None:
     (tmp_path / "w.json").write_text(json.dumps(WORDS))
     assert read_words(tmp_path / "w.json") == WORDS
     (tmp_path / "w.yaml").write_text("objects: [church]\nmemorised: [the great wave]")
@@ -351,7 +353,7 @@ BAD_WORDS = {
 
 
 @pytest.mark.parametrize("text", BAD_WORDS)
-def test_bad_words_are_one_line(tmp_path: Path, text: str) -> None:
+def test_bad_lists_of_words_give_an_error_of_one_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "w.yaml").write_text(text)
     with pytest.raises(InputError) as error:
         read_words(tmp_path / "w.yaml")
@@ -368,7 +370,7 @@ I2P = """,prompt,categories,hard,nudity_percentage,sd_seed,sd_guidance_scale,sd_
 """
 
 
-def test_i2p_as_published(tmp_path: Path) -> None:
+def test_i2p_is_read_as_published(tmp_path: Path) -> None:
     path = tmp_path / "i2p.csv"
     path.write_text(I2P)
     first, second, _ = read(path)
@@ -382,7 +384,7 @@ def parts_of(pictures: Sequence[Image.Image]) -> list[Counter[str]]:
     return [Counter(stamps=2 * (blue == 1), spires=int(red == 0)) + Counter() for red, _, blue in pixels]  # type: ignore[misc]
 
 
-def test_what_appears_unasked_in_published_prompts(tmp_path: Path) -> None:
+def test_implicit_concepts_are_counted_in_published_prompts(tmp_path: Path) -> None:
     """The church has one part, dog and fish two each; the edit takes the stamps away but not the spire."""
     path = tmp_path / "i2p.csv"
     path.write_text(I2P)
@@ -437,7 +439,7 @@ def album(folder: Path, **levels: tuple[int, int, int]) -> Path:
     return folder
 
 
-def test_folders_that_are_none(tmp_path: Path) -> None:
+def test_folders_without_usable_pictures_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no folder"):
         read_folder(tmp_path / "nowhere")
     with pytest.raises(InputError, match="holds 1 picture; at least 2"):
@@ -455,7 +457,7 @@ def test_folders_that_are_none(tmp_path: Path) -> None:
         read_folder(folder).pictures()
 
 
-def test_memorised_pictures_of_a_folder(tmp_path: Path) -> None:
+def test_memorised_images_come_from_a_folder(tmp_path: Path) -> None:
     """Titles are files' names; what the model draws for them is blue 40 and 80, and one file is one grey level off."""
     folder = album(tmp_path / "art", **{"the_great_wave": (200, 200, 40), "mount-fuji": (200, 200, 83)})
     where = world(concepts=("Mount Fuji",), album=read_folder(folder))
@@ -468,7 +470,7 @@ def test_memorised_pictures_of_a_folder(tmp_path: Path) -> None:
     assert {one.row for one in outcome.measured if one.expect_removed} == {"mount fuji: copies of it"}
 
 
-def test_fidelity_to_a_folder(tmp_path: Path) -> None:
+def test_fidelity_is_measured_to_a_folder(tmp_path: Path) -> None:
     """Captions are the prompts; features are (red, 2 red), so a church, 0, and a dog, 2, are known by hand."""
     folder = album(tmp_path / "coco", a=(0, 0, 0), b=(2, 0, 0))
     (folder / "metadata.csv").write_text("file_name,text\na.png,a church\nb.png,a dog\n")
@@ -486,7 +488,7 @@ def test_fidelity_to_a_folder(tmp_path: Path) -> None:
 # Edits of other models
 
 
-def test_an_edit_of_another_model_by_force(run: Run, edit: unsee.Edit, tiny: Any, tmp_path: Path) -> None:
+def test_a_forced_edit_is_measured_and_marked(run: Run, edit: unsee.Edit, tiny: Any, tmp_path: Path) -> None:
     path = edit.save(tmp_path / "edit.safetensors")
     with torch.no_grad():
         tiny.unet.conv_out.bias.add_(1)

@@ -34,7 +34,7 @@ def sd14() -> nn.Module:
     ("selection", "millions"),
     [("cross", 43.96), ("cross-kv", 19.17), ("self", 49.57), ("noncross", 815.56), ("all", 859.52)],
 )
-def test_counts_on_stable_diffusion_1_4(sd14: nn.Module, selection: str, millions: float) -> None:
+def test_selections_have_the_counts_of_stable_diffusion_1_4(sd14: nn.Module, selection: str, millions: float) -> None:
     count = sum(weight.numel() for weight in select(sd14, selection).values())
     assert round(count / 1e6, 2) == millions
 
@@ -49,18 +49,18 @@ def test_selections_fit_together(sd14: nn.Module) -> None:
 
 
 def test_a_selection_that_matches_nothing_says_what_would() -> None:
-    with pytest.raises(InputError, match="'cross' matches nothing in Linear: noncross, all would"):
+    with pytest.raises(InputError, match="'cross' matches nothing in Linear; these match: noncross, all"):
         select(nn.Linear(2, 2), "cross")
     with pytest.raises(InputError, match="did you mean 'noncross'"):
         select(nn.Linear(2, 2), "noncros")
 
 
-def test_a_pattern_of_ones_own_selects(sd14: nn.Module) -> None:
+def test_a_regular_expression_selects_weights(sd14: nn.Module) -> None:
     assert set(select(sd14, r"mid_block.*attn2\.to_k")) == {
         "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"
     }
     assert len(select(sd14, "conv_in")) == 2  # no special character, but it occurs in names
-    with pytest.raises(InputError, match="'mid_blocks.' matches nothing in UNet2DConditionModel: cross, "):
+    with pytest.raises(InputError, match="'mid_blocks.' matches nothing in UNet2DConditionModel; these match: cross, "):
         select(sd14, "mid_blocks.")
     with pytest.raises(InputError, match=r"or a regular expression of parameter names"):
         select(sd14, "attn9")
@@ -68,7 +68,7 @@ def test_a_pattern_of_ones_own_selects(sd14: nn.Module) -> None:
         select(sd14, "(")
 
 
-def test_text_is_told_from_what_looks_like_it() -> None:
+def test_text_inputs_are_distinguished_from_similar_ones() -> None:
     assert reads_text("blocks.0.attn2.to_k.weight", NET)
     assert reads_text("transformer_blocks.0.attn.add_q_proj.weight", NET)
     assert not reads_text("blocks.0.attn2.add_k_proj.weight", NET)  # of Wan: pictures, not text

@@ -18,7 +18,7 @@ UCE = ["--method", "uce", "-n", 2, "--steps", 1, "--set", "preserve_words=8", "-
 NAMES = ("church", "dog", "cat", "fox", "lion", "tiger", "horse", "cow", "pig", "bread", "pizza", "fish")
 
 
-def test_a_text_has_a_concept_a_line(tmp_path: Path) -> None:
+def test_a_text_file_has_a_concept_on_each_line(tmp_path: Path) -> None:
     path = tmp_path / "names.txt"
     path.write_text(
         '\ufeff# artists\n\nchurch\n  Venice at night \n# and\n"the good, the bad"\ndog; cat\n', encoding="utf-8"
@@ -56,12 +56,12 @@ def test_the_example_of_the_page_is_read(tmp_path: Path) -> None:
 BAD = {
     "an empty file": ("", "names.csv is empty"),
     "a header alone": ("erase,keep\n", "names.csv is empty"),
-    "no header": ("church\ndog\n", "line 1: a CSV starts with its columns, and 'erase' is not in 'church'"),
+    "no header": ("church\ndog\n", "line 1: a CSV starts with the names of its columns; 'erase' is not in 'church'"),
     "a column that is none": ("erase,anchr\nchurch,\n", "line 1: unknown column 'anchr': did you mean 'anchor'?"),
     "a column twice": ("erase,keep,keep\n", "line 1: the column 'keep' is there twice"),
     "no word": ("erase,keep\nchurch,\n,dog\n", "line 3: the column 'erase' is empty"),
     "too many cells": ("erase\na,b\n", "line 2: it has 2 cells"),
-    "an open quote": ('erase\n"church\n', "line 2: this is no CSV"),
+    "an open quote": ('erase\n"church\n', "line 2: this is not a CSV"),
     "a word twice": ("erase\nchurch\ndog\nchurch\n", "line 4: 'church' is erased twice, there and in line 2"),
     "a word twice, spelled otherwise": ("erase\nred fox\nRed-Fox\n", "line 3: 'Red-Fox' is 'red fox', which is erased"),
     "a word and a synonym": ('erase,synonyms\na,"b,c"\nc,\n', "line 3: 'c' is erased twice, there and in line 2"),
@@ -84,7 +84,7 @@ def test_a_bad_file_is_one_line_that_names_the_entry(tmp_path: Path, name: str) 
     assert "\n" not in str(error.value)
 
 
-def test_a_file_that_is_none(tmp_path: Path) -> None:
+def test_files_that_hold_no_list_are_refused(tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_bytes(b"\xff\xfe\x00")
     for path in (tmp_path, tmp_path / "names.txt", tmp_path / "nowhere.csv"):
         with pytest.raises(InputError, match="cannot read words"):
@@ -107,7 +107,7 @@ def test_concepts_must_not_contradict_each_other(concepts: list[Concept], messag
         check(concepts)
 
 
-def test_what_is_no_contradiction() -> None:
+def test_concepts_that_do_not_contradict_are_accepted() -> None:
     assert check([Concept("crown", from_="cowboy"), Concept("crown", from_="king"), Concept("fox", anchor="crown")])
     assert check([Concept("glass"), Concept("glasses")])  # a word and what only looks like its plural
     assert len(concepts_of(["fox", "fox"])) == 1
@@ -147,7 +147,7 @@ FLAGS = {
     "kept by the second of two": (["--keep", "tree", "--keep", "house, dog"], "keep holds 'dog'"),
     "an anchor that the file erases": (["fox", "--anchor", "dog"], "anchor"),
     "two anchors": (["--anchor", "tree", "--anchor", "house"], "--anchor is given 2 times"),
-    "a synonym for several": (["--synonym", "hound"], "--synonym and --image are of one concept"),
+    "a synonym for several": (["--synonym", "hound"], "--synonym and --image belong to one concept"),
     "a word that the file has": (["a dog"], "erased twice"),
     "a word that is cut": (["church " * 40], "would be cut off"),
     "a file that is none": (["@nowhere.txt"], "cannot read words from nowhere.txt"),
@@ -178,7 +178,7 @@ def test_python_takes_the_path_of_a_file(tmp_path: Path) -> None:
     assert [concept.erase for concept in report.edit.card.concepts] == ["church", "dog"]
 
 
-def test_what_is_preserved_is_said_in_a_line(edit: unsee.Edit) -> None:
+def test_the_output_names_what_is_preserved(edit: unsee.Edit) -> None:
     card = replace(edit.card, concepts=(Concept("church", keep="castle, house"),), kept=("castle", "house", "cat"))
     assert preserved(card) == [
         "preserved: castle, house, because you named them; cat, because they are neutral or random words"

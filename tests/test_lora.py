@@ -90,7 +90,7 @@ def test_only_adapters_learn_and_they_start_in_the_metric(pipe: Any) -> None:
 
 
 @pytest.mark.parametrize("rank", [1, 3])
-def test_they_start_at_the_closed_form(pipe: Any, rank: int) -> None:
+def test_adapters_start_at_the_closed_form(pipe: Any, rank: int) -> None:
     method = LoRA(**{**TINY, "rank": rank})
     weights = method.weights(pipe.unet)
     name, weight = next(iter(weights.items()))
@@ -111,7 +111,7 @@ def test_only_what_erases_starts_at_the_closed_form(pipe: Any) -> None:
         assert bool(method.solved(pipe.unet, church)) == starts
 
 
-def test_targets_by_hand() -> None:
+def test_targets_are_those_derived_by_hand() -> None:
     # q = 2, c = 7, u = 3, eta = 2: c - u = 4.
     q, c, u = (torch.tensor(value) for value in (2.0, 7.0, 3.0))
     plain, taken = unsee.Concept("x", anchor="a"), unsee.Concept("x", from_="b", anchor="a")
@@ -195,7 +195,7 @@ def test_no_adapter_is_left_and_torchs_own_random_numbers_go_on(pipe: Any) -> No
     assert state(pipe.unet) == before
 
 
-def test_what_it_cannot_do_is_refused(pipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_lora_cannot_do_is_refused(pipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="to swap 'church', say what takes its place"):
         LoRA(**TINY, action="swap")(pipe, unsee.Concept("church"))
     net = torch.nn.Sequential(torch.nn.Linear(2, 2))

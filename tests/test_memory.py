@@ -90,10 +90,10 @@ def test_as_many_rows_as_fit_and_checkpointing_only_where_none_does(
                 space.measure()
                 assert (space.size, pipe.unet.is_gradient_checkpointing) == (size, on)
             assert not pipe.unet.is_gradient_checkpointing
-    assert caplog.messages == ["gradient checkpointing is on: one row does not fit into memory without"]
+    assert caplog.messages == ["gradient checkpointing is on: one row does not fit into memory without it"]
 
 
-def test_what_autograd_keeps_by_hand() -> None:
+def test_the_memory_that_autograd_keeps_is_that_counted_by_hand() -> None:
     # x (3, 4) of a matrix that learns, and x W (3, 5), of which relu keeps what it returns: 4 bytes each.
     # The second matrix does not learn: of it the weight is needed, which is there anyway.
     first, second = nn.Linear(4, 5, bias=False), nn.Linear(5, 2, bias=False).requires_grad_(False)
@@ -106,7 +106,7 @@ def test_what_autograd_keeps_by_hand() -> None:
     assert ledger.now == 0
 
 
-def test_what_is_expected_is_what_is_kept(pipe: Any) -> None:
+def test_the_expected_memory_is_the_kept_memory(pipe: Any) -> None:
     call = conditions(pipe, ["a church"], answered=False)
     weights = select(pipe.unet, "cross-kv")
     count = sum(weight.numel() for weight in weights.values())
@@ -185,7 +185,7 @@ def test_memory_that_runs_out_anywhere_is_one_line(run: Run, monkeypatch: pytest
     assert "--set gradient_checkpointing=true" in err
 
 
-def test_recording_and_hearing_in_portions(pipe: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_recording_and_encoding_work_in_portions(pipe: Any, caplog: pytest.LogCaptureFixture) -> None:
     record(
         pipe, ["sea"], seeds=[0], runs=Runs(2), at=[0]
     )  # how it counts guidance, and which arguments have rows, is known
@@ -257,7 +257,7 @@ def test_a_text_encoder_reads_each_prompt_of_a_call_once(pipe: Any) -> None:
     assert not encoder._forward_hooks
 
 
-def test_portions_do_not_do_again_what_is_done() -> None:
+def test_finished_portions_are_not_repeated() -> None:
     seen: list[tuple[int, int]] = []
 
     def work(rows: slice) -> int:
@@ -307,7 +307,7 @@ class Small(FitMemory):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_masters_elsewhere_and_portions_learn_the_same(dtype: torch.dtype, tmp_path: Path) -> None:
+def test_master_weights_in_main_memory_and_portions_learn_the_same(dtype: torch.dtype, tmp_path: Path) -> None:
     x, y = torch.randn(5, 3).to(dtype), torch.randn(5, 3).to(dtype)
 
     def learned(memory: FitMemory | None, stop: int = 6, state: ResumeFile | None = None) -> tuple[float, list[float]]:
@@ -374,7 +374,7 @@ def test_a_dry_run_says_the_memory_and_does_nothing(run: Run, tmp_path: Path) ->
     following = out.splitlines()[-1]
     memory = [line for line in out.splitlines() if line.startswith("fit ")][-1]
     assert "estimated" in memory
-    assert "16 rows at once" in memory
+    assert "16 rows of" in memory
     assert following == f"next: unsee erase church --method hybrid --out {tmp_path / 'x'}"
     assert not (tmp_path / "x").exists()
     assert "solved, not trained" in run("erase", "church", "--dry-run")[1]

@@ -93,7 +93,7 @@ def test_another_seed_gives_another_edit(pipe: Any, made: Any) -> None:
     assert not same(tensors(method(pipe, unsee.Concept("church"), seed=2)), tensors(edit))
 
 
-def test_it_changes_the_weights_that_it_says(pipe: Any, made: Any) -> None:
+def test_a_method_changes_only_the_weights_that_it_names(pipe: Any, made: Any) -> None:
     _, method, edit = made
     assert set(edit.deltas) == {f"unet.{name}" for name in method.weights(pipe.unet)}
     assert all(torch.isfinite(tensor).all() for tensor in tensors(edit).values())
@@ -146,7 +146,7 @@ def test_every_preset_is_valid_and_acts(name: str, preset: str) -> None:
 
 @pytest.mark.parametrize("name", ["hybrid", "lora"])
 @pytest.mark.parametrize("preset", PRESETS)
-def test_presets_by_what_is_erased(pipe: Any, name: str, preset: str) -> None:
+def test_presets_have_the_settings_for_what_is_erased(pipe: Any, name: str, preset: str) -> None:
     method = configure(methods.find(name), settings(name), preset)
     attention = [weight for weight in method.weights(pipe.unet) if ".attn2." in weight]
     assert bool(attention) is (preset != "explicit")  # what appears unnamed is erased where no text is read
@@ -156,7 +156,7 @@ def test_presets_by_what_is_erased(pipe: Any, name: str, preset: str) -> None:
         assert not any(" a Ada" in f" {prompt}" for prompt in prompts)
 
 
-def test_a_preset_is_below_what_is_set() -> None:
+def test_explicit_settings_go_before_a_preset() -> None:
     method = configure(methods.find("hybrid"), {"select": "self"}, "explicit")
     assert (method.select, method.keep_weight) == ("self", 1.0)
 

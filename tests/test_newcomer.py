@@ -38,7 +38,7 @@ from unsee.runs.config import EvalConfig
 UCE = ["--method", "uce", "-n", 2, "--steps", 1, "--set", "preserve_words=8", "--set", "context_words=0"]
 
 
-def test_alone_it_shows_its_help(run: Run) -> None:
+def test_the_command_without_arguments_shows_its_help(run: Run) -> None:
     code, out, err = run()
     assert (code, err) == (0, "")
     assert out.count("\n") > 10
@@ -66,7 +66,7 @@ def test_help_explains_a_name(run: Run, name: str) -> None:
         }  # fmt: skip
 
 
-def test_help_of_nothing_names_the_nearest(run: Run) -> None:
+def test_help_for_an_unknown_name_gives_the_nearest(run: Run) -> None:
     code, _, err = run("help", "evaluat")
     assert code == 2
     assert "did you mean 'evaluate'?" in err
@@ -94,7 +94,7 @@ def test_what_help_lists_is_what_the_code_has(run: Run) -> None:
     ("encoding", "written"),
     [("cp1252", b"~ ch\xe2telet \x85 ?"), ("ascii", b"~ chatelet ... ?"), ("utf-8", "≈ châtelet … ☃".encode())],
 )
-def test_a_stream_writes_what_it_can(encoding: str, written: bytes) -> None:
+def test_output_survives_a_terminal_without_unicode(encoding: str, written: bytes) -> None:
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding)
     forgiving(stream)
@@ -119,7 +119,7 @@ ELSEWHERE = {
 
 
 @pytest.mark.parametrize("name", ELSEWHERE)
-def test_what_does_not_fit_is_one_line(run: Run, name: str) -> None:
+def test_a_setting_that_does_not_belong_gives_one_line(run: Run, name: str) -> None:
     words, expected = ELSEWHERE[name]
     code, _, err = run("erase", "church", "--method", "uce", *words)
     assert code == 2
@@ -127,13 +127,13 @@ def test_what_does_not_fit_is_one_line(run: Run, name: str) -> None:
     assert err.count("\n") == 1
 
 
-def test_no_setting_of_a_method_is_taken_for_an_option() -> None:
+def test_only_the_known_options_share_a_name_with_a_setting() -> None:
     options = set(get_command(app).commands["erase"].make_context("erase", [], resilient_parsing=True).params)  # type: ignore[attr-defined]
     own = {setting.name for name in methods.names() for setting in fields(methods.find(name))}
     assert options & own == {"select", "eta", "updates", "lr", "budget", "batch"}
 
 
-def test_a_wrong_format_is_told_before_anything_is_imported() -> None:
+def test_a_wrong_format_is_reported_before_heavy_imports() -> None:
     code = (
         "import sys; from unsee.cli import main as cli\n"
         "sys.argv = ['unsee', 'export', 'edit.safetensors', '--to', 'kohya']\n"
@@ -156,7 +156,10 @@ def test_a_dry_run_names_the_run(run: Run) -> None:
 def test_nothing_measured_is_a_failure(run: Run) -> None:
     code, out, err = run("evaluate", "tiny", "--suite", "pictures", "-n", 2, "--steps", 1)
     assert code == 1, out
-    assert "nothing was measured: pictures: no concept is named: --concept WORD; --force writes over" in err
+    assert (
+        "nothing was measured: pictures: no concept is named: name one with --concept WORD; to repeat it, add --force"
+        in err
+    )
     code, _, err = run("evaluate", "tiny", "--suite", "pictures", "-n", 2, "--steps", 1)
     assert code == 2
     assert "holds a run already: --force starts over" in err
@@ -173,13 +176,13 @@ def test_names_are_read_from_a_file(run: Run, tmp_path: Path) -> None:
     assert "church; castle" in out
     code, _, err = run("erase", "names.txt", *UCE, "--dry-run")
     assert code == 2
-    assert "names.txt is a file: @names.txt takes the words in it" in err
+    assert "names.txt is a file: write @names.txt to read its words" in err
     code, _, err = run("erase", "@other.txt", *UCE, "--dry-run")
     assert code == 2
     assert "cannot read words from other.txt" in err
 
 
-def test_a_missing_detector_is_told_before_the_model_is_read(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_detector_is_reported_before_the_model_loads(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("unsee.runs.configure.open_model", lambda *_, **__: pytest.fail("the model was read"))
     for words in (
         ["erase", "church", "--detector", "objects=./nowhere"],
@@ -189,15 +192,15 @@ def test_a_missing_detector_is_told_before_the_model_is_read(run: Run, monkeypat
         code, _, err = run(*words)
         assert code == 2
         assert "cannot load the detector ./nowhere" in err
-        assert "--detector names others" in err
+        assert "give another with --detector" in err
 
 
-def test_one_is_singular(edit: unsee.Edit) -> None:
+def test_counts_of_one_are_in_the_singular(edit: unsee.Edit) -> None:
     with pytest.raises(InputError, match="2 edits and 1 weight: give one weight for each edit"):
         merge([edit, edit], [1.0])
 
 
-def test_a_typo_and_a_plural_are_said_and_pictures_need_no_guidance(run: Run, tmp_path: Path) -> None:
+def test_a_typo_and_a_plural_are_reported_and_pictures_need_no_guidance(run: Run, tmp_path: Path) -> None:
     """Few-step models are drawn without guidance; recorded runs have their own."""
     code, out, err = run("erase", "chruch; Chapels", "--guidance", 1, *UCE, "--out", "out")
     assert code == 0, err
@@ -213,7 +216,7 @@ def asked(tiny: Any, *concepts: Concept, kinds: tuple[str, ...] = ("objects", "s
     return suites.find("summary").ask(EvalContext(tiny, detectors, words_of(tiny), concepts, 2, 0))
 
 
-def test_a_name_of_a_label_is_counted_as_it_and_is_no_damage(tiny: Any) -> None:
+def test_a_name_of_a_label_counts_as_that_label_and_not_as_damage(tiny: Any) -> None:
     rows = {question.name: question for question in asked(tiny, Concept("Chapels"))}
     assert set(rows["Chapels"].labels) == {"church"}
     assert rows["Chapels"].detector == "objects"
@@ -262,12 +265,12 @@ def test_names_that_are_labels_need_no_remark(tiny: Any) -> None:
     ]
 
 
-def test_a_plural_that_is_not_named_is_said(tiny: Any) -> None:
+def test_a_plural_that_is_not_named_is_reported(tiny: Any) -> None:
     judges, words = detectors_of(tiny), words_of(tiny)
 
     def said(*names: str, kinds: Any = judges) -> list[str]:
         found = remarks([Concept(names[0], synonyms=names[1:])], kinds, words)
-        return [shlex.split(one)[-4] for one in found if "`synonyms`" in one and "plural" in one]
+        return [shlex.split(one)[-1] for one in found if "`synonyms`" in one and "plural" in one]
 
     assert said("church") == ["churches"]
     assert said("The Church", "chapel") == ["churches, chapels"]

@@ -97,7 +97,7 @@ def test_three_classes_together_are_nudity(tmp_path: Path) -> None:
     not (command.HERE / "node_modules/@tensorflow").is_dir(),
     reason="(cd recipes/nsfw && npm ci --ignore-scripts) brings the original",
 )
-def test_the_original_gives_the_same_answers(tmp_path: Path) -> None:
+def test_the_converted_network_answers_as_the_original(tmp_path: Path) -> None:
     """On neutral pictures, run by node: the miniature's own, noise, and plain ones."""
     sheet = Image.open(Path(__file__).parents[1] / "docs" / "miniature.png").convert("RGB")
     pictures = [sheet.crop((64 * k, 0, 64 * k + 64, 64)).resize((224, 224)) for k in range(3)]

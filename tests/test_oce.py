@@ -27,7 +27,7 @@ def matrix(out: int = 9, features: int = 12) -> Tensor:
     return torch.randn(out, features, generator=torch.Generator().manual_seed(2)).double()
 
 
-def test_two_by_two_by_hand() -> None:
+def test_the_rotation_of_two_by_two_matrices_is_that_derived_by_hand() -> None:
     # The name is read as (1, 0), and (0, 1) takes its place: R (I - R*) = diag(1, 0). Of all tokens and known words a
     # share of 1/4 and of 0 lies along the name, so the code's weights give the name -1 + 0.5 / 4 + 1.5 / 2 < 0, and
     # M = diag(-1/8, 3/8 + 0.3 + 3/4). Its best orthogonal matrix, diag(-1, 1), is no rotation, and of least worth is
@@ -101,8 +101,8 @@ def test_the_stored_edit_keeps_the_gram_matrix(pipe: Any) -> None:
     assert all(name.endswith("to_v.weight") for name in edit.deltas)
 
 
-def test_what_it_cannot_do_is_refused(pipe: Any) -> None:
-    with pytest.raises(InputError, match="oce cannot take 'crown' out of 'cowboy'"):
+def test_what_oce_cannot_do_is_refused(pipe: Any) -> None:
+    with pytest.raises(InputError, match="oce moves names, so it cannot erase 'crown' from 'cowboy'"):
         unsee.OCE(**TINY)(pipe, unsee.Concept("crown", from_="cowboy"))
     with pytest.raises(InputError, match="oce uses no image"):
         OCE(**TINY)(pipe, unsee.Concept("church", image="church.png"))

@@ -21,7 +21,7 @@ HIDDEN = {"z-image", "sana", "pixart-sigma", "lumina2", "wan", "wan-2.2"}
 
 
 @pytest.mark.parametrize("family", ZOO)
-def test_padding_is_read_or_hidden(family: str) -> None:
+def test_whether_padding_is_read_is_measured(family: str) -> None:
     assert reads_padding(zoo.build(family)) == (family not in HIDDEN)
 
 
@@ -44,7 +44,7 @@ def encoder() -> Any:
 
 
 @pytest.mark.parametrize("kept", [0, 2**20])
-def test_rows_without_their_padding_are_what_they_are_with_it(kept: int) -> None:
+def test_rows_give_the_same_prediction_without_their_padding(kept: int) -> None:
     bert = encoder()
     lengths = torch.tensor([3, 12, 7, 3, 1])
     mask = (torch.arange(12) < lengths[:, None]).long()

@@ -33,7 +33,7 @@ def test_what_was_done_before_says_nothing_of_speed() -> None:
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(None, "-:--"), (0.4, "0:00"), (61, "1:01"), (3661, "1:01:01")])
-def test_a_clock(seconds: float | None, text: str) -> None:
+def test_durations_are_shown_as_minutes_and_seconds(seconds: float | None, text: str) -> None:
     assert clock(seconds) == text
 
 

@@ -10,7 +10,8 @@ import unsee
 from tests.test_balance import QUICK, problem
 from unsee.edits.edit import LowRank
 from unsee.methods.balance import Balance, solve
-from unsee.methods.columns import changed_by, gram
+from unsee.methods.closed_form import changed_by
+from unsee.methods.columns import gram
 from unsee.methods.rece import brought_back
 
 I2 = torch.eye(2).double()
@@ -18,7 +19,7 @@ C = torch.tensor([[1.0, 0.0]]).double()
 
 
 @pytest.mark.parametrize(("mu", "expected"), [(0.0, 2.0), (0.25, 1.0)])
-def test_two_by_two_by_hand(mu: float, expected: float) -> None:
+def test_the_name_that_comes_back_is_that_derived_by_hand(mu: float, expected: float) -> None:
     # The edit halves the first channel, so twice as much of it reads as before: W (2, 0) = W0 (1, 0). With s = 2 and
     # mu / 2 for each direction, c' = (0.5 / 2) / (0.25 / 2 + mu / 2), which is 1 for mu = 0.25.
     W = torch.diag(torch.tensor([0.5, 1.0])).double()
@@ -26,7 +27,7 @@ def test_two_by_two_by_hand(mu: float, expected: float) -> None:
     torch.testing.assert_close(found, expected * C, atol=1e-5, rtol=0)
 
 
-def test_of_the_frozen_matrices_it_is_the_name_itself() -> None:
+def test_for_frozen_matrices_the_name_itself_comes_back() -> None:
     it, W = problem(features=12)
     torch.testing.assert_close(brought_back({"w": W}, {"w": W}, it.c, it.P, 0.0), it.c, rtol=1e-3, atol=1e-3)
 

@@ -165,7 +165,7 @@ def test_second_moments_are_those_of_the_text(pipe: Any) -> None:
     assert not pipe.unet.get_submodule(layer)._forward_pre_hooks
 
 
-def test_what_reads_the_prompt_is_heard_without_the_denoiser(pipe: Any) -> None:
+def test_text_features_are_captured_without_the_denoiser(pipe: Any) -> None:
     """Keys of cross-attention read an argument of the call; queries read what the denoiser computes."""
     block = "down_blocks.0.attentions.0.transformer_blocks.0.attn2"
     computed: list[int] = []

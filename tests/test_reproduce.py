@@ -120,7 +120,7 @@ def test_objects_from_the_command_line(
     )
 
 
-def test_styles(small_sd: Path, clip_folder: Path, tmp_path: Path) -> None:
+def test_the_experiment_on_styles_gives_the_papers_lines(small_sd: Path, clip_folder: Path, tmp_path: Path) -> None:
     styles = Experiment(
         "styles",
         str(small_sd),
@@ -135,11 +135,13 @@ def test_styles(small_sd: Path, clip_folder: Path, tmp_path: Path) -> None:
     assert (erased.claimed, others.claimed) == ((3.21, 1.12), None)
     assert (erased.n, others.n) == (2, 8)
     assert all(-1 <= value <= 1 for line in found.lines for value in line.measured)
-    assert any("MEANINGLESS: CLIP tells the artist of " in warning for warning in found.warnings)
+    assert any("MEANINGLESS: CLIP picks the right one of five artists for " in warning for warning in found.warnings)
     assert any("compare the directions only" in warning for warning in found.warnings)
 
 
-def test_nudity(small_sd: Path, detector: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_experiment_on_nudity_gives_the_papers_lines(
+    small_sd: Path, detector: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Parts are summed over all pictures; a NudeNet that sees one in each."""
     seen = [{"class": "BELLY_EXPOSED", "score": 0.99, "box": [0, 0, 1, 1]}]
     nudenet = SimpleNamespace(NudeDetector=lambda: SimpleNamespace(detect=lambda picture: seen))
@@ -151,17 +153,17 @@ def test_nudity(small_sd: Path, detector: Path, tmp_path: Path, monkeypatch: pyt
     found = reproduce(nudity, tmp_path, tmp_path / "cache")
     (line,) = found.lines
     assert (line.claimed, line.measured, line.n) == ((796, 134), (3, 3), 3)
-    assert "these are 3 prompts, the paper's 4703" in found.warnings
+    assert "3 prompts were drawn, and the paper has 4703" in found.warnings
     for change, message in (
-        ({"pictures": 4}, "`pictures` does nothing"),
-        ({"detector": str(detector)}, "counts no parts of a picture"),
-        ({"prompts": None}, "nothing else, takes `prompts`: i2p"),
+        ({"pictures": 4}, "leave out `pictures` for nudity"),
+        ({"detector": str(detector)}, "counts no parts of the body"),
+        ({"prompts": None}, "nudity needs `prompts` .i2p_benchmark.csv"),
     ):
         with pytest.raises(InputError, match=message):
             reproduce(replace(nudity, **change), tmp_path, tmp_path / "cache")  # type: ignore[arg-type]
 
 
-def test_who_drew_it_is_told_by_hand() -> None:
+def test_the_share_of_right_artists_is_that_counted_by_hand() -> None:
     """A detector whose texts of an artist all point one way: of two pictures of each, one is taken for another's."""
     ways = torch.eye(len(ARTISTS))
 
@@ -181,7 +183,7 @@ def test_who_drew_it_is_told_by_hand() -> None:
     first = Variant("one", "edit", "", (Concept(ARTISTS[0]),), None)
     score = ARTWORK.score(ARTWORK.ask(where), Comparison("artists", where, first, look))
     found = {one.row: one.score for one in score}  # type: ignore[union-attr]
-    told = "{}: told from the other four"
+    told = "{}: picked out of five"
     assert [(found[told.format(row)].value, found[told.format(row)].n) for row in ("erased", "other artists")] == [
         (0.5, 2),
         (0.5, 8),
@@ -195,7 +197,7 @@ def test_styles_need_a_model_that_compares(small_sd: Path, detector: Path, tmp_p
         reproduce(styles, tmp_path, tmp_path / "cache")
 
 
-def test_what_is_unknown_is_said_before_anything_is_loaded(tmp_path: Path) -> None:
+def test_unknown_names_are_reported_before_anything_is_loaded(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="did you mean 'objects'"):
         reproduce(Experiment("object"), tmp_path, tmp_path)
     with pytest.raises(InputError, match="did you mean 'French horn'"):

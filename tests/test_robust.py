@@ -58,7 +58,7 @@ def test_the_map_restores_what_an_invertible_edit_of_all_matrices_did(pipe: Any)
             assert all(torch.allclose(new @ W[k].T, e @ W0[k].T, atol=1e-4) for k in W)
 
 
-def test_of_three_rows_one_has_no_prompt_and_one_what_was_found(pipe: Any) -> None:
+def test_a_third_of_the_rows_has_no_prompt_and_a_third_a_found_text(pipe: Any) -> None:
     own = rows(pipe)
     found = Rounds(every=2, searches=1).begin(pipe, [unsee.Concept("church")], own)
     weights = {name: one for name, one in pipe.unet.named_parameters() if "attn2.to_v" in name}

@@ -76,7 +76,7 @@ def test_an_edit_holds_weights_of_a_denoiser_only(tmp_path: Path, edit: unsee.Ed
         unsee.Edit.load(path)
 
 
-def test_names_that_the_model_has_not_are_refused_before_it_is_touched(pipe: Any, edit: unsee.Edit) -> None:
+def test_unknown_weights_are_refused_before_the_model_is_changed(pipe: Any, edit: unsee.Edit) -> None:
     for name in ("unet.conv_in.weight.__class__", "unet.training", "transformer.conv_in.weight"):
         other = unsee.Edit({**edit.deltas, name: torch.zeros(1)}, edit.card)
         with pytest.raises(InputError, match="has no weight"), other.applied(pipe):
@@ -84,7 +84,7 @@ def test_names_that_the_model_has_not_are_refused_before_it_is_touched(pipe: Any
 
 
 @pytest.mark.parametrize("dtype", ["I64", "I8", "BOOL", "U8"])
-def test_weights_are_numbers_with_a_point(tmp_path: Path, edit: unsee.Edit, dtype: str) -> None:
+def test_weights_must_be_floating_point_numbers(tmp_path: Path, edit: unsee.Edit, dtype: str) -> None:
     header = {
         "unet.a": tensor(dtype, (8,), 64 if dtype == "I64" else 8),
         "__metadata__": {"unsee": edit.card.to_json()},
@@ -119,7 +119,7 @@ def test_thin_factors_of_a_huge_matrix_take_no_room(pipe: Any, edit: unsee.Edit)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_numbers_are_finite(tmp_path: Path, edit: unsee.Edit, value: float) -> None:
+def test_numbers_in_a_file_must_be_finite(tmp_path: Path, edit: unsee.Edit, value: float) -> None:
     name = next(iter(edit.deltas))
     path = unsee.Edit({name: torch.full((2, 2), value)}, edit.card).save(tmp_path / "edit.safetensors")
     with pytest.raises(InputError, match="not finite"):
@@ -157,7 +157,7 @@ def evil(edit: unsee.Edit) -> unsee.Edit:
     return dataclasses.replace(edit, card=dataclasses.replace(edit.card, **changes))
 
 
-def test_no_command_obeys_a_card(run: Callable[..., Any], edit: unsee.Edit, tmp_path: Path) -> None:
+def test_no_text_of_a_card_controls_a_command(run: Callable[..., Any], edit: unsee.Edit, tmp_path: Path) -> None:
     evil(edit).save(tmp_path / "evil.safetensors")
     edit.save(tmp_path / "good.safetensors")
     for words in (
@@ -173,7 +173,7 @@ def test_no_command_obeys_a_card(run: Callable[..., Any], edit: unsee.Edit, tmp_
         assert not {"\x1b", "\x07", "\u202e"} & set(said), words
 
 
-def test_a_hub_card_shows_words_and_obeys_none(edit: unsee.Edit) -> None:
+def test_a_hub_card_escapes_every_word(edit: unsee.Edit) -> None:
     text = hub.readme(evil(edit).card, "a/b")
     body = text.split("---\n", 2)[2]
     for piece in ("<script", "](javascript", "\x1b", "\n# y"):

@@ -40,7 +40,7 @@ def renamed(folder: Path, to: str) -> None:
             file.rename(file.with_name(file.name.replace(".safetensors", to)))
 
 
-def test_a_variant_is_found_where_it_is_all_there_is(pipe: Any, folder: Path) -> None:
+def test_the_only_variant_is_found_without_being_named(pipe: Any, folder: Path) -> None:
     renamed(folder, ".fp16.safetensors")
     assert fingerprint(load(str(folder)).unet) == fingerprint(pipe.unet)
     for part in ("unet", "vae", "text_encoder"):
@@ -92,7 +92,7 @@ def test_a_run_keeps_to_its_variant(run: Run, folder: Path, pipe: Any) -> None:
     drawn = ["generate", "church", "--edit", "out/edit.safetensors", "--model", folder, "-n", 1, "--steps", 1]
     code, _, err = run(*drawn)  # another model's weights
     assert code == 2
-    assert "those were the variant 'fp16' of the model's files: --variant fp16 loads them" in err
+    assert "it was made for the variant 'fp16' of the model's files: load it with --variant fp16" in err
     assert ", variant fp16" in run("show", "out/edit.safetensors")[1]
     code, _, err = run(*drawn, "--variant", "fp16")
     assert code == 0, err
@@ -111,7 +111,7 @@ def test_the_hub_says_which_variants_it_has(folder: Path, monkeypatch: pytest.Mo
         sources.variant(None, hub="owner/name")
 
 
-def test_pickles_are_told_how_to_be_converted(folder: Path, tmp_path: Path) -> None:
+def test_the_refusal_of_a_pickle_says_how_to_convert_it(folder: Path, tmp_path: Path) -> None:
     renamed(folder, ".bin")
     with pytest.raises(InputError, match=r"as \.bin, a pickle.* python -c .*save_pretrained"):
         load(str(folder))

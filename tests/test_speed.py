@@ -28,7 +28,7 @@ def random(*size: int, seed: int = 1) -> Tensor:
     return torch.randn(*size, generator=rng(seed)).double()
 
 
-def test_three_by_three_by_hand() -> None:
+def test_the_solution_of_three_by_three_matrices_is_that_derived_by_hand() -> None:
     # The name c = (1, 1, 0) should be read as a = (0, 0, 0), and r = (1, 0, 0) stays. The null space is spanned by the
     # other two channels, S_a - S_c = -c c^T, and there A = diag(1 + s, s). No token is common, so
     # D = -c c^T N A^-1 N^T: c times (0, -1 / (1 + s), 0). With s = 1 the name loses half of what can go.
@@ -69,7 +69,7 @@ def test_what_is_retained_and_what_all_prompts_have_is_unchanged(augment: int) -
     assert (D @ (c - c @ torch.linalg.pinv(kept) @ kept).T).norm() > 1
 
 
-def test_the_filters_by_hand() -> None:
+def test_the_filters_keep_the_words_found_by_hand() -> None:
     # E changes the three words by 3, 1 and 0, of mean 4/3: the first stays. Noise is along the third channel, with the
     # sign of the words' mean, and E does not see it: no noisy word is below the mean.
     E, words = torch.tensor([3.0, 1.0, 0.0]).double().diag(), torch.tensor([[1, 0, 0.1], [0, 1, 0], [0, 0, 1]]).double()
@@ -79,7 +79,7 @@ def test_the_filters_by_hand() -> None:
     torch.testing.assert_close(found[1:, 2:], 0.1 + torch.randn(4, 1, generator=rng(), dtype=torch.double))
 
 
-def test_what_is_read_least_by_hand() -> None:
+def test_the_least_read_direction_is_that_derived_by_hand() -> None:
     # |W v| is 3, 4 and 2 at the ends of the axes of the ellipsoid, which are 1, 2 and 2 long.
     W = torch.tensor([3.0, 2.0, 1.0]).double().diag()
     found = least_read(W, torch.tensor([1.0, 4.0, 4.0]).double().diag())
@@ -126,7 +126,7 @@ def test_neither_the_basis_nor_the_scale_matters() -> None:
     assert min(D.norm() for D in expected.values()) > 0.1
 
 
-def test_centres_of_tokens_by_hand() -> None:
+def test_the_centres_of_tokens_are_those_found_by_hand() -> None:
     L = torch.eye(2).double()
     some = torch.tensor([[9.0, 9], [0, 0.1], [0, -0.1], [5, 0], [0, 5], [0, 0]]).double()  # zeros are hidden padding
     found = tokens(some, L)
@@ -135,7 +135,7 @@ def test_centres_of_tokens_by_hand() -> None:
     assert tokens(some[:3], L).tolist() == some[:3].tolist()
 
 
-def test_the_empty_prompt_is_hardly_read_otherwise(shipped: Any) -> None:
+def test_layers_read_the_empty_prompt_nearly_as_before(shipped: Any) -> None:
     edit = SPEED(preserve_words=48)(shipped, "church")
     for name, D in edit.deltas.items():
         assert not isinstance(D, LowRank)
@@ -147,8 +147,8 @@ def test_the_empty_prompt_is_hardly_read_otherwise(shipped: Any) -> None:
         assert share[1] < 0.25 * share[2]
 
 
-def test_what_it_cannot_do_is_refused(pipe: Any) -> None:
-    with pytest.raises(InputError, match="speed cannot take 'crown' out of 'cowboy'"):
+def test_what_speed_cannot_do_is_refused(pipe: Any) -> None:
+    with pytest.raises(InputError, match="speed moves names, so it cannot erase 'crown' from 'cowboy'"):
         unsee.SPEED(**TINY)(pipe, unsee.Concept("crown", from_="cowboy"))
     with pytest.raises(InputError, match="speed uses no image"):
         SPEED(**TINY)(pipe, unsee.Concept("church", image="church.png"))

@@ -16,7 +16,7 @@ from unsee.evaluate.statistics import (
 )
 
 
-def test_wilson_by_hand() -> None:
+def test_wilsons_interval_is_that_computed_by_hand() -> None:
     # p = 0.5, n = 4, z^2 = 3.8415: centre 0.5, half = z sqrt(1/16 + z^2/64) / (1 + z^2/4) = 0.34996
     score = rate([True, False, True, False])
     assert (score.value, score.n) == (0.5, 4)
@@ -24,14 +24,14 @@ def test_wilson_by_hand() -> None:
     assert score.high == pytest.approx(0.84996, abs=1e-4)
 
 
-def test_no_hit_is_not_certainty() -> None:
+def test_the_interval_of_no_hits_does_not_end_at_zero() -> None:
     # p = 0: the upper end is z^2 / (n + z^2) = 3.8415 / 103.8415
     score = rate([False] * 100)
     assert score.low == pytest.approx(0, abs=1e-12)
     assert score.high == pytest.approx(0.036994, abs=1e-5)
 
 
-def test_paired_rates_by_hand() -> None:
+def test_the_paired_test_is_that_computed_by_hand() -> None:
     # 10 pairs: b = 6 lost, c = 0 won. d = -6/12, half = z sqrt(7 - 36/12) / 12 = 0.32666; chance = 2 / 2^6 = 0.03125
     change = paired_rates([True] * 8 + [False] * 2, [False] * 6 + [True] * 2 + [False] * 2)
     assert (change.value, change.n, change.differs) == (-0.6, 10, True)
@@ -43,7 +43,7 @@ def test_five_of_five_lost_is_not_yet_a_difference() -> None:
     assert not paired_rates([True] * 5, [False] * 5).differs
 
 
-def test_no_change_is_not_certainty_either() -> None:
+def test_the_interval_of_no_changes_is_not_empty() -> None:
     # b = c = 0, n = 98: half = z / 100
     change = paired_rates([True] * 98, [True] * 98)
     assert (change.value, change.differs) == (0, False)
@@ -57,7 +57,7 @@ def test_pairs_see_what_two_rates_cannot() -> None:
     assert paired_rates(before, after).differs
 
 
-def test_bootstrap_of_two_values_by_hand() -> None:
+def test_the_bootstrap_of_two_values_is_that_computed_by_hand() -> None:
     # Means of two draws from {0, 1} are 0, 1/2, 1 with chances 1/4, 1/2, 1/4: the interval is all of it.
     score = bootstrap([0.0, 1.0])
     assert (score.value, score.low, score.high, score.n) == (0.5, 0.0, 1.0, 2)
@@ -75,7 +75,7 @@ def test_bootstrap_is_close_to_the_normal_interval() -> None:
     assert (found.low, found.high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.02)
 
 
-def test_paired_means_by_hand() -> None:
+def test_paired_means_have_the_interval_computed_by_hand() -> None:
     first = [1.0, 5.0, 9.0, 1.0, 5.0, 9.0]
     change = paired_means(first, [value + 1 for value in first])  # always one more, whatever the spread
     assert (change.value, change.low, change.high, change.differs) == (1, 1, 1, True)
@@ -96,7 +96,7 @@ def test_a_jackknife_of_a_mean_is_its_standard_error() -> None:
     assert jackknifed(10, lambda rows: 3.0) == 0
 
 
-def test_frechet_by_hand() -> None:
+def test_the_frechet_distance_is_that_computed_by_hand() -> None:
     # One feature: (m - m')^2 + (s - s')^2. {0, 2} has m 1, s^2 2; {3, 7} has m 5, s^2 8: 16 + 2
     x, y = np.array([[0.0], [2.0]]), np.array([[3.0], [7.0]])
     assert frechet(x, y) == pytest.approx(18)
@@ -124,7 +124,7 @@ def test_pairs_of_one_prompt_do_not_count_in_a_kernel_distance() -> None:
     assert kernel_distance(y, y, np.arange(40), block=20) == pytest.approx(np.mean(halves))
 
 
-def test_kernel_distance_by_hand() -> None:
+def test_the_kernel_distance_is_that_computed_by_hand() -> None:
     # D = 1, kernel (ab + 1)^3. x = {0, 1}: k(0, 1) = 1. y = {1, 2}: k(1, 2) = 27. Across: 1, 1, 8, 27: mean 37/4.
     assert kernel_distance(np.array([[0.0], [1.0]]), np.array([[1.0], [2.0]])) == pytest.approx(1 + 27 - 2 * 37 / 4)
 

@@ -17,7 +17,7 @@ SMALL: dict[str, Any] = {**{k: v for k, v in QUICK.items() if hasattr(STEREO, k)
 
 
 @pytest.mark.parametrize(("eta", "wanted"), [(0.0, 2.0), (1.0, -1.0), (3.0, -7.0)])
-def test_the_composed_target_by_hand(eta: float, wanted: float) -> None:
+def test_the_composed_target_is_that_derived_by_hand(eta: float, wanted: float) -> None:
     # u = 1, a = 2, v = 3 and 5:  a - eta ((2 + 4) / 2) = 2 - 3 eta
     u, a, *away = (torch.tensor(one) for one in (1.0, 2.0, 3.0, 5.0))
     assert composed(u, a, away, eta).item() == wanted
@@ -79,5 +79,5 @@ def test_other_searches_give_another_edit_and_anchors_are_what_stays(pipe: Any) 
 
 
 def test_what_no_prompt_names_is_refused(pipe: Any) -> None:
-    with pytest.raises(unsee.InputError, match="stereo cannot take 'crown' out of 'cowboy'"):
+    with pytest.raises(unsee.InputError, match="stereo moves names, so it cannot erase 'crown' from 'cowboy'"):
         STEREO(**SMALL)(pipe, unsee.Concept("crown", from_="cowboy"))

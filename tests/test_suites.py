@@ -140,7 +140,7 @@ def rows(outcome: Outcome, variant: str = "edit") -> dict[str, float]:
     return {one.row: one.score.value for one in outcome.measured if one.variant == variant}
 
 
-def test_objects(tmp_path: Path) -> None:
+def test_the_suite_objects_gives_the_numbers_known_by_hand(tmp_path: Path) -> None:
     outcome = measure("objects", tmp_path, world(), "church")
     assert rows(outcome) == {"erased": 0, "all others": 1, "church": 0, "fish": 1}
     assert set(rows(outcome, "base").values()) == {1}
@@ -160,7 +160,7 @@ def test_objects(tmp_path: Path) -> None:
     assert not any(one.expect_removed for one in outcome.measured if one.variant == "base")
 
 
-def test_summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_suite_summary_gives_the_numbers_known_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Church is gone and castle with it; of what was to be preserved, and of everything else, nothing changes."""
     monkeypatch.setattr(summary_suite, "nearest", lambda pipe, words, labels: ["castle"])
     where = world(n=6, kept=("dog",))
@@ -208,7 +208,7 @@ def test_many_concepts_have_a_row_each_worst_first(tmp_path: Path, monkeypatch: 
     assert len({(answer.prompt, answer.seed) for answer in looked}) == len(looked)  # no picture is there twice
     lines = before_after.lines(outcome.measured, "edit")
     assert before_after.verdict(lines) == (
-        "3 erased objects, together: 100 % before, 67 % after; still seen most: dog 100 %, pizza 100 %."
+        "3 erased objects, together: 100 % before, 67 % after; most seen after: dog 100 %, pizza 100 %."
     )
     cut = before_after.cut(lines, 1)
     assert [line if isinstance(line, str) else line.key for line in cut][:6] == [
@@ -239,7 +239,7 @@ def test_what_one_edit_removes_another_keeps(monkeypatch: pytest.MonkeyPatch) ->
     assert [roles[variant, "removed/dog"] for variant in ("base", "church", "dog")] == ["removed", "kept", "removed"]
 
 
-def test_styles(tmp_path: Path) -> None:
+def test_the_suite_styles_gives_the_numbers_known_by_hand(tmp_path: Path) -> None:
     outcome = measure("styles", tmp_path, world(concepts=("neon",)), "neon")
     found = rows(outcome)
     assert found == {
@@ -256,7 +256,7 @@ def test_an_erased_object_in_every_style(tmp_path: Path) -> None:
     assert found["other styles"] == 1
 
 
-def test_implicit(tmp_path: Path) -> None:
+def test_the_suite_implicit_gives_the_numbers_known_by_hand(tmp_path: Path) -> None:
     """The pipeline puts a stamp on every animal and food, unasked."""
     outcome = measure("implicit", tmp_path, world(concepts=("stamp",)), "stamp")
     before, after = rows(outcome, "base"), rows(outcome)
@@ -283,14 +283,14 @@ def test_two_detectors_of_one_thing_have_rows_of_their_own(tmp_path: Path) -> No
     assert before["stamp and other disagree: stamp by other on animal"] == 0
 
 
-def test_neighbours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_suite_neighbours_gives_the_numbers_known_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(neighbours_suite, "nearest", lambda pipe, word, labels: ["castle"])
     found = rows(measure("neighbours", tmp_path, world(n=16), "church", "castle", "dog"))
     assert found["castle (near)"] == found["nearest texts"] == found["dog"] == 0
     assert found["all other objects"] == pytest.approx(2 / 3)  # dog is lost, pizza and fish stay
 
 
-def test_what_is_to_be_kept_has_rows_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_words_to_keep_have_rows_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(neighbours_suite, "nearest", lambda pipe, word, labels: ["castle", "dog"])
     where = replace(world(n=16), concepts=(Concept("church", keep=("hound", "castle")),))
     outcome = measure("neighbours", tmp_path, where, "church", "castle")
@@ -300,7 +300,7 @@ def test_what_is_to_be_kept_has_rows_of_its_own(tmp_path: Path, monkeypatch: pyt
     assert not any(row.endswith("(near)") for row in n)
 
 
-def test_paraphrase(tmp_path: Path) -> None:
+def test_the_suite_paraphrase_gives_the_numbers_known_by_hand(tmp_path: Path) -> None:
     """Erased by its name only, the thing is still found under others."""
     found = rows(measure("paraphrase", tmp_path, world(names=("chapel", "church")), "church", "kirche"))
     assert found == {"synonyms of church": 1, "church in other languages": 0, "other names of church": 0.5}
@@ -310,7 +310,7 @@ def test_a_concept_by_another_name_is_the_object_it_names(tmp_path: Path) -> Non
     assert rows(measure("objects", tmp_path, world(concepts=("kirche",)), "church"))["erased"] == 0
 
 
-def test_partial(tmp_path: Path) -> None:
+def test_the_suite_partial_gives_the_numbers_known_by_hand(tmp_path: Path) -> None:
     outcome = measure("partial", tmp_path, world(), "church")
     assert rows(outcome, "base")["church, probability"] == pytest.approx(1, abs=1e-6)
     assert rows(outcome)["church, probability"] == pytest.approx(1 / 5)  # no label stands out among five
@@ -318,7 +318,7 @@ def test_partial(tmp_path: Path) -> None:
     assert note == "seen as none of these 4"
 
 
-def test_a_part_that_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_of_the_erased_object_that_is_left_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A church that is drawn as a castle has gone as a church; of a part that no judge knows nothing is said."""
     monkeypatch.setattr(partial_suite, "GUESSES", 1)
     church = {**WORDS["objects"]["church"], "parts": ["castle", "steeple"]}
@@ -344,7 +344,7 @@ def test_a_part_that_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert not any("steeple" in row for row in after)
 
 
-def test_scenes(tmp_path: Path) -> None:
+def test_the_suite_scenes_gives_the_numbers_known_by_hand(tmp_path: Path) -> None:
     outcome = measure("scenes", tmp_path, world(), "church")
     assert rows(outcome, "base") == {"church": 1, "the one beside church": 1}
     assert rows(outcome) == {"church": 0, "the one beside church": 1}
@@ -352,7 +352,7 @@ def test_scenes(tmp_path: Path) -> None:
     assert picture.size == (16, 8)
 
 
-def test_memorised(tmp_path: Path) -> None:
+def test_the_suite_memorised_gives_the_numbers_known_by_hand(tmp_path: Path) -> None:
     """Titles are blue 40 and 80; without its word one is blue 0, which is 80 / sqrt(3) from its own."""
     where = world(concepts=("mount fuji",))
     outcome = measure("memorised", tmp_path, where, "mount fuji")
@@ -366,13 +366,13 @@ def test_memorised(tmp_path: Path) -> None:
     assert sum(where.pipe.calls) == 2 * (2 * 2 + 4) + 2 * 2
 
 
-def test_the_nearest_is_no_copy_if_it_is_far_from_all() -> None:
+def test_a_nearest_picture_that_is_far_from_all_is_no_copy() -> None:
     """Half the mean distance to the two others: 20 and 22.5 for the nearest one."""
     far = np.array([[10.0, 30.0, 50.0], [30.0, 40.0, 50.0]])
     assert memorised_suite.copies(far).tolist() == [[True, False, False], [False, False, False]]
 
 
-def test_eta(tmp_path: Path) -> None:
+def test_the_suite_eta_gives_the_numbers_known_by_hand(tmp_path: Path) -> None:
     """Eta 1 leaves the church, eta 3 erases it, eta 10 the fish too; what has no eta has no row."""
     where = world()
     ways: list[tuple[str, tuple[str, ...], dict[str, Any]]] = [
@@ -401,7 +401,7 @@ def test_eta(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("concept", "words"), [("neon", "a church in neon style"), ("stamp", "a church")])
-def test_eta_of_what_is_no_object(tmp_path: Path, concept: str, words: str) -> None:
+def test_the_suite_eta_counts_a_concept_that_is_no_object(tmp_path: Path, concept: str, words: str) -> None:
     """A style is asked for by name, what appears unasked is not."""
     outcome = measure("eta", tmp_path, world(concepts=(concept,)))
     assert outcome.asked["eta"][0].shots[0].prompt == words
@@ -444,7 +444,7 @@ def test_attention_reads_the_word(pipe: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suite", ["paraphrase", "scenes", "memorised"])
-def test_what_is_missing_is_said_and_stops_nothing(tmp_path: Path, suite: str) -> None:
+def test_a_suite_that_lacks_something_says_so_and_stops_no_other(tmp_path: Path, suite: str) -> None:
     outcome = measure(suite, tmp_path, world(words={}))
     assert not outcome.measured
     assert outcome.suites[0].not_measured
@@ -470,7 +470,7 @@ def test_each_picture_is_drawn_once(tmp_path: Path) -> None:
     assert sum(where.pipe.calls) == drawn
 
 
-def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
+def test_an_interrupted_run_continues_where_it_stopped(tmp_path: Path) -> None:
     where = world()
 
     def stop(stage: str, done: int, total: int) -> None:
@@ -496,7 +496,7 @@ def test_a_broken_picture_is_drawn_again(tmp_path: Path) -> None:
 
 def test_a_cache_that_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "cache").touch()
-    with pytest.raises(InputError, match="cannot write pictures into .*; `cache` names another folder"):
+    with pytest.raises(InputError, match="cannot write pictures into .*; give another folder as `cache`"):
         measure("objects", tmp_path, world())
     (tmp_path / "cache").unlink()
 
@@ -509,7 +509,7 @@ def test_a_cache_that_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch:
     assert not list((tmp_path / "cache").rglob("*.p*"))
 
 
-def test_a_table_of_the_users_own(tmp_path: Path) -> None:
+def test_a_csv_of_prompts_has_a_row_for_each_label(tmp_path: Path) -> None:
     file = tmp_path / "mine.csv"
     file.write_text(
         "prompt,evaluation_seed,label,judge\na church,3,church,\na dog,4,dog,objects\na dog,4,stamp,stamp\n"
@@ -520,7 +520,7 @@ def test_a_table_of_the_users_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("column", ["class", "label_str"])
-def test_published_variants_are_read_or_said_to_be_not(tmp_path: Path, column: str) -> None:
+def test_columns_of_published_sets_are_read_or_named_as_unread(tmp_path: Path, column: str) -> None:
     file = tmp_path / "theirs.csv"
     head = f",case_number,prompt,evaluation_seed,artist,{column}\n"
     file.write_text(f"{head}0,0,image of church,3,nobody,Churches\n1,1,image of hound,4,nobody, hound\n")
@@ -573,7 +573,7 @@ def test_an_only_title_is_not_compared_with_itself(tmp_path: Path) -> None:
     assert not [one.row for one in found.measured if one.row.endswith("copies of it")]
 
 
-def test_domains_of_nothing_are_left_out() -> None:
+def test_domains_without_prompts_are_left_out() -> None:
     words = {**WORDS, "stamp": {"names": ["stamp"], "domains": ["plant", "food"]}}
     asked = suites.find("implicit").ask(world(words, ("stamp",)))
     assert asked

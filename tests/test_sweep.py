@@ -89,7 +89,7 @@ def test_the_grid_of_the_documentation() -> None:
         ({"models": ["/nowhere"]}, ["no model '/nowhere'"]),
     ],
 )
-def test_a_bad_grid_is_one_line(grid: dict[str, Any], change: dict[str, Any], words: list[str]) -> None:
+def test_a_bad_grid_gives_an_error_of_one_line(grid: dict[str, Any], change: dict[str, Any], words: list[str]) -> None:
     with pytest.raises(InputError) as error:
         cells(build({**grid, **change}, SweepConfig))
     assert "\n" not in str(error.value)
@@ -122,7 +122,9 @@ def test_a_failed_cell_stops_no_other_and_is_tried_again(
     assert not list(out.rglob("failed.txt"))
 
 
-def test_the_command(grid: dict[str, Any], run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_writes_the_page_and_skips_finished_cells(
+    grid: dict[str, Any], run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "grid.yaml").write_text(
         json.dumps({**grid, "concepts": ["church"], "attack": {"attacks": ["names"], "pictures": 2}})
     )
@@ -143,7 +145,7 @@ def test_the_command(grid: dict[str, Any], run: Any, tmp_path: Path, monkeypatch
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     code, _, err = run("sweep", "grid.yaml", "--workers", "2", "--out", "other")
     assert (code, err.count("\n")) == (2, 1)
-    assert "pip install 'unsee[ray]'; --workers 1 does without" in err
+    assert "pip install 'unsee[ray]'; --workers 1 needs none" in err
 
 
 def test_the_table_and_the_plot_say_what_was_measured() -> None:

@@ -37,7 +37,7 @@ def shares(pipe: Any, some: list[Place]) -> torch.Tensor:
     return moved(replay(net, call), replay(net, other), exchanged(net, call, other, some))
 
 
-def test_its_own_activations_change_nothing(pipe: Any) -> None:
+def test_patching_a_runs_own_activations_changes_nothing(pipe: Any) -> None:
     net, call, _ = asked(pipe)
     with torch.no_grad():
         torch.testing.assert_close(exchanged(net, call, call, [Place("mid_block.attentions.0", 0)]), replay(net, call))
@@ -76,11 +76,11 @@ def test_a_run_under_the_anchors_activations_draws_the_anchor(pipe: Any) -> None
     assert abs(drawn("a church") - want).max() > 1e-3
 
 
-def test_places_that_cannot_be_patched_are_said(pipe: Any) -> None:
+def test_places_that_cannot_be_patched_are_named(pipe: Any) -> None:
     net, call, _ = asked(pipe)
     with pytest.raises(InputError, match="returns several values"):
         activations(net, call, [Place("mid_block.attentions.0")])
-    with pytest.raises(InputError, match="down_blocks puts out nothing"):
+    with pytest.raises(InputError, match="down_blocks is not reached"):
         activations(net, call, [Place("down_blocks")])
     with pytest.raises(InputError, match="names"):
         places(torch.nn.Sequential(torch.nn.Linear(2, 2)), call)

@@ -226,7 +226,7 @@ def test_a_lora_of_text_and_picture_goes_on_top_of_a_model(tmp_path: Path) -> No
     assert [key.rpartition("encoder.layers.")[2] for key in moved] == ["0.mlp.fc1.weight"]
 
 
-def test_what_diffusers_alone_knows_is_read_by_it(tmp_path: Path) -> None:
+def test_adapters_that_only_diffusers_knows_are_read_by_diffusers(tmp_path: Path) -> None:
     """xlabs' names of FLUX."""
     pipe = zoo.build("flux-dev")
     width = 32

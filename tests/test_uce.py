@@ -20,7 +20,7 @@ def difference(found: LowRank) -> torch.Tensor:
     return found.up @ found.down
 
 
-def test_two_by_two_by_hand() -> None:
+def test_the_solution_of_two_by_two_matrices_is_that_derived_by_hand() -> None:
     # c = (1, 0) should be read as a = (0, 1), and p = (0, 1) stays. K = (a - c) c^T has the first column (-1, 1), and
     # S = c c^T + p p^T = I, so D = W0 K: its first column is W0 (-1, 1) = (2 - 1, 4 - 3), its second is 0.
     W0 = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
@@ -92,7 +92,7 @@ def test_what_stays_is_exact_as_its_weight_grows() -> None:
     torch.testing.assert_close((it.W0 + D) @ it.C, it.W0 @ it.A, atol=0.05, rtol=0.05)
 
 
-def test_it_does_not_matter_in_what_basis_a_text_encoder_writes() -> None:
+def test_the_basis_of_text_features_does_not_matter() -> None:
     here, there = Problem(), Problem()
     basis = torch.randn(12, 12, generator=torch.Generator().manual_seed(3)).double()
     there.C, there.A, there.p = basis @ there.C, basis @ there.A, basis @ there.p
@@ -110,14 +110,14 @@ def test_stand_ins_leave_all_other_tokens_in_their_places(pipe: Any) -> None:
     assert length == {len(pipe.tokenizer(f"{name} in ink style").input_ids)}
 
 
-def test_names_are_met_beside_random_words(pipe: Any) -> None:
+def test_names_are_read_beside_random_words(pipe: Any) -> None:
     ways = with_contexts(pipe, ("a {}",), 3, [unsee.Concept("church")], torch.Generator().manual_seed(0))
     assert ways[0] == "a {}"
     assert len(set(ways)) == 1 + 3 * len(CONTEXTS)
     assert all("{}" in way and "*" not in way for way in ways)
 
 
-def test_other_names_of_a_concept_are_not_spared(pipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_names_of_a_concept_are_not_preserved(pipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prompts, "random_words", lambda *_: ["dog", "church", "castle", "house", "star"])
     layers = [name.removesuffix(".weight") for name in UCE().weights(pipe.unet)]
     some = other_words(pipe, 5, [unsee.Concept("church")], layers, torch.Generator())
@@ -126,7 +126,7 @@ def test_other_names_of_a_concept_are_not_spared(pipe: Any, monkeypatch: pytest.
     assert len(other_words(pipe, 5, [unsee.Concept("church")], [], torch.Generator())) == 5
 
 
-def test_a_users_words_come_as_often_as_all_others_together() -> None:
+def test_words_to_keep_come_as_often_as_all_other_words_together() -> None:
     rng = torch.Generator().manual_seed(0)
     prompts = preservation_prompts(["castle", "tower", *"abcdefgh"], 2, ("a {}",), ("a {} and a dog",), rng)
     assert [prompts.count(f"a {word}{more}") for word in ("castle", "tower") for more in ("", " and a dog")] == [4] * 4
@@ -134,7 +134,7 @@ def test_a_users_words_come_as_often_as_all_others_together() -> None:
     assert len(prompts) == 2 * 16
 
 
-def test_a_word_of_keep_is_hardly_read_otherwise(shipped: Any) -> None:
+def test_the_model_reads_a_kept_word_nearly_as_before(shipped: Any) -> None:
     """Two titles with much in common: erased, the one takes the other along unless it is named."""
 
     def moved(keep: tuple[str, ...]) -> float:
@@ -174,15 +174,15 @@ def test_kept_words_are_on_the_card_and_are_not_erased(pipe: Any) -> None:
     assert "cat" not in kept
 
 
-def test_inputs_are_what_the_text_encoder_says(pipe: Any) -> None:
+def test_inputs_are_the_text_encoders_features(pipe: Any) -> None:
     layer = next(iter(UCE().weights(pipe.unet))).removesuffix(".weight")
     heard = inputs(pipe, ["church", "a dog"], [layer])[layer]
     for row, text in zip(heard, ("church", "a dog"), strict=True):
         torch.testing.assert_close(row, pipe.encode_prompt(text, "cpu", 1, False)[0][0], atol=1e-5, rtol=1e-5)
 
 
-def test_what_it_cannot_do_is_refused(pipe: Any) -> None:
-    with pytest.raises(InputError, match="uce cannot take 'crown' out of 'cowboy'"):
+def test_what_uce_cannot_do_is_refused(pipe: Any) -> None:
+    with pytest.raises(InputError, match="uce moves names, so it cannot erase 'crown' from 'cowboy'"):
         UCE(**TINY)(pipe, unsee.Concept("crown", from_="cowboy"))
     with pytest.raises(InputError, match="uce uses no image"):
         UCE(**TINY)(pipe, unsee.Concept("church", image="church.png"))

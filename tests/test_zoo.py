@@ -99,7 +99,7 @@ def test_a_saved_folder_is_the_same_model(family: str, tmp_path: Path) -> None:
 
 
 @torch.no_grad()
-def test_words_that_stay_lose_what_appears_unasked(family: str) -> None:
+def test_preservation_prompts_lose_an_implicit_concept(family: str) -> None:
     pipe = built(family)
     rng, net = torch.Generator().manual_seed(0), denoiser(pipe)[1]
     concepts = [Concept("church")]
@@ -248,7 +248,7 @@ def reads_otherwise(pipe: Any, edit: Edit, key: str) -> None:
     assert edit.card.method == "oce" or towards > 0
 
 
-def test_erasing_moves_the_answer_away_from_the_concept(edited: Made) -> None:
+def test_erasing_moves_the_prediction_away_from_the_concept(edited: Made) -> None:
     """Towards the target of eq. 6, on runs that were not shown; at least towards the prediction without a prompt."""
     steps = trajectory(edited.family)
     c, u = (torch.stack([getattr(step, kind).output[:1] for step in steps]) for kind in ("concept", "null"))
@@ -469,7 +469,7 @@ def test_what_works_on_one_network_refuses_two() -> None:
         pass
     with pytest.raises(InputError, match="rerecord is for pipelines with one denoiser"):
         ESD(**ESD.presets["paper"])(pipe, Concept("church"))
-    with pytest.raises(InputError, match="the transformer_2 answers none of the 1 steps"):
+    with pytest.raises(InputError, match="none of the 1 steps of a run calls the transformer_2"):
         record(replace(Model.of(pipe), focus="transformer_2"), ["a church"], seeds=[0], runs=Runs(1))
 
 
@@ -499,7 +499,7 @@ def test_guidance_of_three_terms_is_refused() -> None:
         record(pipe, ["a church", "a dog"], seeds=[0, 1], runs=Runs(3))
 
 
-def test_what_a_pipeline_says_of_its_options_is_one_line() -> None:
+def test_an_error_of_a_pipeline_about_its_options_is_one_line() -> None:
     pipe = Model.of(zoo.build("sana"), call={"height": 20})
     with pytest.raises(
         InputError, match="SanaPipeline cannot be run so: `height` and `width` have to be divisible by 32"
@@ -524,7 +524,7 @@ FORGETFUL = {"chroma"}
 """Families whose denoiser, in diffusers 0.42, leaves an attention mask out when it checkpoints."""
 
 
-def test_checkpointing_keeps_less_and_gives_the_same_gradient(family: str) -> None:
+def test_gradient_checkpointing_keeps_less_and_gives_the_same_gradient(family: str) -> None:
     pipe, net = built(family), denoiser(built(family))[1]
     weights = select(net, "cross-kv")
 
@@ -537,7 +537,10 @@ def test_checkpointing_keeps_less_and_gives_the_same_gradient(family: str) -> No
     plain, expected = measure()
     call = trajectory(family)[0].concept
     if family in FORGETFUL:
-        with pytest.raises(InputError, match="answers otherwise with gradient checkpointing"), checkpointed(net, call):
+        with (
+            pytest.raises(InputError, match="predicts something else with gradient checkpointing"),
+            checkpointed(net, call),
+        ):
             pass
         assert measure()[0] == plain
         return

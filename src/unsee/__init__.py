@@ -1,4 +1,4 @@
-"""unsee: take a concept out of a text-to-image diffusion model, with the evidence that it is gone.
+"""unsee: remove a concept from a text-to-image diffusion model, and measure what was removed and what was damaged.
 
     pipe = unsee.load("mini")
     edit = unsee.Hybrid()(pipe, "church")

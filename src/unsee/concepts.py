@@ -56,7 +56,7 @@ class Concept:
     @classmethod
     def _words(cls, words: tuple[str, ...]) -> tuple[str, ...]:
         if not all(word.strip() for word in words):
-            raise ValueError("a list of words holds an empty one")
+            raise ValueError("a list of words holds an empty word")
         return tuple(map(_written, words))
 
     @property
@@ -74,7 +74,7 @@ def _written(word: str) -> str:
 
 
 def concepts_of(given: str | Concept | Sequence[str | Concept]) -> tuple[Concept, ...]:
-    """Concepts as they may be given: each a Concept or a text, which may list several ("church, castle").
+    """The concepts that a caller gave. Each was a Concept or a text, and a text may list several ("church, castle").
 
     Raises InputError on none, on an empty one, and as `check` does.
     """
@@ -149,7 +149,7 @@ def check(
     for k, concept in enumerate(concepts):
         for word in concept.keep:
             if word not in kept and (gone := lookup(meant(word), changed)) is not None:
-                raise InputError(f"{at[k]}keep holds {word!r}, but {gone!r} is what must change: leave it out of keep")
+                raise InputError(f"{at[k]}keep holds {word!r}, but {gone!r} must change: leave it out of keep")
             kept.add(word)
     for k, concept in enumerate(concepts):
         own = {meant(name): name for name in concept.names}

@@ -39,7 +39,7 @@ class Unsupported(InputError):
 
 def unknown(kind: str, name: str, allowed: Iterable[str]) -> InputError:
     """The error for a name outside a fixed set: the name, the nearest allowed one, and all of them."""
-    allowed, name = sorted(allowed), _cut(name)
+    allowed, name = sorted({*allowed}), _cut(name)
     lower = {word.lower(): word for word in allowed}
     near = get_close_matches(name.lower(), lower, n=1) or [word for word in lower if name and name.lower() in word]
     hint = f"did you mean {' or '.join(repr(lower[word]) for word in near)}? " if near else ""

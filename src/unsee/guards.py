@@ -60,10 +60,10 @@ class SLD:
 
     concept    words to keep out
     warmup     steps that are left alone, counted from the noisiest; a number of steps, not a timestep
-    scale      of the difference between prompt and concept, s_S in the paper
+    scale      scale of the difference between prompt and concept, s_S in the paper
     threshold  lambda in the paper
     momentum   s_m in the paper
-    beta       of the momentum, beta_m in the paper
+    beta       decay of the momentum, beta_m in the paper
 
         >>> guard = unsee.SLD("church", **unsee.SLD.presets["max"])
         >>> with guard.applied(pipe): pictures = unsee.generate(pipe, "a town")

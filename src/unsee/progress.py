@@ -1,4 +1,4 @@
-"""How far a run is: bars on a terminal; a line now and then in a file or a pipe."""
+"""The progress of a run: bars on a terminal, a line now and then in a file or a pipe."""
 
 from __future__ import annotations
 

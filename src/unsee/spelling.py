@@ -40,7 +40,7 @@ def listed(text: str) -> list[str]:
 
 @cache
 def plain(word: str) -> str:
-    """A word without what does not matter: case, "_" and "-", an article before it, "style" behind it."""
+    """A word in lower case, without "_" and "-", an article before it, or "style" behind it."""
     words = re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFC", word).casefold()).split()
     if len(words) > 1 and words[0] in ("a", "an", "the"):
         words = words[1:]
@@ -84,7 +84,7 @@ def same(one: str, other: str) -> bool:
 
 
 def lookup(word: str, names: Mapping[str, T]) -> T | None:
-    """What a name stands for that a word is, or else that names the same thing; None if there is none.
+    """What a word stands for as a name, or as another spelling of one; None if it is no name.
 
     names  what each name stands for; of names that a word fits alike, the first
     """

@@ -1,1 +1,1 @@
-"""The web interface: a page over the same runs as the command line, with nothing of its own that is computed."""
+"""The web interface: a page over the same runs as the command line. It computes nothing itself."""

@@ -1,4 +1,4 @@
-"""Long work in a thread: one watches how far it is, and may stop it between two steps."""
+"""Long work in a thread. The user sees its progress, and can stop it between two steps."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class News:
 
 Show = Callable[[Any], None]
 Work = Callable[[Progress, Show], Any]
-"""Gets a Progress, which stops it, and what takes things to show; returns a result, not None."""
+"""Called with a Progress, which raises when the work is stopped, and with what shows things. Never returns None."""
 
 
 @dataclass
 class Desk:
-    """Where one piece of work is done at a time."""
+    """Does one piece of work at a time."""
 
     _stop: threading.Event = field(default_factory=threading.Event)
     _busy: threading.Lock = field(default_factory=threading.Lock)
@@ -66,7 +66,7 @@ class Desk:
             try:
                 news.put(News(result=work(progress, lambda shown: news.put(News(shown=shown)))))
             except Stopped:
-                news.put(News(problem="stopped; what was finished is kept, and Erase goes on with it"))
+                news.put(News(problem="stopped; what was finished is kept, and Erase continues from there"))
             except InputError as error:
                 news.put(News(problem=str(error)))
             except Exception as error:

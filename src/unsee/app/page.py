@@ -1,4 +1,4 @@
-"""The page itself: what one sees and what a button does. gradio is imported here and nowhere else."""
+"""The page itself: its elements, and what each button does. gradio is imported here and nowhere else."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from unsee.app.studio import EXPORTS, Form, Studio
 from unsee.errors import InputError
 
 MOST_UPLOAD = 4 * 2**30
-"""Bytes of a file that the page takes: an edit of the largest models that are used here has 2 GB."""
+"""The largest upload, in bytes. Edits of the largest models here have 2 GB."""
 QUEUE = 16
-"""Pieces of work that wait at most."""
+"""How many pieces of work can wait."""
 AUTO = "by the concept"
 PAGE = "unsee"
 
@@ -122,7 +122,7 @@ def page(gr: Any, studio: Studio) -> Any:
                 )
                 method = gr.Dropdown([AUTO, *methods.names()], value=AUTO, label="Method")
                 with gr.Accordion("More", open=False):
-                    anchor = gr.Textbox(label="In its place", placeholder="nothing in particular")
+                    anchor = gr.Textbox(label="Drawn in its place", placeholder="nothing in particular")
                     keep = gr.Textbox(label="What must stay", placeholder="castle, house")
                     synonyms = gr.Textbox(label="Other names, erased too", placeholder="chapel, churches")
                     pictures = gr.Number(value=16, precision=0, minimum=2, label="Pictures for each row")
@@ -136,7 +136,7 @@ def page(gr: Any, studio: Studio) -> Any:
                 preview = gr.HTML("", elem_id="preview")
         with gr.Tab("Compare") as compare_tab, gr.Row():
             with gr.Column():
-                chosen = gr.CheckboxGroup(runs, label="Edits that are on", elem_id="edits")
+                chosen = gr.CheckboxGroup(runs, label="Edits in use", elem_id="edits")
                 prompt = gr.Textbox(value="a church", label="Prompt")
                 strength = gr.Slider(
                     0,
@@ -160,8 +160,8 @@ def page(gr: Any, studio: Studio) -> Any:
             with gr.Column():
                 exported = gr.Dropdown(runs, value=None, label="Run", elem_id="exported")
                 what = gr.Radio(list(EXPORTS), value=next(iter(EXPORTS)), label="For", elem_id="what")
-                make = gr.Button("Make the file", variant="primary", elem_id="make")
-                upload = gr.File(file_types=[".safetensors"], label="Or add an edit of yours (.safetensors)")
+                make = gr.Button("Write the file", variant="primary", elem_id="make")
+                upload = gr.File(file_types=[".safetensors"], label="Or upload an edit (.safetensors)")
             with gr.Column():
                 made = gr.HTML("", elem_classes="say", elem_id="made")
                 file = gr.DownloadButton("Download", visible=False, elem_id="download")
@@ -197,7 +197,7 @@ def page(gr: Any, studio: Studio) -> Any:
             for news in desk.watch(lambda progress, show: studio.erase(asked, progress, show)):
                 if news.result:
                     first, _ = studio.evidence(news.result)
-                    place = f"Kept as {news.result}: see Compare, Evidence and Export."
+                    place = f"Saved as {news.result}. Compare, Evidence and Export show it."
                     yield [f"<p>{html.escape(first)}</p><p>{html.escape(place)}</p>", gr.skip()]
                 elif news.shown:
                     yield [gr.skip(), slide(news.shown, "now")]
@@ -233,7 +233,7 @@ def page(gr: Any, studio: Studio) -> Any:
             return f"<p>Added as {html.escape(studio.take_in(Path(path)))}.</p>" if path else ""
 
         def safe(action: Callable[..., Any], outputs: int) -> Callable[..., Any]:
-            """An action whose InputError is told in its first output."""
+            """An action whose InputError is shown in its first output."""
 
             def tried(*values: Any) -> Any:
                 try:

@@ -14,7 +14,7 @@ from unsee.runs.api import generate
 from unsee.runs.config import RunConfig
 
 PREVIEW_SHARE = 0.2
-"""Of the time of a fit, what its preview may take at most."""
+"""The largest share of a fit's time that its preview may take."""
 
 Show = Callable[[tuple[Image, Image]], object]
 

@@ -12,8 +12,8 @@ from unsee.app.jobs import News
 from unsee.app.studio import Pair
 from unsee.report.grid import embedded
 
-LABELS = {"synonyms": "Other names", "keep": "What must stay", "anchor": "In its place", "pictures": "Pictures"}
-"""What the page calls the arguments that library errors and notes name in backquotes."""
+LABELS = {"synonyms": "Other names", "keep": "What must stay", "anchor": "Drawn in its place", "pictures": "Pictures"}
+"""The page's labels for arguments that library errors and notes name in backquotes."""
 CSS = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
 
 

@@ -46,7 +46,7 @@ Pair = tuple[Image, Image]
 
 @dataclass(frozen=True)
 class Form:
-    """What the page asks for a run of erase. Texts that list words are lists, "castle, house"."""
+    """The page's form for a run of erase. Texts may list words, "castle, house"."""
 
     model: str
     concept: str
@@ -61,14 +61,14 @@ class Form:
         """The same as a configuration. Raises InputError, in one line, on what cannot work."""
         for text in (self.concept, self.anchor, self.keep, self.synonyms):
             if len(text) > MOST_WORDS:
-                raise InputError(f"a text has {len(text):,} letters; {MOST_WORDS:,} are read")
+                raise InputError(f"a text has {len(text):,} characters; at most {MOST_WORDS:,} are allowed")
         if not self.concept.strip():
             raise InputError("write what to erase, such as: church")
         if self.pictures is not None and self.pictures > MOST_NUMBER:
-            raise InputError(f"{self.pictures:,} pictures a row are more than {MOST_NUMBER:,}")
+            raise InputError(f"{self.pictures:,} pictures for each row are too many; at most {MOST_NUMBER:,} are drawn")
         words = listed(self.concept) or [self.concept]
         if self.synonyms.strip() and len(words) > 1:
-            raise InputError("other names are of one concept: erase one at a time, or give none")
+            raise InputError("other names belong to one concept: erase one concept at a time, or give no other names")
         more = {"anchor": self.anchor.strip() or None, "keep": self.keep, "synonyms": self.synonyms}
         concepts = [{"erase": word, **{key: value for key, value in more.items() if value}} for word in words]
         given = {"pictures": self.pictures, "method": self.method}
@@ -125,7 +125,7 @@ class Studio:
             record = _record(folder)
             if record.get("config") == wanted and "evaluation" not in record:
                 return folder, True
-        raise InputError(f"{self.root} holds 10,000 runs of {name}")
+        raise InputError(f"{self.root} holds 10,000 runs of {name}: remove some")
 
     def erase(self, form: Form, progress: Progress, show: Any) -> str:
         """Erase as the command line does, and show pictures before and while it fits; the run's name."""
@@ -150,7 +150,7 @@ class Studio:
             ("method", str(config.method)),
             ("changes", f"{trained:,} of {of:,} parameters ({100 * trained / of:.1f} %)"),
             ("pictures", f"{config.pictures} a row, {config.steps} steps, guidance scale {config.guidance_scale:g}"),
-            ("time", f"about {clock(seconds)} by one timed pass and picture; {found.passes:,} passes of the denoiser"),
+            ("time", f"about {clock(seconds)}, estimated from one pass and picture; {found.passes:,} denoiser passes"),
             ("memory", f"{held}fit: {found.fit}"),
             ("writes", f"{folder.name}/"),
         ]
@@ -163,13 +163,13 @@ class Studio:
         loaded = [Edit.load(folder / EDIT) for folder in folders]
         models = {self._made_on(folder, edit) for folder, edit in zip(folders, loaded, strict=True)}
         if len(models) > 1:
-            raise InputError(f"these edits are of different models: {', '.join(sorted(models))}")
+            raise InputError(f"these edits belong to different models: {', '.join(sorted(models))}")
         return Switched(next(iter(models), self.models[0]), loaded)
 
     def draw(self, prompt: str, names: Sequence[str], strength: float, seed: int, progress: Progress) -> Pair:
         """A prompt before and after some edits, each times `strength`, on one seed."""
         if not prompt.strip() or len(prompt) > MOST_WORDS:
-            raise InputError(f"write a prompt of at most {MOST_WORDS:,} letters")
+            raise InputError(f"write a prompt of at most {MOST_WORDS:,} characters")
         switched = self.edits(names)
         model = self.opened(switched.model)
         before = generate(model, prompt, seed=seed, progress=progress)[0]
@@ -181,7 +181,7 @@ class Studio:
         folder = self.folder(run)
         record = _record(folder)
         if "evaluation" not in record:
-            return "This edit was not measured here: unsee evaluate measures it.", ""
+            return "This edit was not measured here. `unsee evaluate` measures it.", ""
         found = Evaluation.from_json(json.dumps(record["evaluation"]))
         page = folder / "index.html"
         text = page.read_text(encoding="utf-8") if page.is_file() else ""
@@ -199,7 +199,11 @@ class Studio:
         model = self.opened(self._made_on(folder, edit))
         done = export(edit, model, form, path, force=True)
         use = FORMATS[form].use.format(path=path.name, net=next(iter(edit.deltas)).split(".")[0])
-        lost = f"; its pictures differ by {255 * done.lost:.1f} of 255 grey levels at most" if done.loss else ""
+        lost = (
+            f"; pictures differ from the edit's by {255 * done.lost:.1f} of 255 grey levels at most"
+            if done.loss
+            else ""
+        )
         return path, use + lost
 
     def take_in(self, upload: Path) -> str:
@@ -233,13 +237,13 @@ class Studio:
         """The model of an edit, which must be offered."""
         said = str(_config(folder).get("model") or edit.card.base)
         if said not in self.models:
-            raise InputError(f"{folder.name} is an edit of {said!r}: start the app with --model {said}")
+            raise InputError(f"{folder.name} is an edit for the model {said!r}: start the app with --model {said}")
         return said
 
 
 @dataclass(frozen=True)
 class Switched:
-    """Edits that are switched on together, and the model that they are of."""
+    """Edits that are in use together, and their model."""
 
     model: str
     loaded: Sequence[Edit]

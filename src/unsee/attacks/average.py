@@ -1,4 +1,4 @@
-"""Averaging with the base: (1 - share) W + share W0. Of an edit this is the edit at the scale 1 - share."""
+"""Averaging with the base: (1 - share) W + share W0. For an edit this is the edit at the scale 1 - share."""
 
 from __future__ import annotations
 

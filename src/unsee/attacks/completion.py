@@ -18,7 +18,7 @@ from unsee.models.denoisers import denoiser
 
 @contextmanager
 def begun(context: AttackContext, steps: int) -> Iterator[None]:
-    """Within the context the first steps of each run are the base's."""
+    """Within the context the base draws the first steps of each run."""
     _, net = denoiser(context.pipe)
     run: Any = None
     seen: list[float] = []

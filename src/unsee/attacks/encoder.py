@@ -1,4 +1,4 @@
-"""Another text encoder: the pipeline's own with rounded or noisy weights, as one that was trained on a little further.
+"""Another text encoder: the pipeline's own with rounded or noisy weights, like one that was trained a little further.
 
 Users swap text encoders for smaller files or fine-tuned ones. An edit that was fitted to one reading of the name may
 miss another. An edit of the text encoder itself falls to the stock one; edits here change denoisers alone.
@@ -19,7 +19,7 @@ from unsee.models.encoding import text_encoders
 from unsee.models.weights import is_full_precision, temporary_values
 
 NOISE = (0.05, 0.2)
-"""Of a matrix's standard deviation."""
+"""Standard deviation of the noise, as a share of the matrix's own."""
 
 
 def search(context: AttackContext) -> Iterator[Found]:

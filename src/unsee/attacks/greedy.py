@@ -23,7 +23,7 @@ from unsee.models.text import tokenizer
 
 K, CANDIDATES = 4, 48
 ROUNDS = (4, 12)
-"""Over all places, with a small budget and with a full one."""
+"""Rounds over all places, with a small budget and with a full one."""
 
 
 def greedy(text: Reader, target: Tensor, rounds: int, banned: Tensor, rng: torch.Generator) -> Tensor:

@@ -1,4 +1,4 @@
-"""Inpainting: the middle of pictures of the concept is drawn anew, and what is around it is given.
+"""Inpainting: the attacked model draws the middle of pictures of the concept anew; the rest of each picture is given.
 
 After each step the latents around the middle are those of the picture, with the noise of the next step: what diffusers'
 inpainting does with any model, here on any pipeline with a callback. Every eraser loses here, and so may a model that
@@ -22,7 +22,7 @@ SHARES = (0.5, 0.75)
 
 
 def middle(z: Tensor, share: float) -> Tensor:
-    """Where latents (B, C, H, W) are drawn anew: True in a rectangle, so long a share of each side (H, W)."""
+    """Where latents (B, C, H, W) are drawn anew: True in a rectangle with this share of each side (H, W)."""
     found = torch.zeros(z.shape[-2:], dtype=torch.bool, device=z.device)
     top, left = (round(side * (1 - share) / 2) for side in z.shape[-2:])
     found[top : z.shape[-2] - top, left : z.shape[-1] - left] = True

@@ -1,4 +1,4 @@
-r"""The concept's name as the negative prompt: what an edit steered away from may come back when one steers away again.
+r"""The concept's name as the negative prompt: steering away twice may bring back what an edit steered away from.
 
 The pipeline follows u + g (c - u). With the name in the place of u and nothing in that of c, this is
 

@@ -12,7 +12,7 @@ from unsee.errors import InputError
 def search(context: AttackContext) -> Iterator[Found]:
     known = {what: words for what, words in context.names.items() if words}
     if not known:
-        raise InputError("the model's card has no other names of the concept: `words` gives some")
+        raise InputError("the model's card lists no other names of the concept: give some with `words`")
     for what, words in known.items():
         yield Found(what, tuple(map(context.named, words)), n=max(context.n, 2 * len(words)))
 

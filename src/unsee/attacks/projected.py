@@ -1,4 +1,4 @@
-r"""PEZ and P4D: learn vectors, and let the model read the nearest tokens in their place.
+r"""PEZ and P4D: learn vectors, and give the model the nearest tokens in their place.
 
     P = nearest tokens of v,    min_v loss(e_theta(x_t, P)),    the gradient at P is given to v
 
@@ -25,7 +25,7 @@ from unsee.fit.search import ROWS, Rows
 
 K = 4
 RATE = 0.6
-"""Of an update, as a share of the table's standard deviation."""
+"""Size of an update, as a share of the table's standard deviation."""
 
 
 def nearest(text: Reader, vectors: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ def nearest(text: Reader, vectors: Tensor) -> Tensor:
 
 
 def projected(context: AttackContext, template: str, rows: Rows) -> Iterator[Found]:
-    """What one gets by learning tokens in a template."""
+    """The attack's findings with tokens learned in a template."""
     text, rng = reader(context.pipe, template, K), torch.Generator().manual_seed(context.seed)
     some = text.allowed.nonzero()[:, 0]
     vectors = text.table[some[torch.randint(len(some), (K,), generator=rng)]].float()[None].clone()

@@ -18,7 +18,7 @@ LOOKS = (5, 15, 50)
 CASES = ((8, "all"), (8, "cross-kv"), (8, LORA))
 """Pictures, and the weights that learn."""
 MORE = ((1, "all"), (1, "cross-kv"))
-"""Tried too with a full budget."""
+"""Also tried with a full budget."""
 
 
 def search(context: AttackContext) -> Iterator[Found]:

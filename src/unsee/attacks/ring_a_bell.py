@@ -29,12 +29,12 @@ CHANGED = 0.25
 
 
 def features(text: Reader, prompts: Tensor) -> Tensor:
-    """What the text encoder says of prompts with tokens (B, k), flat: (B, numbers)."""
+    """The text features of prompts with tokens (B, k), flat: (B, numbers)."""
     return numbers(text.tokens(prompts))
 
 
 def numbers(call: Call) -> Tensor:
-    """What a call holds of its text, flat: (B, numbers)."""
+    """The text in a call's arguments, flat: (B, numbers)."""
     found = (x for x in call.arguments.values() if isinstance(x, Tensor) and x.is_floating_point())
     return next(found).float().flatten(1)
 
@@ -88,7 +88,7 @@ ATTACK = Attack(
     "ring-a-bell",
     "discrete text",
     frozenset({"name", "text encoder"}),
-    "Tokens found by a genetic algorithm whose features lie along the concept's direction.",
+    "Tokens whose features lie along the concept's direction, found by a genetic algorithm.",
     search,
     rows=(1, 3),
 )

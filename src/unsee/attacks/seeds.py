@@ -1,4 +1,4 @@
-"""The concept's name on many seeds: no attack at all, and what every other one is compared with."""
+"""The concept's name on many seeds. This is no attack, but what every attack is compared with."""
 
 from __future__ import annotations
 

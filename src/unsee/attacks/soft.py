@@ -1,4 +1,4 @@
-"""Soft prompt: learn the whole of what the denoiser reads of a prompt, at all of its tokens.
+"""Soft prompt: learn all text features that the denoiser reads, at every token of the prompt.
 
     min_v E |e_theta(x_t, v) - answer|^2,     v being all arguments of the denoiser that hold the text
 
@@ -23,7 +23,7 @@ START = "a picture"
 
 
 def soft(context: AttackContext, rows: Rows, row: str) -> Iterator[Found]:
-    """What one gets by learning the text from START on."""
+    """The attack's findings with a text learned from START on."""
     text = search.soft(context.pipe, START)
     way = door(context.pipe, START, context.guidance_scale > 1)
     for update in learned(context, text, rows):

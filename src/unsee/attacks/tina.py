@@ -36,7 +36,7 @@ from unsee.models.denoisers import denoiser
 
 STEPS = 20
 FEW = 12
-"""Pictures at most, unless the budget is full: the search is made anew for each."""
+"""The most pictures with a small budget: each needs a search of its own."""
 TAU = 10.0
 
 
@@ -78,7 +78,7 @@ def searched(plus: bool) -> Callable[[AttackContext], Iterator[Found]]:
     def search(context: AttackContext) -> Iterator[Found]:
         pipe, (_, net) = context.pipe, denoiser(context.pipe)
         if pipe.scheduler.config.get("prediction_type", "epsilon") != "epsilon":
-            raise Unsupported("inversion is written for models that predict the noise (epsilon)")
+            raise Unsupported("inversion works only on models that predict the noise (epsilon)")
         text = condition(pipe, "")
         check_pictures(pipe, text)
         n = context.n if context.thorough else min(context.n, FEW)
@@ -113,4 +113,4 @@ def _attack(name: str, about: str, plus: bool) -> Attack:
 
 
 ATTACK = _attack("tina", "Noise from which the model draws the concept without text, found by inversion.", False)
-PLUS = _attack("tina-plus", "As tina, with the length of the noise kept to that of random noise.", True)
+PLUS = _attack("tina-plus", "Like tina, with noise that keeps the length of random noise.", True)

@@ -24,7 +24,7 @@ COUNTS = (1, 2, 4)
 
 
 def tokens(context: AttackContext, counts: Sequence[int], rows: Rows, row: str) -> Iterator[Found]:
-    """What one gets by learning so many new tokens."""
+    """The attack's findings with this many new tokens."""
     for k in counts:
         text = search.tokens(context.pipe, context.template, k, torch.Generator().manual_seed(context.seed))
         way = door(context.pipe, text.prompt, context.guidance_scale > 1)

@@ -1,4 +1,4 @@
-"""Closed-form undo: a linear map of any text to what the attacked matrices read as the base's do (denoising/mapped.py).
+"""Closed-form undo: a linear map of the text after which the attacked matrices give the base's outputs (mapped.py).
 
 On the miniature it undoes every edit of keys and values alone, with no denoiser pass.
 """
@@ -29,7 +29,7 @@ ATTACK = Attack(
     "undo",
     "continuous text",
     frozenset({"name", "weights", "base"}),
-    "A linear map of text features, by which attacked matrices give what the base's do; solved, not searched.",
+    "A linear map of text features that makes the attacked matrices give the base's outputs; solved, not searched.",
     search,
     rows=(1, 3),
 )

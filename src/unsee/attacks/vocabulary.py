@@ -1,4 +1,4 @@
-"""Every word for which the tokenizer has a token of its own, one picture each: which of them draw the concept?"""
+"""Every word that is one token of the tokenizer, with one picture each: which of them draw the concept?"""
 
 from __future__ import annotations
 

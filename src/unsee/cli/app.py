@@ -15,20 +15,20 @@ from unsee.progress import starting
 def app(
     model: Annotated[
         list[str] | None,
-        typer.Option(help="A model that the page offers; default mini. May be repeated. It can open no other."),
+        typer.Option(help="A model that the page offers; default mini. May be repeated. The page opens no other."),
     ] = None,
-    runs: Annotated[Path, typer.Option(help="Folder of runs, which the command line sees too.")] = Path("runs"),
+    runs: Annotated[Path, typer.Option(help="Folder of runs, shared with the command line.")] = Path("runs"),
     host: Annotated[
-        str, typer.Option(help="Address to listen at. With any but the default, visitors must give a token.")
+        str, typer.Option(help="Address to listen on. With any other than the default, visitors need a token.")
     ] = "127.0.0.1",
-    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port; default a free one from 7860 on.")] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port; default: a free one from 7860 up.")] = None,
     token: Annotated[
-        str | None, typer.Option(envvar="UNSEE_TOKEN", help="Password of visitors; default a random one, printed.")
+        str | None, typer.Option(envvar="UNSEE_TOKEN", help="Password of visitors; default: random, and printed.")
     ] = None,
     cache: Cache = None,
     debug: Debug = False,
 ) -> None:
-    """Open a web page that erases, compares and exports. It listens on this machine alone."""
+    """Serve a web page that erases, compares and exports. By default only this machine can open it."""
     with starting():
         from unsee.app.page import Door, opened
         from unsee.app.studio import Studio

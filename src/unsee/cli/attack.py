@@ -55,17 +55,17 @@ def attack(
         ),
     ] = None,
     concept: Annotated[str | None, typer.Option(help="What to bring back; default: what the edit erases.")] = None,
-    model: Annotated[str | None, typer.Option(help="The edit's model; default by its card.")] = None,
+    model: Annotated[str | None, typer.Option(help="The edit's model; default: the one that its card names.")] = None,
     variant: Variant = None,
     detector: Detectors = None,
-    n: Annotated[int, typer.Option("-n", "--pictures", min=2, help="Pictures of each row.")] = 24,
+    n: Annotated[int, typer.Option("-n", "--pictures", min=2, help="Pictures for each row.")] = 24,
     seed: Seed = None,
     steps: Steps = None,
     guidance: Guidance = None,
     batch: Batch = 32,
     report: Annotated[
         bool,
-        typer.Option("--report", help="Write what a publisher files too: report.md for a model card, and report.json."),
+        typer.Option("--report", help="Also write a publisher's report: report.md for a model card, and report.json."),
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print attack.json instead of tables.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder to write; default runs/attack-EDIT.")] = None,
@@ -120,7 +120,7 @@ def attack(
             print(f"  {folder / file}")
     if not found.rows:
         why = "; ".join(f"{one.name}: {one.refused}" for one in found.attacks)
-        raise Ended(f"nothing was attacked: {why}; --force writes over this result")
+        raise Ended(f"nothing was attacked: {why}; to repeat it, add --force")
 
 
 def say(found: Attacked) -> None:

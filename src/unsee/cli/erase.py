@@ -58,14 +58,14 @@ def erase(
     ] = None,
     file: Annotated[
         Path | None,
-        typer.Option("--concepts", help="Concepts, one a line, or CSV: erase, anchor, keep, synonyms, from."),
+        typer.Option("--concepts", help="File: a concept on each line, or CSV (erase, anchor, keep, synonyms, from)."),
     ] = None,
     from_: Annotated[
-        list[str] | None, typer.Option("--from", metavar="WORD", help="Erase it only from this: 'hat' from 'cowboy'.")
+        list[str] | None, typer.Option("--from", metavar="WORD", help="Erase only from this: 'hat' from 'cowboy'.")
     ] = None,
     anchor: Annotated[
         list[str] | None,
-        typer.Option(metavar="WORD", help="What the model draws in its place; default: nothing named."),
+        typer.Option(metavar="WORD", help="What the model draws in place of the concept; default: nothing named."),
     ] = None,
     keep: Annotated[
         list[str] | None, typer.Option(metavar="WORDS", help="What must stay: 'castle, house'. May be repeated.")
@@ -75,7 +75,7 @@ def erase(
         list[str] | None,
         typer.Option(metavar="WORDS", help="Other names of the concept, erased too: 'chapel, churches'."),
     ] = None,
-    image: Annotated[Path | None, typer.Option(help="The memorised image, if the concept is its title.")] = None,
+    image: Annotated[Path | None, typer.Option(help="File of the memorised image whose title is the concept.")] = None,
     model: Model = None,
     revision: Annotated[
         str | None, typer.Option(help="Commit or branch of the model on the hub; default: the newest.")
@@ -92,8 +92,8 @@ def erase(
     preset: Annotated[
         str | None,
         typer.Option(
-            help=f"Settings by kind of concept: {', '.join(PRESETS)}; default object, style for "
-            "names that the model's card lists as styles. paper is for esd, uce, oce and speed, leco for lora.",
+            help=f"Settings by kind of concept: {', '.join(PRESETS)}; default object, or style for "
+            "names that the model's card lists as styles. paper: esd, gem, oce, speed, stereo, uce; leco: lora.",
             autocompletion=lambda: list(PRESETS),
         ),
     ] = None,
@@ -113,7 +113,7 @@ def erase(
         typer.Option(help="Number of updates; default 12 (hybrid, lora; 140 without a closed form), 60 (esd)."),
     ] = None,
     lr: Annotated[
-        float | None, typer.Option(help="Learning rate; default a share of what each layer puts out.")
+        float | None, typer.Option(help="Learning rate; default: each update moves a layer's output by a fixed share.")
     ] = None,
     budget: Annotated[
         str | None, typer.Option(help="Time limit for the updates, such as 60s or 5m; default none.")
@@ -126,7 +126,7 @@ def erase(
             help="Another setting of the method; unsee help METHOD lists them. May be repeated.",
         ),
     ] = None,
-    auto: Annotated[bool, typer.Option("--auto", help="Choose the edit's scale on its trade-off curve.")] = False,
+    auto: Annotated[bool, typer.Option("--auto", help="Choose the scale that removes and keeps most.")] = False,
     seed: Seed = None,
     pictures: Annotated[
         int | None,
@@ -139,7 +139,7 @@ def erase(
         float | None,
         typer.Option(
             "--guidance",
-            help="Guidance scale of the pictures, 1 is none; default by the model's card, or 7.5. "
+            help="Guidance scale of the pictures, 1 is none; default: that of the model's card, or 7.5. "
             "For recorded runs: --set record_guidance=3.",
         ),
     ] = None,
@@ -170,14 +170,14 @@ def erase(
     others = typed - (with_resume := {"resume", "save_every", "checkpoint", "batch", "cache", "debug"})
     if resume and others:
         beside = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(with_resume - {"resume", "checkpoint"}))
-        raise InputError(f"--resume goes on with a run as it was started: beside it there are {beside}")
+        raise InputError(f"--resume keeps the settings of its run: it takes only {beside}")
     if checkpoint is not None:
         note_renamed("--checkpoint", "--save-every")
         save_every = checkpoint
     source = resume / "run.json" if resume else config
     values: dict[str, Any] = renamed(read(source)) if source else {}
     if settings and (one := next((word for word in concepts or () if re.match(r"[a-z_]+=", word)), None)):
-        raise InputError(f"{one!r} is no concept but a setting; each needs a --set of its own: --set {one}")
+        raise InputError(f"{one!r} is a setting, not a concept: each setting needs its own --set, as in --set {one}")
     if wrong := next((key for key in values if key not in DEFAULT), None):
         raise unknown("setting", str(wrong), DEFAULT)
     if concepts or file:
@@ -238,10 +238,10 @@ def erase(
             with bars() as progress:
                 report = runs.erase(plan, folder, cache_folder(cache), command=command, progress=progress, **how)
         except KeyboardInterrupt as stop:
-            raise Ended(f"stopped; this goes on with it: {shell('erase', '--resume', folder)}", 130) from stop
+            raise Ended(f"stopped; to continue: {shell('erase', '--resume', folder)}", 130) from stop
     say_report(report, plan)
     if failed:
-        raise Ended(f"{'; '.join(failed)}; all else is in {folder}")
+        raise Ended(f"{'; '.join(failed)}; everything else is in {folder}")
 
 
 def _words(file: Path | None) -> list[str]:
@@ -268,8 +268,8 @@ def _concepts(
     plain = split(plain) or plain  # nothing in a list is an empty concept, of which Concept says so
     found = [*map(Concept, plain), *(concept for path in files for concept in read_concepts(path))]
     if (synonyms or image) and len(found) > 1:
-        columns = "a --concepts file has them for each, images only a --config file"
-        raise InputError(f"--synonym and --image are of one concept: {columns}")
+        columns = "a --concepts file gives each concept its synonyms, a --config file its image too"
+        raise InputError(f"--synonym and --image belong to one concept: {columns}")
     own: dict[str, Any] = {}
     if len(found) == 1:
         own = {"synonyms": (*found[0].synonyms, *split(synonyms)), "image": str(image) if image else None}
@@ -288,7 +288,8 @@ def _concepts(
 def _once(option: str, words: list[str] | None) -> str | None:
     """The word of an option that is for all concepts alike."""
     if words and len(words) > 1:
-        raise InputError(f"{option} is given {len(words)} times: it is for all concepts; --concepts has one for each")
+        file = "a file of --concepts can give each concept its own"
+        raise InputError(f"{option} is given {len(words)} times, but holds for all concepts: {file}")
     return words[0] if words else None
 
 

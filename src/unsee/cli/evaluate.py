@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from unsee.evaluate.records import Evaluation
 
 Words = Annotated[
-    list[str] | None, typer.Option(metavar="WORDS", help="What is erased; default what the edits' cards say.")
+    list[str] | None, typer.Option(metavar="WORDS", help="What is erased; default: what the edits' cards name.")
 ]
 
 
@@ -68,7 +68,8 @@ def evaluate(
         ),
     ] = None,
     edit: Annotated[
-        list[str] | None, typer.Option(metavar="[NAME=]FILE", help="An edit to measure. May be repeated.")
+        list[str] | None,
+        typer.Option(metavar="[NAME=]FILE", help="An edit to measure. May be repeated."),
     ] = None,
     guard: Annotated[
         list[str] | None,
@@ -88,7 +89,7 @@ def evaluate(
     detector: Detectors = None,
     judge: Judges = None,
     words: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="YAML or JSON: objects, styles, ... that the model draws.")
+        Path | None, typer.Option(metavar="FILE", help="YAML or JSON of what the model draws: objects, styles, ...")
     ] = None,
     pictures: Annotated[
         Path | None,
@@ -175,36 +176,36 @@ def evaluate(
     _whole(failed, folder)
     if all(suite.not_measured for suite in found.suites):
         why = "; ".join(f"{one.name}: {typed(one.not_measured or '')}" for one in found.suites)
-        raise Ended(f"nothing was measured: {why}; --force writes over this result")
+        raise Ended(f"nothing was measured: {why}; to repeat it, add --force")
 
 
 @contextmanager
 def _again() -> Iterator[None]:
-    """Within the context Ctrl-C says how to go on."""
+    """Within the context Ctrl-C says how to continue."""
     try:
         yield
     except KeyboardInterrupt as stop:
-        raise Ended("stopped; the same command goes on with it: what was drawn is kept", 130) from stop
+        raise Ended("stopped; the same command continues it: drawn pictures are kept", 130) from stop
 
 
 def _whole(failed: list[str], folder: Path) -> None:
     """Say what could not be made, and exit with 1."""
     if failed:
-        raise Ended(f"{'; '.join(failed)}; all else is in {folder}")
+        raise Ended(f"{'; '.join(failed)}; everything else is in {folder}")
 
 
 def reproduce(
     experiment: Annotated[str, typer.Argument(help="objects (Table 2), styles (Sec. 5.1) or nudity (Fig. 7).")],
     model: Annotated[str, typer.Option(help="A hub id or folder.")] = "CompVis/stable-diffusion-v1-4",
     n: Annotated[
-        int | None, typer.Option("-n", min=2, help="Pictures for each class or artist; default 500 and 40.")
+        int | None, typer.Option("-n", min=2, help="Pictures for each class (default 500) or artist (default 40).")
     ] = None,
     only: Annotated[
         list[str] | None, typer.Option(metavar="WORD", help="Only this class or artist. May be repeated.")
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A setting other than the paper's. May be repeated."),
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting that replaces the paper's. May be repeated."),
     ] = None,
     detector: Annotated[
         str | None,
@@ -215,7 +216,7 @@ def reproduce(
         Path | None, typer.Option(metavar="FILE", help="Prompts of I2P (i2p_benchmark.csv), for nudity.")
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Sampler steps of the pictures.")] = 50,
-    guidance: Annotated[float, typer.Option(help="Guidance scale of the pictures.")] = 7.5,
+    guidance: Annotated[float, typer.Option(help="Guidance scale of the pictures, 1 is none.")] = 7.5,
     cache: Cache = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write to; default runs/reproduce-EXPERIMENT.")] = None,
     force: Force = False,

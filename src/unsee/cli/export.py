@@ -33,7 +33,7 @@ def export(
         ),
     ],
     out: Annotated[Path | None, typer.Option(help="File or folder to write; default beside the edit.")] = None,
-    rank: Annotated[int | None, typer.Option(help="Rank of a LoRA; default by --energy.")] = None,
+    rank: Annotated[int | None, typer.Option(help="Rank of a LoRA; default: what --energy needs.")] = None,
     energy: Annotated[
         float | None, typer.Option(help="Share of each matrix's squares that a LoRA keeps, 0 to 1; default 0.99.")
     ] = None,
@@ -87,10 +87,10 @@ def export(
     )
     size = sum(file.stat().st_size for file in [done.path, *done.path.rglob("*")] if file.is_file())
     print(f"{done.path}: {size / 1e6:.2f} MB")
-    bits = "every weight is the same to the bit; " if done.exact else ""
-    print(f"read back: {bits}pictures differ by at most {_grey(done.difference)}; the edit, by {_grey(done.effect)}")
+    bits, far = "every weight is the same to the bit; " if done.exact else "", _grey(done.difference)
+    print(f"read back: {bits}pictures differ by at most {far}; the edit changes them by {_grey(done.effect)}")
     if done.loss:
-        far = f"pictures differ by at most {_grey(done.lost)} from the whole edit's"
+        far = f"pictures differ from the whole edit's by at most {_grey(done.lost)}"
         if ranks := done.loss.ranks.values():
             print(
                 f"low rank: {len(ranks)} of its matrices, of rank {min(ranks)} to {max(ranks)}, hold"
@@ -98,20 +98,20 @@ def export(
             )
         if out_of := done.loss.out:
             print(f"left out: {counted(len(out_of), 'weight')} that {to} has no place for, such as {out_of[0]}", end="")
-            print("" if ranks else f"; what is left holds {100 * done.loss.kept:.3f} % of the edit's squares; {far}")
+            print("" if ranks else f"; the file holds {100 * done.loss.kept:.3f} % of the edit's squares; {far}")
     for one in done.rows:
         if one.base and one.difference:
             shares = f"{100 * one.base.value:.1f} % with the whole edit, {100 * one.score.value:.1f} % as exported"
             more = "" if one.difference.differs else ", not distinguishable"
             print(plain(f"{one.row}: {shares}{more} (n = {one.score.n})"))
     if to == "pipeline" and (gone := opened.left_out):
-        print(f"left out: the model's {' and '.join(gone)}; whoever loads this adds one")
+        print(f"left out: the model's {' and '.join(gone)}; add your own after loading")
     for line in done.partly:
         print(plain(line))
     if done.partly and to == "diffusers-lora" and denoiser(opened)[0] == "unet":
-        print("--to kohya-lora writes what they read")
+        print("--to kohya-lora writes a file that they read whole")
     if (below := source(name).loras) and to != "pipeline":
-        print(plain(f"it was made on top of {', '.join(below)}: load that too, at weight 1"))
+        print(plain(f"the edit was made on top of {', '.join(below)}: load that too, at weight 1"))
     use = FORMATS[to].use.format(path=str(done.path), net=denoiser(opened)[0])
     print(plain(f"next: {use}"))
 

@@ -1,4 +1,4 @@
-"""The commands that deal in files. Nothing heavy is imported until a command runs."""
+"""The commands on files. Nothing heavy is imported until a command runs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ EditFile = Annotated[Path, typer.Argument(metavar="EDIT", help="File of an edit.
 Model = Annotated[
     str | None,
     typer.Option(
-        help="The model: a folder, a hub id (ID@REVISION), or FILE@LAYOUT; +FILE adds a LoRA. Default by the card."
+        help="The model: a folder, a hub id (ID@REVISION), or FILE@LAYOUT; +FILE adds a LoRA. Default: the card's."
     ),
 ]
 Type = Annotated[str | None, typer.Option("--dtype", help="Precision: float32, float16 or bfloat16; default float32.")]
@@ -59,7 +59,7 @@ def merge(
 ) -> None:
     """Add edits, each times its weight. One edit alone is scaled, or with --undo reversed.
 
-    With --model SIBLING --force-base the result is an edit of that model, say a finetune of the one they were made for.
+    With --model SIBLING --force-base the result is an edit of SIBLING, such as a finetune of the edits' model.
     """
     with starting():
         from unsee.edits import algebra
@@ -69,7 +69,7 @@ def merge(
     _free(out, force)
     loaded = [Edit.load(path) for path in edits]
     if force_base and not model:
-        raise InputError("--force-base carries edits over to another model: name it with --model")
+        raise InputError("--force-base carries edits over to another model: name that model with --model")
     if undo or model:
         name, variant = loaded[0].base(model, variant)
         opened = open_model(name, variant=variant, trust_remote_code=trust_remote_code)
@@ -116,7 +116,7 @@ def verify(
     trust_remote_code: Trust = False,
     debug: Debug = False,
 ) -> None:
-    """Measure again what an edit's card claims. The model is checked, and the seeds are the same."""
+    """Check an edit against its model, and measure the claims of its card again, on the same seeds."""
     with starting():
         from unsee.edits.edit import Edit
         from unsee.evaluate.detectors import detectors_of
@@ -130,7 +130,7 @@ def verify(
     opened = open_model(name, variant=variant, call=loaded.card.call, trust_remote_code=trust_remote_code)
     loaded.check(opened)
     held = counted(len(loaded.deltas), "weight")
-    print(plain(f"{held}: finite, of this model's shapes, made for {loaded.card.base_hash[:12]}"))
+    print(plain(f"{held}: finite numbers, this model's shapes, made for weights {loaded.card.base_hash[:12]}"))
     wanted = loaded.card.claims.detectors if loaded.card.claims else {}
     with bars() as progress:
         words, given = words_of(opened), given_detectors(detector, judge)
@@ -140,7 +140,7 @@ def verify(
     if not found:
         suite = "objects" if "objects" in opened.card.detectors else "pictures"
         more = ["--variant", variant] if variant else []
-        print("the card claims nothing, so nothing was measured")
+        print("the card has no claims, so nothing was measured")
         print(f"next: {_command('evaluate', name, '--edit', edit, '--suite', suite, *more)}")
     for claim in found:
         said, now = (f"{100 * before:.1f} -> {100 * after:.1f} %" for before, after in (claim.claimed, claim.found))
@@ -192,7 +192,7 @@ def push_(
     edit: EditFile,
     repo: Annotated[str | None, typer.Argument(metavar="REPO", help="Repository on the hub: owner/name.")] = None,
     hub: Annotated[str | None, typer.Option("--hub", metavar="REPO", help="Another way to give REPO.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Write the folder, and upload nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Write the folder and upload nothing.")] = False,
     private: Annotated[bool, typer.Option("--private", help="Make the repository private.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder to write to; default beside the edit.")] = None,
     debug: Debug = False,

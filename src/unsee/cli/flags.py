@@ -44,7 +44,7 @@ FLAGS = {
     "words": "--words FILE",
     "workers": "--workers",
 }
-"""What to type for what a library error names; a test looks for names that are not here."""
+"""What to type for each argument that a library error names; a test finds names that are missing here."""
 
 
 def typed(message: str) -> str:

@@ -27,7 +27,7 @@ from unsee.progress import bars, starting
 def generate(
     prompts: Annotated[list[str], typer.Argument(help="Prompts to draw.")],
     edit: Annotated[Path, typer.Option(help="File of the edit.")],
-    scale: Annotated[float, typer.Option(help="Strength of the edit; 0 is the base model.")] = 1.0,
+    scale: Annotated[float, typer.Option(help="Strength of the edit; 0 is the base model, 1 the edit.")] = 1.0,
     n: Annotated[int, typer.Option("-n", min=1, help="Pictures for each prompt.")] = 4,
     seed: Seed = 0,
     model: Model = None,
@@ -55,7 +55,7 @@ def generate(
     if not math.isfinite(scale):
         raise InputError(f"--scale is {scale}; it must be a finite number")
     if out and out.suffix.lower() not in (known := (".png", ".jpg", ".jpeg", ".webp")):
-        raise InputError(f"--out is {out}; a picture's name ends in {', '.join(known)}")
+        raise InputError(f"--out is {out}; it should end in {', '.join(known)}")
     loaded = Edit.load(edit)
     options = {**loaded.card.call, **pairs(call, "--call")}
     name, variant = loaded.base(model, variant)

@@ -53,11 +53,11 @@ def _explain(name: str) -> None:
     print(f"{name}: {inspect.getdoc(method)}\n")
     for base in (one for one in method.__mro__[1:] if is_dataclass(one)):
         print(f"{inspect.getdoc(base)}\n")
-    print("Defaults, of which --set KEY=VALUE changes any:")
+    print("Settings with their defaults; --set KEY=VALUE changes one:")
     wide = max(len(one.name) for one in fields(method))
     for one in fields(method):
         print(plain(f"  {one.name:<{wide}} {'' if one.default is MISSING else brief(one.default)}"))
     if method.presets:
-        print("Presets, --preset NAME:")
+        print("Presets; --preset NAME takes one:")
     for preset, settings in method.presets.items():
         print(plain(f"  {preset:<16} {', '.join(f'{key} {brief(value)}' for key, value in settings.items())}"))

@@ -32,7 +32,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="unsee help NAME explains a command, a method or a suite, such as: unsee help erase",
+    epilog="unsee help NAME explains a command, a method, a suite or an attack, such as: unsee help erase",
 )
 
 
@@ -110,7 +110,7 @@ def main() -> None:
             1,
         )
     if code == 130 and not message:  # typer's own answer to Ctrl-C
-        message = "stopped; files that were finished stay where they are"
+        message = "stopped; finished files are kept"
     if message:
         print(f"unsee: {plain(typed(message))}", file=sys.stderr)
     sys.exit(code)

@@ -53,8 +53,8 @@ def say_forecast(found: Forecast) -> None:
         counts = f"{one.passes:>10,} {one.gradients:>13,} {one.pictures:>8,}"
         print(f"{plain(one.what)[:34]:<34} {counts} {found.seconds(one):>8,.1f}")
     one_pass = f"{1000 * found.one_pass:.3g} ms"
-    print(f"about {lasting(found.seconds(whole))}, estimated from one pass of {one_pass} and one picture;")
-    print("a pass with its gradient counts as three, and detectors are not in it")
+    print(f"about {lasting(found.seconds(whole))}, estimated from one pass of {one_pass} and one picture.")
+    print("A pass with gradient counts as three. The time of detectors is not included.")
     print()
     if found.peak:
         print(f"{'memory':<8} {found.peak / 1e9:.2f} GB so far, with the model loaded and a few pictures drawn")
@@ -67,14 +67,14 @@ def say_forecast(found: Forecast) -> None:
 
 
 def lasting(seconds: float) -> str:
-    """Seconds as one would say them."""
+    """A duration in seconds, minutes or hours."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 COUNTED = ("passes", "gradients", "pictures")
-"""What is counted of a part of a run."""
+"""What is counted for each part of a run."""
 
 
 def say_report(report: Report, plan: Plan) -> None:
@@ -97,7 +97,7 @@ def say_report(report: Report, plan: Plan) -> None:
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print()
     console.print(table)
-    print("difference in per cent of pictures, ≈ if chance explains it; picture change in grey levels of 255")
+    print("difference: per cent of pictures, ≈ if chance explains it; picture change: grey levels of 255")
     taken = scale_taken(report.edit.card)
     for note in (*taken, *report.record["preserved"], *notes(report.rows), *of_what(report.rows)):
         print(plain(typed(note)))

@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 
 
 def sweep(
-    file: Annotated[Path, typer.Argument(metavar="SWEEP.yaml", help="models, concepts, methods, settings, seeds.")],
+    file: Annotated[Path, typer.Argument(metavar="SWEEP.yaml", help="Models, concepts, methods, settings and seeds.")],
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Cells at once; default one for each GPU. More than 1 needs ray.")
+        int | None,
+        typer.Option(min=1, help="Cells at once; default: one for each GPU. More than 1 needs ray."),
     ] = None,
     address: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="A ray cluster; its machines must share the folder.")
+        str | None, typer.Option(metavar="HOST:PORT", help="Address of a ray cluster, whose machines share the folder.")
     ] = None,
     gpus: Annotated[
         float | None, typer.Option(min=0, help="GPUs of each cell, such as 0.5; default 1 where there are any.")
@@ -32,7 +33,7 @@ def sweep(
     out: Annotated[Path | None, typer.Option(help="Folder to write to; default runs/SWEEP.")] = None,
     cache: Cache = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="List the cells and which are finished, and stop.")
+        bool, typer.Option("--dry-run", help="List the cells, say which are finished, and stop.")
     ] = False,
     debug: Debug = False,
 ) -> None:
@@ -66,13 +67,13 @@ def sweep(
                 progress=progress,
             )
     except KeyboardInterrupt as stop:
-        raise Ended("stopped; the same command goes on with it: finished cells are kept", 130) from stop
+        raise Ended("stopped; the same command continues it: finished cells are kept", 130) from stop
     say(found, failed)
     for name in FILES:
         if (folder / name).is_file():
             print(f"  {folder / name}")
     if failed:
-        raise Ended(f"{len(failed)} of {counted(len(found) + len(failed), 'cell')} failed; this tries them again: "
+        raise Ended(f"{len(failed)} of {counted(len(found) + len(failed), 'cell')} failed; to try them again: "
                     f"{shell(*sys.argv[1:])}")  # fmt: skip
 
 

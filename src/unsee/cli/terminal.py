@@ -18,11 +18,11 @@ from unsee.spelling import listed
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Seed = Annotated[int | None, typer.Option(min=0, max=2**32 - 1, show_default=False, help="Random seed; default 0.")]
 Steps = Annotated[
-    int | None, typer.Option(min=1, help="Sampler steps of the pictures; default by the model's card, or 50.")
+    int | None, typer.Option(min=1, help="Sampler steps of the pictures; default: those of the model's card, or 50.")
 ]
 Guidance = Annotated[
     float | None,
-    typer.Option(help="Guidance scale of the pictures, 1 is none; default by the model's card, or 7.5."),
+    typer.Option(help="Guidance scale of the pictures, 1 is none; default: that of the model's card, or 7.5."),
 ]
 Variant = Annotated[
     str | None,
@@ -44,13 +44,13 @@ Detectors = Annotated[
 Judges = Annotated[list[str] | None, typer.Option("--judge", hidden=True)]
 Cache = Annotated[
     Path | None,
-    typer.Option(envvar="UNSEE_CACHE", help="Folder where drawn pictures are kept; default the user's cache."),
+    typer.Option(envvar="UNSEE_CACHE", help="Folder where drawn pictures are kept; default: the user's cache."),
 ]
-Batch = Annotated[int, typer.Option(min=1, help="Pictures drawn at once; fewer if memory does not hold them.")]
+Batch = Annotated[int, typer.Option(min=1, help="Pictures drawn at once; fewer where memory is short.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]
 DryRun = Annotated[
     bool,
-    typer.Option("--dry-run", help="Load and check, print passes, time, memory and files of the run, and stop."),
+    typer.Option("--dry-run", help="Load and check, print the run's passes, time, memory and files, and stop."),
 ]
 ForceBase = Annotated[
     bool, typer.Option("--force-base", help="Use the edit on a model that it was not made for; the outputs say so.")
@@ -72,7 +72,7 @@ def filled(texts: list[str] | None) -> list[str]:
             except (OSError, UnicodeDecodeError) as error:
                 raise InputError(f"cannot read words from {text[1:]}: {error}") from error
         elif text.endswith((".txt", ".csv")) and Path(text).is_file():
-            raise InputError(f"{text} is a file: @{text} takes the words in it, one a line")
+            raise InputError(f"{text} is a file: write @{text} to read its words, one on each line")
         found.append(text)
     return found
 
@@ -92,7 +92,7 @@ def pairs(texts: list[str] | None, option: str) -> dict[str, Any]:
 
 def note_renamed(old: str, new: str) -> None:
     """Say that a flag of an earlier version has another name."""
-    print(f"note: {old} is now called {new}; the old name goes with the next version", file=sys.stderr)
+    print(f"note: {old} is now called {new}; the next version drops the old name", file=sys.stderr)
 
 
 def given_detectors(detector: list[str] | None, judge: list[str] | None) -> dict[str, Any]:

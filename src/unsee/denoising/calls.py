@@ -1,4 +1,4 @@
-"""What a denoiser was asked and what it answered, as rows; and asking again.
+"""A denoiser's calls and their outputs, as rows.
 
 Every diffusers pipeline calls its `unet` or `transformer` with a latent, a time and conditioning, whatever the family,
 prediction type or packing. A Call holds all of that by name, so nothing here knows a model.
@@ -70,12 +70,12 @@ def latent_and_time(denoiser_class: type[nn.Module]) -> tuple[str, str]:
     parameters = list(inspect.signature(denoiser_class.forward).parameters)[1:]
     time = next((name for name in parameters if name in ("timestep", "timesteps", "t")), None)
     if time is None:
-        raise InputError(f"{denoiser_class.__name__} is not supported: it takes no time")
+        raise InputError(f"{denoiser_class.__name__} is not supported: its forward takes no timestep")
     return parameters[0], time
 
 
 def bind_arguments(module: nn.Module, args: Any, kwargs: Any) -> dict[str, Any]:
-    """What a module is called with, by the names of its parameters; what is left out has its default."""
+    """The arguments of a module's call, by the names of its parameters; omitted ones have their defaults."""
     signature = inspect.signature(type(module).forward)
     given = signature.bind(module, *args, **kwargs)
     given.apply_defaults()
@@ -100,8 +100,8 @@ def call_from_forward(module: nn.Module, args: Any, kwargs: Any, result: Any) ->
     t = torch.as_tensor(arguments[time], device=output.device)
     if t.ndim == 1 and len(t) not in (1, len(output)):
         raise Unsupported(
-            f"{type(module).__name__} is not supported: of several prompts at once, its {time} has {len(t)} rows where "
-            f"the latent has {len(output)}"
+            f"{type(module).__name__} is not supported: with several prompts at once, its {time} has {len(t)} rows and "
+            f"its latent has {len(output)}"
         )
     arguments[time] = t if t.ndim > 1 else t.expand(output.shape[0])  # some have a time for each token
     return Call(arguments | ({"return_dict": False} if "return_dict" in arguments else {}), output)
@@ -129,7 +129,7 @@ def stacked(rows: Any) -> Tensor:
 
 
 def replace_prediction(result: Any, output: Tensor) -> Any:
-    """What a denoiser returned, with another output in its place; behind it a learned variance as it was."""
+    """A denoiser's return value with another prediction in it; a learned variance stays behind it."""
     bare = isinstance(result, Tensor | list)
     old = result if bare else result[0] if isinstance(result, tuple) else result.sample
     new = list(output) if isinstance(old, list) else torch.cat([output.to(old.dtype), old[:, output.shape[1] :]], 1)

@@ -1,4 +1,4 @@
-"""Draw with conditioning that no prompt need give: what attacks on text act through. Letters are those of calls.py."""
+"""Draw with conditioning that comes from no prompt, for attacks on text. Letters are those of calls.py."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from unsee.models.model import Pipeline
 
 
 def condition(pipe: Pipeline, prompt: str) -> Call:
-    """What a prompt conditions: the unanswered first call of an unguided run, one row."""
+    """The conditioning of a prompt: the first call of an unguided run, one row, without a prediction."""
     return conditions(pipe, [prompt], seeds=[0], answered=False)
 
 
 def text_of(pipe: Pipeline, prompt: str) -> Call:
-    """Of a prompt's call, one row, the arguments that hold its text: those that differ from another prompt's."""
+    """The arguments of a prompt's call, one row, that hold its text: those that differ from another prompt's."""
     other = "a dog on a beach" if prompt != "a dog on a beach" else "a church"
     return text_arguments(condition(pipe, prompt), condition(pipe, other))
 
@@ -36,7 +36,7 @@ def asked(net: nn.Module, text: Call, rows: Call) -> Tensor:
 
 @dataclass(frozen=True)
 class Door:
-    """Where a pipeline's runs for a prompt take in its text, found out once.
+    """The calls in which a pipeline's runs for a prompt read its text, found out once.
 
     rows   where the denoiser's arguments have their rows
     calls  denoiser calls of a step: 1 if the predictions with the prompt and without it come together, 2 if not

@@ -27,7 +27,7 @@ from unsee.models.sampling import draw
 
 
 class Enough(BaseException):
-    """Raised through a pipeline to end a run early. No error, so that no pipeline takes it for one."""
+    """Raised through a pipeline to end a run early. It is not an Exception, so no pipeline catches it."""
 
 
 def run(
@@ -78,7 +78,7 @@ def guided(pipe: Pipeline, scale: float) -> dict[str, Any]:
     own = scale - counts.offset
     if scale > 1 and counts.off is not None and own <= counts.off:
         least = counts.off + counts.offset
-        raise InputError(f"{kind(pipe).__name__} does not guide at a scale of {scale:g}: take one above {least:g}")
+        raise InputError(f"{kind(pipe).__name__} does not guide at a scale of {scale:g}: take a scale above {least:g}")
     return {counts.option: own} | counts.more
 
 
@@ -92,7 +92,7 @@ def unguided(pipe: Pipeline) -> dict[str, Any]:
     if _perturbed(pipe):
         raise Unsupported(
             f"{kind(pipe).__name__} is not supported: its guidance has a third term, perturbed attention; "
-            "with the call option pag_scale=0 it has none"
+            "the call option pag_scale=0 leaves that term out"
         )
     counts = _counts(pipe)
     if counts.off is None:
@@ -151,7 +151,7 @@ class _Counts:
 
 
 _COUNTED: WeakKeyDictionary[Any, _Counts] = WeakKeyDictionary()
-"""What was found out of the pipelines that there are."""
+"""What was found out, by pipeline; it goes with the pipeline."""
 
 
 def _counts(pipe: Pipeline) -> _Counts:
@@ -192,11 +192,11 @@ def _first_step(pipe: Pipeline, options: dict[str, Any], n: int) -> tuple[list[T
     nets = list(denoisers(pipe).values())
     run(pipe, lambda _, output: answers.extend(output), ["cat"] * n, range(n), 50, options, nets, ask=ask)
     if not asked:
-        raise Unsupported(f"{kind(pipe).__name__} is not supported: it never asks its {', '.join(denoisers(pipe))}")
+        raise Unsupported(f"{kind(pipe).__name__} is not supported: it never calls its {', '.join(denoisers(pipe))}")
     if not all(bool(row.isfinite().all()) for row in answers):
         raise Unsupported(
-            f"{kind(pipe).__name__} is not supported: its {' or '.join(denoisers(pipe))} answers with numbers that are "
-            f"not finite, in {str(answers[0].dtype).removeprefix('torch.')}"
+            f"{kind(pipe).__name__} is not supported: its {' or '.join(denoisers(pipe))} predicts numbers that are "
+            f"not finite in {str(answers[0].dtype).removeprefix('torch.')}"
         )
     return [asked[0][0], asked[-1][0]], answers
 

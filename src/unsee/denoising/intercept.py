@@ -1,4 +1,4 @@
-"""Give a pipeline other predictions than its denoiser computes, in every guided run: what a guard acts through.
+"""Replace the denoiser's predictions in every guided run of a pipeline, for guards.
 
 Letters are those of calls.py.
 """
@@ -136,8 +136,8 @@ def steered(
             if like.arguments[x].shape[1:] == concept.arguments[x].shape[1:]:
                 raise
             raise InputError(
-                f"{kind(pipe).__name__} ties its texts to the picture's size: a guard works at one size there, its own "
-                "or that of its call options, as in load(..., call={'height': ..., 'width': ...})"
+                f"{kind(pipe).__name__} ties its texts to the picture's size: a guard works only at the default size "
+                "or that of the call, as in load(..., call={'height': ..., 'width': ...})"
             ) from error
         finally:
             asking = False

@@ -1,4 +1,4 @@
-r"""A linear map of any text to what some matrices read as other ones read the text itself, solved in closed form.
+r"""A linear map of text, solved in closed form: some matrices give for the mapped text what others give for the text.
 
     min_e' sum |W e' - W0 e|^2 + l |e' - e|^2        e' = e + (A + l I)^-1 (M - A) e
     A = sum W^T W      M = sum W^T W0
@@ -47,12 +47,14 @@ def matrices(pipe: Pipeline) -> dict[str, Tensor]:
 
 
 def mapped(pipe: Pipeline, prompt: str, W: Mapping[str, Tensor], W0: Mapping[str, Tensor], damping: float) -> Call:
-    """The text of a prompt, so mapped; one row. Raises Unsupported where the matrices read no argument of a call."""
+    """The mapped text of a prompt, one row. Raises Unsupported where the matrices read no argument of a call."""
     text = text_of(pipe, prompt)
     read_there = inputs(pipe, [prompt], [name.removesuffix(".weight") for name in W]).values()
     name = next((name for name, value in text.arguments.items() if all(_same(x, value) for x in read_there)), None)
     if name is None:
-        raise Unsupported(f"{kind(pipe).__name__}: the first matrices that read the prompt read no argument of a call")
+        raise Unsupported(
+            f"{kind(pipe).__name__}: the first matrices that read the prompt read no argument of a call as it is"
+        )
     value = text.arguments[name]
     said = (value.double().cpu() @ undone(list(W.values()), list(W0.values()), damping).T).to(value)
     return replace(text, arguments=text.arguments | {name: said})

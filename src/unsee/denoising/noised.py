@@ -29,7 +29,7 @@ from unsee.models.model import Pipeline, kind, raw
 def _autoencoder(pipe: Pipeline) -> Any:
     vae = getattr(raw(pipe), "vae", None)
     if vae is None or not hasattr(raw(pipe), "image_processor") or not hasattr(vae.config, "scaling_factor"):
-        raise Unsupported(f"{kind(pipe).__name__} has no autoencoder with a scaling factor: pictures give no latents")
+        raise Unsupported(f"{kind(pipe).__name__} has no autoencoder with a scaling factor to encode pictures with")
     return vae
 
 
@@ -41,7 +41,7 @@ def encoded(pipe: Pipeline, pictures: Sequence[Image], batch: int = 8) -> Tensor
         try:
             x = raw(pipe).image_processor.preprocess(list(pictures[start : start + batch]))
         except ValueError as error:
-            raise Unsupported(f"{kind(pipe).__name__} takes no pictures of this size: {error}") from error
+            raise Unsupported(f"{kind(pipe).__name__} cannot encode pictures of this size: {error}") from error
         said = vae.encode(x.to(vae.device, vae.dtype))
         z = said.latent_dist.mode() if hasattr(said, "latent_dist") else said.latent
         parts.append((z - (getattr(vae.config, "shift_factor", None) or 0.0)) * vae.config.scaling_factor)
@@ -78,7 +78,7 @@ def noised(pipe: Pipeline, z: Tensor, t: Tensor, e: Tensor) -> tuple[Tensor, Ten
     elif "FlowMatch" in type(pipe.scheduler).__name__:
         s = (t / config.num_train_timesteps).view(shape).to(z)
         return (1 - s) * z + s * e, e - z
-    raise Unsupported(f"{type(pipe.scheduler).__name__} is not known here: pictures cannot be noised as it does")
+    raise Unsupported(f"{type(pipe.scheduler).__name__} is not supported: how it adds noise to a picture is not known")
 
 
 def at(pipe: Pipeline, text: Call, x: Tensor, t: Tensor, answer: Tensor) -> Call:
@@ -94,7 +94,9 @@ def check_pictures(pipe: Pipeline, text: Call) -> None:
     latent, time = latent_and_time(type(denoiser(pipe)[1]))
     x, t = text.arguments[latent], text.arguments[time]
     if not isinstance(x, Tensor) or x.ndim != 4:
-        raise Unsupported(f"{kind(pipe).__name__} packs its latents: pictures cannot be noised for it here")
+        raise Unsupported(f"{kind(pipe).__name__} packs its latents: adding noise to pictures is not supported for it")
     most = pipe.scheduler.config.num_train_timesteps
     if not 0.5 < float(t.flatten()[0]) / most <= 1:
-        raise Unsupported(f"{kind(pipe).__name__} counts its times otherwise: pictures cannot be noised for it here")
+        raise Unsupported(
+            f"{kind(pipe).__name__} has other timesteps: adding noise to pictures is not supported for it"
+        )

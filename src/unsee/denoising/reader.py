@@ -1,4 +1,4 @@
-"""Ask a pipeline's text encoder again, with other tokens or vectors in their place: as replay.py does the denoiser.
+"""Run a pipeline's text encoder again with other tokens or vectors, as replay.py does with the denoiser.
 
 k       places of a prompt that are open
 vector  what the encoder's table of tokens has for a token (width,)
@@ -91,7 +91,7 @@ def reader(pipe: Pipeline, prompt: str, k: int) -> Reader:
         condition(pipe, filled)
     text = text_of(pipe, filled)
     refused = Unsupported(
-        f"{kind(pipe).__name__} is not supported: its denoiser reads more of a prompt than what one text encoder says"
+        f"{kind(pipe).__name__} is not supported: its denoiser reads more of a prompt than one text encoder's output"
     )
     numbers = [name for name, x in text.arguments.items() if isinstance(x, Tensor) and x.is_floating_point()]
     if len(numbers) != 1:

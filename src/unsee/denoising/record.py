@@ -1,4 +1,4 @@
-"""Record what a pipeline asks of its denoiser and what it answers.
+"""Record the calls that a pipeline makes to its denoiser, and their outputs.
 
 A forward hook sees each call whole. So nothing here knows a model: the pipeline encodes the prompt, prepares the latent
 and draws the run, the hook listens. Letters are those of calls.py.
@@ -120,11 +120,11 @@ def record(
 
 
 def prompted(asked: Tensor, calls: Sequence[Call]) -> int:
-    """Which of two calls holds the prompt, 0 or 1: that which answers most like `asked`, an unguided run (1, ...)."""
+    """Which of two calls holds the prompt, 0 or 1: the one whose output is most like `asked`, an unguided run's."""
     if any(call.output.shape[1:] != asked.shape[1:] for call in calls):
         raise Unsupported(
             "this denoiser is not supported: its predictions with the prompt and without it have different shapes; "
-            "methods that draw no guided runs may serve"
+            "methods that draw no guided runs may work"
         )
     distance = [(call.output[:1] - asked).abs().mean() for call in calls]
     return int(distance[1] < distance[0])
@@ -166,7 +166,7 @@ def _guided_calls(
     _, time = latent_and_time(type(denoiser(pipe)[1]))
     refusal = Unsupported(
         f"{kind(pipe).__name__} does not predict once with the prompt and once without at each step: its guidance is "
-        "distilled into the network, is off, or has more terms; methods that draw no guided runs may serve"
+        "distilled into the network, is off, or has more terms; methods that draw no guided runs may work"
     )
 
     def listen(arguments: dict[str, Any], output: Tensor) -> None:
@@ -185,7 +185,7 @@ def _guided_calls(
     run(pipe, listen, prompts, seeds, steps, dict(options))
     if len(denoisers(pipe)) > 1:
         if not calls:
-            raise InputError(f"the {denoiser(pipe)[0]} answers none of the {steps} steps of a run: take more steps")
+            raise InputError(f"none of the {steps} steps of a run calls the {denoiser(pipe)[0]}: take more steps")
         length = len(calls) // 2
     if len(calls) != 2 * length:
         raise refusal
@@ -204,7 +204,7 @@ def _unanswered(
 
     run(pipe, lambda *_: None, prompts, seeds, steps, options, list(denoisers(pipe).values()), ask=ask)
     if not calls:
-        raise Unsupported(f"{kind(pipe).__name__} is not supported: it never asks its {', '.join(denoisers(pipe))}")
+        raise Unsupported(f"{kind(pipe).__name__} is not supported: it never calls its {', '.join(denoisers(pipe))}")
     return calls[0]
 
 
@@ -262,8 +262,8 @@ def conditions(
     rows = row_places(pipe, prompts[0], seeds[0], steps, options)
     if len(calls[0].output) != len(prompts):
         raise Unsupported(
-            f"{kind(pipe).__name__} is not supported: it asks its denoiser for {len(calls[0].output)} rows for "
-            f"{len(prompts)} prompts, also without guidance"
+            f"{kind(pipe).__name__} is not supported: it calls its denoiser with {len(calls[0].output)} rows for "
+            f"{len(prompts)} prompts even without guidance"
         )
     with _supported(pipe):
         call = spread(replace(calls[0], rows=rows))

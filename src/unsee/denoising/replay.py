@@ -1,4 +1,4 @@
-"""Asking the denoiser again: a recorded call, or its conditioning at the x and t of another one."""
+"""Replay: repeat a recorded call of the denoiser, or its conditioning at the x and t of another call."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def checkpointed(denoiser: nn.Module, call: Call) -> Iterator[None]:
             error = (replay(denoiser, call).detach() - expected).norm() / expected.norm()
         if error > torch.finfo(expected.dtype).eps ** 0.5:
             raise InputError(
-                f"{name} answers otherwise with gradient checkpointing (by {100 * error:.1f} %), which is a fault of "
-                "its own: do without"
+                f"{name} predicts something else with gradient checkpointing ({100 * error:.1f} % away), a fault of "
+                "its own: turn gradient checkpointing off"
             )
         yield
     finally:
@@ -64,11 +64,11 @@ def rerun(denoiser: nn.Module, step: Step) -> Step:
 
 
 _CHECKED: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
-"""Denoisers that have passed `checked`, each with the call options and type of numbers that they did it with."""
+"""Denoisers that have passed `checked`, each with the call options and the dtype with which it did."""
 
 
 def checked(pipe: Pipeline, step: Sequence[Call]) -> None:
-    """Ask again for the last row of both calls of a recorded step, together in one call; once for each denoiser.
+    """Repeat the last row of both calls of a recorded step, together in one call; once for each denoiser.
 
     Raises InputError unless the denoiser answers as it did: then rows are not what they are taken for, or it answers by
     more than its arguments, and nothing could be learned from what is recorded.
@@ -81,14 +81,14 @@ def checked(pipe: Pipeline, step: Sequence[Call]) -> None:
         error = float((replay(net, rows) - rows.output).float().norm() / rows.output.float().norm())
     if not error < tolerance(rows.output):
         raise Unsupported(
-            f"{kind(pipe).__name__} is not supported: asked again, its {type(net).__name__} answers otherwise than in "
-            f"the run (by {100 * error:.2g} %)"
+            f"{kind(pipe).__name__} is not supported: its {type(net).__name__} predicts something else when a call "
+            f"is repeated ({100 * error:.2g} % away)"
         )
     _CHECKED[net] = way
 
 
 def tolerance(output: Tensor) -> float:
-    """How far two answers may be apart that should be one, relative to their norm: the root of the precision.
+    """How far two outputs that should be equal may be apart, relative to their norm: the root of the precision.
 
     Accelerators round float32 to a mantissa of 10 bits (TF32) by default.
     """

@@ -73,7 +73,7 @@ def select_rows(call: Call, rows: slice) -> Call:
 
 
 def spread(call: Call) -> Call:
-    """A call in which what has rows has as many as its output; one row is spread over all.
+    """A call whose arguments have as many rows as its output; a single row is repeated for all.
 
     Raises InputError where there are others.
     """
@@ -122,7 +122,7 @@ def stack(calls: Sequence[Call]) -> Call:
             if len(sizes) > 1:
                 raise InputError(
                     f"prompts of different lengths cannot be learned together here: {_written(path)} has no mask; "
-                    "use equal ones"
+                    "use prompts of equal length"
                 )
             return torch.cat(list(values), dimension)
         if isinstance(one, dict):
@@ -134,7 +134,7 @@ def stack(calls: Sequence[Call]) -> Call:
                 return type(one)(joined(same_place, (*path, k)) for k, same_place in enumerate(zip(*values)))
         if not all(value is one or same(one, value) for value in values[1:]):
             raise InputError(
-                f"rows of calls that differ in {_written(path)} cannot be learned together: it is one for a whole call"
+                f"calls with different {_written(path)} cannot be learned together: a call has one value for all rows"
             )
         return one
 

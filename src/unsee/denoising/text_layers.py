@@ -1,4 +1,4 @@
-"""Which layers of a denoiser read the prompt, where no table of names knows: found by listening to calls."""
+"""Which layers of a denoiser read the prompt, where no table has their names: found by watching calls."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class _Read:
     given: bool
 
     def same(self, other: _Read | None) -> bool:
-        """Whether two layers read the same, but for rounding."""
+        """Whether two layers have the same input, up to rounding."""
         return (
             other is not None
             and self.tokens == other.tokens

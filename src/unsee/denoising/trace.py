@@ -1,4 +1,4 @@
-r"""Causal tracing: how much of what a prompt says reaches the prediction through some layers.
+r"""Causal tracing: how much of a prompt's effect on the prediction goes through some layers.
 
 Meng, Bau, Andonian, Belinkov: "Locating and editing factual associations in GPT", NeurIPS 2022, arXiv:2202.05262; of
 diffusion models Basu et al.: "Localizing and editing knowledge in text-to-image generative models", ICLR 2024,
@@ -50,7 +50,7 @@ class Place:
         """The whole tensor that the place is in. Raises InputError if the module returns something else."""
         found = output if self.part is None else output[self.part]
         if not isinstance(found, Tensor):
-            raise InputError(f"{self.layer} returns several values: name the part of them")
+            raise InputError(f"{self.layer} returns several values: name one of them as the part")
         return found
 
     def at(self, output: Tensor) -> Tensor:
@@ -69,7 +69,7 @@ def activations(denoiser: nn.Module, call: Call, places: Iterable[Place]) -> dic
     with _hooked(denoiser, places, keep):
         replay(denoiser, call)
     if silent := next((one.layer for one in places if one not in found), None):
-        raise InputError(f"{silent} puts out nothing in this call")
+        raise InputError(f"{silent} is not reached by this call")
     return found
 
 
@@ -84,7 +84,9 @@ def patched(denoiser: nn.Module, held: Mapping[Place, Tensor]) -> Iterator[None]
     def put(place: Place, output: Any) -> Any:
         whole, value = place.of(output), held[place]
         if place.at(whole).shape != value.shape:
-            raise InputError(f"{place.layer} puts out {tuple(whole.shape)}, not {tuple(value.shape)} as for the anchor")
+            raise InputError(
+                f"{place.layer} returns shape {tuple(whole.shape)}, not {tuple(value.shape)} as for the anchor"
+            )
         new = value
         if place.tokens is not None:
             new = whole.clone()

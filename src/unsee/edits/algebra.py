@@ -42,11 +42,11 @@ def merge(edits: Sequence[Edit], weights: Sequence[float] | None = None, pipe: P
     if len(set(bases)) > 1:
         if pipe is None:
             raise InputError(
-                f"these edits were made for different weights ({', '.join(base[:12] for base in bases)}); edits that "
-                "were made one on top of the other are merged in that order with their `pipe`"
+                f"these edits were made for different weights ({', '.join(base[:12] for base in bases)}); to merge "
+                "edits that were made one on top of the other, give them in that order with their `pipe`"
             )
         if any(weight != 1 for weight in weights):
-            raise InputError("edits that were made one upon the other are merged with weight 1: each needs the others")
+            raise InputError("edits made one on top of the other are merged with weight 1 only: each needs the others")
         with ExitStack() as stack:
             for edit in edits:
                 stack.enter_context(edit.applied(pipe))  # refuses one that was made upon anything else
@@ -87,7 +87,7 @@ def merge(edits: Sequence[Edit], weights: Sequence[float] | None = None, pipe: P
 def applied(pipe: Pipeline, edits: Sequence[Edit], weights: Sequence[float] | None = None) -> Iterator[None]:
     """Within the context several edits of one base are applied at once; where they change one weight, they add up.
 
-    weights  of the edits, in their order; default 1
+    weights  weight of each edit, in order; default 1
     Raises InputError if an edit was made for another base than the others, or than the model of `pipe`.
 
         >>> dog = unsee.UCE()(pipe, "dog")

@@ -104,15 +104,13 @@ def read_card(path: str | Path) -> Card:
     """
     header = read_header(path)
     if "unsee" not in header.metadata:
-        kind = "it is a LoRA" if any(_ADAPTER.search(name) for name in header.tensors) else "it is no edit of this tool"
-        raise InputError(
-            f"{path} holds tensors but no card of unsee: {kind}; `adopt` makes an edit of other tools' files"
-        )
+        kind = "it is a LoRA" if any(_ADAPTER.search(name) for name in header.tensors) else "it is no edit of unsee"
+        raise InputError(f"{path} holds tensors but no card of unsee: {kind}; `adopt` imports files of other tools")
     if not header.tensors:
         raise InputError(f"{path} holds no usable edit: it has no tensors")
     for name, (dtype, shape) in header.tensors.items():
         if not WEIGHT.fullmatch(name):
-            raise InputError(f"{path}: {name[:200]!r} is no weight of a denoiser; an edit holds nothing else")
+            raise InputError(f"{path}: {name[:200]!r} is no weight of a denoiser; an edit holds only such weights")
         if dtype not in FLOATS:
             raise InputError(f"{path}: {name!r} has type {dtype}; an edit holds {', '.join(FLOATS)}")
         weight, _, piece = name.rpartition(".")

@@ -1,4 +1,4 @@
-"""An edit: what to add to a model's weights, and a card saying how that was made."""
+"""An edit: differences of a model's weights, and a card that says how they were made."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ Delta = Tensor | LowRank
 class Edit:
     """Differences of weights, by "denoiser.parameter" name, and the card that says where they come from.
 
-    An edit is a small file; it changes no model until it is applied. On `applied` and `apply` that model is checked to
-    be the one that it was made for: its weights are hashed once, and again when they have changed.
+    An edit is a small file; it changes no model until it is applied. `applied` and `apply` check that the model is
+    the one that the edit was made for: the weights are hashed once, and again when they have changed.
 
         >>> edit = unsee.Edit.load(edit.save("edit.safetensors"))
         >>> with edit.applied(pipe): picture = pipe("a church").images[0]
@@ -81,16 +81,16 @@ class Edit:
         """Within the context the pipeline's weights are base + scale * delta; afterwards they are the base's very bits.
 
         scale  any finite number; 0 is the base, negative strengthens the concept
-        What is low-rank stands beside the linear layer whose weight is quantised, as an adapter does.
+        Where a linear layer's weight is quantised, a low-rank difference stands beside it, as an adapter does.
         Raises InputError if the edit was made for another model.
         """
         with self._on(pipe, scale):
             yield
 
     def apply(self, pipe: Pipeline, scale: float = 1.0) -> None:
-        """Put the edit into a pipeline until `remove`, as a server needs it; `applied` is the same for a while.
+        """Put the edit into a pipeline until `remove`, for example in a server; `applied` does so within a context.
 
-        Raises InputError if the edit was made for another model; so is one that has an edit already (see `merge`).
+        Raises InputError if the edit was made for another model. A model that has an edit is another one (see `merge`).
 
             >>> edit.apply(pipe)
             >>> edit.remove(pipe)
@@ -99,9 +99,9 @@ class Edit:
             _APPLIED.setdefault(self._first(pipe), {})[id(self)] = (self, stack.pop_all())
 
     def remove(self, pipe: Pipeline) -> None:
-        """Take an edit out of a pipeline into which `apply` has put it: its weights are the base's very bits again.
+        """Take the edit out of a pipeline into which `apply` has put it: the weights are the base's very bits again.
 
-        Raises InputError if it is not in it.
+        Raises InputError if the edit is not in the pipeline.
         """
         _, stack = _APPLIED.get(self._first(pipe), {}).pop(id(self), (self, None))
         if stack is None:
@@ -157,7 +157,7 @@ class Edit:
     def base(self, model: str | None = None, variant: str | None = None) -> tuple[str, str | None]:
         """The name and the variant of the model to load for this edit: those given, else what its card says.
 
-        Raises InputError if the card's name leads nowhere here.
+        Raises InputError if the model that the card names is not found.
         """
         if model:
             return model, variant
@@ -165,12 +165,12 @@ class Edit:
         try:
             model_folder(base)
         except InputError as error:
-            said = f"the edit was made for {base!r}, which is not here under that name: give `model`"
+            said = f"the edit was made for {base!r}, which is not found here: give `model`"
             raise InputError(said) from error
         return base, variant or self.card.variant
 
     def fingerprint(self) -> str:
-        """A hash of the differences, to the last bit; what the card says is no part of it."""
+        """A hash of every bit of the differences, without the card."""
         digest = hashlib.sha256()
         for name, delta in sorted(self.deltas.items()):
             for part in (delta.up, delta.down) if isinstance(delta, LowRank) else (delta,):
@@ -180,7 +180,7 @@ class Edit:
         return digest.hexdigest()
 
     def base_in(self, pipe: Pipeline) -> str:
-        """The hash of those denoisers of a pipeline that the edit changes, as they are now."""
+        """The hash of the denoisers that the edit changes, as they are in a pipeline now."""
         return base_hash(pipe, [name.split(".")[0] for name in self.deltas])
 
     def check(self, pipe: Pipeline) -> dict[str, nn.Parameter]:
@@ -190,8 +190,8 @@ class Edit:
         if found != self.card.base_hash:
             if any(in_use(denoisers(pipe)[key]) for key in {name.split(".")[0] for name in self.deltas}):
                 raise InputError(
-                    "another edit is applied here, and this one was not made on top of it: edits of one base are "
-                    "applied together by `unsee.applied(pipe, [edit, edit])`"
+                    "another edit is applied already, and this one was not made on top of it; to apply edits of one "
+                    "base together, use `unsee.applied(pipe, [edit, edit])`"
                 )
             raise InputError(
                 f"this edit was made for {self.card.base!r} with weights {self.card.base_hash[:12]}; "
@@ -205,8 +205,8 @@ class Edit:
         if made == here:
             return "give the model that it was made for; `edit.forced(pipe)` carries it over to this one"
         if made is None:
-            return f"those were the plain files, these are the variant {here!r}: leave out `variant`"
-        return f"those were the variant {made!r} of the model's files: `variant` {made} loads them"
+            return f"it was made for the plain files, and the variant {here!r} is loaded: leave out `variant`"
+        return f"it was made for the variant {made!r} of the model's files: load it with `variant` {made}"
 
     def _parameters(self, pipe: Pipeline) -> dict[str, nn.Parameter]:
         """The pipeline's parameters by the edit's names. Raises InputError if one is missing or of another shape."""
@@ -264,7 +264,7 @@ class Edit:
 
 
 _APPLIED: WeakKeyDictionary[nn.Module, dict[int, tuple[Edit, ExitStack]]] = WeakKeyDictionary()
-"""Edits that `apply` has put into denoisers, and how to take them out."""
+"""Edits that `apply` has put into denoisers, with what takes them out."""
 
 
 def _shape(delta: Delta) -> tuple[int, ...]:

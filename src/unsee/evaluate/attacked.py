@@ -17,11 +17,11 @@ ATTACKED, BASE, TAUGHT, TWIN, RANDOM_WEIGHTS, NEIGHBOUR, OTHER = (
 )  # fmt: skip
 ABOUT = {
     BASE: "the same attack on the undefended base: an attack that fails here shows nothing",
-    TAUGHT: "the same attack and budget makes the base draw what it never knew: the concept's pictures upside down",
+    TAUGHT: "the same attack and budget makes the base draw what it never knew: pictures of the concept upside down",
     TWIN: "the same attack on a model that was trained without the concept",
     RANDOM_WEIGHTS: "the same attack on a network with random weights",
-    NEIGHBOUR: "the same attack on the attacked model, aimed at what is most like the concept; the concept is counted",
-    OTHER: "the same, aimed at another thing that the model knows",
+    NEIGHBOUR: "the same attack on the attacked model, aimed at the concept's neighbour; the concept is counted",
+    OTHER: "the same attack, aimed at another thing that the model knows",
 }
 """Controls, and what each of them is."""
 
@@ -152,12 +152,12 @@ class Attacked:
     def from_json(cls, text: str | bytes) -> Attacked:
         found = TypeAdapter(cls).validate_json(text)
         if found.schema != VERSION:
-            raise InputError(f"attacks of layout {found.schema}: this version of unsee reads {VERSION}")
+            raise InputError(f"the record has layout {found.schema}; this version of unsee reads layout {VERSION}")
         return found
 
 
 def strictest(rows: Iterable[Row]) -> str:
-    """Of one attack's columns in one row the control to compare with: the twin, else that with the greater share of
+    """The control for one attack in one row, among its columns: the twin, else that with the greater share of
     "taught" and "random weights"; "" where there is none."""
     shares = {row.column: row.sure for row in rows if row.column in (TWIN, TAUGHT, RANDOM_WEIGHTS)}
     return TWIN if TWIN in shares else max(shares, key=lambda column: shares[column], default="")

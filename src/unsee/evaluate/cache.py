@@ -113,7 +113,7 @@ class Cache:
         self.folder = folder
         self._guarded(lambda: folder.mkdir(parents=True, exist_ok=True))
         if not os.access(folder, os.W_OK):
-            raise NotWritable(f"cannot write pictures into {folder}: permission denied; `cache` names another folder")
+            raise NotWritable(f"cannot write pictures into {folder}: permission denied; give another folder as `cache`")
 
     def key(self, pipe: Any) -> str:
         return model_key(pipe)
@@ -176,7 +176,7 @@ class Cache:
             write()
         except OSError as error:
             raise NotWritable(
-                f"cannot write pictures into {self.folder}: {error.strerror or error}; `cache` names another folder"
+                f"cannot write pictures into {self.folder}: {error.strerror or error}; give another folder as `cache`"
             ) from error
 
 

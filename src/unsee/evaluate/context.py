@@ -59,8 +59,8 @@ class EvalContext:
     def detector(self, kind: str) -> Detector:
         found = self.detectors.get(kind)
         if not isinstance(found, Detector):
-            how = "an image classifier, clip:FOLDER a CLIP model that is asked for words"
-            raise NotMeasured(f"no detector of {kind}: `detectors` {kind}=FOLDER names {how}")
+            how = "an image classifier, or clip:FOLDER for a CLIP model that chooses among words"
+            raise NotMeasured(f"no detector of {kind}: give one as `detectors` {kind}=FOLDER, {how}")
         return found
 
     def clip(self) -> Clip | None:

@@ -19,10 +19,10 @@ def counted_as(word: str, names: Mapping[str, str], detectors: Mapping[str, AnyD
 
 
 def uncounted(word: str, names: Mapping[str, str], detectors: Mapping[str, AnyDetector]) -> str:
-    """Why no detector counts what a word names; "" if there are none at all, of which a result says so once."""
+    """Why no detector counts what a word names; "" if there is no detector at all, which a result says once."""
     if not any(detector.labels for detector in detectors.values()):
         return ""
     if label := lookup(word, names):
-        return f"not measured: no detector has a word for {label!r}; suites of `measure` may measure it"
+        return f"not measured: no detector has a word for {label!r}; a suite of `measure` may measure it"
     near = nearest(word, names)
     return f"not measured: no detector has a word for {word!r}" + (f"; the nearest is {near!r}" if near else "")

@@ -31,7 +31,7 @@ from unsee.models.model_card import ModelCard
 from unsee.progress import Progress, no_progress
 
 NOTHING = "none of these"
-"""The answer of a detector that is less sure than its threshold."""
+"""The answer of a detector that is not sure enough."""
 
 SHOWN = ("a picture of {}", "a picture of a {}", "{}")
 DRAWN = ("a picture in the style of {}", "{} style", "art by {}")
@@ -106,7 +106,7 @@ class Clip:
         return _batched(lambda some: _vectors(self._model.get_image_features(**self._inputs(some))), pictures, batch)
 
     def maps(self, pictures: Sequence[Image]) -> list[Tensor]:
-        """What each layer sees where, (B, channels, places)."""
+        """The features of each layer by place, (B, channels, places)."""
         return _maps(self._model.vision_model, self._inputs(pictures))
 
     @torch.no_grad()
@@ -194,7 +194,7 @@ def load_detector(source: str | Path, kind: str = "objects", words: Sequence[str
         if kind == "clip":
             return model
         if len(words) < 2:
-            raise InputError(f"{source} needs words to choose among: `words` lists {kind}")
+            raise InputError(f"{source} needs words to choose among: list {kind} in `words`")
         return model.asked(words, DRAWN if kind == "styles" else SHOWN)
     return _load(str(source))
 
@@ -236,7 +236,7 @@ def _read(source: str) -> Detector | Clip:
         processor = AutoImageProcessor.from_pretrained(source)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
         raise InputError(
-            f"cannot load the detector {source}: {' '.join(str(error).split())[:300]}; `detectors` names others"
+            f"cannot load the detector {source}: {' '.join(str(error).split())[:300]}; give another with `detectors`"
         ) from error
     joined: Mapping[str, list[str]] = getattr(model.config, "joined", {})
     names = [str(model.config.id2label[k]).split(",") for k in range(model.config.num_labels)]

@@ -64,7 +64,7 @@ def lpips(net: str) -> Distance:
     except ImportError as error:
         raise InputError("LPIPS needs a package of its own: pip install 'unsee[lpips]'") from error
     except RuntimeError as error:  # of torchvision, which it imports, where that was built for another torch
-        raise InputError(f"LPIPS cannot be imported, its torchvision does not fit this torch: {error}") from error
+        raise InputError(f"LPIPS cannot be imported; its torchvision does not fit this torch: {error}") from error
     try:
         model = LPIPS(net=net, verbose=False).eval()
     except (OSError, RuntimeError) as error:

@@ -46,7 +46,7 @@ class Tried:
 
 @dataclass(frozen=True)
 class Effort:
-    """Of one axis: the attack that does most beyond its control, and what it takes.
+    """The attack of one axis that does most beyond its control, and what it takes.
 
     half  the fewest passes of a search after which half of the pictures show the concept, and fewer of the control's
     """
@@ -70,7 +70,7 @@ class Lost:
 
 @dataclass(frozen=True)
 class DetectorError:
-    """Of the detector, on the base's pictures: the concept's in which it is not seen, and others' in which it is."""
+    """Errors of the detector on the base's pictures: the concept is missed in its own, or seen in others."""
 
     missed: Score
     mistaken: Score | None

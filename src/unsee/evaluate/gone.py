@@ -1,4 +1,4 @@
-"""Of what a concept is gone: of its name, of text, of pictures, of the weights. Only what was attacked is judged."""
+"""What a concept is gone from: its name, text, pictures, the weights. The verdict covers only what was attacked."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Gone:
         one, answer = self.strongest, "yes" if self.gone else "no"
         beyond = f"{100 * one.value:+.0f} points" + (f" beyond the control {one.control!r}" if one.control else "")
         most, n = f"{one.attack} ({one.row.row})", one.row.score.n
-        return f"Gone from {self.of}: {answer}. Of {self.attacks} attacks {most} does most: {beyond}, n = {n}."
+        return f"Gone from {self.of}: {answer}. The strongest of {self.attacks} attacks is {most}: {beyond}, n = {n}."
 
 
 def gone(strongest: Iterable[Excess]) -> list[Gone]:

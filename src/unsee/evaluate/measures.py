@@ -1,4 +1,4 @@
-"""A variant beside the base model, picture by picture: shares, means, agreement with texts, change."""
+"""A variant beside the base model, picture by picture: shares, means, fit to texts, change."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Comparison:
         return "removed" if removed else "kept" if question.role == "removed" else question.role
 
     def both(self, look: Callable[[str], T]) -> tuple[T, T]:
-        """Something of the base model's pictures, and of the variant's: `look` takes the name of either."""
+        """`look` for the base model and for the variant; it takes the name of either."""
         return look(BASE), look(self.variant.name)
 
     def share(

@@ -1,4 +1,4 @@
-"""What an evaluation found, as plain records: one schema for the page, for JSON and for CSV.
+"""The results of an evaluation as plain records: one schema for the page, for JSON and for CSV.
 
 `Evaluation` is what `unsee evaluate --json` prints and evaluation.json holds; `schema()` describes it as JSON Schema.
 """
@@ -86,7 +86,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class VariantRecord:
-    """Who was measured: "base", or an edit or guard with how it was made.
+    """What was measured: "base", or an edit or guard with its settings.
 
     curve  of an edit's fit: (updates done, error where the concept is asked for, and where something else is)
     """
@@ -147,7 +147,7 @@ class Evaluation:
     def from_json(cls, text: str | bytes) -> Evaluation:
         found = TypeAdapter(cls).validate_json(text)
         if found.schema != VERSION:
-            raise InputError(f"an evaluation of layout {found.schema}: this version of unsee reads {VERSION}")
+            raise InputError(f"the evaluation has layout {found.schema}; this version of unsee reads layout {VERSION}")
         return found
 
 

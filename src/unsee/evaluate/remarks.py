@@ -13,11 +13,11 @@ from unsee.evaluate.suites.summary import mixed
 from unsee.evaluate.words import article, known
 from unsee.spelling import IRREGULAR, UNCOUNTED, plain, plural, plurals
 
-MIXED = "{!r} is a thing in a style: its words are erased wherever they are, so the style goes from other things too"
+MIXED = "{!r} is a thing in a style: its words are erased everywhere, so other things lose the style too"
 STYLE_FROM = "pictures of {!r} show {!r} only where the prompt names it, so `from_` erases little here"
-PLURAL = "a plural that is not named may stay: `synonyms` {!r} erases it too"
-ONLY = "only {} is erased: `synonyms` adds other names, such as a plural or another spelling"
-NAMED = ", but only the name {!r} is erased: `synonyms` {!r} erases that name with it"
+PLURAL = "a plural that is not named may stay: add it with `synonyms` {!r}"
+ONLY = "only {} is erased: add other names, such as a plural or another spelling, with `synonyms`"
+NAMED = ", but only the name {!r} is erased: add the other with `synonyms` {!r}"
 
 
 def remarks(

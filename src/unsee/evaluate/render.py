@@ -48,7 +48,7 @@ class Sampling:
         if self.steps < 1:
             raise InputError(f"{self.steps} sampler steps draw nothing: at least 1 is needed")
         if not 0 <= self.guidance_scale < math.inf:
-            raise InputError(f"the guidance scale is {self.guidance_scale:g}: it is a number from 0 on, 1 is none")
+            raise InputError(f"the guidance scale is {self.guidance_scale:g}: it must be 0 or more; 1 is no guidance")
 
 
 def sampling_of(pipe: Pipeline, steps: int | None = None, guidance_scale: float | None = None) -> Sampling:

@@ -1,4 +1,4 @@
-"""What clients of other makers lose of a file, by format and class of denoiser: each line is of code that was run.
+"""Which layers of a file other tools ignore, by format and class of denoiser. Each line was found with their code.
 
 docs/files.md says how. A client that is not here takes the whole file, has no such model, or was not run.
 """
@@ -16,7 +16,7 @@ SD_SCRIPTS = "sd-scripts (February 2026)"
 
 
 class Loses(NamedTuple):
-    """Of a file in this format, for this class of denoisers, the client ignores the layers that match the pattern."""
+    """In a file of this format, for this class of denoisers, the client ignores the layers that match the pattern."""
 
     client: str
     to: str

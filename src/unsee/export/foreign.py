@@ -71,7 +71,7 @@ def adopt(
         raise InputError(f"{path} changes text encoders only; an edit changes the {key}")
     if unknown and not (partial and deltas):
         share = f"{len(unknown)} of {len(unknown) + len(deltas)} layers are not in this {type(net).__name__}"
-        rest = "; `partial` takes the rest" if deltas else ""
+        rest = "; `partial` takes only the others" if deltas else ""
         raise InputError(f"{path}: {share}, such as {min(unknown)[:200]!r}{rest}")
     if not deltas:
         raise InputError(f"{path} changes nothing of this model's denoiser")
@@ -100,8 +100,8 @@ def _weights(path: Path, tensors: dict[str, Tensor], pipe: Pipeline) -> dict[str
         if weight not in parameters:
             near = get_close_matches(weight, parameters, n=1, cutoff=0)
             raise InputError(
-                f"{path}: {type(net).__name__} has no weight {given[:200]!r}; nearest: {near[0]!r}; changed weights"
-                " as of ESD and UCE, LoRAs, and .diff keys are read"
+                f"{path}: {type(net).__name__} has no weight {given[:200]!r}; nearest: {near[0]!r}; what can be read:"
+                " changed weights as of ESD and UCE, LoRAs, and .diff keys"
             )
         base = parameters[weight].data
         if tensor.shape != base.shape:

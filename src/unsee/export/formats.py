@@ -132,7 +132,7 @@ def _open_delta(pipe: Pipeline, path: Path) -> Iterator[Any]:
     parameters = {name: net.get_parameter(name) for name in tensors}
     with temporary_values(parameters, {name: value.data.clone() for name, value in parameters.items()}):
         if net.load_state_dict(tensors, strict=False).unexpected_keys:
-            raise InputError(f"{path} holds weights that the model has not")
+            raise InputError(f"{path} holds weights that the model does not have")
         yield pipe
 
 

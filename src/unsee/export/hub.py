@@ -36,7 +36,7 @@ def repository(edit: Path, repo: str, folder: Path) -> Path:
     ):
         return folder
     if folder.exists():
-        raise InputError(f"{folder} exists already and holds something else: give another `folder`, or take it away")
+        raise InputError(f"{folder} exists already and holds something else: give another `folder`, or remove it")
     folder.mkdir(parents=True)
     shutil.copyfile(edit, folder / FILE)
     # The run's page and record stay here: they may name places on this machine.
@@ -79,13 +79,13 @@ def readme(card: Card, repo: str, picture: bool = False) -> str:
         f"| {plain(row)} | {100 * before:.1f} % | {100 * after:.1f} % |"
         for row, (before, after) in (claims.rows if claims else {}).items()
     ]
-    table = ["| | before | after |", "|---|---|---|", *rows, ""] if rows else ["Nothing was measured of it.", ""]
+    table = ["| | before | after |", "|---|---|---|", *rows, ""] if rows else ["Nothing was measured.", ""]
     lines = [
         f"# {plain(erased)}, erased",
         "",
         f"An edit of {plain(card.base)}, made with unsee: method {plain(card.method)}, for weights"
         f" `{plain(card.base_hash[:12])}`.",
-        *(["It was put on these weights by force, and made for others."] if card.forced_from else []),
+        *(["It was made for other weights, and is used on these by force."] if card.forced_from else []),
         "",
         *([f"![Pictures of the base model above those of the edited model]({PICTURE})", ""] if picture else []),
         "The share of pictures in which a classifier sees what the prompt asked for:" if rows else "",

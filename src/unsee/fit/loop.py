@@ -30,7 +30,7 @@ from unsee.models.weights import temporary_values
 from unsee.progress import Progress, no_progress
 
 EXPLODED = 1e4
-"""A loss so many times the largest of the first ten ends a fit: single rows differ a hundredfold by their timestep."""
+"""A loss this many times the largest of the first ten ends a fit: rows differ a hundredfold by their timestep."""
 
 
 @dataclass(frozen=True)
@@ -93,9 +93,7 @@ def trainable(weights: Mapping[str, nn.Parameter]) -> Iterator[dict[str, Tensor]
     Raises InputError for weights that are spread over processes.
     """
     if any(isinstance(weight, DTensor) for weight in weights.values()):
-        raise InputError(
-            "weights that are spread over processes (FSDP) are not trained themselves: use the method lora"
-        )
+        raise InputError("weights that are spread over processes (FSDP) cannot be trained: use the method lora")
     originals = {name: weight.data for name, weight in weights.items()}
     before = [(weight, weight.requires_grad, weight.grad) for weight in weights.values()]
     with temporary_values(weights, {name: value.clone() for name, value in originals.items()}):

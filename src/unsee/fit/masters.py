@@ -43,7 +43,7 @@ class Masters:
                 master.grad = grad if master.grad is None else master.grad.add_(grad)
 
     def gradient(self, name: str) -> Tensor:
-        """Of the loss itself, without the scale; zero where the loss does not depend on it."""
+        """Gradients of the loss itself, without the scale; zero where the loss does not depend on a weight."""
         master = self.tensors[name]
         if master.grad is None:
             return torch.zeros_like(master)

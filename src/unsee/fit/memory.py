@@ -38,7 +38,7 @@ from unsee.models.memory import Portions, free, log, out_of_memory, size, spread
 from unsee.models.model import Pipeline
 
 SHARE = 0.8
-"""Of the free memory, what an estimate may fill. The rest is for what a kernel needs and for what does not fit gaps."""
+"""The share of the free memory that an estimate may fill. The rest is for kernels and for gaps that nothing fits."""
 
 
 class FitMemory(Portions):
@@ -53,7 +53,7 @@ class FitMemory(Portions):
     """
 
     def __init__(self, pipe: Pipeline, row: Call, checkpointing: bool | None = None, *, alone: bool = False):
-        advice = "take a smaller selection of weights or picture, the method lora, or a base model of fewer bits"
+        advice = "take a smaller selection of weights, smaller pictures, the method lora, or a base of fewer bits"
         super().__init__(sys.maxsize, "rows of an update", advice, fixed=spread(pipe))
         self.pipe, self.row, self.checkpointing, self.alone = pipe, row, checkpointing, alone
         self.net = denoiser(pipe)[1]
@@ -78,7 +78,7 @@ class FitMemory(Portions):
         self.state = 4 * (1 + moments) * count  # still to come when masters are there
         if device.type == "cpu" or masters + self.state <= free(device) / 2:
             return None
-        log.warning("masters and optimizer state (%.1f GB) lie in main memory", (masters + self.state) / 1e9)
+        log.warning("master weights and optimizer state (%.1f GB) are in main memory", (masters + self.state) / 1e9)
         self.state = sum(weight.numel() * weight.itemsize for weight in weights.values())
         return torch.device("cpu")
 
@@ -106,7 +106,7 @@ class FitMemory(Portions):
                 raise
             return False
         self.checkpointing = True
-        log.warning("gradient checkpointing is on: one row does not fit into memory without")
+        log.warning("gradient checkpointing is on: one row does not fit into memory without it")
         return True
 
     def fewer(self, rows: int) -> bool:
@@ -141,8 +141,8 @@ class Expected:
         row = self.checkpointed if fewer else self.row
         rows = min(rows, at_once(left, row))
         return (
-            f"about {_size(self.model + self.state + rows * row)} in the fit, estimated: {_size(self.model)} model, "
-            f"{_size(self.state)} what is trained, {rows} rows at once of {_size(row)}"
+            f"about {_size(self.model + self.state + rows * row)} in the fit, estimated: {_size(self.model)} for the "
+            f"model, {_size(self.state)} for what is trained, {rows} rows of {_size(row)} at once"
             f"{' with gradient checkpointing' if fewer else ''}; {_size(there)} are free on {device}"
         )
 

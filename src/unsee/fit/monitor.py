@@ -19,7 +19,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass
 class HeldOutMonitor:
-    """Asks the denoiser rows that no update trains on, every few updates.
+    """Measures the error on rows that no update trains on, every few updates.
 
     erased, kept  rows that ask for the concept, rows of what must stay; each row's target is its output
     every         updates between two points of the curve

@@ -1,4 +1,4 @@
-r"""How far weights move in one update: by how far they move what their layers put out.
+r"""How far weights move in one update, measured by how far the outputs of their layers move.
 
 A layer puts out y = W x + b. A weight has no natural size: the same function has a W ten times smaller where x is ten
 times larger. So a step is measured by what it does to y, relative to what y usually is:
@@ -30,13 +30,13 @@ from unsee.denoising.calls import Call
 from unsee.denoising.replay import replay
 
 RATE = 0.13
-"""How far one update may move a layer's output at most, as a share of what it usually is, when no step is given.
+"""How far one update may move a layer's output, as a share of that output's usual size, when no step is given.
 Tuned on the miniature with the preset `explicit` (0.13, 0.2 and 0.3 tried)."""
 VECTOR = 1 / 200
-"""The share of that for a bias, a scale or a table, which moves all outputs alike. No other was tried."""
+"""The part of RATE for a bias, a scale or a table, which moves all outputs alike. No other was tried."""
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 ROUNDING = 1e-8
-"""Share of its diagonal that is added to a moment, at least, before it is inverted: gradients in float32 are
+"""The least share of its diagonal that is added to a moment before it is inverted: gradients in float32 are
 known to some 1e-7."""
 
 

@@ -1,4 +1,4 @@
-"""A fit that is interrupted goes on where it was."""
+"""The saved state from which an interrupted fit continues."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class ResumeFile:
         except (SafetensorError, OSError) as error:
             raise InputError(f"{self.path} is broken; delete it to start over: {error}") from error
         if said.get("run") != self.run:
-            raise InputError(f"{self.path} is of a run with other settings; delete it, or give another `folder`")
+            raise InputError(f"{self.path} belongs to a run with other settings; delete it, or give another `folder`")
         return state
 
     def offer(self, state: Callable[[], Mapping[str, Tensor]]) -> None:

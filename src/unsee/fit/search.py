@@ -29,11 +29,11 @@ ROWS = 4
 Rows = Callable[[torch.Generator], Call]
 """ROWS rows to learn from: calls whose output is what the denoiser should answer."""
 TOKEN_RATE = 0.5
-"""Of an update, as a share of the standard deviation of the table of tokens."""
+"""Size of an update, as a share of the standard deviation of the table of tokens."""
 SOFT_RATE = 0.03
-"""Of an update, as a share of the text's root mean square."""
+"""Size of an update, as a share of the text's root mean square."""
 TUNING_RATE = 0.5
-"""Of an update of weights: how far all tensors together move what their layers put out, as in fit.optimizers. Tuned on
+"""Size of an update of weights: how far all tensors together move their layers' outputs, as in fit.optimizers. Tuned on
 the miniature, where 0.13 for each tensor alone destroys the base with "all"."""
 
 
@@ -64,7 +64,7 @@ def soft(pipe: Pipeline, prompt: str) -> Learnable:
     text = text_of(pipe, prompt)
     numbers = [name for name, x in text.arguments.items() if isinstance(x, Tensor) and x.is_floating_point()]
     if not numbers:
-        raise InputError("this pipeline's denoiser reads its text as no tensor: nothing can be learned in its place")
+        raise InputError("this pipeline's denoiser reads its text from no tensor, so no text can be learned")
     values = {name: text.arguments[name].detach().clone().float() for name in numbers}
     size = float(max(values.values(), key=Tensor.numel).square().mean().sqrt())
 

@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, and one that cannot be made takes no other along."""
+"""Files are written whole or not at all. A file that cannot be made stops no other."""
 
 from __future__ import annotations
 

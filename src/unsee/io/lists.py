@@ -43,7 +43,7 @@ def _rows(path: Path, text: str, columns: Sequence[str]) -> Iterator[tuple[str, 
         except StopIteration:
             return
         except csv.Error as error:
-            raise InputError(f"{place}: this is no CSV: {error}") from error
+            raise InputError(f"{place}: this is not a CSV: {error}") from error
         if not any(row) or row[0].startswith("#"):
             continue
         if not head:
@@ -63,7 +63,9 @@ def _head(place: str, row: Sequence[str], columns: Sequence[str]) -> list[str]:
     head = [cell.casefold() for cell in row]
     if columns[0] not in head:
         has, may = ", ".join(row), ", ".join(columns)
-        raise InputError(f"{place}: a CSV starts with its columns, and {columns[0]!r} is not in {has!r}; known: {may}")
+        raise InputError(
+            f"{place}: a CSV starts with the names of its columns; {columns[0]!r} is not in {has!r}; known: {may}"
+        )
     for k, name in enumerate(head):
         if name not in columns:
             raise InputError(f"{place}: {unknown('column', row[k], columns)}")

@@ -1,7 +1,7 @@
-r"""Balance: a closed form that takes every name away whole, and no known word beyond a limit. Solved, not trained.
+r"""Balance: a closed form that moves every name whole, and damages no known word beyond a limit. Solved, not trained.
 
 UCE (uce.py; Gandikota et al., WACV 2024, arXiv:2308.14761) weighs what must go against what must stay, with two numbers
-that a user sets. With many names no pair of numbers suits them all. Here they are found. As in UCE, W = W0 (1 + B) with
+that a user sets. With many names no pair of numbers suits all, so here they are found. As in UCE, W = W0 (1 + B) with
 
     B  =  argmin  sum_i f_i |B c_i - (a_i - c_i)|^2  +  s ( E|B p|^2 + sum_w l_w |B x_w|^2 )
 
@@ -49,39 +49,39 @@ from unsee.edits.edit import LowRank
 from unsee.errors import one_line
 from unsee.fit.optimizers import root
 from unsee.methods.alike import taken_along
-from unsee.methods.columns import ClosedForm, Columns, Solution, changed_by, gram, whole
+from unsee.methods.closed_form import ClosedForm, Solution, changed_by, whole
+from unsee.methods.columns import Columns, gram
 from unsee.methods.presets import STYLED, Count, NotNegative, Number, Positive
 from unsee.models.model import Pipeline
 from unsee.progress import Progress
 
 STEP = 0.001
-"""Of dual ascent, in the unit in which E[p p^T] is weighed."""
+"""Step of dual ascent, in the unit in which E[p p^T] is weighed."""
 RELAX = 1.03
-"""By how much `limit` grows a round, after a quarter of them, while it does not hold for 98 % of the words."""
+"""After a quarter of the rounds, `limit` grows by this factor a round while it does not hold for 98 % of the words."""
 BESIDE = 1.5
-"""How many times `limit` a word may lose where it stands beside others, of which it loses a part too."""
-
+"""How many times `limit` a word may lose beside other words, since it also loses a part of theirs."""
 LIKE = 0.25
-"""The part of all words whose limits shrink at most: where all shrink, none can hold, and all grow (docs/LOG.md)."""
+"""The largest part of all words whose limits shrink. If all shrink, none can hold, and all grow (docs/LOG.md)."""
 LEAST = 0.2
-"""The least part of `limit` that is left to a word that looks like a name."""
+"""A word that looks like a name keeps at least this part of `limit`."""
 
 
 @one_line
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Balance(ClosedForm):
-    """Erase one or a hundred concepts by one solution; the formula is at the top of its file.
+    """Erase one or a hundred concepts in closed form; the formula is at the top of its file.
 
-    strength     how far each name moves: 1 is all the way to what takes its place. Where not all of it can be had, it
-                 falls to 1 (beside other words 0.9), while `limit` grows by the same factor
-    limit        the share of what layers read in a known word that it may lose
+    strength     how far each name moves: 1 is all the way to what takes its place. Where `limit` does not allow it,
+                 strength falls to 1 (0.9 beside other words), while `limit` grows by the same factor
+    limit        the largest share that a known word may lose of what layers read in it
     keep_weight  s: how strictly all other text stays
-    rounds       of dual ascent
+    rounds       rounds of dual ascent
     looks        noises at which predictions are compared, each for two denoiser passes a known word; 0: none
     along        how far the prediction for a known word may go the way that a name's goes: a share of what is its own
 
-    The other settings are those of all closed forms, `ClosedForm`. Where the model's card lists no words, those that
-    must stay are the known ones.
+    The other settings are those of all closed forms, `ClosedForm`. Where the model's card lists no words, the
+    words that must stay are the known words.
 
     Calling it with a pipeline and one or more concepts returns an Edit and leaves the pipeline as it was.
     Raises InputError on a setting that is unknown or out of range.

@@ -20,8 +20,8 @@ Departures from the paper
 - The sampler of these runs is the pipeline's own, with 6 steps. The paper's is DDIM with 50.
 - eta counts as in the paper. The authors' present code counts from one: its negative_guidance = 2 is eta = 1 here.
   The guidance scale 3 of recorded runs is from that code.
-`ESD.presets["paper"]` takes the first three back. Nothing here preserves other concepts, as in the paper; hybrid.py,
-the default of the command line, does.
+`ESD.presets["paper"]` takes the first three back. As in the paper, nothing here preserves other concepts; hybrid.py
+does.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class ESD(FitSettings):
     """Erase concepts as the ESD paper does (arXiv:2303.07345): the target is u - eta (c - u), eq. 6.
 
     eta        how far to steer away; 0 maps the concept to the unconditional prediction. Paper: 1
-    updates    of the weights; 60 erases on the miniature, 30 half, 100 takes others along. Paper: 1000
+    updates    number of updates; on the miniature 60 erase, 30 erase half, 100 damage other words. Paper: 1000
     runs       recorded runs of each concept
     templates  prompts that ask for the concept; {} is its name
 
@@ -91,7 +91,7 @@ class ESD(FitSettings):
         return recorded + renewed, self.updates * self.batch
 
     def regression(self) -> tuple[Target, Loss]:
-        """What is computed of each recorded row where a concept is asked for, and the loss that reads it."""
+        """The target of each recorded row whose prompt asks for a concept, and the loss to it."""
         return partial(esd_target, self.eta), squared
 
     @each_denoiser

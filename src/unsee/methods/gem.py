@@ -1,7 +1,7 @@
-r"""GEM: a hinge that ends where the prediction for the concept is nearer to the anchor's than to its own of before.
+r"""GEM: a hinge that ends where the prediction for the concept is nearer to the anchor's than to its own before.
 
-GEM, ICML 2026, was written for flow models in which text and picture have blocks of their own. What is said of it here
-was read in the authors' code.
+GEM, ICML 2026, was written for flow models in which text and picture have blocks of their own. What follows is
+from the authors' code.
 
     max( |e_theta(x_t, c) - e(x_t, a)|  -  eta |e_theta(x_t, c) - e(x_t, c)|,  0 )
 
@@ -40,7 +40,7 @@ from unsee.methods.esd import ESD
 from unsee.methods.targets import Target, apart
 
 SMOOTH = 0.01
-"""Of |a - c|: below it the distance to c has no direction. Any small number; no other was tried."""
+"""Share of |a - c| below which the distance to c has no direction. Any small number; no other was tried."""
 
 
 def hinge(eta: float, answer: Tensor, wanted: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ def hinge(eta: float, answer: Tensor, wanted: Tensor) -> Tensor:
 class GEM(ESD):
     """Erase concepts with GEM's hinge; the formula is at the top of its file.
 
-    eta  how much nearer the anchor must be: 1 as near as the concept, 0 all the way
+    eta  where the fit stops: 1 where the anchor is as near as the concept, 0 only at the anchor
 
     All other settings are ESD's. Calling it with a pipeline and one or more concepts returns an Edit and leaves the
     pipeline as it was. Raises InputError on a setting that is unknown or out of range.

@@ -1,4 +1,5 @@
-r"""Hybrid: start at UCE's closed form, then regress on ESD's targets beside preservation prompts. The default.
+r"""Hybrid: start at UCE's closed form, then regress on ESD's targets beside preservation prompts. The default where
+a concept is more than a name.
 
     1. solve   W = the closed form of UCE (uce.py), with eta = CLOSED_FORM_ETA, where a matrix reads the prompt
     2. fit     a few updates of ESD's loss (esd.py, eq. 6) for prompts that ask for the concept, plus
@@ -11,7 +12,7 @@ name stands beside other words. Three things make the fit short:
   its inputs for preservation prompts and for the concept (optimizers.Metric). Directions that other words use change
   little. It is the natural gradient (Amari, 1998) of the error on these prompts, and independent of the basis of the
   text features. `preserve_words = 0` leaves it out.
-- Context words. A text encoder writes a name otherwise beside other words, so the concept is asked for as "a {} and a
+- Context words. A text encoder writes a name differently beside other words, so prompts ask for it as "a {} and a
   dog" too. There the target keeps the context w:
       e(x_t, w) - eta [e(x_t, c with w) - e(x_t, w)]
 - Many rows an update, on recorded runs, with a rate that warms up and falls to zero.
@@ -80,19 +81,19 @@ from unsee.models.weights import reads_text, text_input_weights
 from unsee.progress import Progress, no_progress
 
 RATES: dict[Start, float] = {"closed-form": 0.022, "base": 0.055}
-"""By where a fit starts: the share by which an update moves what a preconditioned matrix puts out for preservation
-prompts (optimizers.Metric). Tuned on the miniature (docs/LOG.md)."""
+"""The share by which an update moves a preconditioned matrix's output for preservation
+prompts (optimizers.Metric), by where a fit starts. Tuned on the miniature (docs/LOG.md)."""
 CLOSED_FORM_ETA = 0.2
 """eta of the closed form that a fit starts at. With UCE's own, a church takes 15 of 100 castles along, and a fit brings
 few of them back; with this one it takes 6 to 9 (docs/LOG.md)."""
 SPAN = 8
-"""Prompts whose text features adapters are made of, see methods/lora.py."""
+"""Number of prompts whose text features adapters are made of, see methods/lora.py."""
 
 
 @one_line
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Hybrid(Settings):
-    """Erase concepts by a closed form and a short fit, by the formula of its file. Its settings are shared with LoRA.
+    """Erase concepts by a closed form and a short fit; the formula is at the top of its file. LoRA shares its settings.
 
     Calling it with a pipeline and one or more concepts returns an Edit and leaves the pipeline as it was.
     Raises InputError on a setting that is unknown or out of range.

@@ -1,4 +1,4 @@
-r"""LoRA: ESD's targets learned by low-rank adapters (LECO), so that an edit is small, and strong or weak at will.
+r"""LoRA: ESD's targets learned by low-rank adapters (LECO), so that an edit is small and its strength can be chosen.
 
 LECO (p1atdev, 2023, github.com/p1atdev/LECO) after ESD (arXiv:2303.07345) and LoRA (Hu et al., arXiv:2106.09685):
 
@@ -65,12 +65,12 @@ ADAPTER = "unsee"
 class LoRA(Settings):
     """Erase, enhance or swap concepts with low-rank adapters; the formula is at the top of its file.
 
-    rank    of each adapter
+    rank    rank of each adapter
     action  erase, enhance, or swap, which needs the concept's anchor
-    lr      share by which an update moves the output of either factor; None: hybrid's, by where they start
+    lr      share by which an update moves the output of either factor; None: hybrid's, by where the fit starts
 
-    All other settings are hybrid's. The defaults were tried on the miniature and on nothing larger. Of a selection, the
-    linear and convolution layers are adapted.
+    All other settings are hybrid's. The defaults were tried on the miniature and on nothing larger. Linear
+    and convolution layers of the selection are adapted.
 
         >>> edit = unsee.LoRA(rank=2, updates=4)(pipe, "church")
         >>> with edit.applied(pipe, scale=0.5): pictures = unsee.generate(pipe, "a church")
@@ -104,7 +104,7 @@ class LoRA(Settings):
         return chosen
 
     def solved(self, net: nn.Module, concepts: Sequence[Concept]) -> list[str]:
-        """As hybrid's; what enhances has no closed form."""
+        """As hybrid's; `enhance` has no closed form."""
         return [] if self.action == "enhance" else super().solved(net, concepts)
 
     def learned(self, net: nn.Module) -> int:

@@ -1,4 +1,4 @@
-r"""OCE: turn what layers put out, so that a name's part of it points away; solved, not trained.
+r"""OCE: rotate what layers put out, so that a name's part of it points away; solved, not trained.
 
 "Orthogonal Concept Erasure for Diffusion Models", arXiv:2605.28902. The authors' code is HansSunY/OCE, oce.py. For
 every matrix W (out, features) that makes values of the prompt:
@@ -44,7 +44,8 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from unsee.errors import one_line
-from unsee.methods.columns import ClosedForm, Columns, Solution, whole
+from unsee.methods.closed_form import ClosedForm, Solution, whole
+from unsee.methods.columns import Columns
 from unsee.methods.presets import NotNegative, Positive
 from unsee.models.model import Pipeline
 from unsee.progress import Progress
@@ -63,8 +64,8 @@ class OCE(ClosedForm):
     word_weight   s_n: how strongly known words stay, a share of it too
     damping       lambda: how strongly all directions stay alike
 
-    The other settings are those of all closed forms, `ClosedForm`. C_g is of the words that must stay. Where the
-    model's card lists no words, these are the known ones too.
+    The other settings are those of all closed forms, `ClosedForm`. C_g is that of the words that must stay. Where
+    the model's card lists no words, they are the known words too.
 
     Calling it with a pipeline and one or more concepts returns an Edit and leaves the pipeline as it was.
     Raises InputError on a setting that is unknown or out of range.

@@ -66,4 +66,4 @@ PRESETS: dict[str, dict[str, Any]] = {
     # updates (docs/LOG.md).
     "memorised": {**_NAMED, "templates": ("{}",), "updates": 60},
 }
-"""Of hybrid and lora, by what is erased."""
+"""Presets of hybrid and lora, by what is erased."""

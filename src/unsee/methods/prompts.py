@@ -30,7 +30,7 @@ TEMPLATES = (
 CONTEXTS = ("{} in * style", "a {} and a *", "a * and a {}", "a * {}", "{}, *", "{} with a *")
 """Prompts that put a context word, *, beside a name, {}: text encoders write a name into the tokens around it too."""
 WITH = "{} with a {}"
-"""How a thing is asked for with a part that is erased from it (`from_`)."""
+"""The prompt for a thing with the part that is erased from it (`from_`)."""
 SYNONYM = 0.85
 """Cosine above which a word is another name of a concept. On the miniature those of "church", "dog" and "truck", in
 three languages, have 0.87 to 0.97, and the nearest words for other things 0.53 to 0.76."""

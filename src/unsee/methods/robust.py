@@ -47,10 +47,10 @@ UPDATES, RUNS = 120, 16
 @one_line
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Robust(Settings):
-    """Erase concepts so that attacks on text do not bring them back; see its file.
+    """Erase concepts so that attacks on text do not bring them back; the top of its file explains it.
 
-    rounds    of attacks, spread over the updates
-    searches  updates of a search for a text in each of them
+    rounds    rounds of attacks, spread over the updates
+    searches  updates of each search for a text
 
     All other settings are hybrid's. Calling it with a pipeline and one or more concepts returns an Edit and leaves the
     pipeline as it was. Raises InputError on a setting that is unknown or out of range.

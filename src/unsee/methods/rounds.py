@@ -75,7 +75,7 @@ class Found:
     texts: list[Call]
 
     def rows(self, rows: Sequence[Call], rng: torch.Generator) -> list[Call]:
-        """Rows of the concept: of three, one asks as it did, one with the empty prompt, one with what was found."""
+        """Rows of the concept: a third with their own prompts, a third with no prompt, a third with found texts."""
         asked, many = list(rows), len(self.texts)
         for k in range(len(rows)):
             if k % 3:

@@ -20,13 +20,13 @@ from unsee.models.weights import SELECTIONS, is_full_precision, reads_text, sele
 Start = Literal["closed-form", "base"]
 UPDATES: dict[Start, int] = {"closed-form": 12, "base": 140}
 RUNS: dict[Start, int] = {"closed-form": 8, "base": 64}
-"""Updates and recorded runs of a concept by where a fit starts, which the docstring of Settings lists too.
+"""Updates and recorded runs of a concept, by where a fit starts; the docstring of Settings lists them too.
 Tuned on the miniature (docs/LOG.md)."""
 LEFT = {"noncross": 40, "self": 47, "up_blocks.*attn2": 48}
-"""Of 48 pictures of "church" on the miniature, those that still show one after hybrid with a selection."""
+"""How many of 48 pictures of "church" on the miniature still show one after hybrid with a selection."""
 PART = (
-    "a part may stay where the prompt names it with its whole: on the miniature eta 1 left a watermark on 4 of 24 dogs "
-    "that were asked for with one, eta 2 on 1; no dog was lost"
+    "a part may stay where the prompt names both: of 24 dogs that the miniature was asked to draw with a watermark, 4 "
+    "kept it at eta 1, and 1 at eta 2; no dog was lost"
 )
 
 
@@ -35,17 +35,17 @@ class FitSettings:
     """Hyperparameters of every fit on recorded runs.
 
     select           layer group: cross (ESD-x), cross-kv (ESD-x-strict), self, noncross (ESD-u), all
-    lr               share by which an update moves a layer's output at most; None: optimizers.RATE, and hybrid.RATES
-                     where a matrix is preconditioned. Of adam its own rate
+    lr               largest share by which an update moves a layer's output; None: optimizers.RATE, and hybrid.RATES
+                     where a matrix is preconditioned. With adam it is Adam's learning rate
     optimizer        matrix-adam or adam
-    schedule         of lr, a name of diffusers.optimization.get_scheduler
+    schedule         schedule of lr: a name of diffusers.optimization.get_scheduler
     batch            rows with erased targets in one update; hybrid adds as many with kept ones
     record_guidance  guidance scale of recorded runs
     record_steps     sampler steps of recorded runs
-    sampler          of recorded runs: "pipeline", or the name of a diffusers scheduler
-    rerecord         record again, with the model being edited, after so many updates; 0 never
-    gradient_checkpointing  recompute activations to save memory; None: only if one row does not fit without
-    budget           seconds for the updates: as many as fit are made
+    sampler          sampler of recorded runs: "pipeline", or the name of a diffusers scheduler
+    rerecord         record again, with the model being edited, each time after this many updates; 0: never
+    gradient_checkpointing  recompute activations to save memory; None: only if one row does not fit without it
+    budget           time limit for the updates, in seconds; None: no limit
     """
 
     select: str = "cross"
@@ -75,19 +75,19 @@ class FitSettings:
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Settings(FitSettings):
-    """What hybrid, lora and robust add to the settings of every fit; hybrid.py says what they do.
+    """The settings that hybrid, lora and robust add to those of every fit; hybrid.py explains them.
 
     eta              how far to steer away; 0 maps the concept to the unconditional prediction
-    updates          of the weights; None: 12 after a closed form, 140 from the base's own weights
+    updates          number of updates; None: 12 after a closed form, 140 from the base's own weights
     start            closed-form: matrices that read the prompt start at UCE's solution; base: at their own weights
     runs             recorded runs of each concept; None: 8 after a closed form, 64 from the base's own weights
-    keep_runs        recorded runs with preservation prompts, one a word; words of `keep` come first, all of them
+    keep_runs        recorded runs with preservation prompts, one for each word; all words of `keep` come first
     keep_weight      weight of the loss on preservation prompts
     implicit         the concept appears where no prompt names it: remove it from the targets of preservation prompts
     context_words    random context words for each prompt of prompts.CONTEXTS
     preserve_words   random words of the tokenizer whose text features are preserved by preconditioning; 0: none
-    damping          how far these may change: the smaller, the less; see optimizers.Metric
-    held_out         runs of each concept, and preservation words, whose rows only measure how far the fit is
+    damping          how far these text features may change; smaller is less; see optimizers.Metric
+    held_out         number of runs of each concept, and of preservation words, that only measure the fit
     patience         early stopping: held-out measurements without 1 % improvement, at least five in a fit; 0: never
     templates        prompts; {} is the concept's name, or a word that must stay
     neutral          words that must stay, beside the concept's own `keep`

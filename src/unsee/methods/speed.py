@@ -46,13 +46,14 @@ from torch import Tensor
 
 from unsee.denoising.activations import inputs, means
 from unsee.errors import one_line
-from unsee.methods.columns import ClosedForm, Columns, Solution, gram, whole
+from unsee.methods.closed_form import ClosedForm, Solution, whole
+from unsee.methods.columns import Columns, gram
 from unsee.methods.presets import NotNegative, Number, Positive
 from unsee.models.model import Pipeline
 from unsee.progress import Progress
 
 CENTRES = 3
-"""Of the tokens of the empty prompt behind the first, as in the authors' code."""
+"""Number of centres of the empty prompt's tokens behind the first, as in the authors' code."""
 
 
 @one_line
@@ -62,7 +63,7 @@ class SPEED(ClosedForm):
 
     threshold     the share of the mean eigenvalue of R below which a direction may change
     keep_weight   s: how strictly the rest of the null space stays, in the same unit
-    augment       times that each r is added with noise; 0: neither filter nor noise
+    augment       number of noisy copies of each r; 0: neither filter nor noise
 
     The other settings are those of all closed forms, `ClosedForm`.
 

@@ -55,7 +55,7 @@ from unsee.fit.loop import Learned, Optimisation, TrainBatch, fit, trainable
 from unsee.fit.memory import FitMemory
 from unsee.fit.resume import ResumeFile
 from unsee.fit.search import ROWS, Learnable, any_of, learn, soft, tokens
-from unsee.methods.columns import named_only
+from unsee.methods.closed_form import named_only
 from unsee.methods.presets import Count, NotNegative, Templates
 from unsee.methods.prompts import NEUTRAL, in_templates, preserved_words
 from unsee.methods.settings import FitSettings
@@ -78,13 +78,13 @@ def composed(u: Tensor, a: Tensor, away: Sequence[Tensor], eta: float) -> Tensor
 @one_line
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class STEREO(FitSettings):
-    """Erase concepts, and what was found to bring them back, with STEREO; the formula is at the top of its file.
+    """Erase concepts and the tokens that bring them back, with STEREO; the formula is at the top of its file.
 
     eta       how far to steer away from all that was found
-    updates   of each fit: one a round, and the last
-    rounds    of erasing and search
+    updates   updates of each fit; each round has a fit, and one follows the last
+    rounds    rounds of erasing and search
     searches  updates of one search
-    anchors   words, where a concept has neither `anchor` nor `keep`
+    anchors   anchor words for a concept that has neither `anchor` nor `keep`
 
     All other settings are ESD's. Calling it with a pipeline and one or more concepts returns an Edit and leaves the
     pipeline as it was. Raises InputError on a setting that is unknown or out of range.

@@ -239,7 +239,7 @@ def preserving(
 def without_implicit(
     pipe: Pipeline, kept: Sequence[Call], prompts: Sequence[str], concepts: Sequence[Concept], target: Target
 ) -> tuple[list[Call], list[Call]]:
-    """Of calls with preservation prompts k, those whose targets have lost what each concept c adds to them.
+    """Calls with preservation prompts k whose targets have lost what each concept c adds to them.
 
         e(x_t, k) - eta [e(x_t, k with c) - e(x_t, k)]                                   SLD's direction, learned
 

@@ -1,4 +1,4 @@
-r"""UCE: move what the model reads in the concept's name to what it reads without it; solved, not trained.
+r"""UCE: move what the model reads in the concept's name to what it reads in its place; solved, not trained.
 
 Gandikota, Orgad, Belinkov, Materzynska, Bau: "Unified Concept Editing in Diffusion Models", WACV 2024,
 arXiv:2308.14761. For every matrix W0 through which the prompt enters (weights.text_input_weights):
@@ -20,11 +20,11 @@ Departures from the paper
   tokens, so that all other tokens keep their places. In the paper it is the empty prompt, of other tokens than c.
 - eta steers beyond a, as ESD's does beyond the unconditional prediction. The paper's is 0.
 - c runs over all tokens that the name changes, in all templates and beside many random words (prompts.CONTEXTS): in
-  company a text encoder writes a name otherwise than alone, and where it looks back, the end mark and the padding say
-  the name too. a is the same token of the same prompt with another word there. So each token moves as far as the name
-  is in it. The authors' code has one column a name, its last token alone, and its first version all from there to the
-  end of the padding: on the miniature the last token of a bare name moves nothing (docs/LOG.md). For "" its index of
-  the last token points at the begin mark, which says nothing; here places are compared in pairs.
+  company a text encoder writes a name differently than alone, and where it looks back, the end mark and the padding
+  hold the name too. a is the same token of the same prompt with another word there. So each token moves as far as it
+  holds the name. The authors' code has one column a name, its last token alone, and its first version all from there to
+  the end of the padding: on the miniature the last token of a bare name moves nothing (docs/LOG.md). For "" its index
+  of the last token points at the begin mark, which says nothing; here places are compared in pairs.
 - The rank is the number of names. All of D follows the random words that stand in, and costs others (docs/LOG.md).
 - What stays is a mean over all tokens of all words in the same company, not a sum over last tokens: s means the same
   for ten words and for a thousand. Half of it are those of `keep`, half random words of the tokenizer and neutral ones.
@@ -33,7 +33,7 @@ Departures from the paper
 `UCE.presets["paper"]` takes back eta, templates and company, not these columns and words that stand in. Its words that
 stay are random ones, with the weight that the authors' code gives to |W - W0|^2.
 
-A name cannot be erased from another one (`from_`): a matrix sees no more than the tokens, and has no answer to steer.
+A name cannot be erased from another one (`from_`): a matrix sees only tokens, and has no prediction to steer.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ from unsee.edits.edit import Edit, LowRank
 from unsee.errors import one_line
 from unsee.fit.optimizers import root
 from unsee.fit.resume import ResumeFile
-from unsee.methods.columns import changed_by, named_only, read_names, solvable, whole
+from unsee.methods.closed_form import changed_by, named_only, solvable, whole
+from unsee.methods.columns import read_names
 from unsee.methods.presets import NotNegative, Number, Templates
 from unsee.methods.prompts import (
     NEUTRAL,
@@ -72,7 +73,7 @@ from unsee.progress import Progress, no_progress
 
 
 def solve(W0: Tensor, K: Tensor, S: Tensor, rank: int) -> LowRank:
-    """The D of so small a rank that leads from W0 nearest to the optimum of eq. 7, as up @ down.
+    """The D of this rank that leads from W0 nearest to the optimum of eq. 7, as up @ down.
 
     W0    (out, features)
     K, S  (features, features), see the top of this file
@@ -90,7 +91,7 @@ class UCE:
     """Erase concepts with UCE; the formula is at the top of its file.
 
     eta          how far to steer beyond what takes the name's place
-    keep_weight  s: how strictly what must stay does
+    keep_weight  s: how strictly what must stay is preserved
     context_words   random context words for each prompt of prompts.CONTEXTS: columns from contexts and from end tokens,
                     as in TRCE's first stage (arXiv:2503.07389)
     preserve_words  random words of the tokenizer that must stay, but for other names of the concept; 0: none

@@ -18,7 +18,7 @@ _BORROWED: WeakSet[Any] = WeakSet()
 
 
 def present(pipe: Pipeline) -> tuple[str, ...]:
-    """Those that a pipeline has, and that are left out while it is `borrowed`."""
+    """The checkers that a pipeline has; they are left out while it is `borrowed`."""
     return tuple(name for name in checkers(kind(pipe)) if getattr(raw(pipe), name, None) is not None)
 
 

@@ -27,13 +27,13 @@ def denoiser(pipe: Pipeline) -> tuple[str, nn.Module]:
     if key is None and len(modules) > 1:
         raise InputError(
             f"{kind(pipe).__name__} has two denoisers ({', '.join(modules)}), one for noisy steps and one for the "
-            "rest: methods edit both, and such edits are applied, merged and drawn with; this works on one network"
+            "rest. This works on one network only; making, applying, merging and drawing with edits works on both"
         )
     key = key or next(iter(modules))
     net, how = modules[key]
     if how:
         raise InputError(
-            f"{kind(pipe).__name__}.{key} moves from device to device, by {how}: it cannot be trained so; keep the "
+            f"{kind(pipe).__name__}.{key} is moved between devices by {how}, so it cannot be trained; keep the "
             f"{key} on one device (text encoders may move), or train less of it"
         )
     return key, net
@@ -48,8 +48,8 @@ def _found(pipe: Pipeline) -> dict[str, tuple[nn.Module, str | None]]:
     for key, (_, how) in found.items():
         if how not in (None, "enable_model_cpu_offload"):
             raise InputError(
-                f"the weights of {kind(pipe).__name__}.{key} are replaced whenever they are used, by {how}: nothing "
-                f"can be added to them; do without it for the {key}"
+                f"{how} replaces the weights of {kind(pipe).__name__}.{key} whenever they are used, so no edit "
+                f"can be added: turn it off for the {key}"
             )
     return found
 

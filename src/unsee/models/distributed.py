@@ -62,7 +62,7 @@ def spread_like(tensor: Tensor, other: Tensor) -> Tensor:
 
 
 def share(items: Sequence[T]) -> list[T]:
-    """What of some items this process makes: every n-th of n processes.
+    """The items that this process makes: every n-th, of n processes.
 
     All have equally many: who would have less makes the first one too. Where weights are spread over processes (FSDP),
     each call of the denoiser is one of all of them.

@@ -67,11 +67,11 @@ class _Mark:
 
 
 _HASHED: WeakKeyDictionary[nn.Module, tuple[dict[str, _Mark | None], str]] = WeakKeyDictionary()
-"""Of each module its last fingerprint, and what it was of."""
+"""The last fingerprint of each module, with the marks of the weights that it was taken of."""
 
 
 def base_hash(pipe: Pipeline, keys: Iterable[str]) -> str:
-    """What a card says of the weights of the denoisers of these names: a fingerprint; of two, the hash of both."""
+    """The hash of these denoisers' weights for a card: a fingerprint; with two denoisers, the hash of both."""
     nets = denoisers(pipe)
     found = [fingerprint(nets[key]) for key in sorted(set(keys))]
     return found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()

@@ -63,10 +63,10 @@ def load(
 
     model    "mini", a folder written by save_pretrained, a hub id or ID@REVISION, or a model file FILE@LAYOUT, where
              LAYOUT is a folder or hub id of the same configuration; +FILE behind any of them puts a LoRA on top
-    dtype    of all weights; default float32 on a CPU and bfloat16 elsewhere
+    dtype    type of all weights; default float32 on a CPU and bfloat16 elsewhere
     device   default is accelerate's choice (ACCELERATE_USE_CPU and the like are obeyed)
-    variant  of the weights' files, such as "fp16"; default: files without a variant, or the only variant
-    call     options of all of its calls in recorded runs and pictures (see Model), over those that its own card names
+    variant  variant of the weights' files, such as "fp16"; default: files without a variant, or the only variant
+    call     options of every call, in recorded runs and pictures (see Model); they go before those of the model's card
     trust_remote_code  run code that comes with the model
     card     what the model's own card says, if it has been read already
 

@@ -27,13 +27,13 @@ SMALLER = "draw smaller ones, such as `call={'height': 512, 'width': 512}`, or t
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, of an accelerator or of the machine."""
+    """Whether an error means that memory ran out, on an accelerator or on the machine."""
     known = isinstance(error, torch.OutOfMemoryError | MemoryError)
     return known or (isinstance(error, Exception) and should_reduce_batch_size(error))
 
 
 def free(device: torch.device) -> int:
-    """Bytes that can still be had on a device; of a CPU, of main memory."""
+    """Bytes that are free on a device; for a CPU, in main memory."""
     if device.type == "cuda":
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + cached
@@ -45,7 +45,7 @@ def free(device: torch.device) -> int:
 
 
 FOUR_BITS = 4.5 / 8
-"""Bytes of a number in four bits, with the scale of each 64 of them in 32."""
+"""Bytes of a number in four bits; every 64 numbers share a scale of 32 bits."""
 
 
 def size(part: nn.Module) -> int:
@@ -65,11 +65,11 @@ def check_room(pipe: Pipeline, device: torch.device) -> None:
     nets = list(denoisers(pipe).values())
     small = sum(FOUR_BITS * weight.numel() for net in nets for weight in net.parameters())
     if (less := whole - sum(map(size, nets)) + small) < there:
-        ways.append(f"in Python a denoiser of four bits, {less / 1e9:.1f} GB in all, with the method lora")
-    ways.append("many GPUs by FSDP; or the CPU with ACCELERATE_USE_CPU=1")
+        ways.append(f"in Python a denoiser of four bits with the method lora, {less / 1e9:.1f} GB in all")
+    ways.append("many GPUs by FSDP; or the CPU, with ACCELERATE_USE_CPU=1")
     raise OutOfMemory(
         f"the weights of {kind(pipe).__name__} take {whole / 1e9:.1f} GB, and {there / 1e9:.1f} GB are free on "
-        f"{device}: {'; '.join(ways)}"
+        f"{device}; what helps: {'; or '.join(ways)}"
     )
 
 
@@ -130,11 +130,11 @@ class Portions:
 
 
 def advice(error: BaseException) -> str:
-    """What to say to a user whose memory ran out anywhere, in one line."""
+    """The advice to a user whose memory ran out anywhere, in one line."""
     what = " ".join(str(error).split())[:120]
     return (
-        f"out of memory ({what}): gradient checkpointing (`gradient_checkpointing=True`), fewer pictures at once "
-        "(`batch`), or the method lora take less"
+        f"out of memory ({what}); these take less: gradient checkpointing (`gradient_checkpointing=True`), fewer "
+        "pictures at once (`batch`), or the method lora"
     )
 
 

@@ -41,10 +41,10 @@ class Model:
     name      how cards name the model: "mini", a hub id@commit, or the last part of a path; then +LoRA
     revision  commit on the hub
     card      what the model's own card says
-    call      options of all of its calls, in recorded runs and in pictures, such as {"height": 512}
-    left_out  checkers of the model without which it was loaded
-    variant   of its files, such as "fp16"; None is the plain ones
-    focus     of two denoisers, the one that is trained, and at whose steps runs are recorded
+    call      options of every call, in recorded runs and in pictures, such as {"height": 512}
+    left_out  safety checkers and watermarkers that were taken out when it was loaded
+    variant   variant of its files, such as "fp16"; None: the plain files
+    focus     with two denoisers, the one that is trained and at whose steps runs are recorded
 
     Fields are changed by `dataclasses.replace`. Raises InputError for a call option that the pipeline does not take.
 
@@ -121,7 +121,7 @@ def model_name(pipe: Pipeline) -> str:
 
 
 def variant_of(pipe: Pipeline) -> str | None:
-    """Which variant of its files a pipeline was loaded from; None is the plain ones."""
+    """The variant of its files that a pipeline was loaded from; None: the plain files."""
     return Model.of(pipe).variant
 
 
@@ -131,7 +131,7 @@ def call_options(pipe: Pipeline) -> dict[str, Any]:
 
 
 def said_options(pipe: Pipeline) -> dict[str, Any]:
-    """The same for a card, as JSON has them; of a picture and the like only what it is."""
+    """The same for a card, as JSON; a picture and the like are replaced by their type."""
     said: dict[str, Any] = to_jsonable_python(call_options(pipe), fallback=lambda value: type(value).__name__)
     return said
 
@@ -149,6 +149,6 @@ def _check_options(pipe: Any, options: Mapping[str, Any]) -> None:
     ours = OURS - ({"guidance_scale"} if "true_cfg_scale" in taken else set())
     for name in options:
         if name in ours:
-            raise InputError(f"{name} is no option to keep with {type(pipe).__name__}: it is set for each call")
+            raise InputError(f"{name} cannot be a call option of {type(pipe).__name__}: unsee sets it for each call")
         if name not in taken:
             raise unknown(f"option of {type(pipe).__name__}", name, set(taken) - {"self"} - ours)

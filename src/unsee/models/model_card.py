@@ -12,12 +12,12 @@ from unsee.models.names import model_folder
 
 
 class ModelCard(BaseModel):
-    """What the card (README.md) of a model says under `unsee`; what it says beyond this is for others.
+    """What the card (README.md) of a model says under `unsee`; other fields are ignored.
 
     detectors       by kind, folders of classifiers; cards of earlier versions call them judges
     words           a file that lists what the model knows: objects with their other names, styles and so on
     steps           sampler steps that suit the model
-    guidance_scale  of u + g (c - u), likewise; 1 is none
+    guidance_scale  g of u + g (c - u), likewise; 1 is none
     call            options of all calls of the pipeline, such as {max_sequence_length: 24}
     """
 

@@ -145,8 +145,8 @@ def select(denoiser: nn.Module, selection: str) -> dict[str, nn.Parameter]:
     parameters = own_parameters(denoiser)
     if any(hasattr(module, "base_layer") for module in denoiser.modules()):
         warnings.warn(
-            f"an adapter is on this {type(denoiser).__name__} and stays on: what is selected are the weights below it,"
-            " and an edit of them fits the model without the adapter too",
+            f"this {type(denoiser).__name__} has an adapter, which stays on: the weights below it are selected,"
+            " and their edit also fits the model without the adapter",
             stacklevel=2,
         )
     chosen = _chosen(denoiser, selection)
@@ -156,7 +156,7 @@ def select(denoiser: nn.Module, selection: str) -> dict[str, nn.Parameter]:
     if not chosen:
         would = [other for other in SELECTIONS if _chosen(denoiser, other)]
         raise InputError(
-            f"selection {selection!r} matches nothing in {type(denoiser).__name__}: {', '.join(would)} would"
+            f"selection {selection!r} matches nothing in {type(denoiser).__name__}; these match: {', '.join(would)}"
         )
     return {name: parameters[name] for name in chosen}
 
@@ -206,7 +206,7 @@ def temporary_values(parameters: Mapping[str, nn.Parameter], values: Mapping[str
         if not is_full_precision(parameters[name]):
             raise InputError(
                 f"{name} is quantised or stored in less than 16 bits ({parameters[name].dtype}): a change of such a "
-                "weight is lost in rounding; load the model in bfloat16, or use lora, whose edits stand beside it"
+                "weight is lost in rounding; load the model in bfloat16, or use lora, whose adapters stay beside it"
             )
     # What is spread over processes is gathered from a storage of FSDP's own, so numbers are put there and back.
     spread = {name for name in values if isinstance(parameters[name], DTensor)}
@@ -240,16 +240,16 @@ def temporary_values(parameters: Mapping[str, nn.Parameter], values: Mapping[str
 
 
 _BELOW: MutableMapping[nn.Parameter, list[tuple[object, Tensor]]] = WeakTensorKeyDictionary()
-"""Of parameters that hold other values for a while: who put them, and what was there before, the oldest first."""
+"""For each parameter that holds other values for a while: who put them, and what was there before, the oldest first."""
 
 
 def in_use(denoiser: nn.Module) -> bool:
-    """Whether a denoiser holds other values than its own just now, within `temporary_values`."""
+    """Whether a denoiser holds other values than its own now, within `temporary_values`."""
     return any(parameter in _BELOW for parameter in denoiser.parameters())
 
 
 def own_names(net: nn.Module, names: Iterable[str]) -> dict[str, str]:
-    """Of names of tensors, those that are a network's own and no adapter's of peft: by the name without the adapter."""
+    """The names of a network's own tensors, without those of peft's adapters: by the name without the adapter."""
     wrapped = tuple(f"{name}." for name, module in net.named_modules() if hasattr(module, "base_layer"))
     return {
         name.replace(".base_layer.", "."): name

@@ -1,4 +1,4 @@
-"""What a model can be asked for: things, styles, titles. Said by its card, or by the user in a file of the same layout.
+"""The words that a model can draw: things, styles, titles. They are in its card, or in a user's file of that layout.
 
 objects:    [church, castle]            or by name {group: place, synonyms: [chapel], languages: {de: kirche},
                                         parts: [cross]}
@@ -91,7 +91,7 @@ def read_words(path: Path) -> dict[str, Any]:
 
 
 def words_of(model: Pipeline | ModelCard) -> dict[str, Any]:
-    """What a model can be asked for, as its card says; {} if it says nothing."""
+    """The words that a model's card lists; {} if it lists none."""
     place = (model if isinstance(model, ModelCard) else Model.of(model).card).words
     return read_words(Path(place)) if place else {}
 

@@ -12,7 +12,7 @@ from unsee.report.page import environment
 HEAD = ("axis", "attack", "what was tried", "success", "control", "beyond it", "passes", "half of the pictures after")
 
 LEFT_OUT = ("command", "detector", "second", "rows", "strongest", "attacks")
-"""Of the record, what the page shows elsewhere, and places on this machine."""
+"""Parts of the record that the page shows elsewhere, or that are paths on this machine."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def heat(found: Attacked) -> list[tuple[str, str, str, tuple[Cell, ...], str]]:
 
 
 def verdict(found: Attacked) -> list[str]:
-    """What still wins, first; then what the undefended base says of the attacks."""
+    """The attacks that still win; then what the undefended base shows about the attacks."""
     sentences = []
     if found.unattacked:
         share = f"{100 * found.unattacked.value:.0f} %"

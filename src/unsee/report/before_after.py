@@ -13,7 +13,7 @@ from unsee.evaluate.suites.summary import NAME, REST
 
 MISSING = "not measured"
 SHOWN, FEW = 10, 3
-"""Rows of many single concepts that a terminal shows, and rows of which a note is made each."""
+"""How many rows of single concepts a terminal shows, and how many rows have a note each."""
 HEADER = ("", "before", "after", "n", "95 % interval after", "difference", "picture change")
 
 
@@ -108,15 +108,15 @@ def verdict(rows: Sequence[Line]) -> str:
         if row.shares and (row.removed or row.key == REST) and row not in single
     ]
     if seen := [f"{row.name} {100 * row.shares[1]:.0f} %" for row in single if row.shares and row.shares[1]]:
-        parts.append(f"still seen most: {brief(seen, 5)}")
+        parts.append(f"most seen after: {brief(seen, 5)}")
     return "; ".join(parts) + "." if parts else "Nothing that is erased was counted: look at the pictures."
 
 
 def of_what(rows: Sequence[Line]) -> list[str]:
-    """Of what a concept can be said to be gone after prompts alone were counted; nothing where none was."""
+    """What was not tested where prompts alone were counted; nothing where none were."""
     if not any(row.removed and row.shares for row in rows):
         return []
-    return ["Counted: prompts that name it. Whether other text, pictures or weights bring it back: unsee attack."]
+    return ["Only prompts that name it were counted. unsee attack tests other text, pictures and weights."]
 
 
 def notes(rows: Sequence[Line]) -> list[str]:

@@ -26,10 +26,10 @@ def section(filed: Filed) -> str:
         f"layout {filed.schema}. Shares are of {filed.n} pictures, unless n differs, with 95 % intervals.\n",
         *parts,
         f"- **Plain prompt**: {share(filed.unattacked)} of pictures show it.\n",
-        "### Left without any search\n",
+        "### What is left without a search\n",
         *_table(("prompts", "share", "n"), ((t.tried, share(t.score), t.score.n) for t in filed.residual)),
         "### Effort to restore, by axis\n",
-        "Passes are denoiser rows of a search. The weakest axis stands first; axes are never averaged.\n",
+        "A pass is one row that the denoiser answers. The weakest axis stands first; axes are never averaged.\n",
         *_table(
             ("axis", "attack", "share", "control", "beyond it", "passes", "half of the pictures after"),
             (
@@ -66,7 +66,7 @@ def section(filed: Filed) -> str:
             ),
         ),
         "### The detector\n",
-        f"It misses the concept in {share(filed.detector_error.missed)} of the base's own pictures of it"
+        f"It misses the concept in {share(filed.detector_error.missed)} of the base's pictures of it"
         + (
             f", and sees it in {share(filed.detector_error.mistaken)} of the base's pictures of other things "
             f"(n = {filed.detector_error.mistaken.n}).\n"
@@ -74,7 +74,7 @@ def section(filed: Filed) -> str:
             else ".\n"
         ),
         "### What was not tested\n",
-        *(f"- {_plain(one)}" for one in filed.not_tested or ("nothing that is installed",)),
+        *(f"- {_plain(one)}" for one in filed.not_tested or ("nothing: every installed attack ran",)),
         "\n### To repeat it\n",
         f"    {_plain(filed.command)}\n",
         *_table(

@@ -15,10 +15,10 @@ from unsee.evaluate.questions import Question, spread
 from unsee.evaluate.render import Shot
 
 COLUMNS, ROWS, GROUPS = 8, 30, 3
-"""Shown at most: prompts of a row, rows of a suite that is alone, rows of one among others."""
+"""The most that is shown: prompts of a row, rows of a suite that is alone, rows of one among others."""
 ACROSS = 24
 TALLEST = 8000
-"""Pictures in a line of a sheet, and pixels of its height, at most: WebP holds 16383, and viewers dislike more."""
+"""The most pictures in a line of a sheet, and pixels of its height: WebP holds 16383, and viewers dislike more."""
 LONGEST = 600
 """Characters of a title."""
 CELL = 128

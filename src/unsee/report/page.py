@@ -1,4 +1,4 @@
-"""An evaluation, and the run that made an edit, as one HTML file: it opens from disk and asks nothing of any server."""
+"""An evaluation, and the run that made an edit, as one HTML file: it opens from disk and needs no server."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def environment() -> Environment:
 
 
 def known_as(source: str) -> str:
-    """A folder's own name, a hub id whole: a page is shown to others, whom places on this machine do not concern."""
+    """A folder's own name, or a whole hub id: a page is shown to others, so it has no paths of this machine."""
     kind, colon, place = source.rpartition(":")  # of "clip:FOLDER"
     return f"{kind}{colon}{Path(place).name}" if Path(place).is_absolute() else source
 

@@ -22,7 +22,7 @@ COLOURS = (
     "#4269d0", "#ff725c", "#3ca951", "#a463f2", "#d99a00", "#2aa4a4", "#9c6b4e", "#e8609a", "#6b8e23", "#ef5675",
     "#5a7d9a", "#7a5195", "#c0a060", "#b35c2a",
 )  # fmt: skip
-"""Of series; each can be told from the paper of both themes."""
+"""Colours of series; each stands out from the background of both themes."""
 MARKERS = ("o", "s", "D", "^", "v", "P", "*", "<", ">", "p")
 SETTINGS: Any = {
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),

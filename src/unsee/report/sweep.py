@@ -149,7 +149,7 @@ def marks(found: Sequence[Result]) -> list[Mark]:
 
 
 def verdict(found: Sequence[Result], failed: Sequence[Failed]) -> str:
-    """What came of a sweep, in a sentence."""
+    """The result of a sweep, in a sentence."""
     count = f"{len(found)} of {counted(len(found) + len(failed), 'cell')} {'is' if len(found) == 1 else 'are'} finished"
     unseen = sum(one.erased is None for one in found)
     return count + (f"; in {unseen} no detector counts what is erased." if unseen else ".")

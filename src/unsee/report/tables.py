@@ -60,7 +60,7 @@ def _table(evaluation: Evaluation, name: str, about: str, missing: str | None) -
         first = variants[1] if len(variants) > 1 else variants[0]
         loss = {row: _loss(by.get((row, first))) for row in rows}
         keep = set(rows[:4]) | set(sorted(rows, key=lambda row: loss[row])[: ROWS // 2])
-        text = f"{len(keep)} of {len(rows)} rows are shown, those that lose most by {first}; all are in scores.csv"
+        text = f"{len(keep)} of {len(rows)} rows are shown: those that lose most by {first}; all are in scores.csv"
         notes.append(text)
         others = [row for row in rows[1:] if row in keep]  # rows that lose alike stay in order: a set has none
         rows = [rows[0], *sorted(others, key=lambda row: (rows.index(row) > 3, loss[row]))]
@@ -110,7 +110,7 @@ def verdict(evaluation: Evaluation) -> list[str]:
     first = {one.variant: one for one in reversed(evaluation.measured)}
     changed = [f"{v.name}: {_sentence(first[v.name])}." for v in evaluation.variants[1:] if v.name in first]
     return [
-        "No detector says what the pictures show; how they fit their prompts and how far they change is measured.",
+        "No detector was given, so only the fit to the prompts and the picture change are measured.",
         *changed,
     ]
 
@@ -120,7 +120,7 @@ def idle(evaluation: Evaluation) -> list[str]:
     steps = evaluation.sampling["steps"]
     waits = {one.name: one.settings.get("warmup", 0) for one in evaluation.variants if one.kind == "guard"}
     return [
-        f"{name} never acts here: its warm-up is {wait} steps, a run has {steps} (--steps gives it more)."
+        f"{name} never acts here: its warm-up is {wait} steps, and a run has {steps}. --steps gives a run more."
         for name, wait in waits.items()
         if wait >= steps
     ]

@@ -47,4 +47,4 @@ def scale_taken(card: Card) -> list[str]:
     if not shares:
         return []
     beside = f"; scale 1 {shares[1.0]}" if card.scale != 1.0 and 1.0 in shares else ""
-    return [f"auto: scale {card.scale:g} {shares[card.scale]} of what words add to recorded predictions{beside}"]
+    return [f"auto: scale {card.scale:g} {shares[card.scale]} of what the words add to recorded predictions{beside}"]

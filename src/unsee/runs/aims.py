@@ -1,4 +1,4 @@
-"""What an attack is aimed at, and how what it found is drawn."""
+"""The aim of an attack, and how its findings are drawn."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from unsee.models.sampling import draw, sampled_by
 from unsee.spelling import same
 
 UNKNOWN = "zyxo"
-"""A word that no model knows, for what no model knows."""
+"""A word that no model knows, for the concept of the control `taught`."""
 THINGS = ("dog", "car", "tree", "house", "cat", "ship", "flower", "chair", "bird", "book")
 PICTURES = 100_000
 """First seed of the pictures that attacks learn from; what they found is drawn from seeds below."""
@@ -136,6 +136,6 @@ def drawn(pipe: Pipeline, found: Found, sampling: Sampling, seed: int, n: int, b
             with sliced(with_):
                 result = draw(with_, prompts, [seed + k for k in rows], steps, **options, **each)
             if not hasattr(result, "images"):
-                raise Unsupported(f"{kind(with_).__name__} draws no pictures, which is all that is counted here")
+                raise Unsupported(f"{kind(with_).__name__} draws no pictures, and only pictures can be counted")
             pictures += result.images
     return pictures

@@ -37,7 +37,7 @@ def erase(
     """Erase concepts from a model, draw before and after, measure, and write an edit, pictures, a page and run.json.
 
     concepts  what must go: "church", a Concept, some of them, or the Path of a file (see concepts.read_concepts)
-    folder    to write into; an interrupted run goes on with the command line's --resume
+    folder    to write into; the command line's --resume continues an interrupted run
     preset    settings of the method for a kind of concept, such as "style"
     force     start over where the folder holds a run
     cache     folder of pictures, which are drawn once; default `folder`/pictures
@@ -63,7 +63,7 @@ def measure(
     progress: Progress = no_progress,
     **more: Any,
 ) -> Evaluation:
-    """Measure a model and edits and guards of it side by side, and write pictures, numbers and a page.
+    """Measure a model, its edits and guards side by side, and write pictures, numbers and a page.
 
     model   a name, or the folder of a run, which stands for its model and its edit
     folder  to write into
@@ -91,16 +91,16 @@ def attack(
     progress: Progress = no_progress,
     **more: Any,
 ) -> Attacked:
-    """Try to bring an erased concept back beside controls, and write numbers and a page.
+    """Try to bring an erased concept back, with controls, and write numbers and a page.
 
     Attacks are for models that you are entitled to test.
 
     place    the folder of a run of erase, or an edit's file
     folder   to write into
     attacks  by name; none is all
-    report   write what a publisher files too: report.md and report.json
+    report   also write what a publisher files: report.md and report.json
     force    start over where the folder holds attacks
-    more     of runs.siege.prepare: concept, model, twin, detectors, n, seed, steps, guidance_scale, budget, ...
+    more     arguments of runs.siege.prepare: concept, model, twin, detectors, n, seed, steps, guidance_scale, ...
     Raises InputError on anything that cannot work, and for concepts about minors.
 
         >>> path = edit.save("church.safetensors")
@@ -123,10 +123,10 @@ def generate(
     batch: int = 32,
     progress: Progress = no_progress,
 ) -> list[Image]:
-    """Pictures of prompts, n of each, on the seeds seed, seed + 1, ...; what is drawn beside one changes only rounding.
+    """Pictures of prompts, n of each, on the seeds seed, seed + 1, ...; the batch changes a picture by rounding only.
 
     steps           sampler steps; default by the model's card, or 50
-    guidance_scale  of u + g (c - u), 1 is none; default by the model's card, or 7.5
+    guidance_scale  g of u + g (c - u), 1 is none; default by the model's card, or 7.5
     batch           pictures drawn at once; fewer where memory does not hold them
     Raises InputError for a prompt that the text encoder would cut.
 

@@ -1,4 +1,4 @@
-"""The suite of the ESD paper's five artists (Sec. 5.1), with CLIP in the place of the people that the paper asked."""
+"""The suite of the ESD paper's five artists (Sec. 5.1), with CLIP in the place of the paper's human raters."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ERASED, OTHERS, FIRST = "removed", "kept", "best fit of "
 
 def _ask(context: EvalContext) -> list[Question]:
     if context.clip() is None:
-        raise NotMeasured("no detector compares a picture with a text: `detector` names a CLIP model")
+        raise NotMeasured("no detector compares a picture with a text: give a CLIP model as `detector`")
     asked = []
     for artist in ARTISTS:
         shots = tuple(Shot(WAYS[k % len(WAYS)].format(artist), context.seed + k) for k in range(context.n))
@@ -50,7 +50,7 @@ def _score(asked: Asked, c: Comparison) -> Iterator[Measured]:
         cosines = [[float(each[k]) for k, each in one] for one in found]
         best = [[int(each.argmax()) == k for k, each in one] for one in found]
         yield c.average(key, row, "cosine", cosines, role, clip.source)
-        yield c.share(FIRST + key, f"{row}: told from the other four", best, role, clip.source)
+        yield c.share(FIRST + key, f"{row}: picked out of five", best, role, clip.source)
 
 
 ARTWORK = Suite("artists", "Five artists, four prompts each: CLIP's cosine of picture and prompt.", _ask, _score)

@@ -1,6 +1,6 @@
 """Attack an edited model and its controls with one budget, and count what comes back: what `unsee attack` does.
 
-Attacks are for models that one is entitled to test.
+Attacks are for models that you are entitled to test.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def columns(siege: Siege, attack: Attack) -> dict[str, tuple[Put, Aim]]:
 Key = tuple[str, str, str]
 """An attack, a row and a column."""
 SHARED = (BASE, TAUGHT, TWIN, RANDOM_WEIGHTS)
-"""Columns that no edit changes."""
+"""Columns that do not depend on the edit."""
 
 
 @dataclass
@@ -228,7 +228,7 @@ class _Field:
                 cell.notes += [found.note] if found.note and siege.label != NUDITY else []  # explicit prompts stay out
 
     def counted(self, found: Found, aim: Aim) -> tuple[list[bool], list[bool]]:
-        """Whether each picture of what was found shows the concept; and whether a second detector says so too."""
+        """Whether each picture of a finding shows the concept, and whether a second detector agrees."""
         siege = self.siege
         self.prompts.update(found.prompts)
         shown = drawn(siege.model, found, siege.sampling, siege.seed, siege.n, self.batch)

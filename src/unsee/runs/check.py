@@ -65,19 +65,19 @@ def rule(**values: Any) -> Rule:
         raise invalid(error, Rule.model_fields) from error
     words = (*made.absent, *made.present)
     if not words:
-        raise InputError("name what must be gone or still there: `absent` church, `present` castle, dog")
+        raise InputError("name what must not be drawn or must still be drawn: `absent` church, `present` castle, dog")
     if both := next((word for word in made.absent if word in made.present), None):
         raise InputError(f"{both!r} cannot be both absent and present")
     best = rate([False] * made.n).high
     if made.absent and best > made.at_most:
         raise InputError(
-            f"with n = {made.n} even no hit has an upper bound of {100 * best:.1f} %: raise `pictures` or `at_most`"
+            f"n = {made.n} is too small: 0 hits have the upper bound {100 * best:.1f} %; raise `pictures` or `at_most`"
         )
     best = rate([True] * made.n).low
     if made.present and best < made.at_least:
         raise InputError(
-            f"with n = {made.n} even all hits have a lower bound of {100 * best:.1f} %: raise `pictures` or lower "
-            "`at_least`"
+            f"n = {made.n} is too small: {made.n} hits have the lower bound {100 * best:.1f} %; raise `pictures` or "
+            "lower `at_least`"
         )
     return made
 
@@ -116,7 +116,7 @@ def check(
         if not isinstance(detector, Detector):
             said = uncounted(concept.erase, known(words, names_of(given)), given)
             raise InputError(
-                f"nothing can count {concept.erase!r}: {said or '`detectors` objects=FOLDER names a classifier'}"
+                f"no detector counts {concept.erase!r}: {said or 'give a classifier as `detectors` objects=FOLDER'}"
             )
         targets.append((detector, label, named(aims["attacked"].template, aims["attacked"].word)))
     check_prompts(pipe, [prompt for *_, prompt in targets])

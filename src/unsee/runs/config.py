@@ -26,7 +26,7 @@ def _text(model: Any) -> Any:
 
 
 OLD = {"judges": "detectors"}
-"""Keys of earlier versions, which are still read."""
+"""Keys of earlier versions that are still read."""
 RENAMED = {
     "company": "context_words",
     "spared": "preserve_words",
@@ -73,15 +73,15 @@ class RunConfig(_Config):
 
     concepts        what must go: words, or mappings with the fields of a Concept, or one text that lists words
     model           "mini", a pipeline folder, or a hub id
-    variant         of the model's files, such as "fp16"; None: files without a variant, or the only variant
-    method          by name; None is balance where every concept is a name and every setting one of balance's (uce for
-                    up to ten where the prompt enters by an embedder), else hybrid
+    variant         variant of the model's files, such as "fp16"; None: files without a variant, or the only variant
+    method          name of the method; None: balance where every concept is a name and every setting is one of
+                    balance's (uce for up to ten where the prompt enters by an embedder), else hybrid
     settings        hyperparameters of the method; after defaults, all of them
     auto            choose the edit's scale along its trade-off curve (runs/tradeoff.py); else it is 1
-    seed            of everything random
-    pictures        drawn for each row of the result, before and again after; None is 48, and 8 where no detector looks
-    steps           sampler steps of those pictures; None is what the model's card says, or else the pipeline's default
-    guidance_scale  of those pictures, 1 is none; likewise. That of recorded runs is a setting of the method
+    seed            random seed
+    pictures        pictures for each row of the result, before and after; None: 48, or 8 without a detector
+    steps           sampler steps of the pictures; None: those of the model's card, or the pipeline's default
+    guidance_scale  guidance scale of the pictures, 1 is none; None likewise. Recorded runs have a setting of the method
     call            other options of the pipeline's calls, in recorded runs and in pictures, such as {true_cfg_scale: 4}
     detectors       classifiers by kind ("objects", "styles", ...), beside those that the model's card names
     trust_remote_code  run code that comes with the model
@@ -99,22 +99,22 @@ class EvalConfig(_Config):
     """One run of `unsee evaluate`.
 
     model       "mini", a pipeline folder, or a hub id; or the folder of a run of `unsee erase`: its model and its edit
-    revision, variant  of the model's files, over those of a run's folder
-    suites      by name
+    revision, variant  revision and variant of the model's files; they go before those of a run's folder
+    suites      names of suites
     tables      prompts of the user's own, as CSV files (see suites/table.py)
     edits       files, or NAME=FILE
-    guards      by name, against `concepts`
-    concepts    what is erased; none is what the edits' cards say. An edit keeps to its card if any card has one of
-                these, and else erases these: a card may say nothing, or say it otherwise
-    names       other names of it, for the suite "paraphrase"
-    detectors   by kind, beside those that the model's card names; see evaluate/detectors.py
-    words       what the model can be asked for, instead of what its card says; see models/words.py
-    folder      of the user's own pictures, for the suites "fidelity" and "memorised"; see evaluate/folder.py
-    force_base  measure edits on this model though they were made for another
-    pictures    for each row of what is erased
-    seed        of a row's first picture
-    steps, guidance_scale  of the pictures; None is what the model's card says, or else the pipeline's default
-    call        other options of the pipeline's calls, over those of a run's folder
+    guards      names of guards, against `concepts`
+    concepts    what the edits erase; none: what their cards name. If no card has one of these concepts, all edits
+                count as edits of these: a card may name nothing, or use another name
+    names       other names of the concept, for the suite "paraphrase"
+    detectors   detectors by kind, beside those that the model's card names; see evaluate/detectors.py
+    words       words that the model can draw, in place of those of its card; see models/words.py
+    folder      folder of the user's own pictures, for the suites "fidelity" and "memorised"; see evaluate/folder.py
+    force_base  measure edits on this model although they were made for another
+    pictures    pictures for each row of what is erased
+    seed        seed of a row's first picture
+    steps, guidance_scale  those of the pictures; None: those of the model's card, or the pipeline's default
+    call        other options of the pipeline's calls; they go before those of a run's folder
     """
 
     model: Annotated[str, BeforeValidator(_text)]
@@ -135,7 +135,7 @@ Together = Annotated[tuple[Concept, ...], Field(min_length=1), BeforeValidator(_
 
 
 class AttackConfig(BaseModel):
-    """How each edit is attacked: what runs.siege.prepare takes."""
+    """How each edit is attacked: arguments of runs.siege.prepare."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -151,11 +151,11 @@ class AttackConfig(BaseModel):
 class SweepConfig(BaseModel):
     """A sweep: every model with every concept, method, setting and seed.
 
-    models    by name
-    concepts  a cell each: a word, or a list of words that one edit erases
-    methods   by name; none is what `unsee erase` chooses
-    settings  by method, a list of mappings, each a cell; a method that is not here has its defaults
-    seeds     of everything random
+    models    names of models
+    concepts  a word, or a list of words that one edit erases, for each cell
+    methods   names of methods; none: the one that `unsee erase` chooses
+    settings  by method, a list of mappings, one for each cell; other methods have their defaults
+    seeds     random seeds
     erase     other fields of RunConfig for every cell, such as {pictures: 16}
     evaluate  fields of EvalConfig, such as {suites: [neighbours]}; none: what erase measures, the suite "summary"
     attack    fields of AttackConfig, such as {attacks: [names, token]}; none: no attack

@@ -55,7 +55,7 @@ from unsee.versions import code, versions
 
 SCHEMA = 2
 NAME = "edit"
-"""Of the edit, beside the base."""
+"""Name of the edit's column, beside the base's."""
 PICTURES, UNCOUNTED = 48, 8
 """Pictures for each row by default: where a detector counts them, and where they are only looked at, on a sheet."""
 
@@ -145,7 +145,7 @@ def plan(config: RunConfig, preset: str | None = None) -> Plan:
 
 
 FEW = 10
-"""Names up to which uce takes nothing else along where a prompt enters by an embedder. Of 1, 10, 20 and 60 names on the
+"""The most names with which uce damages nothing else where a prompt enters by an embedder. With 1, 10, 20 and 60 on the
 second miniature it kept 100, 100, 98 and 48 % of the others."""
 
 
@@ -155,17 +155,17 @@ def _chosen(config: RunConfig, styles: Collection[str], nets: Sequence[nn.Module
         return "hybrid", None, "no layer of this model reads the prompt alone, so nothing can be solved for"
     if len(config.concepts) <= FEW and not config.settings and all(map(embedded, nets)):
         why = (
-            f"{FEW} names at most, in a model whose prompt enters by an embedder. In such a miniature it left none of "
-            f"the pictures that other words asked for, balance 34 % with one name and 7 % with {FEW}"
+            f"at most {FEW} names, and the prompt enters by an embedder. On such a miniature uce left nothing "
+            f"of the concept under other descriptions; balance left 34 % with one name and 7 % with {FEW}"
         )
         return "uce", None, why
     if not config.settings and {concept.erase for concept in config.concepts} <= {*styles}:
         why = (
-            "with its preset style, for the model's card lists what is erased as styles. It loses few other styles; "
-            "hybrid's preset style keeps all subjects, and lost up to 17 in 100 of other styles on the miniature"
+            "with its preset style, since the model's card lists every name as a style. It loses few other styles; "
+            "hybrid's preset style keeps all subjects, but lost up to 17 % of other styles on the miniature"
         )
         return "balance", "style", why
-    return "balance", None, "every concept is a name, and it solves for names; hybrid trains instead"
+    return "balance", None, "every concept is a name, which balance solves for without training; hybrid trains"
 
 
 def erase(
@@ -212,7 +212,7 @@ def erase(
     try:
         evaluation, outcome = measure(bench, Cache(cache), command=command, batch=batch, progress=progress)
     except NotWritable as error:  # no result is lost to a picture
-        warn(f"{error}; pictures were kept in memory")
+        warn(f"{error}; pictures are kept in memory instead")
         evaluation, outcome = measure(bench, Memory(), command=command, batch=batch, progress=progress)
     seconds |= outcome.seconds
     edit = replace(edit, card=replace(edit.card, claims=claims(evaluation)))

@@ -70,7 +70,7 @@ def prepare(config: EvalConfig, more: Sequence[Suite] = ()) -> Bench:
         raise InputError(f"name what to measure with `suites` or `tables`; suites: {', '.join(suites.names())}")
     called = [one.name for one in chosen]
     if double := next((name for name in called if called.count(name) > 1), None):
-        raise InputError(f"two suites are called {double!r}; a CSV goes by its file's name")
+        raise InputError(f"two suites are called {double!r}: rename the CSV, whose suite has its file's name")
     for name in config.guards:
         guards.named(name, "anything")  # a wrong name is reported before a model is loaded
     config = _resolved(config)
@@ -79,7 +79,7 @@ def prepare(config: EvalConfig, more: Sequence[Suite] = ()) -> Bench:
     named, loaded = config.concepts, [as_variant(name, edit) for name, edit in edits]
     wanted = named or tuple(dict.fromkeys(concept for edit in loaded for concept in edit.concepts))
     if config.guards and not wanted:
-        raise InputError("name what the guard is against: `concepts`")
+        raise InputError("name what the guard is against with `concepts`")
     if not any(same(one.erase, other.erase) for one in named for edit in loaded for other in edit.concepts):
         loaded = [replace(edit, concepts=named or edit.concepts) for edit in loaded]
     loaded = [replace(edit, concepts=edit.concepts or named) for edit in loaded]
@@ -115,7 +115,7 @@ def _resolved(config: EvalConfig) -> EvalConfig:
         return config
     made = read(folder / RECORD)
     if not isinstance(made.get("model"), str):
-        raise InputError(f"{folder / RECORD} does not say of which model it is")
+        raise InputError(f"{folder / RECORD} does not name its model")
     update = {
         "model": made["model"],
         "revision": config.revision or made.get("revision"),

@@ -35,7 +35,7 @@ from unsee.models.sampling import draw
 from unsee.models.words import words_of
 
 TOLERANCE = 1 / 255
-"""How far pictures of an export may be from what they should be: one grey level, of numbers from 0 to 1."""
+"""How far an export's pictures may be from the edit's, on a scale from 0 to 1: one grey level."""
 
 
 @dataclass(frozen=True)
@@ -100,13 +100,13 @@ def export(
     if not form.low_rank and (rank is not None or energy is not None):
         raise InputError(f"`rank` and `energy` belong to LoRA formats; {to} holds the edit in full")
     if form.absolute and dtype not in (None, pipe.dtype):
-        raise InputError(f"{to} holds the model's own weights: load it in {dtype} for that")
+        raise InputError(f"{to} holds the model's own weights: load the model in {dtype} to export them so")
     if to != "pipeline" and path.suffix != ".safetensors":
         raise InputError(f"`path` {path} should end in .safetensors")
     if path.exists() and not force:
         raise InputError(f"{path} exists already: give another `path`, or `force` to write over it")
     if path.is_dir() and not (path / "model_index.json").is_file():
-        raise InputError(f"{path} is a folder of something else; it is not written over")
+        raise InputError(f"{path} is a folder of something else, and is not overwritten")
     held, loss = edit, None
     if form.low_rank:
         held, loss = low_rank(edit, matrices(pipe), rank=rank, energy=energy)
@@ -134,8 +134,8 @@ def export(
         difference = _far(found, wanted)
         if not difference <= tolerance:
             raise InputError(
-                f"{to}: pictures of what was read back differ by up to {difference:.2g} of 1 from those of the edit,"
-                f" more than the tolerance {tolerance:.2g}; nothing was written"
+                f"{to}: pictures drawn with the export differ from the edit's by up to {difference:.2g} (of 1),"
+                f" which is more than the tolerance {tolerance:.2g}; nothing was written"
             )
         if path.is_dir():
             shutil.rmtree(path)

@@ -20,7 +20,7 @@ from unsee.report.page import known_as
 from unsee.runs.siege import Siege
 
 OTHERS = 100
-"""Other things that are drawn once each, at most."""
+"""The most other things that are drawn, once each."""
 
 
 def filed(siege: Siege, found: Attacked, *, batch: int = 32, progress: Progress = no_progress) -> Filed:

@@ -27,7 +27,7 @@ from unsee.versions import code
 EDIT, STATE, RECORD, LOCK = "edit.safetensors", "state.safetensors", "run.json", ".lock"
 """What a run's folder holds: its edit, how to do it again, and, until it is done, the state of its fit and a lock."""
 STATES = "state*.safetensors"
-"""A fit of each of two denoisers keeps a state of its own."""
+"""With two denoisers, the fit of each keeps a state of its own."""
 
 
 def edit_name(path: Path) -> str:
@@ -63,7 +63,7 @@ def claimed(
         begun = [] if resume else [path for name in results for path in folder.glob(name)]
         if begun and not force:
             what = "run that was interrupted" if begun[0].match(STATES) else "run"
-            more = ", and `resume` goes on with what was interrupted" if STATES in results else ""
+            more = ", and `resume` continues it" if STATES in results else ""
             raise InputError(f"{folder} holds a {what} already: `force` starts over, another `folder` keeps it{more}")
 
         def start_over() -> None:

@@ -43,9 +43,9 @@ from unsee.runs.rehearsal import Rehearsal
 from unsee.runs.siege import BUDGETS, Siege
 
 GRADIENT = 3
-"""Passes that one with its gradient takes the time of: on the way back a layer is multiplied by twice."""
+"""A pass with its gradient takes the time of this many passes: the way back multiplies by each layer twice."""
 SLOW = ("attention", "knowledge")
-"""Suites that ask the denoiser while they score."""
+"""Suites that call the denoiser while they score."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Forecast:
 
     @property
     def passes(self) -> int:
-        """Of all parts, with a gradient and without."""
+        """Passes of all parts, with a gradient and without."""
         return sum(one.passes + one.gradients for one in self.work)
 
 
@@ -105,7 +105,7 @@ def of_erase(plan: Plan, folder: Path, cache: Path, batch: int = 32) -> Forecast
     nets = len(denoisers(plan.model))
     work: list[Work] = []
     warnings: list[str] = []
-    fit = "no more than drawing: it is solved, not trained"
+    fit = "no more than drawing: the edit is solved, not trained"
     if config.auto:
         work.append(Work("trade-off", nets * tradeoff.passes(config.concepts)))
     if hasattr(method, "passes"):
@@ -114,7 +114,7 @@ def of_erase(plan: Plan, folder: Path, cache: Path, batch: int = 32) -> Forecast
         fit, warnings = _fit(plan)
     elif hasattr(method, "learned"):
         fit = "unknown"
-        warnings.append(f"{config.method} does not say how many passes it takes")
+        warnings.append(f"the passes of {config.method} are unknown, and not counted")
     kept: list[str] = []  # about the words that the edit will preserve: some methods draw more at random
     if hasattr(method, "neutral"):
         kept = preserved_words(config.concepts, method.neutral)
@@ -143,7 +143,7 @@ def of_evaluate(bench: Bench, folder: Path, cache: Path, batch: int = 32) -> For
             warnings.append(f"{suite.name} cannot be measured: {reason}")
     work = _drawing(rehearsal, asked, bench.variants, Cache(cache))
     if slow := [name for name in asked if name in SLOW]:
-        warnings.append(f"{' and '.join(slow)} ask the denoiser while they score: those passes are not counted here")
+        warnings.append(f"{' and '.join(slow)}: passes of the denoiser while pictures are scored are not counted")
     files = [folder / name for name in evaluating.FILES if name != "pictures.png"]
     count = _sheets(asked, [one.name for one in bench.variants], rehearsal.plain[2]) if any(asked.values()) else 0
     files += paths(folder / "pictures.png", count)
@@ -152,7 +152,7 @@ def of_evaluate(bench: Bench, folder: Path, cache: Path, batch: int = 32) -> For
 
 
 def of_attack(siege: Siege, folder: Path, batch: int = 32) -> Forecast:
-    """What `attack` would do: of searches at most their budget, of pictures those of every row."""
+    """What `attack` would do: at most the budget of each search, and the pictures of every row."""
     rehearsal = Rehearsal(siege.model, siege.sampling, batch)
     passes, tries = BUDGETS[siege.budget]
     full, each = siege.budget == "full", rehearsal.plain[0]
@@ -235,4 +235,4 @@ def _fit(plan: Plan) -> tuple[str, list[str]]:
         ways = ["`gradient_checkpointing=True`", *ways]
     elif most.checkpointed <= there:
         ways = ["`method='lora'`, which trains few numbers", *ways]
-    return fit, [f"the fit does not fit into {there / 1e9:.1f} GB on {device}: {'; or '.join(ways)}"]
+    return fit, [f"the fit does not fit into {there / 1e9:.1f} GB on {device}: take {', or '.join(ways)}"]

@@ -47,7 +47,7 @@ def cells(config: SweepConfig) -> list[Cell]:
     evaluate, attack = _evaluate(config.evaluate), _attack(config.attack)
     grid = ("model", "concepts", "method", "settings", "seed")
     if double := next((name for name in config.erase if name in grid), None):
-        raise InputError(f"erase: {double!r} is an axis of the grid: write '{_axis(double)}: [...]' beside 'erase'")
+        raise InputError(f"erase: {double!r} is an axis of the grid: move it from there to '{_axis(double)}: [...]'")
     for model in config.models:
         model_card(model)
     chosen = config.methods or (None,)
@@ -102,7 +102,7 @@ def _evaluate(values: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if values is None:
         return None
     if "model" in values or "edits" in values:
-        raise InputError("evaluate: the model and the edit are those of the cell: leave out 'model' and 'edits'")
+        raise InputError("evaluate: leave out 'model' and 'edits', which each cell has of its own")
     whole: EvalConfig = _part("evaluate", EvalConfig, {"model": "", **values})
     for suite in whole.suites:
         suites.find(suite)

@@ -28,7 +28,7 @@ from unsee.models.model import Model
 from unsee.models.sampling import draw
 
 SHORT = 0.25
-"""Seconds of the timed call from which it gets no more rows: many rows at once take less time each."""
+"""The timed call gets more rows until it takes this many seconds: many rows at once take less time each."""
 
 
 class Rehearsal:
@@ -66,7 +66,7 @@ class Rehearsal:
             self.one_pass = portions.whole(timed, self.rows)
 
     def picture(self, variant: Variant, guidance: float | None = None) -> tuple[int, float, Image.Image]:
-        """Passes of a picture of a variant, its seconds without them, and what was drawn: of a denoiser that says 0."""
+        """Passes of a picture of a variant, its seconds without them, and what a denoiser that answers zeros draws."""
         scale = self.sampling.guidance_scale if guidance is None else guidance
         options, n = for_pictures(self.model, scale), self.rows
         with variant.applied(self.model), silent(self.model, self._result) as answered, sliced(self.model):
@@ -77,7 +77,7 @@ class Rehearsal:
 
     @cached_property
     def plain(self) -> tuple[int, float, Image.Image]:
-        """Of the base model."""
+        """The same for the base model."""
         return self.picture(base(()))
 
 

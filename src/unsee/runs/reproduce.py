@@ -1,4 +1,4 @@
-"""The paper's own experiments on a real model, its figures claimed next to the measured ones: `unsee reproduce`.
+"""The paper's own experiments on a real model, with the paper's figures next to the measured ones: `unsee reproduce`.
 
 Gandikota et al.: "Erasing Concepts from Diffusion Models", ICCV 2023, arXiv:2303.07345; on Stable Diffusion 1.4.
 
@@ -56,7 +56,7 @@ RATING = (3.21, 1.12)
 """Sec. 5.1, people's rating of all five artists' styles before and after."""
 
 NUDITY, PROMPTS = (796.0, 134.0), 4703
-"""Fig. 7, parts in all pictures before and after, and how many pictures those are."""
+"""Fig. 7, parts in all pictures before and after, and the number of pictures."""
 
 
 @dataclass(frozen=True)
@@ -128,9 +128,9 @@ class Experiment:
         if self.name not in DETECTORS:
             raise unknown("experiment", self.name, DETECTORS)
         if (self.name == "nudity") is (self.prompts is None):
-            raise InputError("nudity, and nothing else, takes `prompts`: i2p_benchmark.csv of AIML-TUDA/i2p")
+            raise InputError("nudity needs `prompts` (i2p_benchmark.csv of AIML-TUDA/i2p), and nothing else takes them")
         if self.prompts and self.pictures:
-            raise InputError("`pictures` does nothing for nudity: each prompt is drawn once")
+            raise InputError("leave out `pictures` for nudity: each prompt is drawn once")
         for word in self.only:
             if word not in self.words:
                 kind = {"objects": "class", "styles": "artist", "nudity": "concept"}[self.name]
@@ -173,7 +173,7 @@ def reproduce(
     try:
         bench.suites[0].ask(bench.context)  # a detector that will not do is reported before hours of erasing
         if name == "nudity" and bench.context.detector("nudity").parts is None:
-            raise NotMeasured(f"{experiment.detector} counts no parts of a picture: the detector is nudenet:PROTOCOL")
+            raise NotMeasured(f"{experiment.detector} counts no parts of the body: take the detector nudenet:PROTOCOL")
     except NotMeasured as error:
         raise InputError(f"cannot reproduce {name}: {error}") from error
     keep = partial(kept_edit, folder / "edits", method, bench.context.pipe, progress=progress)
@@ -207,18 +207,18 @@ def _compared(experiment: Experiment, found: Evaluation) -> Reproduction:
             )
     elif name == "nudity":
         if (n := base[PARTS].n) != PROMPTS:
-            warnings.append(f"these are {n} prompts, the paper's {PROMPTS}")
+            warnings.append(f"{n} prompts were drawn, and the paper has {PROMPTS}")
         if not base[PARTS].value:
             warnings.append("MEANINGLESS: NudeNet sees nothing in the base model's pictures: there is nothing to erase")
     else:
         if base[FIRST + ERASED].low <= 1 / len(ARTISTS):
             warnings.append(
-                f"MEANINGLESS: CLIP tells the artist of {100 * base[FIRST + ERASED].value:.1f} % of the base "
-                f"model's pictures from the other four, chance of {100 / len(ARTISTS):g} %: this model does not draw "
-                "these styles"
+                "MEANINGLESS: CLIP picks the right one of five artists for "
+                f"{100 * base[FIRST + ERASED].value:.1f} % of the base model's pictures, and chance does for "
+                f"{100 / len(ARTISTS):g} %: this model does not draw these styles"
             )
         warnings.append(
-            "the paper's figure is a rating by people, of all five artists together, ours are cosines: compare the "
+            "the paper's figure is people's rating of all five artists together, and ours are cosines: compare the "
             "directions only"
         )
     lines, units = {

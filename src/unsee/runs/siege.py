@@ -1,4 +1,4 @@
-"""What a run of `unsee attack` needs, loaded and checked: the edit and its model, the detector, what attacks aim at."""
+"""What a run of `unsee attack` needs, loaded and checked: the edit and its model, the detector, the aims."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def prepare(
     if concept is not None and not wanted:
         wanted = [Concept(concept)]
     if not wanted:
-        raise InputError("this edit's card does not say what it erases: name it with `concepts`")
+        raise InputError("this edit's card does not say what the edit erases: name that with `concepts`")
     aimed = wanted[0]
     if any(MINORS.search(word) for word in (*aimed.names, aimed.from_ or "")):
         raise InputError("attacks on concepts about minors are refused")
@@ -101,16 +101,16 @@ def prepare(
     )
     weights = edit.check(opened)
     if packed := next((one for one in edit.deltas if not is_full_precision(weights[one])), None):
-        raise InputError(f"{packed} is quantised: attacks need the model unquantised")
+        raise InputError(f"{packed} is quantised: attacks need a model that is not")
     words = words_of(opened.card)
     given = detectors_of(opened.card, detectors, choices=lambda kind: choices(kind, words, [aimed]))
     aims, label, kind = aims_of(opened, aimed, words, given)
     if kind is None:
         said = (
             uncounted(aimed.erase, known(words, names_of(given)), given)
-            or "no detector was given: `detectors` objects=FOLDER names one"
+            or "no detector was given: give one as `detectors` objects=FOLDER"
         )
-        raise InputError(f"nothing can count {aimed.erase!r}: {said}")
+        raise InputError(f"no detector counts {aimed.erase!r}: {said}")
     detector = given[kind]
     assert isinstance(detector, Detector)
     sampling = sampling_of(opened, more.get("steps"), more.get("guidance_scale"))

@@ -34,10 +34,10 @@ from unsee.runs.folder import RECORD, claimed
 from unsee.runs.grid import Cell, cells, said
 
 CELLS, CELL, JOURNAL, FAILED = "cells", "cell.json", "journal.jsonl", "failed.txt"
-"""In a sweep's folder: a folder for each cell, in it the record of a finished one; a line for each start and end."""
+"""A sweep's folder has a folder for each cell, with its record once it is finished; a line for each start and end."""
 FILES = ("index.html", "trade-off.svg", "table.csv", JOURNAL)
 TRIES = 3
-"""How often a cell is started whose worker died, before it counts as failed."""
+"""How often a cell whose worker died is started before it counts as failed."""
 
 Job = Callable[[Cell], Result | Failed]
 
@@ -182,12 +182,12 @@ def _gpus_here() -> int:
 
 
 def by_ray(todo: Sequence[Cell], job: Job, at_once: int, workers: Workers) -> Iterator[Result | Failed]:
-    """Results as cells end. ray starts a cell again whose worker died, and gives each cell its GPUs and cores."""
+    """Results as cells end. ray restarts a cell whose worker died, and gives each cell its GPUs and cores."""
     try:
         ray: Any = import_module("ray")
     except ImportError as error:
         raise InputError(
-            "several cells at once, and clusters, need ray: pip install 'unsee[ray]'; `workers` 1 does without"
+            "several cells at once, and clusters, need ray: pip install 'unsee[ray]'; `workers` 1 needs none"
         ) from error
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     cores = max(1, (os.cpu_count() or 1) // at_once)

@@ -38,14 +38,14 @@ from unsee.models.model import Model, Pipeline
 from unsee.progress import Progress, no_progress
 
 SCALES = (0.2, 0.4, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.4, 1.6)
-"""Of the edit, that are tried."""
+"""Scales of the edit that are tried."""
 RUNS = 32
 """Recorded runs that ask for concepts, and again of those that ask for other words."""
 NEAR = RUNS // 2
-"""Of the other words, those whose texts are nearest to a concept's name; the rest are random ones."""
+"""How many of the other words are those whose texts are nearest to a concept's name; the rest are random."""
 
 STEPS = 6
-"""Sampler steps of a recorded run, of which every second one is asked again."""
+"""Sampler steps of a recorded run; every second one is repeated with the edit."""
 
 Rows = list[tuple[Call, Tensor]]
 """Every second step of some runs: calls whose output is e_0, and y."""
@@ -146,8 +146,8 @@ def rule() -> str:
     """How a scale is chosen, in a line."""
     least, most = min(SCALES), max(SCALES)
     return (
-        f"auto: of {len(SCALES)} scales of the edit, {least:g} to {most:g}, the one with the largest harmonic mean of "
-        f"removed and kept is taken, on {2 * RUNS} recorded runs; no picture is drawn for it"
+        f"auto: {len(SCALES)} scales of the edit from {least:g} to {most:g} are tried on {2 * RUNS} recorded runs; no "
+        "picture is drawn for it; the one with the largest harmonic mean of removed and kept is taken"
     )
 
 

@@ -55,7 +55,7 @@ def verify(
     if missing := claims.detectors.keys() - detectors.keys():
         kind = min(missing)
         raise InputError(
-            f"the claims were counted by a detector of {kind}, {claims.detectors[kind]!r}: `detectors` {kind}=FOLDER"
+            f"the claims were counted by {claims.detectors[kind]!r}: give that detector as `detectors` {kind}=FOLDER"
         )
     suite = suites.find(claims.suite or SUMMARY)
     concepts = edit.card.concepts
@@ -67,7 +67,7 @@ def verify(
 
     asked = {claimed(one): one for one in suite.ask(context) if one.detector}
     if unknown_rows := claims.rows.keys() - asked.keys():
-        raise InputError(f"the card claims {min(unknown_rows)!r}, which these detectors have no question for")
+        raise InputError(f"the card claims {min(unknown_rows)!r}, which these detectors do not count")
     some = replace(suite, ask=lambda context: [asked[name] for name in claims.rows])
     sampling = Sampling(claims.steps, claims.guidance_scale)
     variants = [base(concepts), as_variant("edit", edit)]

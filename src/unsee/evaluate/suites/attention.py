@@ -33,7 +33,7 @@ def ask(context: EvalContext) -> list[Question]:
     """Up to eight pictures with each concept's word, and as many without."""
     _modules(context)
     if not context.concepts:
-        raise NotMeasured("no concept is named: --concept WORD")
+        raise NotMeasured("no concept is named: name one with --concept WORD")
     seeds = range(context.seed, context.seed + min(context.n, SEEDS))
     prompts = {f"{c.erase} named": f"an image of {article(c.erase)}" for c in context.concepts}
     return [
@@ -47,7 +47,7 @@ def _modules(context: EvalContext) -> dict[str, str]:
     _, net = denoiser(context.pipe)
     cross = [name for name, _ in net.named_modules() if name.endswith(".attn2")]
     if not cross:
-        raise NotMeasured(f"{type(net).__name__} has no attention of its own for the text")
+        raise NotMeasured(f"{type(net).__name__} has no cross-attention")
     up = [name for name in cross if name.startswith("up_blocks.")] or cross  # a U-Net lists its middle last
     first = next(name for name in up if name.startswith(up[-1].split("attentions")[0]))
     return {"cross-attention": first, "self-attention": first.removesuffix("2") + "1"}
@@ -87,8 +87,8 @@ def _heat(places: Tensor, low: float, high: float) -> Image.Image:
 
 SUITE = Suite(
     NAME,
-    "How much cross-attention adds to a picture (root mean square), and where. All maps of a row have the scale of the "
-    "base model's: dark is its minimum, bright its maximum.",
+    "How much cross-attention adds to a picture (root mean square), and where. All maps of a row share one scale: "
+    "dark is the base model's minimum, bright its maximum.",
     ask,
     score,
 )

@@ -1,4 +1,4 @@
-"""Table 1 of Gandikota et al. (2023): do other pictures stay as good, and as near to their prompt?
+"""Table 1 of Gandikota et al. (2023): do other pictures stay as good, and still fit their prompts?
 
 FID and KID compare a column's pictures of neutral prompts with the base model's pictures of the same prompts on other
 seeds. The base's own number is then the noise between two sets of seeds, which a harmless edit cannot go below, and its
@@ -42,10 +42,10 @@ def ask(context: EvalContext) -> list[Question]:
     """
     kind = "objects" if "objects" in context.detectors else "clip"
     if isinstance(context.detectors.get(kind), Distance):
-        raise NotMeasured(f"the detector of {kind} has no features of one picture: it compares two")
+        raise NotMeasured(f"the detector of {kind} compares two pictures, and has no features of a single one")
     if kind not in context.detectors:
         options = "--detector objects=FOLDER or --detector clip=FOLDER"
-        raise NotMeasured(f"no detector whose features could be compared: {options}")
+        raise NotMeasured(f"no detector has features to compare: give {options}")
     gone = {context.target(concept) for concept in context.concepts}
     count = 4 * context.n
     if context.album and context.album.captions:
@@ -54,7 +54,7 @@ def ask(context: EvalContext) -> list[Question]:
         known = context.detectors[kind].labels or tuple(context.words.get("objects", ()))
         pairs = [(article(name), name) for name in spread([name for name in known if name not in gone], count)]
     if not pairs:
-        raise NotMeasured("no words to draw neutral pictures of: --words FILE lists objects")
+        raise NotMeasured("no objects are known for neutral prompts: list them with --words FILE")
     # Name by name on the same seeds, as the suite "neighbours" asks: most of these pictures are drawn for both.
     shots = tuple(Shot(pairs[k % len(pairs)][0], context.seed + k // len(pairs)) for k in range(count))
     labels = tuple(pairs[k % len(pairs)][1] for k in range(count))
@@ -73,7 +73,11 @@ def score(asked: Asked, c: Comparison) -> Iterator[Measured]:
     reference = _array(c.seen.features(BASE, kind, there[0].shots) if there else c.seen.album(kind))
     n, width = now.shape
     fewest = min(n, len(reference))
-    small = f"n is small for {width} features: compare columns, not papers" if fewest < 10 * width else ""
+    small = (
+        f"n is small for {width} features: compare columns of this table, not figures of papers"
+        if fewest < 10 * width
+        else ""
+    )
     source, album = c.context.detectors[kind].source, c.context.album
     to = f" to {len(reference)} pictures of {Path(album.folder).name}" if album else ""
     pairs = np.arange(n) if there else None  # pictures of the same prompts

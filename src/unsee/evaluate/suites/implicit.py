@@ -21,8 +21,8 @@ PART = 8  # of a row's pictures, for each style
 
 
 def ask(context: EvalContext) -> list[Question]:
-    """By domain, n pictures over all, and by style the thing that no prompt names; the thing when named; and what the
-    prompts do name.
+    """Rows for the thing that no prompt names, by domain (n pictures in all) and by style; for the thing where prompts
+    name it; and for what prompts name.
     """
     asked: list[Question] = []
     for kind, (label, said) in _unasked(context).items():
@@ -38,9 +38,7 @@ def ask(context: EvalContext) -> list[Question]:
         named = [(f"{article(name)} with {article(label)}", label) for name in next(iter(domains.values()))]
         asked.append(context.question(f"{NAMED}{said}", f"{said}, asked for", kind, named, PART))
     if not asked:
-        raise NotMeasured(
-            "no detector answers whether something is in a picture that no prompt names: --detector NAME=FOLDER"
-        )
+        raise NotMeasured("no detector sees an implicit concept: give one with --detector NAME=FOLDER")
     return asked
 
 

@@ -1,4 +1,4 @@
-"""What a model still knows of a concept, whatever one asks: denoising loss with the empty prompt, and no detector.
+"""What a model still knows of a concept: its denoising loss with the empty prompt, without a detector.
 
     gap  =  E |e(x_t, "") - answer|^2 on the base's pictures upside down, minus the same on them as they are
 
@@ -36,7 +36,7 @@ from unsee.models.model import Pipeline
 NAME = "knowledge"
 TIMES = 10
 MOST = 24
-"""Pictures of each thing at most: 2 x TIMES denoiser passes for each."""
+"""The most pictures of each thing: each picture takes 2 x TIMES denoiser passes."""
 OTHERS = 2
 KEPT = "kept/"
 
@@ -44,7 +44,7 @@ KEPT = "kept/"
 def ask(context: EvalContext) -> list[Question]:
     """The base's pictures of each concept, of its nearest neighbour, and of two other things."""
     if not context.concepts:
-        raise NotMeasured("no concept is named: `concepts`")
+        raise NotMeasured("no concept is named: name one with `concepts`")
     gone = [concept.from_ or concept.erase for concept in context.concepts]
     objects = [
         one for one in context.words.get("objects", {}) if one not in {*gone, *map(context.target, context.concepts)}
@@ -115,7 +115,7 @@ def _left(question: Question, c: Comparison, before: Sequence[float], now: Seque
     a, b = np.asarray(before), np.asarray(now)
     low, high = resampled(len(a), lambda rows: b[rows].mean(1) / a[rows].mean(1))
     left = Score(float(b.mean() / a.mean()), low, high, len(a))
-    note = "" if a.mean() > 2 * a.std() / len(a) ** 0.5 else "the base's own gap is not clear of zero"
+    note = "" if a.mean() > 2 * a.std() / len(a) ** 0.5 else "the base's own gap cannot be distinguished from zero"
     row = f"{question.name}: gap left, as a share of the base's"
     return Measured(NAME, f"{question.key}/left", "other", row, c.variant.name, "ratio", left, None, None, "", note)
 

@@ -15,14 +15,15 @@ from unsee.evaluate.render import Shot
 from unsee.evaluate.words import article, ways
 
 MANY = 8
-"""More concepts than these have one row each, and one for each kind of detector together, not several each."""
+"""More concepts than this have one row each, and one together for each kind of detector. Fewer have several each."""
 ALL, FEW = 4, 4
-"""Pictures of many rows: all of them together ALL times those of a row, and each of them FEW at least."""
+"""Pictures of many rows: ALL times those of one row for all of them together, and at least FEW for each."""
 NEAREST = 20
 """Objects with the nearest texts that have a row each."""
 TOGETHER = "removed together/"
+"""How the key of all concepts that a kind of detector knows begins."""
 NEAR, NEAR_TOGETHER = "neighbour/", "neighbours/all"
-"""The key of all concepts that a kind of detector knows; of one of the nearest texts, and of all of those."""
+"""Keys of one of the nearest texts, and of all of them."""
 ONE = ("removed/", "removed asked/")
 """How the key of one concept begins."""
 

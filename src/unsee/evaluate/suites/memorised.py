@@ -40,9 +40,11 @@ def ask(context: EvalContext) -> list[Question]:
     """For each title half a row of its pictures; and neutral prompts for comparison."""
     titles = context.album.titles if context.album else tuple(context.words.get("memorised", ()))
     if not titles:
-        raise NotMeasured("no memorised pictures are named: --folder DIR has them, each called by its title")
+        raise NotMeasured(
+            "no memorised images are named: give a folder with --folder DIR, each image named by its title"
+        )
     if len(set(titles)) < len(titles):
-        raise NotMeasured("two pictures of the folder have one title")
+        raise NotMeasured("two images of the folder have the same title")
     asked = []
     for title in titles:
         shots = tuple(Shot(title, context.seed + k) for k in range(max(2, context.n // 2)))

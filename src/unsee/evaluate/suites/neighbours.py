@@ -1,4 +1,4 @@
-"""What an edit hurts most: every object, apart from them the nearest texts and what an edit was made to keep."""
+"""Every object, with rows for those that an edit hurts most: the nearest texts, and what it was made to keep."""
 
 from __future__ import annotations
 

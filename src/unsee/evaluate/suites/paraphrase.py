@@ -1,4 +1,4 @@
-"""Fig. 10 of Gandikota et al. (2023) turned round: the concept is erased by its name and asked for by other names."""
+"""Fig. 10 of Gandikota et al. (2023), reversed: the concept is erased by its name, and prompts use other names."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def ask(context: EvalContext) -> list[Question]:
         given = [(name, target) for target in targets[:1] for name in context.names]
         asked.append(context.question(f"names/{targets[0]}", f"other names of {targets[0]}", "objects", given))
     if not asked:
-        raise NotMeasured("no other names are known for what is erased: --name gives one")
+        raise NotMeasured("no other names are known for what is erased: give some with --name")
     return asked
 
 

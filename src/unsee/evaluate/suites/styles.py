@@ -34,7 +34,9 @@ def ask(context: EvalContext) -> list[Question]:
     subjects = spread(known, context.n)
     if not objects and not gone & set(styles):
         words = ", ".join(concept.erase for concept in context.concepts) or "nothing"
-        raise NotMeasured(f"what is erased ({words}) is no style and no object here: --words FILE lists styles")
+        raise NotMeasured(
+            f"what is erased ({words}) is neither a known style nor a known object: list styles with --words FILE"
+        )
     asked = []
     for style in styles:
         drawn = [(context.styled(name, style), name) for name in subjects]

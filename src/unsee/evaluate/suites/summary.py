@@ -64,7 +64,7 @@ def ask(context: EvalContext) -> list[Question]:
             for row in rows(concept, names, detectors, few, styles, near):
                 add(row, each(n, len(concepts)) if len(concepts) > MANY else n, [concept])
     shown = [(article(label), label) for label in named]
-    add(Row("preserved", "shown to the method as ones to keep", shown, "objects", "kept"))
+    add(Row("preserved", "objects that the method preserved", shown, "objects", "kept"))
     some = [(article(label), label) for label in spread(other, PART * n)]
     add(Row(REST, "everything else", some, "objects", "kept"), max(n, len(some)))
     stay = [style for style in styles if style not in erased]
@@ -148,7 +148,7 @@ def taken(
         others = [(f"{article(name)} with {article(c)}", label) for name in some]
         yield Row(there, f"{c} elsewhere", others, kind, "kept")
     else:
-        note = f"no detector sees whether {c!r} is part of {b!r}: compare the pictures and their change"
+        note = f"no detector sees whether {c!r} is part of {b!r}: compare the pictures and the picture change"
         yield Row(here, f"{c} on {b}", both[1:], None, "removed", note)
         if kind:
             yield Row(there, f"{c} elsewhere", alone, kind, "kept")
@@ -163,7 +163,7 @@ def mixed(
     if (thing[1], style[1]) != ("objects", "styles"):
         return
     for part, (label, kind) in (("thing", thing), ("style", style)):
-        note = "it is gone if the thing or the style is"
+        note = "it counts as gone if either the thing or the style is gone"
         yield Row(f"removed {part}/{word}", f"{word}, seen as {label}", [(word, label)], kind, "removed", note)
     elsewhere = [(STYLED.format(name, style[0]), style[0]) for name in some]
     yield Row(f"style elsewhere/{word}", f"{style[0]} style elsewhere", elsewhere, "styles", "kept")
