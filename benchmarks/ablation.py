@@ -24,7 +24,7 @@ from benchmarks.evidence.record import CORE, EDIT, SECONDS, Cell, read, score, w
 from unsee.evaluate.records import Evaluation, Measured
 from unsee.evaluate.suites.summary import NAME as SUMMARY
 from unsee.evaluate.suites.summary import REST
-from unsee.report.page import known_as
+from unsee.models.names import known_as
 
 VARIANTS: dict[str, tuple[str, Any]] = {
     "balance": ("the default for names: a closed form with a limit for every known word", unsee.Balance()),

@@ -40,10 +40,10 @@ from unsee.evaluate.records import Evaluation, Measured
 from unsee.evaluate.render import Sampling, Shot, render, sampling_of
 from unsee.evaluate.suites.summary import NAME as SUMMARY
 from unsee.io.atomic import write_whole
+from unsee.models.names import known_as
 from unsee.models.words import words_of
 from unsee.report.before_after import Line, lines
 from unsee.report.grid import grid
-from unsee.report.page import known_as
 from unsee.runs.config import build
 from unsee.runs.folder import EDIT, RECORD, STATE
 

@@ -29,8 +29,8 @@ from unsee.evaluate.records import Measured
 from unsee.evaluate.render import sampling_of
 from unsee.evaluate.run import base, run
 from unsee.evaluate.suites import knowledge
+from unsee.models.names import known_as
 from unsee.models.words import words_of
-from unsee.report.page import known_as
 from unsee.runs.attack import Cell, Key, attack
 from unsee.runs.controls import put_on, read_twin
 from unsee.runs.evaluate import as_variant

@@ -45,8 +45,8 @@ from unsee.evaluate.render import Shot, render
 from unsee.evaluate.suites.styles import STYLE
 from unsee.io.atomic import write_whole
 from unsee.models.model_card import model_card
+from unsee.models.names import known_as
 from unsee.models.words import words_of
-from unsee.report.page import known_as
 from unsee.runs import evaluate as evaluation
 from unsee.runs.config import EvalConfig
 from unsee.runs.controls import put_on, read_twin

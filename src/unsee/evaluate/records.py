@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 
 from unsee.errors import InputError
 from unsee.evaluate.statistics import Difference, Score
+from unsee.models.names import known_as
 
 VERSION = 2
 
@@ -157,7 +158,7 @@ def schema() -> dict[str, Any]:
 
 
 def scores_csv(measured: Sequence[Measured]) -> str:
-    """One line for each number."""
+    """One line for each number. Of a detector's folder it has the name: a table is shown to others."""
     head = ["suite", "key", "role", "row", "variant", "unit", "value", "low", "high", "n", "base"]
     head += ["difference", "difference low", "difference high", "differs", "detector", "note"]
     lines = []
@@ -167,7 +168,7 @@ def scores_csv(measured: Sequence[Measured]) -> str:
             [one.suite, one.key, one.role, one.row, one.variant, one.unit, *asdict(one.score).values()]
             + [one.base.value if one.base else ""]
             + ([change.value, change.low, change.high, change.differs] if change else [""] * 4)
-            + [one.detector, one.note]
+            + [known_as(one.detector), one.note]
         )
     return _csv(head, lines)
 

@@ -44,6 +44,12 @@ def source(model: str) -> Source:
     return Source(base, version or None, tuple(loras))
 
 
+def known_as(source: str) -> str:
+    """A folder's own name, or a whole hub id: a page is shown to others, so it has no paths of this machine."""
+    kind, colon, place = source.rpartition(":")  # of "clip:FOLDER"
+    return f"{kind}{colon}{Path(place).name}" if Path(place).is_absolute() else source
+
+
 def model_folder(model: str) -> Path | None:
     """The folder a model name stands for; None for a hub id and for a file.
 

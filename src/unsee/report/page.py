@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -14,6 +13,7 @@ from unsee.evaluate.observations import Figure
 from unsee.evaluate.questions import Question, spread
 from unsee.evaluate.records import Evaluation
 from unsee.evaluate.suites.summary import NAME as SUMMARY
+from unsee.models.names import known_as
 from unsee.report import before_after
 from unsee.report.grid import Pictures, by_suite, embedded, mosaic, shown
 from unsee.report.plots import fits, scales, trade_off
@@ -34,12 +34,6 @@ def environment() -> Environment:
     )
     made.filters["known_as"] = known_as
     return made
-
-
-def known_as(source: str) -> str:
-    """A folder's own name, or a whole hub id: a page is shown to others, so it has no paths of this machine."""
-    kind, colon, place = source.rpartition(":")  # of "clip:FOLDER"
-    return f"{kind}{colon}{Path(place).name}" if Path(place).is_absolute() else source
 
 
 def page(

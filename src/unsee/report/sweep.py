@@ -13,9 +13,10 @@ from unsee.evaluate.records import Evaluation
 from unsee.evaluate.statistics import Score, rate
 from unsee.evaluate.suites.many import ONE, is_whole
 from unsee.evaluate.suites.summary import REST
+from unsee.models.names import known_as
 from unsee.report.attacks import per_cent as attacked_share
 from unsee.report.before_after import Line, brief, of_one_edit
-from unsee.report.page import environment, known_as
+from unsee.report.page import environment
 from unsee.report.plots import Mark, mark, trade_off
 from unsee.spelling import counted
 

@@ -15,8 +15,8 @@ from unsee.evaluate.questions import spread
 from unsee.evaluate.render import Shot, render
 from unsee.evaluate.statistics import Score, paired_rates, rate
 from unsee.evaluate.words import article
+from unsee.models.names import known_as
 from unsee.progress import Progress, no_progress
-from unsee.report.page import known_as
 from unsee.runs.siege import Siege
 
 OTHERS = 100
