@@ -156,7 +156,7 @@ def test_the_csv_has_every_number(measured: Path) -> None:
         (one.suite, one.key, one.variant) for one in found.measured
     ]
     assert [float(line["value"]) for line in lines] == [one.score.value for one in found.measured]
-    assert {line["detector"] for line in lines} == {"", "objects", "styles"}, "names, and no places"
+    assert {line["detector"] for line in lines} == {"", "objects", "clip", "watermark"}, "names, and no places"
     with (measured / "answers.csv").open() as file:
         assert len(list(csv.DictReader(file))) == len(found.answers)
 
