@@ -29,9 +29,9 @@ QUICK: dict[str, Any] = {
 
 @pytest.fixture(scope="session", autouse=True)
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Always in use: "tiny" is the miniature with an untrained denoiser of a tenth of the weights. Its folder."""
+    """Always in use: "tiny" is the miniature with an untrained denoiser and an untrained VAE, both small. Its folder."""
     import torch
-    from diffusers import UNet2DConditionModel
+    from diffusers import AutoencoderKL, UNet2DConditionModel
 
     from unsee.evaluate.suites import summary
     from unsee.models.names import BUNDLED
@@ -39,12 +39,13 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
     folder = tmp_path_factory.mktemp("tiny")
     for path in SHIPPED.iterdir():
-        if path.name != "unet":
+        if path.name not in ("unet", "vae"):
             (folder / path.name).symlink_to(path)
-    config = UNet2DConditionModel.load_config(SHIPPED / "unet")
     torch.manual_seed(0)
-    net = UNet2DConditionModel.from_config({**config, "block_out_channels": (16, 32)})
-    net.half().save_pretrained(folder / "unet")
+    for name, kind, widths in (("unet", UNet2DConditionModel, (16, 32)), ("vae", AutoencoderKL, (8, 8, 16, 16))):
+        config = kind.load_config(SHIPPED / name)
+        net = kind.from_config({**config, "block_out_channels": widths, "layers_per_block": 1})
+        net.half().save_pretrained(folder / name)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(BUNDLED, "tiny", folder)
         patch.setattr(RunConfig.model_fields["model"], "default", "tiny")  # what a command takes that names no model
