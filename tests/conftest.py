@@ -36,6 +36,7 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
     from unsee.evaluate.suites import summary
     from unsee.models.names import BUNDLED
+    from unsee.runs import export, rehearsal
     from unsee.runs.config import RunConfig
 
     folder = tmp_path_factory.mktemp("tiny")
@@ -54,6 +55,9 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setattr(RunConfig.model_fields["model"], "default", "tiny")  # what a command takes that names no model
         RunConfig.model_rebuild(force=True)
         patch.setattr(summary, "PART", 1)  # a picture of everything else for each of a row's, not 16: half a second
+        patch.setattr(export, "STEPS", 1)  # of the pictures by which a file is compared with the edit
+        patch.setattr(export, "SEEDS", (0,))
+        patch.setattr(rehearsal, "SHORT", 0)  # a dry run times one row, however soon it is done
         patch.setenv("UNSEE_CACHE", str(tmp_path_factory.mktemp("pictures")))
         yield folder
 
