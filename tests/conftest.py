@@ -30,7 +30,7 @@ QUICK: dict[str, Any] = {
 
 @pytest.fixture(scope="session", autouse=True)
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Always in use: "tiny" is the miniature with an untrained denoiser and an untrained VAE, both small. Its folder."""
+    """Always in use: "tiny" is the miniature with an untrained, small denoiser and VAE. Its folder."""
     import torch
     from diffusers import AutoencoderKL, UNet2DConditionModel
 
@@ -48,7 +48,9 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         config = kind.load_config(SHIPPED / name)
         net = kind.from_config({**config, "block_out_channels": widths, "layers_per_block": 1})
         if name == "vae":
-            net.quant_conv.bias.data.chunk(2)[1].fill_(-20)  # the variance of a picture's latent: next to none, as trained
+            net.quant_conv.bias.data.chunk(2)[1].fill_(
+                -20
+            )  # the variance of a picture's latent: next to none, as trained
         net.half().save_pretrained(folder / name)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(BUNDLED, "tiny", folder)
@@ -76,10 +78,16 @@ def tiny() -> Any:
 
 @pytest.fixture
 def mini_is_tiny(monkeypatch: pytest.MonkeyPatch, tiny_folder: Path) -> None:
-    """In a test that takes it, the name "mini" loads `tiny`, so that examples of the documentation take a second."""
+    """In a test that takes it, the name "mini" loads `tiny`, so that examples of the documentation take a second.
+
+    Methods have a few random words to preserve, not hundreds.
+    """
+    from unsee.methods import prompts
     from unsee.models.names import BUNDLED
 
     monkeypatch.setitem(BUNDLED, "mini", tiny_folder)
+    drawn = prompts.random_words
+    monkeypatch.setattr(prompts, "random_words", lambda pipe, count, *rest: drawn(pipe, min(count, 8), *rest))
 
 
 @pytest.fixture

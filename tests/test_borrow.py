@@ -127,7 +127,7 @@ def test_so_do_its_settings(untouched: Any) -> None:
 def test_the_edit_of_a_pipeline_in_training_is_that_of_a_frozen_one(own: Any, tiny: Any) -> None:
     deltas = [unsee.Hybrid(**QUICK)(pipe, unsee.Concept("church")).deltas for pipe in (own, tiny)]
     for name, delta in deltas[1].items():  # memory is laid out otherwise: equal up to rounding
-        torch.testing.assert_close(deltas[0][name], delta, rtol=1e-2, atol=1e-5)
+        assert (deltas[0][name] - delta).norm() < 0.01 * delta.norm(), name
 
 
 def test_guards_records_and_pictures_leave_it_as_it_was(untouched: Any, edit: unsee.Edit) -> None:

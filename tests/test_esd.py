@@ -188,7 +188,9 @@ def test_other_words_are_spared(shipped: Any) -> None:
 
 def test_only_selected_weights_change(pipe: Any) -> None:
     for selection in ("cross", "cross-kv", "self", "noncross"):
-        edit = Hybrid(**{**QUICK, "updates": 1, "record_steps": 2, "held_out": 0}, select=selection)(pipe, unsee.Concept("church"))
+        edit = Hybrid(**{**QUICK, "updates": 1, "record_steps": 2, "held_out": 0}, select=selection)(
+            pipe, unsee.Concept("church")
+        )
         assert set(edit.deltas) == {f"unet.{name}" for name in select(pipe.unet, selection)}
         before = {name: value.clone() for name, value in pipe.unet.state_dict().items()}
         with edit.applied(pipe):

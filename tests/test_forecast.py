@@ -20,7 +20,6 @@ from unsee.runs.forecast import Forecast, Work
 from unsee.runs.rehearsal import silent
 from unsee.runs.siege import prepare
 
-
 FIT: dict[str, Any] = {"updates": 2, "batch": 2, "runs": 2, "record_steps": 3}
 
 

@@ -96,9 +96,7 @@ def bases(features: int) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("method", QUICK)
-def test_the_basis_of_text_features_does_not_matter(
-    tiny: Any, expected: Callable[[str], Tensor], method: str
-) -> None:
+def test_the_basis_of_text_features_does_not_matter(tiny: Any, expected: Callable[[str], Tensor], method: str) -> None:
     assert expected(method).norm() > 1
     for name, A in bases(128).items():
         if method == "uce" or name == "all of it":  # which turns, scales all and scales each
@@ -107,9 +105,7 @@ def test_the_basis_of_text_features_does_not_matter(
 
 
 @pytest.mark.parametrize("method", QUICK)
-def test_how_a_user_holds_the_model_does_not_matter(
-    tiny: Any, expected: Callable[[str], Tensor], method: str
-) -> None:
+def test_how_a_user_holds_the_model_does_not_matter(tiny: Any, expected: Callable[[str], Tensor], method: str) -> None:
     """Not frozen, and its tensors in another memory format."""
     there = copied(tiny)
     there.unet.requires_grad_(True)
