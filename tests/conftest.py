@@ -80,12 +80,15 @@ def tiny() -> Any:
 def mini_is_tiny(monkeypatch: pytest.MonkeyPatch, tiny_folder: Path) -> None:
     """In a test that takes it, the name "mini" loads `tiny`, so that examples of the documentation take a second.
 
-    Methods have a few random words to preserve, not hundreds.
+    By default methods have a few random words to preserve, recorded runs and updates, not hundreds.
     """
-    from unsee.methods import prompts
+    from unsee.methods import prompts, settings
     from unsee.models.names import BUNDLED
 
     monkeypatch.setitem(BUNDLED, "mini", tiny_folder)
+    for default in (settings.UPDATES, settings.RUNS):
+        for start in default:
+            monkeypatch.setitem(default, start, 2)
     drawn = prompts.random_words
     monkeypatch.setattr(prompts, "random_words", lambda pipe, count, *rest: drawn(pipe, min(count, 8), *rest))
 

@@ -271,6 +271,9 @@ def test_code_is_that_of_a_module_and_of_all_it_imports(monkeypatch: pytest.Monk
 
         with monkeypatch.context() as patch:
             patch.setattr(Path, "read_bytes", other)
-            return str(code("unsee.methods.uce"))
+            versions._source.cache_clear()
+            found = str(code("unsee.methods.uce"))
+        versions._source.cache_clear()
+        return found
 
     assert changed("calls.py") != changed("main.py") == code("unsee.methods.uce")

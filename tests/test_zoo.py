@@ -139,10 +139,10 @@ class Made:
 def made(method: str, family: str) -> Made:
     kind = methods.find(method)
     taken = {setting.name for setting in fields(kind)}
-    return Made(
-        kind(**{name: value for name, value in SMALL.items() if name in taken})(built(family), Concept("church")),
-        family,
-    )
+    settings = {name: value for name, value in SMALL.items() if name in taken}
+    if method in BETWEEN:  # of which only the direction is tested
+        settings["updates"] = 10
+    return Made(kind(**settings)(built(family), Concept("church")), family)
 
 
 CLOSED = ("balance", "oce", "speed", "uce")
