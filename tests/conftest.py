@@ -16,40 +16,50 @@ import unsee
 SHIPPED = Path(unsee.__file__).parent / "mini"
 
 QUICK: dict[str, Any] = {
-    "record_steps": 4,
+    "record_steps": 3,
     "updates": 3,
     "batch": 2,
     "runs": 2,
     "keep_runs": 2,
-    "preserve_words": 32,
+    "preserve_words": 16,
     "context_words": 4,
+    "neutral": ("cat", "bird", "horse", "car"),
 }
-"""Settings under which hybrid runs in about a second."""
+"""Settings under which hybrid runs in about half a second."""
 
 
 @pytest.fixture(scope="session", autouse=True)
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Always in use: "tiny" is the miniature with an untrained denoiser of a tenth of the weights. Its folder."""
+    """Always in use: "tiny" is the miniature with an untrained, small denoiser and VAE. Its folder."""
     import torch
-    from diffusers import UNet2DConditionModel
+    from diffusers import AutoencoderKL, UNet2DConditionModel
 
     from unsee.evaluate.suites import summary
     from unsee.models.names import BUNDLED
+    from unsee.runs import export, rehearsal
     from unsee.runs.config import RunConfig
 
     folder = tmp_path_factory.mktemp("tiny")
     for path in SHIPPED.iterdir():
-        if path.name != "unet":
+        if path.name not in ("unet", "vae"):
             (folder / path.name).symlink_to(path)
-    config = UNet2DConditionModel.load_config(SHIPPED / "unet")
     torch.manual_seed(0)
-    net = UNet2DConditionModel.from_config({**config, "block_out_channels": (16, 32)})
-    net.half().save_pretrained(folder / "unet")
+    for name, kind, widths in (("unet", UNet2DConditionModel, (16, 32)), ("vae", AutoencoderKL, (8, 8, 16, 16))):
+        config = kind.load_config(SHIPPED / name)
+        net = kind.from_config({**config, "block_out_channels": widths, "layers_per_block": 1})
+        if name == "vae":
+            net.quant_conv.bias.data.chunk(2)[1].fill_(
+                -20
+            )  # the variance of a picture's latent: next to none, as trained
+        net.half().save_pretrained(folder / name)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(BUNDLED, "tiny", folder)
         patch.setattr(RunConfig.model_fields["model"], "default", "tiny")  # what a command takes that names no model
         RunConfig.model_rebuild(force=True)
         patch.setattr(summary, "PART", 1)  # a picture of everything else for each of a row's, not 16: half a second
+        patch.setattr(export, "STEPS", 1)  # of the pictures by which a file is compared with the edit
+        patch.setattr(export, "SEEDS", (0,))
+        patch.setattr(rehearsal, "SHORT", 0)  # a dry run times one row, however soon it is done
         patch.setenv("UNSEE_CACHE", str(tmp_path_factory.mktemp("pictures")))
         yield folder
 
@@ -68,10 +78,19 @@ def tiny() -> Any:
 
 @pytest.fixture
 def mini_is_tiny(monkeypatch: pytest.MonkeyPatch, tiny_folder: Path) -> None:
-    """In a test that takes it, the name "mini" loads `tiny`, so that examples of the documentation take a second."""
+    """In a test that takes it, the name "mini" loads `tiny`, so that examples of the documentation take a second.
+
+    By default methods have a few random words to preserve, recorded runs and updates, not hundreds.
+    """
+    from unsee.methods import prompts, settings
     from unsee.models.names import BUNDLED
 
     monkeypatch.setitem(BUNDLED, "mini", tiny_folder)
+    for default in (settings.UPDATES, settings.RUNS):
+        for start in default:
+            monkeypatch.setitem(default, start, 2)
+    drawn = prompts.random_words
+    monkeypatch.setattr(prompts, "random_words", lambda pipe, count, *rest: drawn(pipe, min(count, 8), *rest))
 
 
 @pytest.fixture

@@ -106,10 +106,12 @@ def siege(pipe: Any, edit: unsee.Edit, *names: str, **options: Any) -> Siege:
 
 @pytest.fixture
 def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Searches of 8 denoiser passes, and few pictures."""
-    monkeypatch.setattr(attacking, "BUDGETS", {"small": (8, 1), "full": (8, 2)})
+    """Searches of 4 denoiser passes, which is one update, and few pictures."""
+    monkeypatch.setattr(attacking, "BUDGETS", {"small": (4, 1), "full": (4, 2)})
     monkeypatch.setattr(ring_a_bell, "GENERATIONS", (2, 2))
+    monkeypatch.setattr(ring_a_bell, "POPULATION", 8)
     monkeypatch.setattr(greedy, "ROUNDS", (1, 1))
+    monkeypatch.setattr(greedy, "CANDIDATES", 6)
     monkeypatch.setattr(seeds, "FEW", 2)
     monkeypatch.setattr(lessons, "RUNS", 2)
     monkeypatch.setattr(token, "COUNTS", (2,))
@@ -439,7 +441,7 @@ def test_the_best_attack_seed_stands_beside_the_best_of_each_control(
     assert (own.score.value, own.best) == (0.25, 0.5)
     assert per_cent(own).endswith(", best seed 50")
     assert "best seed" not in per_cent(replace(own, best=0.25))
-    where = siege(pipe, edit, "token", budget="full")
+    where = siege(pipe, edit, "tina", budget="full")  # two seeds, and controls of every kind
     found = besiege(where)
     for one in filed(where, found).rows:
         rows = {row.column: row for row in found.rows if (row.attack, row.row) == (one.attack, one.tried)}
@@ -570,7 +572,7 @@ def test_an_edit_that_changes_nothing_leaves_the_bases_knowledge(pipe: Any, edit
 
 def test_the_command_writes_a_record_and_a_page(run: Run, edit: unsee.Edit, tmp_path: Path, cheap: None) -> None:
     path = edit.save(tmp_path / "church.safetensors")
-    words = ("attack", path, "--attack", "rounding,negative", "-n", "2", "--steps", "2", "--out", "out")
+    words = ("attack", path, "--attack", "rounding,negative", "-n", "2", "--steps", "1", "--out", "out")
     code, out, err = run(*words)
     assert code == 0, err
     assert "Attacks are for models that you are entitled to test." in out
@@ -593,7 +595,7 @@ def test_the_command_writes_a_record_and_a_page(run: Run, edit: unsee.Edit, tmp_
 
 def test_a_run_is_attacked_by_its_folder(run: Run, edit: unsee.Edit, tmp_path: Path, cheap: None) -> None:
     edit.save(tmp_path / "edit.safetensors")
-    code, _, _ = run("attack", tmp_path, "--attack", "average", "-n", "2", "--steps", "2", "--out", "out")
+    code, _, _ = run("attack", tmp_path, "--attack", "average", "-n", "2", "--steps", "1", "--out", "out")
     assert code == 0
 
 
@@ -656,7 +658,7 @@ def test_the_report_is_the_same_to_the_bit(run: Run, edit: unsee.Edit, tmp_path:
 
 def test_attack_can_be_called_from_python(edit: unsee.Edit, tmp_path: Path, cheap: None) -> None:
     path = edit.save(tmp_path / "church.safetensors")
-    found = unsee.attack(path, tmp_path / "out", ["rounding"], n=2, steps=2)
+    found = unsee.attack(path, tmp_path / "out", ["rounding"], n=1, steps=1)
     assert Attacked.from_json((tmp_path / "out" / "attack.json").read_text()).rows == found.rows
     assert not (tmp_path / "out" / "report.json").exists()
     with pytest.raises(InputError, match="minors"):

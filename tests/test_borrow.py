@@ -58,6 +58,10 @@ def black(picture: Any) -> bool:
     return not np.asarray(picture).any()
 
 
+LEAST = {"updates": 1, "record_steps": 2, "preserve_words": 4, "context_words": 1, "held_out": 0}
+"""Where it does not matter what is learned."""
+
+
 @pytest.fixture
 def own(checked: Path) -> Any:
     """A pipeline as its user loads it, which is in training: unfrozen, in train mode, with a gradient of its own."""
@@ -108,7 +112,7 @@ def test_a_method_leaves_a_pipeline_that_is_in_training_as_it_was(untouched: Any
     kind = methods.find(name)
     small = {
         key: value
-        for key, value in {**QUICK, "rank": 2, "rounds": 1, "searches": 1}.items()
+        for key, value in {**QUICK, **LEAST, "rank": 2, "rounds": 1, "searches": 1}.items()
         if key in kind.__dataclass_fields__
     }
     edit = kind(**small)(untouched, unsee.Concept("church"))
@@ -123,7 +127,7 @@ def test_a_method_restores_the_settings_of_a_pipeline_in_training(untouched: Any
 def test_the_edit_of_a_pipeline_in_training_is_that_of_a_frozen_one(own: Any, tiny: Any) -> None:
     deltas = [unsee.Hybrid(**QUICK)(pipe, unsee.Concept("church")).deltas for pipe in (own, tiny)]
     for name, delta in deltas[1].items():  # memory is laid out otherwise: equal up to rounding
-        torch.testing.assert_close(deltas[0][name], delta, rtol=1e-2, atol=1e-5)
+        assert (deltas[0][name] - delta).norm() < 0.01 * delta.norm(), name
 
 
 def test_guards_records_and_pictures_leave_it_as_it_was(untouched: Any, edit: unsee.Edit) -> None:

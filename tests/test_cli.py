@@ -464,12 +464,12 @@ def killed(folder: Path, moment: float, early: bool, *words: str) -> None:
 def test_a_killed_run_resumes_to_the_same_bits(run: Run, tiny_folder: Path, tmp_path: Path) -> None:
     whole, broken, model = tmp_path / "whole", tmp_path / "broken", tmp_path / "model"
     model.symlink_to(tiny_folder)  # a name that it has in other processes too
-    words = ["church", *QUICK, "--updates", "20", "--model", str(model)]
+    words = ["church", *QUICK, "--updates", "12", "--model", str(model)]
     assert run("erase", *words, "--out", whole)[0] == 0
     moments = random.Random(0)
     for k in range(int(os.environ.get("UNSEE_KILLS", "1"))):  # CI kills more often, also before the fit begins
         early = k % 2 == 1
-        killed(broken, moments.uniform(0, 6 if early else 1.5), early, *words)
+        killed(broken, moments.uniform(0, 6 if early else 0.5), early, *words)
     begin = ["--resume", broken] if (broken / "run.json").exists() else [*words, "--out", broken]
     code, _, err = run("erase", *begin)
     assert code == 0, err

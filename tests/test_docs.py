@@ -45,9 +45,9 @@ def commands(page: str) -> list[str]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_command_of_a_page_exists(page: str) -> None:
+    every: Any = get_command(app)
     for line in commands(page):
-        words = shlex.split(line)
-        command: Any = get_command(app)
+        words, command = shlex.split(line), every
         while words and (inner := getattr(command, "commands", {}).get(words[1] if len(words) > 1 else "")):
             command, words = inner, words[1:]
         if len(words) > 1 and not re.fullmatch("--?[a-z-]+", words[-1]):  # else it only names the command, or an option

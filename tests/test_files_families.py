@@ -25,7 +25,7 @@ def random_edit(pipe: Any, matrices_only: bool) -> unsee.Edit:
     key, net = denoiser(pipe)
     rng = torch.Generator().manual_seed(0)
     deltas = {
-        f"{key}.{name}": 0.3 * weight.std() * torch.randn(weight.shape, generator=rng)
+        f"{key}.{name}": 0.6 * weight.std() * torch.randn(weight.shape, generator=rng)
         for name, weight in select(net, "cross-kv").items()
         if weight.ndim > 1 or not matrices_only
     }

@@ -20,6 +20,8 @@ from unsee.runs.forecast import Forecast, Work
 from unsee.runs.rehearsal import silent
 from unsee.runs.siege import prepare
 
+FIT: dict[str, Any] = {"updates": 2, "batch": 2, "runs": 2, "record_steps": 3}
+
 
 def whole(found: Forecast, key: str) -> int:
     return sum(getattr(one, key) for one in found.work)
@@ -29,10 +31,10 @@ def whole(found: Forecast, key: str) -> int:
     ("method", "settings"),
     [
         ("hybrid", {**QUICK, "implicit": True, "keep_weight": 1}),
-        ("robust", {**QUICK, "rounds": 2, "searches": 2}),
-        ("esd", {"updates": 2, "batch": 2, "runs": 2, "record_steps": 4}),
-        ("gem", {"updates": 2, "batch": 2, "runs": 2, "record_steps": 4}),
-        ("stereo", {"updates": 2, "batch": 2, "runs": 2, "record_steps": 4, "rounds": 2, "searches": 2}),
+        ("robust", {**QUICK, "rounds": 2, "searches": 2, "updates": 2}),
+        ("esd", FIT),
+        ("gem", FIT),
+        ("stereo", {**FIT, "rounds": 2, "searches": 2}),
     ],
 )
 def test_erase_takes_the_passes_that_were_forecast(
@@ -41,7 +43,7 @@ def test_erase_takes_the_passes_that_were_forecast(
     monkeypatch.setattr(forecast, "_fit", lambda plan: ("", []))  # test_memory.py has that
     monkeypatch.setattr(erasing, "page", lambda *_, **__: "")
     plan = erasing.plan(
-        build({"concepts": ["church"], "method": method, "settings": settings, "pictures": 2, "steps": 2})
+        build({"concepts": ["church"], "method": method, "settings": settings, "pictures": 2, "steps": 1})
     )
     said = forecast.of_erase(plan, tmp_path / "run", tmp_path / "cache", batch=8)
     (tmp_path / "run").mkdir()
@@ -63,7 +65,7 @@ def test_evaluate_takes_the_passes_that_were_forecast(edit: Edit, tmp_path: Path
         guards=("sld-max",),
         suites=("objects",),
         pictures=2,
-        steps=3,
+        steps=2,
     )
     bench = evaluating.prepare(config)
     said = forecast.of_evaluate(bench, tmp_path / "out", tmp_path / "cache")

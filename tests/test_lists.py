@@ -14,7 +14,8 @@ from unsee.edits.card import read_card
 from unsee.errors import InputError
 from unsee.report.preserved import preserved
 
-UCE = ["--method", "uce", "-n", 2, "--steps", 1, "--set", "preserve_words=8", "--set", "context_words=0"]
+FEW = ("preserve_words=8", "context_words=0", "neutral=[chair,lamp]")
+UCE = ["--method", "uce", "-n", 2, "--steps", 1, *(word for setting in FEW for word in ("--set", setting))]
 NAMES = ("church", "dog", "cat", "fox", "lion", "tiger", "horse", "cow", "pig", "bread", "pizza", "fish")
 
 

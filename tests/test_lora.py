@@ -148,9 +148,9 @@ def test_enhance_is_erase_with_the_sign_turned(pipe: Any) -> None:
 
 def test_the_loss_of_erasing_falls(shipped: Any) -> None:
     method = LoRA(
-        record_steps=4,
+        record_steps=3,
         runs=4,
-        updates=30,
+        updates=16,
         batch=4,
         keep_runs=2,
         context_words=0,

@@ -1,5 +1,6 @@
 """Memory changes how many rows are worked on at once, and no result beyond rounding."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,7 @@ def test_the_expected_memory_is_the_kept_memory(pipe: Any) -> None:
     assert not any(weight.requires_grad for weight in pipe.unet.parameters())
     with trainable(weights):
         assert told.row == pytest.approx(kept(pipe.unet, call)[0], rel=0.1)
-    assert told.checkpointed < told.row / 3
+    assert told.checkpointed < told.row / 2
     assert told.state == count * 4 * 3  # float32: the copy that learns, a gradient, a momentum
     parts = (pipe.unet, pipe.vae, pipe.text_encoder)
     assert told.model == sum(4 * weight.numel() for part in parts for weight in part.parameters())
@@ -136,7 +137,7 @@ def test_a_fit_that_runs_out_of_memory_goes_on_with_half(
 def test_where_not_one_row_fits_checkpointing_is_tried_and_then_one_line_says_what_helps(
     run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    settings = [word for key, value in QUICK.items() for word in ("--set", f"{key}={value}")]
+    settings = [word for key, value in QUICK.items() for word in ("--set", f"{key}={json.dumps(value)}")]
     before = FitMemory.measure
 
     def measure(self: FitMemory) -> None:

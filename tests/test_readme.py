@@ -1,20 +1,21 @@
 """What the README shows works as it stands there."""
 
-import os
 import re
 import shlex
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Run
 from typer.main import get_command
 
 from benchmarks import headline, redteam
 from benchmarks.ablation import page, read_cells
 from unsee import attacks
 from unsee.cli.main import app
+from unsee.evaluate.suites import summary
+from unsee.runs.config import RunConfig
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -57,15 +58,25 @@ def measured_away(text: str) -> str:
     return " ".join(text.split())
 
 
-def test_the_dry_run_is_what_the_command_prints(tmp_path: Path) -> None:
+@pytest.fixture
+def as_shipped(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What conftest makes smaller for all tests is as it ships: the default model, and the pictures of it."""
+    with monkeypatch.context() as patch:
+        patch.delenv("COLUMNS", raising=False)
+        patch.setattr(summary, "PART", 16)
+        patch.setattr(RunConfig.model_fields["model"], "default", "mini")
+        RunConfig.model_rebuild(force=True)
+        yield
+    RunConfig.model_rebuild(force=True)
+
+
+@pytest.mark.usefixtures("as_shipped")
+def test_the_dry_run_is_what_the_command_prints(run: Run, tmp_path: Path) -> None:
     (shown,) = blocks("text")
-    words = ["erase", "church", "--method", "hybrid", "--dry-run"]
-    clean = {key: value for key, value in os.environ.items() if key != "COLUMNS"} | {"UNSEE_CACHE": str(tmp_path)}
-    command = [sys.executable, "-m", "unsee", *words]
-    done = subprocess.run(command, cwd=tmp_path, env=clean, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    code, out, err = run("erase", "church", "--method", "hybrid", "--dry-run")
+    assert code == 0, err
     assert "14,716" in shown
-    assert measured_away(shown) in measured_away(done.stdout)
+    assert measured_away(shown) in measured_away(out)
     assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").iterdir())
 
 

@@ -16,7 +16,7 @@ from unsee.methods.rounds import Rounds
 from unsee.models.encoding import KEPT, each_text_once
 from unsee.models.weights import temporary_values
 
-SMALL: dict[str, Any] = {**QUICK, "rounds": 2, "searches": 2}
+SMALL: dict[str, Any] = {**QUICK, "record_steps": 2, "held_out": 0, "rounds": 2, "searches": 2}
 
 
 def rows(pipe: Any) -> list[Any]:
@@ -37,7 +37,7 @@ def test_a_search_lowers_its_error_also_where_texts_are_kept(pipe: Any, kind: st
     with each_text_once(pipe, KEPT if kept else 0):
         what = soft(pipe, "a picture") if kind == "soft" else tokens(pipe, "a {}", 1, rng)
         before = what.fixed()
-        assert list(learn(pipe, what, any_of(own), [3, 30], rng)) == [3, 30]
+        assert list(learn(pipe, what, any_of(own), [3, 12], rng)) == [3, 12]
         after = what.fixed()
     with torch.no_grad():
         assert error(after) < error(before)

@@ -13,7 +13,12 @@ from unsee.methods import stereo
 from unsee.methods.stereo import STEREO, Goal, composed
 from unsee.progress import no_progress
 
-SMALL: dict[str, Any] = {**{k: v for k, v in QUICK.items() if hasattr(STEREO, k)}, "rounds": 2, "searches": 2}
+SMALL: dict[str, Any] = {
+    **{k: v for k, v in QUICK.items() if hasattr(STEREO, k)},
+    "record_steps": 2,
+    "rounds": 2,
+    "searches": 2,
+}
 
 
 @pytest.mark.parametrize(("eta", "wanted"), [(0.0, 2.0), (1.0, -1.0), (3.0, -7.0)])

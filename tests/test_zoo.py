@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import cache, partial
 from itertools import pairwise
@@ -46,8 +48,8 @@ TWO_DENOISERS = {"wan-2.2"}
 FAMILIES = [family for family in zoo.ZOO if family not in TWO_DENOISERS]
 SMALL = {
     "record_steps": 3, "updates": 40, "lr": 0.05, "batch": 4, "runs": 6, "keep_runs": 2, "keep_weight": 1,
-    "preserve_words": 6, "rank": 4, "start": "base", "context_words": 0, "rounds": 1, "searches": 1,
-    "templates": TEMPLATES,
+    "preserve_words": 6, "rank": 4, "start": "base", "context_words": 0, "rounds": 1, "searches": 1, "held_out": 0,
+    "neutral": ("cat", "house"), "templates": TEMPLATES,
 }  # fmt: skip
 """Settings of methods that keep a test short; a method takes those that it has. Where weights are random, a closed form
 is no place near what is learned, and what is learned of a name in company says nothing of the name alone."""
@@ -78,15 +80,22 @@ def answers(pipe: Any, family: str) -> Tensor:
     return torch.stack([replay(denoiser(pipe)[1], step.concept) for step in trajectory(family)])
 
 
-@pytest.fixture(params=FAMILIES)
-def family(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A family; fails the test that leaves its pipeline other than it was."""
-    pipe = built(request.param)
+@contextmanager
+def unchanged(family: str) -> Iterator[None]:
+    """Fails where a family's pipeline is afterwards other than it was."""
+    pipe = built(family)
     before = state(pipe)
-    yield request.param
+    yield
     assert same(before, state(pipe)), "the base model was changed"
     assert not any(weight.requires_grad for weight in denoiser(pipe)[1].parameters())
     assert not denoiser(pipe)[1]._forward_hooks
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A family, whose pipeline a test leaves as it was."""
+    with unchanged(request.param):
+        yield request.param
 
 
 @pytest.mark.parametrize("family", zoo.ZOO)
@@ -130,22 +139,51 @@ class Made:
 def made(method: str, family: str) -> Made:
     kind = methods.find(method)
     taken = {setting.name for setting in fields(kind)}
-    return Made(
-        kind(**{name: value for name, value in SMALL.items() if name in taken})(built(family), Concept("church")),
-        family,
-    )
+    settings = {name: value for name, value in SMALL.items() if name in taken}
+    if method in BETWEEN:  # of which only the direction is tested
+        settings["updates"] = 10
+    return Made(kind(**settings)(built(family), Concept("church")), family)
 
 
-BUILT_ON_OTHERS = {"gem", "lora", "robust", "stereo"}
-"""They are slow, and what they add to hybrid and ESD knows no family: they are tried on one of each kind."""
-KINDS = ("sd", "sdxl", "pixart-sigma", "sd3", "flux-dev", "wan")
+CLOSED = ("balance", "oce", "speed", "uce")
+"""Methods that aim at what layers read, not at eq. 6."""
+BASIC = ("esd", "hybrid")
+BUILT_ON_OTHERS = tuple(name for name in methods.names() if name not in (*CLOSED, *BASIC))
+"""What they add to hybrid and ESD knows no family."""
 
 
-@pytest.fixture(params=methods.names())
-def edited(request: pytest.FixtureRequest, family: str) -> Made:
-    if request.param in BUILT_ON_OTHERS and family not in KINDS:
-        pytest.skip("as hybrid and ESD there")
-    return made(request.param, family)
+def pairs() -> list[tuple[str, str]]:
+    """The methods and families that are tried together: with UNSEE_FULL=1 all of them.
+
+    Else each method on "sd", and on the k-th family the k-th closed form, the k-th of ESD and hybrid, and the k-th of
+    those that are built on them, each counted round: of ten methods three or four a family, of each at least one that
+    learns and one that solves; and for each method a U-Net, transformers of several kinds, and two denoisers below.
+    """
+    if zoo.FULL:
+        return [(method, family) for family in FAMILIES for method in methods.names()]
+    found = [(method, "sd") for method in methods.names()]
+    for k, family in enumerate(FAMILIES):
+        found += [(some[k % len(some)], family) for some in (CLOSED, BASIC, BUILT_ON_OTHERS)]
+    return list(dict.fromkeys(found))
+
+
+def test_each_family_meets_methods_of_both_kinds_and_each_method_families_of_several() -> None:
+    families, tried = (defaultdict[str, set[str]](set) for _ in range(2))
+    for method, family in pairs():
+        families[method].add(family)
+        tried[family].add(method)
+    assert families.keys() == set(methods.names())
+    assert tried.keys() == set(FAMILIES)
+    assert all(some & {*CLOSED} and some - {*CLOSED} for some in tried.values())
+    for some in families.values():
+        assert len({type(denoiser(built(family))[1]) for family in some}) >= 4
+
+
+@pytest.fixture(params=pairs(), ids="-".join)
+def edited(request: pytest.FixtureRequest) -> Iterator[Made]:
+    method, family = request.param
+    with unchanged(family):
+        yield made(method, family)
 
 
 def test_replay_gives_what_was_recorded(family: str) -> None:
@@ -222,8 +260,6 @@ def test_guidance_and_a_negative_prompt_are_options_of_pictures() -> None:
         assert torch.equal(step.null.output, other.null.output)
 
 
-CLOSED = ("uce", "balance", "oce", "speed")
-"""Methods that aim at what layers read, not at eq. 6."""
 BETWEEN = ("gem", "stereo")
 """Methods whose targets are others than that of eq. 6, on the same side of the concept."""
 
@@ -265,7 +301,8 @@ def test_erasing_moves_the_prediction_away_from_the_concept(edited: Made) -> Non
 
 def test_a_fit_starts_at_the_closed_form_where_a_family_has_one(family: str) -> None:
     pipe = built(family)
-    method = Hybrid(record_steps=2, updates=1, lr=1e-12, batch=2, runs=2, keep_runs=2, preserve_words=6)
+    few = {"preserve_words": 6, "context_words": 2, "neutral": ("cat", "house"), "held_out": 0}
+    method = Hybrid(record_steps=2, updates=1, lr=1e-12, batch=2, runs=2, keep_runs=2, **few)
     edit = method(pipe, Concept("church"))
     moved = {name for name, delta in edit.deltas.items() if isinstance(delta, Tensor) and delta.abs().max() > 1e-9}
     key, net = denoiser(pipe)
@@ -404,7 +441,7 @@ def test_of_two_denoisers_each_is_edited_on_the_steps_that_it_answers(method: st
     base = {key: fingerprint(net) for key, net in denoisers(pipe).items()}
     kind = methods.find(method)
     taken = {setting.name for setting in fields(kind)}
-    settings = {**SMALL, "record_steps": 4, "updates": 16, "lr": 0.02}
+    settings = {**SMALL, "record_steps": 4, "updates": 8, "lr": 0.04, "runs": 3}
     edit = kind(**{name: value for name, value in settings.items() if name in taken})(pipe, Concept("church"))
     assert {name.split(".")[0] for name in edit.deltas} == set(keys)
     runs = {}
@@ -438,7 +475,8 @@ def test_of_two_denoisers_each_is_edited_on_the_steps_that_it_answers(method: st
 
 def test_a_fit_of_two_denoisers_that_is_stopped_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     pipe, concept = built("wan-2.2"), Concept("church")
-    method = Hybrid(record_steps=4, updates=4, batch=2, runs=2, keep_runs=2, preserve_words=6, held_out=1)
+    few = {"preserve_words": 6, "context_words": 2, "neutral": ("cat", "house"), "held_out": 1}
+    method = Hybrid(record_steps=4, updates=2, batch=2, runs=2, keep_runs=1, **few)
     whole = method(pipe, concept)
 
     class Stopped(Exception):
@@ -449,7 +487,7 @@ def test_a_fit_of_two_denoisers_that_is_stopped_goes_on_to_the_same_bits(tmp_pat
     def stop(stage: str, done: int, total: int) -> None:
         nonlocal fits
         fits += stage == "fit" and done > 0
-        if fits == 6:  # in the second denoiser's fit
+        if fits == 3:  # in the second denoiser's fit
             raise Stopped
 
     with pytest.raises(Stopped):

@@ -26,13 +26,13 @@ from unsee.models.fingerprint import fingerprint
 
 CHURCH = unsee.Concept("church")
 QUICK = {
-    "record_steps": 3,
+    "record_steps": 2,
     "batch": 3,
     "runs": 3,
     "keep_runs": 2,
     "preserve_words": 8,
     "context_words": 4,
-    "updates": 4,
+    "updates": 2,
 }
 ON_POLICY = QUICK | {"rerecord": 1, "held_out": 0, "runs": 1, "updates": 2}
 FLUX = {
@@ -88,8 +88,8 @@ def share_a_flux(folder: Path) -> None:
 
 def make(folder: Path, model: Path) -> None:
     settings = [f"--set={key}={value}" for key, value in QUICK.items()]
-    typed("erase", "church", "--model", model, *settings, "--steps", "2", "-n", "2", "--out", folder / "run")
-    drawn = ["--concept", "church", "-n", "3", "--steps", "2", "--batch", "4", "--guard", "negative"]
+    typed("erase", "church", "--model", model, *settings, "--steps", "1", "-n", "2", "--out", folder / "run")
+    drawn = ["--concept", "church", "-n", "3", "--steps", "1", "--batch", "4", "--guard", "negative"]
     typed("evaluate", model, "--suite", "pictures", *drawn, "--cache", folder / "cache", "--out", folder / "drawn")
     save(unsee.Hybrid(**ON_POLICY)(unsee.load(str(model)), CHURCH), folder / "on-policy.safetensors")
     share_a_flux(folder)

@@ -8,6 +8,7 @@ nothing, and every target would be met before the first update. `ZOO` is the tab
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
@@ -20,6 +21,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from unsee.methods.prompts import NEUTRAL, TEMPLATES
 from unsee.models.model import Model, remembered
 
+FULL = os.environ.get("UNSEE_FULL") == "1"
+"""Whether every method is tried on every family, and not each on some (minutes more)."""
 WIDTH = 32
 """Channels of every text encoder and denoiser."""
 VOCABULARY = 1000

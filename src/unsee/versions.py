@@ -29,14 +29,23 @@ def code(module: str) -> str:
     todo = [module]
     while todo:
         name = todo.pop()
-        spec = None if name in sources else find_spec(name)
-        if spec is None or spec.origin is None:
-            continue
-        sources[name] = Path(spec.origin).read_bytes()
-        for node in ast.walk(ast.parse(sources[name])):
-            if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "unsee":
-                todo.append(node.module)
-                package = find_spec(node.module)
-                if package and package.submodule_search_locations:
-                    todo += [f"{node.module}.{alias.name}" for alias in node.names]
+        if name not in sources and (found := _source(name)):
+            sources[name], imported = found
+            todo += imported
     return hashlib.sha256(repr(sorted(sources.items())).encode()).hexdigest()
+
+
+@cache  # methods share nearly all of what they import
+def _source(module: str) -> tuple[bytes, list[str]] | None:
+    """The source of a module and what it imports of unsee; None for what has no source."""
+    spec = find_spec(module)
+    if spec is None or spec.origin is None:
+        return None
+    source, imported = Path(spec.origin).read_bytes(), list[str]()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "unsee":
+            imported.append(node.module)
+            package = find_spec(node.module)
+            if package and package.submodule_search_locations:
+                imported += [f"{node.module}.{alias.name}" for alias in node.names]
+    return source, imported

@@ -25,7 +25,7 @@ languages: [de]
 ICONS = {"cat-face": "1F431", "church": "26EA", "grinning-face": "1F600", "wave": "1F30A", "tower": "1F5FC"}
 STRANGERS = {f"thing-{k}": f"1F9{k:02d}" for k in range(12)}
 
-SMALL = {"batch": 8, "lr": 1e-3, "warmup": 2, "save": 2, "updates": 6}
+SMALL = {"batch": 8, "lr": 1e-3, "warmup": 2, "save": 2, "updates": 4}
 CONFIG = {
     "pictures": {
         "variants": 2, "scenes": 12, "strangers": 12, "judge_variants": 2, "stranger_variants": 1, "seed": 0,
@@ -33,7 +33,7 @@ CONFIG = {
     "tokenizer": {"vocabulary": 600, "seed": 0},
     "autoencoder": {**SMALL, "muon": 0.02},
     "clip": {**SMALL, "batch": 16},
-    "denoiser": {**SMALL, "batch": 32},
+    "denoiser": {**SMALL, "batch": 16},
     "judges": {name: {**SMALL, "batch": 12} for name in ("objects", "styles", "watermark")},
     "card": {
         "steps": 2, "seeds": 1, "style_seeds": 1, "word_seeds": 1, "watermark_seeds": 1,

@@ -56,7 +56,7 @@ def test_resuming_gives_the_same_bits_as_not_stopping(whole: Build, step: str, t
     assert torch.load(folder / checkpoint, weights_only=True)["updates"] == 3
     train(b)
     one, two = (torch.load(f / checkpoint, weights_only=True) for f in (whole.folder, folder))
-    assert one["updates"] == 6
+    assert one["updates"] == 4
     assert same(one, two)
 
 
@@ -92,7 +92,7 @@ def test_a_shipped_miniature_is_trained_on(whole: Build, tmp_path: Path) -> None
     steps.train_denoiser(b)  # it is as far as the config says
     before, after = (load_file(f / "unet/diffusion_pytorch_model.safetensors") for f in (shipped, folder))
     assert same(before, after)
-    longer = Build(folder, {**b.config, "denoiser": {**b.config["denoiser"], "updates": 8}}, b.packages, b.table)
+    longer = Build(folder, {**b.config, "denoiser": {**b.config["denoiser"], "updates": 6}}, b.packages, b.table)
     steps.train_denoiser(longer)
     assert not same(before, load_file(folder / "unet/diffusion_pytorch_model.safetensors"))
 

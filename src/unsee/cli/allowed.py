@@ -5,6 +5,7 @@ Methods and suites are those that are installed. The rest is written here and te
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.metadata import entry_points
 
 SELECTIONS = ("cross", "cross-kv", "self", "noncross", "all")
@@ -28,7 +29,12 @@ DTYPES = ("float32", "float16", "bfloat16")
 
 def installed(kind: str) -> list[str]:
     """The names of the methods or suites that are installed."""
-    return sorted(entry.name for entry in entry_points(group=f"unsee.{kind}"))
+    return list(_installed(kind))
+
+
+@cache  # a dozen options name them, and finding them reads the files of every package
+def _installed(kind: str) -> tuple[str, ...]:
+    return tuple(sorted(entry.name for entry in entry_points(group=f"unsee.{kind}")))
 
 
 def default(setting: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from functools import cache
 from typing import Annotated, Any
 
 import typer
@@ -73,6 +74,12 @@ app.add_typer(files.app)
 _UsageError: Any = typer.BadParameter.__mro__[1]
 
 
+@cache
+def _command() -> Any:
+    """All commands with their options, of which typer would make new ones each time that `main` is called."""
+    return typer.main.get_command(app)
+
+
 def main() -> None:
     """Run the command line: exit code 2 and one line for bad input, 130 after Ctrl-C."""
     # Loading bars and advice of the libraries would drown what a run says of itself.
@@ -89,7 +96,7 @@ def main() -> None:
         app()
     message = ""
     try:
-        code = app(standalone_mode=False) or 0
+        code = _command()(standalone_mode=False) or 0
     except InputError as error:
         message, code = str(error), 2
         if isinstance(error, Unsupported) and not isinstance(error.__cause__, InputError | None):

@@ -100,6 +100,7 @@ class Clip:
     _processor: Any
     _model: Any
     labels: tuple[str, ...] = ()
+    _asked: dict[tuple[str, tuple[str, ...]], Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     def features(self, pictures: Sequence[Image], batch: int = 128) -> Tensor:
         """Directions of pictures, (N, D), each of length one."""
@@ -121,7 +122,9 @@ class Clip:
 
     def asked(self, words: Sequence[str], ways: Sequence[str] = SHOWN) -> Detector:
         """A classifier of words: the softmax of cosines at the model's own temperature, as it was trained."""
-        texts = torch.stack([self.texts([way.format(word) for way in ways]).mean(0) for word in words])
+        known, keys = self._asked, [(word, tuple(ways)) for word in words]  # each word is encoded once by a process
+        known |= {key: self.texts([way.format(key[0]) for way in ways]).mean(0) for key in keys if key not in known}
+        texts = torch.stack([known[key] for key in keys])
         texts = self._model.logit_scale.exp().item() * normalize(texts, dim=1)
 
         def look(pictures: Sequence[Image]) -> Tensor:

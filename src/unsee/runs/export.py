@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -36,6 +36,8 @@ from unsee.models.words import words_of
 
 TOLERANCE = 1 / 255
 """How far an export's pictures may be from the edit's, on a scale from 0 to 1: one grey level."""
+STEPS, SEEDS = 4, (0, 1)
+"""Sampler steps and seeds of the pictures that are compared."""
 
 
 @dataclass(frozen=True)
@@ -118,8 +120,10 @@ def export(
     base = _draw(pipe, edit)
     with edit.applied(pipe):
         whole = _draw(pipe, edit)
-    with held.applied(pipe):
-        expected = _draw(pipe, edit)
+    expected = whole
+    if held is not edit:
+        with held.applied(pipe):
+            expected = _draw(pipe, edit)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".unsee-") as place:
         part = Path(place) / (path.name or "pipeline")
@@ -173,14 +177,12 @@ def _compared(
 
 
 @torch.no_grad()
-def _draw(
-    pipe: Pipeline, edit: Edit, *, like: Pipeline | None = None, steps: int = 4, seeds: Sequence[int] = (0, 1)
-) -> NDArray[np.float32]:
+def _draw(pipe: Pipeline, edit: Edit, *, like: Pipeline | None = None) -> NDArray[np.float32]:
     """Pictures of an edit's first concept and of nothing, on the same seeds, as numbers from 0 to 1."""
     words = [edit.card.concepts[0].erase if edit.card.concepts else "a picture", ""]
-    prompts = [word for word in words for _ in seeds]
-    numbers = [seed for _ in words for seed in seeds]
-    drawn = draw(pipe, prompts, numbers, steps, output_type="np", **call_options(like or pipe))[0]
+    prompts = [word for word in words for _ in SEEDS]
+    numbers = [seed for _ in words for seed in SEEDS]
+    drawn = draw(pipe, prompts, numbers, STEPS, output_type="np", **call_options(like or pipe))[0]
     return np.asarray(drawn, np.float32)
 
 
