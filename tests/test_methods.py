@@ -171,8 +171,8 @@ def test_every_variant_of_the_page_is_a_command() -> None:
     """What benchmarks.methods runs for docs/methods.md, as far as its words go."""
     found = variants(("church", "castle"), Path("known.png"))
     assert len({slug(variant.name) for variant in found}) == len(found)
+    command = get_command(app).commands["erase"]  # type: ignore[attr-defined]
     for variant in found:
-        command = get_command(app).commands["erase"]  # type: ignore[attr-defined]
         given = command.make_context("erase", shlex.split(variant.words)).params
         chosen = {key: given[key] for key in ("select", "eta") if given[key] is not None}
         kind = methods.find(given["method"] or ("esd" if given["preset"] == "paper" else "hybrid"))
