@@ -31,7 +31,17 @@ VARIANTS: dict[str, tuple[str, Any]] = {
     "uce": ("the closed form of UCE, two weights for all", unsee.UCE()),
     "esd": ("ESD's targets on recorded runs, from the model's own weights", unsee.ESD()),
     "hybrid": ("UCE's closed form, then ESD's targets beside preservation prompts", unsee.Hybrid()),
+    "lora": ("hybrid as an adapter, the form in which other tools read it", unsee.LoRA()),
+    "oce": ("a rotation of the text features that takes the name out", unsee.OCE()),
+    "speed": ("a change in the null space of what must stay", unsee.SPEED()),
+    "gem": ("ESD with a hinge that stops by itself", unsee.GEM()),
+    "stereo": ("searches for tokens, then one fit against all of them", unsee.STEREO()),
+    "robust": ("hybrid in all layers, with attacks between the updates", unsee.Robust()),
     "paper": ("the paper's own loop: 1000 updates, each on a run of its own", unsee.ESD(**unsee.ESD.presets["paper"])),
+}
+GUARDS = {
+    "negative": "a guard, no edit: the name as negative prompt",
+    "sld-medium": "a guard, no edit: Safe Latent Diffusion",
 }
 TABLE = Path(__file__).parents[1] / "docs" / "ablation.csv"
 CONCEPT, ALIKE = "church", "castle"
@@ -68,7 +78,7 @@ def cells(found: Evaluation, seconds: Mapping[str, float]) -> list[Cell]:
     day = f"{datetime.now(UTC):%Y-%m-%d}"
     shares = [one for one in found.measured if (one.suite, one.key) in COLUMNS.values() and one.unit == "share"]
     made = []
-    for name in ("base", *seconds):
+    for name in ("base", *seconds, *GUARDS):
         spent = [
             Measured(EDIT, SECONDS, "other", "until the edit exists", name, CORE, score(seconds[name]), None, None)
         ]
@@ -87,11 +97,11 @@ def cell(one: Measured | None) -> str:
 
 def page(found: Sequence[Cell]) -> str:
     """The page in Markdown."""
-    base, *edits = found
+    base, *others = found
     lines = [
         "# What each part does",
         "",
-        f"One concept, {CONCEPT!r}, erased from the miniature in {len(edits)} ways.",
+        f"One concept, {CONCEPT!r}, erased from the miniature in {len(others)} ways.",
         "`python -m benchmarks.ablation` writes this page and its table, [ablation.csv](ablation.csv).",
         "",
         "- A cell is the per cent of pictures in which a detector sees what is asked for, with Wilson's 95 % interval.",
@@ -108,7 +118,8 @@ def page(found: Sequence[Cell]) -> str:
         lines.append(f"| {name} | {' | '.join(shares)} | {f'{spent.score.value:.0f} ' if spent else ''}|")
     counts = [str(row.score.n) if (row := base.row(*where)) else "" for where in COLUMNS.values()]
     lines += ["| n | " + " | ".join(counts) + " | |", ""]
-    lines += [f"- `{one.by}`: {VARIANTS[one.by][0]}." for one in edits]
+    about = GUARDS | {name: text for name, (text, _) in VARIANTS.items()}
+    lines += [f"- `{one.by}`: {about[one.by]}." for one in others]
     lines += ["", f"Measured on {base.day}.", ""]
     return "\n".join(lines)
 
@@ -136,7 +147,7 @@ def main() -> None:
             found = unsee.measure(
                 "mini", options.work / "evaluation", [SUMMARY, SUITE], pictures=options.n, progress=progress,
                 concepts=[{"erase": CONCEPT, "keep": [ALIKE]}],
-                edits=[f"{name}={path}" for name, (path, _) in edits.items()],
+                edits=[f"{name}={path}" for name, (path, _) in edits.items()], guards=list(GUARDS),
             )  # fmt: skip
         table.write_text(written(cells(found, {name: seconds for name, (_, seconds) in edits.items()})))
     text = page(read_cells(table))

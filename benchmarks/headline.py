@@ -27,6 +27,8 @@ TEXT = ("name", "discrete text")
 """Axes of attackers who have a prompt only."""
 MARKERS = {"balance": "D", "uce": "s", "hybrid": "^", "esd": "v"}
 """By method; any other is a circle."""
+ATTACKED = {"esd": "esd-x", "negative": "negative prompt", "sld-medium": "sld"}
+"""What benchmarks.redteam calls some of them."""
 
 
 class Point(NamedTuple):
@@ -70,13 +72,18 @@ def plot(methods: Mapping[str, Point], attacks: Mapping[str, tuple[float, float]
             marker, colour = MARKERS.get(name, "o"), COLOURS[k]
             point(axes, one.left, one.kept, said[name], colour=colour, marker=marker)
             axes.plot([], [], marker, color=colour, label=name)
-            if name in attacks:
-                reach, height = attacks[name][0], one.kept[0]
+            if (known := ATTACKED.get(name, name)) in attacks:
+                reach, height = attacks[known][0], one.kept[0]
                 axes.plot([one.left[0], reach], [height] * 2, ":", color=colour, clip_on=False)
                 over = {"color": colour, "fillstyle": "none", "markersize": 8, "clip_on": False}
                 (hollow,) = axes.plot([reach], [height], marker, **over)
                 hollow.set_gid(f"{SAID}{name}: {reach:g} % after the strongest attack that has a prompt only")
-        for note in ("hollow: after the strongest", "attack that has a prompt only", "lines: 95 % intervals"):
+        for note in (
+            "hollow: after the strongest",
+            "attack that has a prompt only,",
+            "seen by both detectors",
+            "lines: 95 % intervals",
+        ):
             axes.plot([], [], " ", label=note)
         figure.legend(loc="outside right upper")
 

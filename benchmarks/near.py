@@ -1,0 +1,107 @@
+"""docs/near.md: what is near a name and is lost with it, though nobody named it: python -m benchmarks.near [-n 100]
+
+    python -m benchmarks.near --draw     the page anew, from the table beside it, docs/near.csv
+
+Each concept is erased by the default and by the default with `looks`. Neither is told what is near. A cell that is in
+the table is not measured again: delete the lines of those that a change of the code makes old.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import torch
+
+import unsee
+from benchmarks.ablation import made
+from benchmarks.evidence.goals import Goal, decided, table
+from benchmarks.evidence.quantities import LOSS, SHARE
+from benchmarks.evidence.record import Cell, read, written
+from unsee.io.atomic import write_whole
+from unsee.models.names import known_as
+
+TABLE = Path(__file__).parents[1] / "docs" / "near.csv"
+SUITE = "neighbours"
+NEAR = {
+    "church": ("castle", "mosque"),
+    "fox": ("dog", "cat"),
+    "truck": ("car", "bus"),
+    "key": ("lock",),
+    "grinning": ("laughing", "winking", "neutral"),
+}
+"""What looks like each concept, for the count alone: no edit is told of it."""
+METHODS = {"balance": unsee.Balance(), "balance, looks 2": unsee.Balance(looks=2)}
+GONE = Goal("erased, per cent", "-", SUITE, lambda one: one.role == "removed", SHARE, 1.0)
+GOALS = (
+    Goal("no neighbour loses more, points", "-", SUITE, lambda one: one.key.startswith("to keep/"), LOSS, 2.0),
+    Goal("the five nearest texts lose, points", "-", SUITE, lambda one: one.key == "near", LOSS, 2.0),
+    Goal("all other objects lose, points", "-", SUITE, lambda one: one.key == "kept", LOSS, 0.5),
+)
+HEAD = """# What is near
+
+Each of these names is erased from the miniature by `balance`, and by `balance` with `looks=2`, which compares
+predictions before it solves. Neither edit is told what is near. Prompts and seeds are equal with the base model.
+`python -m benchmarks.near` writes this page and its table, [near.csv](near.csv).
+"""
+
+
+def page(found: Sequence[Cell]) -> str:
+    """The page in Markdown."""
+    parts = [HEAD]
+    for concept in dict.fromkeys(one.task for one in found):
+        for one in (one for one in found if one.task == concept):
+            results = [decided(goal, one.rows) for goal in (GONE, *GOALS)]
+            parts += [f"## {concept}, by {one.by}\n", table(results) + "\n"]
+            if lost := losses(one):
+                parts.append(f"Lost of pictures of a word: {lost}.\n")
+    return "\n".join(parts)
+
+
+def losses(one: Cell) -> str:
+    """Words that lose pictures, as "castle 4 of 100"."""
+    rows = [row for row in one.rows if row.key.startswith(("to keep/", "near/", "object/")) and row.base]
+    lost = [(row, round((row.base.value - row.score.value) * row.score.n)) for row in rows if row.base]
+    return ", ".join(f"{row.key.partition('/')[2]} {count} of {row.score.n}" for row, count in lost if count > 0)
+
+
+def measure(concept: str, n: int, work: Path) -> list[Cell]:
+    """Both edits of a concept beside the base."""
+    folder = work / concept
+    folder.mkdir(parents=True, exist_ok=True)
+    edits = {name: made(name, method, concept, folder)[0] for name, method in METHODS.items()}
+    with unsee.bars() as progress:
+        found = unsee.measure(
+            "mini", folder / "evaluation", [SUITE], pictures=n, progress=progress,
+            concepts=[{"erase": concept, "keep": list(NEAR[concept])}],
+            edits=[f"{name}={path}" for name, path in edits.items()],
+        )  # fmt: skip
+    day = f"{datetime.now(UTC):%Y-%m-%d}"
+    shares = [replace(one, detector=known_as(one.detector)) for one in found.measured if one.unit == "share"]
+    return [Cell(concept, name, "", day, tuple(one for one in shares if one.variant == name)) for name in METHODS]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-n", type=int, default=100, help="pictures of each neighbour")
+    parser.add_argument("--work", type=Path, default=Path("runs/near"))
+    parser.add_argument("--out", type=Path, default=TABLE.with_suffix(".md"))
+    parser.add_argument("--draw", action="store_true", help="the page anew from its table")
+    options = parser.parse_args()
+    place = options.out.with_suffix(".csv")
+    torch.set_num_threads(1)
+    found = read(place.read_text(encoding="utf-8")) if place.is_file() else []
+    for concept in [] if options.draw else NEAR:
+        if not any(one.task == concept for one in found):
+            found += measure(concept, options.n, options.work)
+            write_whole(place, partial(Path.write_text, data=written(found), encoding="utf-8"))
+    options.out.write_text(page(found), encoding="utf-8")
+    print(page(found))
+
+
+if __name__ == "__main__":
+    main()
