@@ -19,14 +19,12 @@ from benchmarks.evidence.record import Cell
 from benchmarks.redteam_page import Rows, rows_of, strongest
 from unsee.attacks import AXES
 from unsee.evaluate.attacked import Attacked
-from unsee.report.plots import COLOURS, SAID, Interval, per_cent, point, svg
+from unsee.report.plots import COLOURS, MARKERS, SAID, Interval, per_cent, point, svg
 
 DOCS = Path(__file__).parents[1] / "docs"
 SEEDS, CELL, HEAD, GAP = 3, 144, 54, 8
 TEXT = ("name", "discrete text")
 """Axes of attackers who have a prompt only."""
-MARKERS = {"balance": "D", "uce": "s", "hybrid": "^", "esd": "v"}
-"""By method; any other is a circle."""
 ATTACKED = {"esd": "esd-x", "negative": "negative prompt", "sld-medium": "sld"}
 """What benchmarks.redteam calls some of them."""
 
@@ -69,7 +67,7 @@ def plot(methods: Mapping[str, Point], attacks: Mapping[str, tuple[float, float]
         axes = figure.add_subplot()
         per_cent(axes, "church still seen, %: left is better", "castle still seen, %: up is better")
         for k, (name, one) in enumerate(methods.items()):
-            marker, colour = MARKERS.get(name, "o"), COLOURS[k]
+            marker, colour = MARKERS[k % len(MARKERS)], COLOURS[k]
             point(axes, one.left, one.kept, said[name], colour=colour, marker=marker)
             axes.plot([], [], marker, color=colour, label=name)
             if (known := ATTACKED.get(name, name)) in attacks:
@@ -78,12 +76,8 @@ def plot(methods: Mapping[str, Point], attacks: Mapping[str, tuple[float, float]
                 over = {"color": colour, "fillstyle": "none", "markersize": 8, "clip_on": False}
                 (hollow,) = axes.plot([reach], [height], marker, **over)
                 hollow.set_gid(f"{SAID}{name}: {reach:g} % after the strongest attack that has a prompt only")
-        for note in (
-            "hollow: after the strongest",
-            "attack that has a prompt only,",
-            "seen by both detectors",
-            "lines: 95 % intervals",
-        ):
+        hollow = "hollow: after the strongest", "attack that has a prompt only,", "seen by both detectors"
+        for note in (*hollow, "lines: 95 % intervals"):
             axes.plot([], [], " ", label=note)
         figure.legend(loc="outside right upper")
 

@@ -127,8 +127,8 @@ def reached(found: Sequence[Result]) -> str:
     if not (measured := sum(len(names) for state, names in by.items() if state != UNMEASURED)):
         return ""
     open_ = len(by.get("inconclusive", ()))
-    first = f"**This page cannot decide {open_} of {measured} goals: n is too small.**\n\n" if open_ else ""
-    text = f"{first}Goals measured: {measured}. Met: {len(by.get('met', ()))}."
+    unsure = f"**This page cannot decide {open_} of {measured} goals: the limit is in the interval.**\n\n"
+    text = f"{unsure if open_ else ''}Goals measured: {measured}. Met: {len(by.get('met', ()))}."
     kinds: tuple[tuple[str, State], ...] = (("Missed", "missed"), ("Inconclusive", "inconclusive"), ("Void", "void"))
     for title, kind in kinds:
         names = by.get(kind, [])

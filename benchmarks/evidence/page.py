@@ -149,7 +149,9 @@ def page(every: Sequence[Task], cells: Sequence[Cell], said_of: Said, out: Path,
         f"{stem}.svg": "Trade-off by task: what is left of a concept against what is lost beside it, by method",
         f"{stem}-goals.svg": "Each goal: what was measured with its 95 % interval, against the limit",
     }
-    parts += [f"![{titles.get(name, 'Heat map: what was erased by what is asked for')}]({name})" for name in drawn]
+    for name in drawn:
+        what = name.removeprefix(f"{stem}-").removesuffix(".svg").replace("-", " ")
+        parts.append(f"![{titles.get(name, f'Heat map, {what}: what was erased by what is asked for')}]({name})")
     for task in dict.fromkeys(line.task.line for line in lines):
         parts.append(section([line for line in lines if line.task.line == task], out))
     asked = dict.fromkeys(one.note for cell in cells if (one := cell.row(EDIT, ASKED)))

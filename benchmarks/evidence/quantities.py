@@ -32,12 +32,6 @@ def _loss_bounds(one: Measured) -> tuple[float, float] | None:
     return (-100 * one.difference.high, -100 * one.difference.low) if one.difference else None
 
 
-def _sure_loss_bounds(one: Measured) -> tuple[float, float] | None:
-    """From zero on where chance explains the loss."""
-    bounds = _loss_bounds(one)
-    return bounds and (bounds[0] if _differs(one) else min(bounds[0], 0.0), bounds[1])
-
-
 def _of_base(one: Measured) -> float:
     return 100 * one.score.value / one.base.value if one.base and one.base.value else 100.0
 
@@ -54,10 +48,6 @@ def _lost_of_base_bounds(one: Measured) -> tuple[float, float] | None:
     return (100 - bounds[1], 100 - bounds[0]) if bounds else None
 
 
-def _differs(one: Measured) -> bool:
-    return one.difference is not None and one.difference.differs
-
-
 def _above(one: Measured) -> float:
     return float(one.base is not None and one.score.value > one.base.high)
 
@@ -68,7 +58,5 @@ LOSS = Quantity(_loss, _loss_bounds)
 OF_BASE = Quantity(_of_base, _of_base_bounds)
 """A share as per cent of the base's."""
 LOST_OF_BASE = Quantity(lambda one: 100 - _of_base(one), _lost_of_base_bounds)
-SURE_LOSS = Quantity(lambda one: max(0.0, _loss(one)) * _differs(one), _sure_loss_bounds)
-"""A loss, if chance does not explain it."""
 ABOVE = Quantity(_above, lambda one: None)
 """Whether a number is beyond the interval of the base's own."""
