@@ -118,9 +118,8 @@ def test_what_the_second_miniature_draws_of_a_church_is_measured() -> None:
     (found,) = re.findall(rf'"([^"]+)" {before_after} after the default, `(\w+)`', said)
     description, before, n, *after, method = found
     docs = ROOT / "docs"
-    (cell,) = [
-        one for one in read((docs / "evidence-flow.csv").read_text()) if (one.task, one.by) == ("object", method)
-    ]
+    cells = read((docs / "evidence-flow.csv").read_text())
+    (cell,) = [one for one in cells if (one.task, one.by) == ("object", method)]
     assert f"\n| **object** | {method} |" in (docs / "evidence-flow.md").read_text(), "the task's default comes first"
     row = cell.row("wording", "removed")
     assert row
