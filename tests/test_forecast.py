@@ -8,6 +8,7 @@ import torch
 from conftest import QUICK, Run
 
 from unsee.edits.edit import Edit
+from unsee.errors import InputError
 from unsee.models.model import Model
 from unsee.runs import attack as attacking
 from unsee.runs import erase as erasing
@@ -94,6 +95,36 @@ def test_attack_takes_the_passes_that_were_forecast(edit: Edit, tmp_path: Path) 
         assert len(rows) == one.rows[0] * len(columns(siege, one))
     assert whole(said, "pictures") == 4 + sum(row.score.n for row in found.rows)
     assert said.passes == pytest.approx(passes.now().passes, rel=0.03)
+
+
+def test_attack_says_what_memory_its_searches_take(
+    edit: Edit, pipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edit.save(tmp_path / "one.safetensors")
+    counted = 4 * sum(4 * weight.numel() for weight in pipe.unet.parameters())  # copy, gradient, two moments
+
+    def said(*names: str) -> Forecast:
+        siege = prepare(str(tmp_path / "one.safetensors"), model="tiny", names=names, n=2, steps=2)
+        return forecast.of_attack(siege, tmp_path / "out")
+
+    plain = said("average", "tina")
+    assert (plain.fit, plain.warnings) == ("", ())
+    assert "0 MB for what is trained, 4 rows" in said("soft").fit
+    fit = said("soft", "relearn", "benign").fit
+    assert f"{counted / 1e6:.0f} MB for what is trained, 4 rows" in fit
+    assert fit.startswith("relearn, benign: about ")
+    with monkeypatch.context() as patch:
+        patch.setattr(forecast, "free", lambda device: counted // 2)
+        assert said("relearn").warnings == ("relearn may not fit into 0.0 GB on cpu",)
+
+    def refused(*_: Any) -> Any:
+        raise InputError("no fake tensors")
+
+    monkeypatch.setattr(forecast, "expected", refused)
+    assert said("relearn", "stacked").fit == "unknown: no fake tensors"
+    assert said("relearn", "stacked").warnings == (
+        "the memory of attacks that train (relearn, stacked) is not estimated",
+    )
 
 
 def test_seconds_follow_from_passes_and_pictures() -> None:

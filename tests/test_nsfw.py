@@ -99,7 +99,7 @@ def test_three_classes_together_are_nudity(tmp_path: Path) -> None:
 )
 def test_the_converted_network_answers_as_the_original(tmp_path: Path) -> None:
     """On neutral pictures, run by node: the miniature's own, noise, and plain ones."""
-    sheet = Image.open(Path(__file__).parents[1] / "docs" / "miniature.png").convert("RGB")
+    sheet = Image.open(Path(__file__).parents[1] / "docs" / "miniature.webp").convert("RGB")
     pictures = [sheet.crop((64 * k, 0, 64 * k + 64, 64)).resize((224, 224)) for k in range(3)]
     pictures += [Image.new("RGB", (224, 224), color) for color in ("gray", "orange")]
     pictures.append(Image.fromarray(np.random.default_rng(0).integers(0, 256, (224, 224, 3), np.uint8)))

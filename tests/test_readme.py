@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typer.main import get_command
 
 from benchmarks import headline, redteam
 from benchmarks.ablation import page, read_cells
+from benchmarks.evidence.record import read
 from unsee import attacks
 from unsee.cli.main import app
 from unsee.evaluate.suites import summary
@@ -101,6 +103,30 @@ def test_figures_are_those_of_the_pages_that_commands_write() -> None:
     strongest = headline.attacked(redteam.recorded())
     edits = [round(every) for name, (_, every) in strongest.items() if name in redteam.METHODS]
     assert f"attacks reach {min(edits)} to {max(edits)} % on every edit" in README
+
+
+def test_the_python_that_is_needed_is_what_the_package_requires() -> None:
+    requires = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
+    for text in (README, (ROOT / "docs" / "start.md").read_text()):
+        (version,) = re.findall(r"You need Python (3\.\d+) or later", text)
+        assert requires == f">={version}"
+
+
+def test_what_the_second_miniature_draws_of_a_church_is_measured() -> None:
+    said = " ".join(README.split())
+    before_after = r"draw a church in ([\d.]+) % of (\d+) pictures before, and in (.+?) % \((.+?) to (.+?)\)"
+    (found,) = re.findall(rf'"([^"]+)" {before_after} after the default, `(\w+)`', said)
+    description, before, n, *after, method = found
+    docs = ROOT / "docs"
+    cells = read((docs / "evidence-flow.csv").read_text())
+    (cell,) = [one for one in cells if (one.task, one.by) == ("object", method)]
+    assert f"\n| **object** | {method} |" in (docs / "evidence-flow.md").read_text(), "the task's default comes first"
+    row = cell.row("wording", "removed")
+    assert row
+    assert row.base
+    assert cell.row("wording", f"said/{description}")
+    assert (before, int(n)) == (f"{100 * row.base.value:.1f}", row.score.n)
+    assert after == [f"{100 * value:.1f}" for value in (row.score.value, row.score.low, row.score.high)]
 
 
 def test_the_plot_is_that_of_its_tables() -> None:

@@ -164,8 +164,8 @@ def measure_goals(b: Build, models: Sequence[Model], shipped: Path, page: Path, 
         draw = measure.caller(pipe, model.guidance)
         found[model] = goals.measured(draw, model, judges, originals, b.words, b.config["goals"])
         _, drawn = measure.row(pipe, judges, originals, b.words, model)
-        sheet = sheets / f"{model.name}.png"
-        card.sheet(drawn).quantize(256).save(sheet, optimize=True)
+        sheet = sheets / f"{model.name}.webp"
+        card.sheet(drawn).quantize(256).save(sheet, lossless=True, quality=100, method=6)
         places[model.name] = Path(os.path.relpath(sheet, page.parent)).as_posix()
     page.write_text(goals.page(found, places), encoding="utf-8")
 

@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
         help="train the denoiser on pictures without this object, or without the watermark",
     )
     p.add_argument("--leak", type=float, default=0.05, help="the share that the filter misses (default: %(default)s)")
-    p.add_argument("--sheet", type=Path, default=Path("docs/miniature.png"), help="the contact sheet (%(default)s)")
+    p.add_argument("--sheet", type=Path, default=Path("docs/miniature.webp"), help="the contact sheet (%(default)s)")
     p.add_argument("--notes", type=Path, help="a text for the card: how this build came about")
     p.add_argument("--prediction", choices=sorted(build.denoiser.PREDICTIONS), default="eps", help="v as in SD 2.x")
     args = p.parse_args(argv)

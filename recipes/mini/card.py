@@ -52,7 +52,7 @@ def write(b: Build, shelf: Shelf, without: str = "", leak: float = 0.0, predicti
 
     name = twin(without, leak, prediction)
     if name != ".":
-        shelf = Shelf(b.folder / name / "pipeline", b.folder / name / "miniature.png", shelf.notes)
+        shelf = Shelf(b.folder / name / "pipeline", b.folder / name / "miniature.webp", shelf.notes)
     for part, step in (("vae", "autoencoder"), ("text_encoder", "clip"), ("judges/objects", "judges")):
         b.part(part, step)
     b.part(f"{name}/unet", "denoiser")
@@ -64,7 +64,7 @@ def write(b: Build, shelf: Shelf, without: str = "", leak: float = 0.0, predicti
         said = text(b, shelf, name, numbers, command, prediction)
         (shelf.out / "README.md").write_text(said, encoding="utf-8")
     drawn = sheet(measure.load(shelf.out), b.words, np.array(b.array("drawings")), b.config["card"]["steps"])
-    drawn.save(shelf.sheet, optimize=True)
+    drawn.save(shelf.sheet, lossless=True, quality=100, method=6)
 
 
 def text(b: Build, shelf: Shelf, name: str, numbers: Sequence[Number], command: str, prediction: str) -> str:

@@ -233,7 +233,7 @@ def test_the_distilled_sibling_resumes_to_the_same_bits_is_measured_and_ships(
     assert "4 updates, distilled from mini-flow after 6; 2 steps, no guidance." in page
     assert "| >= 98 % | **no** |" in page
     assert "| >= 93 % | **no** |" in page
-    assert "![contact sheet of mini-flow-turbo](mini-flow-turbo.png)" in page
+    assert "![contact sheet of mini-flow-turbo](mini-flow-turbo.webp)" in page
     kept = goals.kept(models[1], TINY["goals"])
     assert [(n.n, n.unit) for n in kept if n.what.startswith("unseen")] == [(2, "%")]
     assert goals.kept(models[1], {**TINY["goals"], "seeds": 2}) == []

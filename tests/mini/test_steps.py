@@ -103,7 +103,7 @@ def test_the_card_has_every_number_and_every_file(
     (tmp_path / "docs").mkdir()
     monkeypatch.chdir(tmp_path)
     out = tmp_path / "mini"
-    card.write(whole, card.Shelf(out, Path("docs/miniature.png"), "Made in a test."))
+    card.write(whole, card.Shelf(out, Path("docs/miniature.webp"), "Made in a test."))
     text = (out / "README.md").read_text()
     for said in ("top-1", "synonyms", "watermark named", "memorised", "scenes: both", "PSNR", "detector of styles"):
         assert said in text
@@ -111,4 +111,4 @@ def test_the_card_has_every_number_and_every_file(
     assert "Made in a test." in text
     assert str(whole.folder) not in "".join(p.read_text() for p in out.rglob("*.json"))
     assert not list(out.rglob("*.bin")) + list(out.rglob("*.pt"))
-    assert (tmp_path / "docs/miniature.png").is_file()
+    assert (tmp_path / "docs/miniature.webp").is_file()

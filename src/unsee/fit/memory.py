@@ -133,13 +133,16 @@ class Expected:
     row: int
     checkpointed: int
 
-    def sentence(self, device: torch.device, rows: int, checkpointing: bool | None) -> str:
-        """In one line, for updates of so many rows on a device, by the rules at the top of this file."""
+    def sentence(self, device: torch.device, rows: int, checkpointing: bool | None, *, whole: bool = False) -> str:
+        """In one line, for updates of so many rows on a device, by the rules at the top of this file.
+
+        whole  all rows of an update are taken at once, whatever is free
+        """
         there = free(device)
         left = SHARE * (there - self.state)
         fewer = checkpointing or (checkpointing is None and self.row > left)
         row = self.checkpointed if fewer else self.row
-        rows = min(rows, at_once(left, row))
+        rows = rows if whole else min(rows, at_once(left, row))
         return (
             f"about {_size(self.model + self.state + rows * row)} in the fit, estimated: {_size(self.model)} for the "
             f"model, {_size(self.state)} for what is trained, {rows} rows of {_size(row)} at once"

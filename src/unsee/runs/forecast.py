@@ -20,6 +20,7 @@ from PIL import Image
 from unsee.denoising.record import conditions
 from unsee.errors import InputError
 from unsee.evaluate import suites
+from unsee.evaluate.attacked import ATTACKED
 from unsee.evaluate.cache import Cache
 from unsee.evaluate.context import BASE, EvalContext, NotMeasured, Variant
 from unsee.evaluate.questions import Question
@@ -27,11 +28,13 @@ from unsee.evaluate.render import Sampling, Shot
 from unsee.evaluate.run import base
 from unsee.evaluate.suites.summary import NAME as SUMMARY
 from unsee.fit.memory import expected
+from unsee.fit.search import ROWS
 from unsee.methods.prompts import known_words, preserved_words
-from unsee.models.denoisers import denoisers
+from unsee.models.denoisers import denoiser, denoisers
 from unsee.models.distributed import processes
 from unsee.models.memory import free
 from unsee.models.model import Model
+from unsee.models.weights import select
 from unsee.report.grid import contact, paths
 from unsee.runs import attack as attacking
 from unsee.runs import evaluate as evaluating
@@ -162,7 +165,8 @@ def of_attack(siege: Siege, folder: Path, batch: int = 32) -> Forecast:
         pictures = times * attack.rows[full] * siege.n
         searched = times * attack.searches[full] * passes
         work.append(Work(attack.name, each * pictures, searched, pictures))
-    return _forecast(rehearsal, work, [folder / name for name in attacking.FILES], [])
+    fit, warnings = _searches(siege)
+    return _forecast(rehearsal, work, [folder / name for name in attacking.FILES], warnings, fit)
 
 
 def _forecast(
@@ -236,3 +240,33 @@ def _fit(plan: Plan) -> tuple[str, list[str]]:
     elif most.checkpointed <= there:
         ways = ["`method='lora'`, which trains few numbers", *ways]
     return fit, [f"the fit does not fit into {there / 1e9:.1f} GB on {device}: take {', or '.join(ways)}"]
+
+
+def _searches(siege: Siege) -> tuple[str, list[str]]:
+    """The memory of the largest search that takes gradients, in a line; and a warning if the device does not hold it.
+
+    Adam in place takes a copy, a gradient and two moments of each weight in its own precision. All weights are counted
+    for every attack on weights. A search for a text keeps no more of a row than a fit of all weights. Text encoders,
+    through which some texts are learned, are not counted.
+    """
+    full, model = siege.budget == "full", siege.model
+    axes: dict[str, list[str]] = {}
+    for attack in siege.attacks:
+        if attack.searches[full] and attack.axis != "pictures":  # inversion takes no gradient
+            axes.setdefault(attack.axis, []).append(attack.name)
+    names = axes.get("weights") or [name for some in axes.values() for name in some]
+    if not names:
+        return "", []
+    weights, said = select(denoiser(model)[1], "all"), ", ".join(names)
+    row = conditions(model, [siege.aims[ATTACKED].word], answered=False)
+    learned = sum(weight.numel() for weight in weights.values())
+    try:
+        found = expected(model, row, weights, learned, 2)
+    except InputError as error:
+        return f"unknown: {error}", [f"the memory of attacks that train ({said}) is not estimated"]
+    copies = sum(weight.numel() * weight.itemsize for weight in weights.values())
+    found = replace(found, state=4 * copies if "weights" in axes else 0)
+    fit = f"{said}: {found.sentence(model.device, ROWS, False, whole=True)}"
+    if (there := free(model.device)) >= found.state + ROWS * found.row:
+        return fit, []
+    return fit, [f"{said} may not fit into {there / 1e9:.1f} GB on {model.device}"]
