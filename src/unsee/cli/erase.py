@@ -34,9 +34,10 @@ from unsee.cli.terminal import (
     shell,
     split,
 )
+from unsee.edits.earlier import RENAMED
 from unsee.errors import Ended, InputError, unknown
 from unsee.progress import bars, starting
-from unsee.runs.config import RENAMED, RunConfig
+from unsee.runs.config import RunConfig
 
 if TYPE_CHECKING:
     from unsee.concepts import Concept
