@@ -34,6 +34,7 @@ from unsee.evaluate.records import Evaluation, Measured, SuiteRecord, VariantRec
 from unsee.evaluate.render import Sampling, Shot, sampling_of
 from unsee.evaluate.statistics import Difference, Score
 from unsee.models.names import BUNDLED
+from unsee.report.before_after import Line
 from unsee.report.grid import TALLEST, embedded, grid, paths, sheets, stacked
 from unsee.report.strips import fitting, size
 from unsee.report.tables import tables
@@ -466,6 +467,7 @@ def test_grey_levels_have_one_definition() -> None:
     comparison = Comparison("suite", seen.context, Variant("edit", "edit", "", (), None), seen)
     change = comparison.change("row", "row", shots)
     assert (change.key, change.row, change.unit) == ("row/change", "row: picture change", "grey levels")
+    assert Line(None, change).name == change.name == "row"
     assert change.score.value == pytest.approx(151 / 3)
 
 

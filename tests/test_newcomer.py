@@ -284,13 +284,14 @@ def test_a_plural_that_is_not_named_is_reported(tiny: Any) -> None:
 def test_what_is_not_counted_is_compared_with_what_stays() -> None:
     def row(name: str, removed: bool, change: float, before: float | None = None) -> Line:
         def one(key: str, row: str, unit: str, value: float) -> Measured:
-            score, same = Score(value, 0, 1, 4), Difference(0, 0, 0, 4, False)
-            return Measured("summary", key, "removed" if removed else "kept", row, "edit", unit, score, score, same)
+            score, same, role = Score(value, 0, 1, 4), Difference(0, 0, 0, 4, False), "removed" if removed else "kept"
+            return Measured("summary", key, role, row, "edit", unit, score, score, same, name=name)  # type: ignore[arg-type]
 
         share = None if before is None else one(name, name, "share", before)
         return Line(share, one(f"{name}/change", f"{name}: picture change", "grey levels", change))
 
     (one,) = notes([row("crown on cowboy", True, 2.0), row("rest", False, 3.0), row("more", False, 1.0)])
+    assert one.startswith("crown on cowboy: not counted")
     assert one.endswith("change by 2.0 grey levels, others by 2.0: no more than others, so nothing seems to be erased")
     (two,) = notes([row("crown on cowboy", True, 9.0), row("rest", False, 3.0, 1.0)])
     assert two.endswith("change by 9.0 grey levels, others by 3.0")
