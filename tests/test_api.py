@@ -84,6 +84,7 @@ def test_type_checkers_see_the_public_names_that_python_finds() -> None:
             arguments = inspect.signature(part).parameters.values()
             assert all(a.annotation is not a.empty for a in arguments if a.name not in ("self", "cls")), part
             assert not any("Any" in str(a.annotation) for a in arguments if a.name == "pipe"), part
+            assert inspect.signature(part).return_annotation not in (inspect.Signature.empty, "Any", Any), part
 
 
 WRONG: list[tuple[Callable[[], Any], str]] = [

@@ -91,14 +91,7 @@ class Card:
     @model_validator(mode="before")
     @classmethod
     def _current(cls, values: Any) -> Any:
-        """What a file holds, in the names of this version; of a merge, its edits too."""
-        if not isinstance(values, dict):
-            return values
-        settings = values.get("settings")
-        edits = settings.get("edits") if values.get("method") == "merge" and isinstance(settings, dict) else None
-        if not isinstance(settings, dict) or not isinstance(edits, list):
-            return current(values)
-        return {**values, "settings": {**settings, "edits": [cls._current(edit) for edit in edits]}}
+        return current(values) if isinstance(values, dict) else values
 
     def to_json(self) -> str:
         return TypeAdapter(Card).dump_json(self).decode()

@@ -21,7 +21,12 @@ HYBRID = {"start", "company", "spared", "unasked"}
 def current(values: dict[str, Any]) -> dict[str, Any]:
     """A mapping with `method` and `settings` in the names of this version. "esd" was then what hybrid is today."""
     method, settings = values.get("method"), values.get("settings")
-    if method not in (None, "esd", "hybrid", "lora", "uce") or not isinstance(settings, dict):
+    if not isinstance(settings, dict):
+        return values
+    if method == "merge" and isinstance(parts := settings.get("edits"), list):  # cards themselves
+        parts = [current(part) if isinstance(part, dict) else part for part in parts]
+        return {**values, "settings": {**settings, "edits": parts}}
+    if method not in (None, "esd", "hybrid", "lora", "uce"):
         return values
     hybrid = {"method": "hybrid"} if method == "esd" and settings.keys() & HYBRID else {}
     return {**values, "settings": {RENAMED.get(name, name): value for name, value in settings.items()}, **hybrid}

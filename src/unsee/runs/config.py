@@ -34,7 +34,8 @@ def renamed(values: Any) -> Any:
     """A configuration of an earlier version in the names of this one."""
     if not isinstance(values, dict):
         return values
-    return current({OLD.get(key, key): value for key, value in values.items()})
+    found: dict[Any, Any] = {OLD.get(key, key): value for key, value in values.items()}
+    return current(found)
 
 
 class _Config(BaseModel):
