@@ -127,7 +127,7 @@ def texts(path: Path) -> list[str]:
     ]
 
 
-PAGES = ("app", "cli", "mini", "report", "evaluate/suites", "evaluate/questions.py", "export/hub.py")
+PAGES = ("app", "cli", "mini", "report", "export/hub.py")
 """What speaks of commands: the command line, the app, and pages and files that are read beside it."""
 LIBRARY = [path for path in sorted(SOURCE.rglob("*.py")) if not path.relative_to(SOURCE).as_posix().startswith(PAGES)]
 
