@@ -108,7 +108,7 @@ class Meter:
         try:
             yield found
             self.wait()
-        except (RuntimeError, MemoryError, FloatingPointError, ValueError) as failed:
+        except (RuntimeError, MemoryError, ValueError) as failed:
             self.line(what, failed=advice(failed) if out_of_memory(failed) else str(failed)[:200])
             return
         seconds = time.perf_counter() - start
