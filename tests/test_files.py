@@ -29,7 +29,7 @@ from unsee.models.load import load
 from unsee.models.model import model_name
 from unsee.models.model_card import model_card
 from unsee.runs.export import Precision, export
-from unsee.runs.verify import _within, verify
+from unsee.runs.verify import verify, within
 
 
 @pytest.fixture(scope="session")
@@ -410,9 +410,9 @@ def test_claims_of_earlier_versions_are_read(edit: unsee.Edit, tmp_path: Path) -
 def test_a_share_found_again_is_held_whatever_it_is() -> None:
     for n in range(2, 60):
         for hits in range(n + 1):
-            assert _within(hits / n, hits / n, n)
-    assert not _within(0.5, 0.0, 12)
-    assert _within(0.2, 0.0, 12)  # Wilson's interval of 0 of 12 reaches to 24.2 %
+            assert within(hits / n, hits / n, n)
+    assert not within(0.5, 0.0, 12)
+    assert within(0.2, 0.0, 12)  # Wilson's interval of 0 of 12 reaches to 24.2 %
 
 
 def test_the_hub_can_parse_the_model_card(edit: unsee.Edit, tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ app.command()(export)
 app.add_typer(files.app)
 
 # typer raises the errors of its own copy of click, whose base class it does not name publicly.
-_UsageError: Any = typer.BadParameter.__mro__[1]
+UsageError: Any = typer.BadParameter.__mro__[1]
 
 
 @cache
@@ -103,7 +103,7 @@ def main() -> None:
             message += " (--debug shows where)"
     except Ended as error:
         message, code = str(error), error.code
-    except _UsageError as error:
+    except UsageError as error:
         message, code = error.format_message(), 2
     except OSError as error:  # a disk that is full
         message, code = str(error), 1
