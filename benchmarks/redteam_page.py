@@ -170,9 +170,9 @@ def said(found: Mapping[str, Sequence[Attacked]]) -> list[str]:
     lines = ["## Of what it is gone\n", "Yes: no attack of that kind does more than 5 points beyond its control.\n"]
     lines += [line(["edit", *FROM]), "|---" * (1 + len(FROM)) + "|"]
     for method, records in found.items():
-        judged = gone([one for record in records for one in record.strongest])
-        cells = ["not tested" if one.gone is None else "yes" if one.gone else "no" for one in judged]
-        most = [f", {one.strongest.attack} {100 * one.strongest.value:+.0f}" if one.strongest else "" for one in judged]
+        parts = gone([one for record in records for one in record.strongest])
+        cells = ["not tested" if one.gone is None else "yes" if one.gone else "no" for one in parts]
+        most = [f", {one.strongest.attack} {100 * one.strongest.value:+.0f}" if one.strongest else "" for one in parts]
         lines.append(line([method, *(cell + more for cell, more in zip(cells, most, strict=True))]))
     return [*lines, ""]
 

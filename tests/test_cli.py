@@ -413,7 +413,7 @@ NEXT = {
 
 @pytest.mark.parametrize("name", NEXT)
 def test_the_next_command_works_as_it_is_printed(run: Run, tiny_folder: Path, tmp_path: Path, name: str) -> None:
-    """Of a folder, whose name alone no command could find; without a card, so without judges."""
+    """Of a folder, whose name alone no command could find; without a card, so without detectors."""
     shutil.copytree(tiny_folder, tmp_path / "the model", ignore=shutil.ignore_patterns("README.md", "judges"))
     words, prompt = NEXT[name]
     quick = {"from another": QUICK, "a style": QUICK, "an object": CLOSED[2:]}.get(name, CLOSED)

@@ -46,7 +46,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="session")
 def worded(clip_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The miniature with a card that names words and a CLIP judge too, of random weights."""
+    """The miniature with a card that names words and a CLIP detector too, of random weights."""
     folder = tmp_path_factory.mktemp("worded")
     for path in BUNDLED["tiny"].iterdir():
         if path.name not in ("README.md", "judges", "words.json"):
@@ -65,8 +65,8 @@ def worded(clip_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "scene": "{} and {}",
     }
     (folder / "words.json").write_text(json.dumps(words))
-    judges = {kind: f"judges/{kind}" for kind in ("objects", "styles", "watermark", "clip")}
-    said = {"judges": judges, "words": "words.json", "steps": 2, "guidance_scale": 3.0}
+    detectors = {kind: f"judges/{kind}" for kind in ("objects", "styles", "watermark", "clip")}
+    said = {"judges": detectors, "words": "words.json", "steps": 2, "guidance_scale": 3.0}
     (folder / "README.md").write_text(f"---\n{yaml.safe_dump({'unsee': said})}---\n")
     return folder
 

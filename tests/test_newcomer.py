@@ -246,18 +246,18 @@ def test_every_table_has_a_row_that_can_fail(tiny: Any, concept: Concept, row: s
     assert len({question.key for question in found.values()}) == len(found)
 
 
-def test_a_style_is_counted_without_a_judge_of_objects(tiny: Any) -> None:
+def test_a_style_is_counted_without_a_detector_of_objects(tiny: Any) -> None:
     found = {question.name: question for question in asked(tiny, Concept("NEON"), kinds=("styles",))}
     assert set(found["NEON style"].labels) == {"neon"}
     assert found["other styles"].role == "style"
 
 
 def test_names_that_are_labels_need_no_remark(tiny: Any) -> None:
-    judges, words = detectors_of(tiny), words_of(tiny)
-    assert remarks([Concept("CHURCH", synonyms=("churches",)), Concept("the neon style")], judges) == [
+    detectors, words = detectors_of(tiny), words_of(tiny)
+    assert remarks([Concept("CHURCH", synonyms=("churches",)), Concept("the neon style")], detectors) == [
         "'churches' is counted as 'church'"
     ]
-    assert remarks([Concept("church", synonyms=("chapel", "churches", "chapels"))], judges, words) == [
+    assert remarks([Concept("church", synonyms=("chapel", "churches", "chapels"))], detectors, words) == [
         "'chapel' is counted as 'church'",
         "'churches' is counted as 'church'",
         "'chapels' is counted as 'church'",
@@ -265,9 +265,9 @@ def test_names_that_are_labels_need_no_remark(tiny: Any) -> None:
 
 
 def test_a_plural_that_is_not_named_is_reported(tiny: Any) -> None:
-    judges, words = detectors_of(tiny), words_of(tiny)
+    detectors, words = detectors_of(tiny), words_of(tiny)
 
-    def said(*names: str, kinds: Any = judges) -> list[str]:
+    def said(*names: str, kinds: Any = detectors) -> list[str]:
         found = remarks([Concept(names[0], synonyms=names[1:])], kinds, words)
         return [shlex.split(one)[-1] for one in found if "`synonyms`" in one and "plural" in one]
 
@@ -277,7 +277,7 @@ def test_a_plural_that_is_not_named_is_reported(tiny: Any) -> None:
     assert said("corn") == said("ice cream") == said("thinking") == []
     for name in ("church", "van gogh", "nudity"):  # no detector knows which of them are things
         assert remarks([Concept(name)], {}) == [ONLY.format(repr(name))]
-    assert remarks([Concept("hat", from_="church")], judges, words) == []
+    assert remarks([Concept("hat", from_="church")], detectors, words) == []
 
 
 def test_what_is_not_counted_is_compared_with_what_stays() -> None:
@@ -313,7 +313,7 @@ def test_what_is_named_at_evaluation_is_what_an_edit_erases(edit: unsee.Edit, tm
 
 
 def test_many_concepts_are_counted_together(tiny: Any) -> None:
-    """A row for each kind of judge and one for each name that it knows; each name at least once, however many."""
+    """A row for each kind of detector and one for each name that it knows; each name at least once, however many."""
     labels = detectors_of(tiny)["objects"].labels[:12]
     concepts = [Concept(word) for word in (*labels, "neon", "ink", *(f"artist {k}" for k in range(90)))]
     found = {question.name: question for question in asked(tiny, *concepts)}

@@ -52,7 +52,7 @@ SMALL = {
     "neutral": ("cat", "house"), "templates": TEMPLATES,
 }  # fmt: skip
 """Settings of methods that keep a test short; a method takes those that it has. Where weights are random, a closed form
-is no place near what is learned, and what is learned of a name in company says nothing of the name alone."""
+is no place near what is learned, and what is learned of a name among other words says nothing of the name alone."""
 GUIDANCE = 3.0
 
 
