@@ -108,7 +108,7 @@ class Meter:
         try:
             yield found
             self.wait()
-        except (RuntimeError, MemoryError, FloatingPointError, ValueError) as failed:
+        except (RuntimeError, MemoryError, ValueError) as failed:
             self.line(what, failed=advice(failed) if out_of_memory(failed) else str(failed)[:200])
             return
         seconds = time.perf_counter() - start
@@ -139,7 +139,7 @@ def measure(part: str, toy: bool) -> None:
     methods: list[Any] = [LoRA] if name.startswith("FLUX") else [Hybrid, LoRA]
     for method in methods:
         seen: dict[str, list[float]] = {}
-        shown = {key: settings[key] for key in ("updates", "runs", "spared") if key in settings}
+        shown = {key: settings[key] for key in ("updates", "runs", "preserve_words") if key in settings}
         with meter.work("LoRA" if method is LoRA else "erase", **shown) as found:
             method(**settings)(pipe, unsee.Concept("church"), progress=stages(seen))
             found |= {f"{stage} s": times[-1] - times[0] for stage, times in seen.items()}

@@ -170,9 +170,9 @@ def said(found: Mapping[str, Sequence[Attacked]]) -> list[str]:
     lines = ["## Of what it is gone\n", "Yes: no attack of that kind does more than 5 points beyond its control.\n"]
     lines += [line(["edit", *FROM]), "|---" * (1 + len(FROM)) + "|"]
     for method, records in found.items():
-        judged = gone([one for record in records for one in record.strongest])
-        cells = ["not tested" if one.gone is None else "yes" if one.gone else "no" for one in judged]
-        most = [f", {one.strongest.attack} {100 * one.strongest.value:+.0f}" if one.strongest else "" for one in judged]
+        parts = gone([one for record in records for one in record.strongest])
+        cells = ["not tested" if one.gone is None else "yes" if one.gone else "no" for one in parts]
+        most = [f", {one.strongest.attack} {100 * one.strongest.value:+.0f}" if one.strongest else "" for one in parts]
         lines.append(line([method, *(cell + more for cell, more in zip(cells, most, strict=True))]))
     return [*lines, ""]
 
@@ -181,12 +181,12 @@ def left(known: Mapping[str, Sequence[Measured]]) -> list[str]:
     """What each edit knows of the concept, its neighbour and others without any prompt, as a share of the base's."""
     if not known:
         return []
-    rows = dict.fromkeys(one.row.partition(":")[0] for every in known.values() for one in every)
+    by_key = {column: {one.key: one for one in every} for column, every in known.items()}
     lines = ["\n## What is still known, without an attack\n", KNOWN, line(["pictures of", *known])]
     lines.append("|---" * (1 + len(known)) + "|")
-    for name in rows:
-        cells = [next((one for one in every if one.row.startswith(f"{name}:")), None) for every in known.values()]
-        lines.append(line([name, *((one and interval(one)) or "" for one in cells)]))
+    for key in dict.fromkeys(key for own in by_key.values() for key in own):
+        thing = key.partition("/")[2].removesuffix("/left")  # keys are gap/church/left and kept/fish/left
+        lines.append(line([thing, *(interval(own[key]) if key in own else "" for own in by_key.values())]))
     return lines
 
 
@@ -207,7 +207,7 @@ PANELS = {
     "soft": "8 pictures",
     "relearn": "8 pictures, all weights",
 }
-"""Attacks whose effort is drawn, and the start of the rows that are."""
+"""Attacks whose effort is drawn, and the start of the rows that are: a row of attacks has no key but its English."""
 
 
 def heat(found: Mapping[str, Sequence[Attacked]]) -> str:

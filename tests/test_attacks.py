@@ -437,7 +437,7 @@ def test_the_best_attack_seed_stands_beside_the_best_of_each_control(
 ) -> None:
     """Two seeds, of which one finds a church in half of two pictures and the other in none: 25 %, best seed 50."""
     cell = attacking.Cell("weights", hits=[[True, False], [False, False]], costs=[Cost(0, 8, 1.0)] * 2)
-    own = attacking._row(("token", "some", ATTACKED), cell)
+    own = cell.row(("token", "some", ATTACKED))
     assert (own.score.value, own.best) == (0.25, 0.5)
     assert per_cent(own).endswith(", best seed 50")
     assert "best seed" not in per_cent(replace(own, best=0.25))

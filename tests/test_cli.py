@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from unsee.cli.terminal import seconds as in_seconds
 from unsee.evaluate.records import Evaluation
 from unsee.fit.resume import ResumeFile
 from unsee.methods.hybrid import Hybrid
+from unsee.progress import Progress
 from unsee.report.plots import fits
 
 SETTINGS = (
@@ -382,21 +384,16 @@ def test_one_run_can_erase_many_concepts(run: Run, tmp_path: Path) -> None:
 def test_ctrl_c_prints_the_command_that_continues(
     run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stage: str
 ) -> None:
-    from unsee import progress
+    @contextmanager
+    def stopping() -> Iterator[Progress]:
+        def show(name: str, done: int, total: int) -> None:
+            if name == stage:
+                raise KeyboardInterrupt
 
-    def stopping(*_: object) -> Any:
-        @contextmanager
-        def shown() -> Any:
-            def show(now: progress.Stage) -> None:
-                if now.name == stage:
-                    raise KeyboardInterrupt
-
-            yield show
-
-        return shown()
+        yield show
 
     with monkeypatch.context() as patch:
-        patch.setattr(progress, "_written", stopping)
+        patch.setattr(sys.modules["unsee.cli.erase"], "bars", stopping)
         code, _, err = run("erase", "church", *(QUICK if stage == "fit" else CLOSED), "--out", "a run")
     assert code == 130
     (line,) = re.findall(r"^unsee: stopped; to continue: unsee (.*)$", err, re.M)
@@ -416,7 +413,7 @@ NEXT = {
 
 @pytest.mark.parametrize("name", NEXT)
 def test_the_next_command_works_as_it_is_printed(run: Run, tiny_folder: Path, tmp_path: Path, name: str) -> None:
-    """Of a folder, whose name alone no command could find; without a card, so without judges."""
+    """Of a folder, whose name alone no command could find; without a card, so without detectors."""
     shutil.copytree(tiny_folder, tmp_path / "the model", ignore=shutil.ignore_patterns("README.md", "judges"))
     words, prompt = NEXT[name]
     quick = {"from another": QUICK, "a style": QUICK, "an object": CLOSED[2:]}.get(name, CLOSED)

@@ -11,7 +11,7 @@ import pytest
 from typer.main import get_command
 
 from unsee import methods
-from unsee.cli.main import _UsageError, app
+from unsee.cli.main import UsageError, app
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -49,7 +49,7 @@ def test_every_command_of_a_page_exists(page: str) -> None:
             refused = None
             try:
                 command.make_context(words[0], words[1:])
-            except _UsageError as error:
+            except UsageError as error:
                 refused = error.format_message()
             # What is named in a sentence may leave out what it needs.
             assert not refused or ("Missing" in refused and f"`{line}`" in (DOCS / page).read_text()), line

@@ -271,9 +271,9 @@ def test_the_code_hash_covers_a_module_and_all_that_it_imports(monkeypatch: pyte
 
         with monkeypatch.context() as patch:
             patch.setattr(Path, "read_bytes", other)
-            versions._source.cache_clear()
+            versions.source_of.cache_clear()
             found = str(code("unsee.methods.uce"))
-        versions._source.cache_clear()
+        versions.source_of.cache_clear()
         return found
 
     assert changed("calls.py") != changed("main.py") == code("unsee.methods.uce")

@@ -34,6 +34,7 @@ from unsee.evaluate.records import Evaluation, Measured, SuiteRecord, VariantRec
 from unsee.evaluate.render import Sampling, Shot, sampling_of
 from unsee.evaluate.statistics import Difference, Score
 from unsee.models.names import BUNDLED
+from unsee.report.before_after import Line
 from unsee.report.grid import TALLEST, embedded, grid, paths, sheets, stacked
 from unsee.report.strips import fitting, size
 from unsee.report.tables import tables
@@ -45,7 +46,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="session")
 def worded(clip_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The miniature with a card that names words and a CLIP judge too, of random weights."""
+    """The miniature with a card that names words and a CLIP detector too, of random weights."""
     folder = tmp_path_factory.mktemp("worded")
     for path in BUNDLED["tiny"].iterdir():
         if path.name not in ("README.md", "judges", "words.json"):
@@ -64,8 +65,8 @@ def worded(clip_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "scene": "{} and {}",
     }
     (folder / "words.json").write_text(json.dumps(words))
-    judges = {kind: f"judges/{kind}" for kind in ("objects", "styles", "watermark", "clip")}
-    said = {"judges": judges, "words": "words.json", "steps": 2, "guidance_scale": 3.0}
+    detectors = {kind: f"judges/{kind}" for kind in ("objects", "styles", "watermark", "clip")}
+    said = {"judges": detectors, "words": "words.json", "steps": 2, "guidance_scale": 3.0}
     (folder / "README.md").write_text(f"---\n{yaml.safe_dump({'unsee': said})}---\n")
     return folder
 
@@ -466,6 +467,7 @@ def test_grey_levels_have_one_definition() -> None:
     comparison = Comparison("suite", seen.context, Variant("edit", "edit", "", (), None), seen)
     change = comparison.change("row", "row", shots)
     assert (change.key, change.row, change.unit) == ("row/change", "row: picture change", "grey levels")
+    assert Line(None, change).name == change.name == "row"
     assert change.score.value == pytest.approx(151 / 3)
 
 

@@ -29,7 +29,7 @@ from unsee.models.load import load
 from unsee.models.model import model_name
 from unsee.models.model_card import model_card
 from unsee.runs.export import Precision, export
-from unsee.runs.verify import _within, verify
+from unsee.runs.verify import verify, within
 
 
 @pytest.fixture(scope="session")
@@ -369,29 +369,29 @@ def test_a_lora_goes_on_top_of_a_model(pipe: Any, edit: unsee.Edit, tmp_path: Pa
 
 
 def test_a_run_claims_and_its_claims_are_found_again(pipe: Any, edit: unsee.Edit) -> None:
-    judges = {"objects": load_detector(model_card("tiny").detectors["objects"])}
+    detectors = {"objects": load_detector(model_card("tiny").detectors["objects"])}
     # The base against itself: what is drawn is the same before and after, whatever the edit is.
     idle = merge([edit], [0.0])
     idle = dataclasses.replace(idle, card=dataclasses.replace(idle.card, concepts=edit.card.concepts))
     claimed = dataclasses.replace(
         idle, card=dataclasses.replace(idle.card, claims=Claims(2, 0, 2, 3.0, {"objects": "objects"}, {}))
     )
-    assert verify(claimed, pipe, judges) == []
+    assert verify(claimed, pipe, detectors) == []
     for share, held in ((0.0, True), (1.0, False)):  # a denoiser that has learned nothing draws no church
         claims = Claims(6, 0, 2, 3.0, {"objects": "objects"}, {"church": (share, share)})
         claimed = dataclasses.replace(idle, card=dataclasses.replace(idle.card, claims=claims))
-        (claim,) = verify(claimed, pipe, judges)
+        (claim,) = verify(claimed, pipe, detectors)
         assert claim.name == "church"
         assert claim.found[0] == claim.found[1]
         assert claim.held is held
     with pytest.raises(InputError, match="`detectors` objects=FOLDER"):
         verify(claimed, pipe, {})
     keyed = dataclasses.replace(claims, rows={"removed/church": (0.0, 0.0)}, suite="summary")
-    (claim,) = verify(dataclasses.replace(idle, card=dataclasses.replace(idle.card, claims=keyed)), pipe, judges)
+    (claim,) = verify(dataclasses.replace(idle, card=dataclasses.replace(idle.card, claims=keyed)), pipe, detectors)
     assert (claim.name, claim.held) == ("church", True)
     wrong = dataclasses.replace(claims, rows={"a dragon": (0.0, 1.0)})
     with pytest.raises(InputError, match="a dragon"):
-        verify(dataclasses.replace(idle, card=dataclasses.replace(idle.card, claims=wrong)), pipe, judges)
+        verify(dataclasses.replace(idle, card=dataclasses.replace(idle.card, claims=wrong)), pipe, detectors)
 
 
 def test_claims_of_earlier_versions_are_read(edit: unsee.Edit, tmp_path: Path) -> None:
@@ -410,9 +410,9 @@ def test_claims_of_earlier_versions_are_read(edit: unsee.Edit, tmp_path: Path) -
 def test_a_share_found_again_is_held_whatever_it_is() -> None:
     for n in range(2, 60):
         for hits in range(n + 1):
-            assert _within(hits / n, hits / n, n)
-    assert not _within(0.5, 0.0, 12)
-    assert _within(0.2, 0.0, 12)  # Wilson's interval of 0 of 12 reaches to 24.2 %
+            assert within(hits / n, hits / n, n)
+    assert not within(0.5, 0.0, 12)
+    assert within(0.2, 0.0, 12)  # Wilson's interval of 0 of 12 reaches to 24.2 %
 
 
 def test_the_hub_can_parse_the_model_card(edit: unsee.Edit, tmp_path: Path) -> None:

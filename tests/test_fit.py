@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from unsee.denoising.calls import Call
-from unsee.errors import InputError
+from unsee.errors import Diverged, InputError
 from unsee.fit.loop import Learned, Optimisation, TrainBatch, fit, flushing, trainable
 from unsee.fit.monitor import HeldOutMonitor
 from unsee.fit.optimizers import OPTIMIZERS, RATE, VECTOR, Metric, fan_in, metrics, reach, root
@@ -104,7 +104,7 @@ def test_a_fit_restores_the_original_weights() -> None:
 def test_a_loss_that_explodes_says_what_to_change() -> None:
     net = Line()
     call = line(torch.full((1, 1), torch.inf), torch.zeros(1, 1))
-    with trainable({"a": net.a}), pytest.raises(FloatingPointError, match="lower lr"):
+    with trainable({"a": net.a}), pytest.raises(Diverged, match="lower lr"):
         fit(net, Learned({"a": net.a}), lambda _: TrainBatch(call, torch.ones(1)), Optimisation(1))
 
 
@@ -116,7 +116,7 @@ def test_a_loss_that_explodes_leaves_the_last_good_state(tmp_path: Path, bad: fl
         wanted = torch.ones(1, 1) if update < 3 else torch.full((1, 1), bad)
         return TrainBatch(line(torch.ones(1, 1), wanted), torch.ones(1))
 
-    with trainable({"a": net.a}), pytest.raises(FloatingPointError, match="after 3 updates: try a lower lr"):
+    with trainable({"a": net.a}), pytest.raises(Diverged, match="after 3 updates: try a lower lr"):
         fit(net, Learned({"a": net.a}), make_batch, Optimisation(9), resume=file)
     kept = file.load()
     assert kept

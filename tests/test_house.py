@@ -78,6 +78,49 @@ def test_files_and_signatures_are_short(path: Path) -> None:
             assert len([one for one in given if one not in ("self", "cls")]) <= 8, node.name
 
 
+def private_names(tree: ast.Module) -> list[str]:
+    """Names with a leading underscore that a file imports or reads from unsee, or patches there."""
+
+    def private(name: str) -> bool:
+        return any(part.startswith("_") and not part.startswith("__") for part in name.split("."))
+
+    found, ours = list[str](), set[str]()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] == "unsee":
+            ours |= {alias.asname or alias.name for alias in node.names}
+            found += [name for alias in node.names if private(name := f"{node.module}.{alias.name}")]
+        elif isinstance(node, ast.Import):
+            ours |= {alias.asname or "unsee" for alias in node.names if alias.name.split(".")[0] == "unsee"}
+    for node in ast.walk(tree):
+        parts = ast.unparse(node).split(".") if isinstance(node, ast.Attribute) else []
+        if parts and parts[0] in ours and private(ast.unparse(node)):
+            found.append(".".join(parts))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in ("setattr", "getattr"):
+            place, name = [*map(ast.unparse, node.args[:2]), "", ""][:2]
+            of_ours = place.strip("'").split(".")[0] in ours | {"unsee"}
+            found += [f"{place}.{name}"] if of_ours and private(f"{place}.{name}".replace("'", "")) else []
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(Path(__file__).parent.rglob("*.py")), ids=lambda path: path.name)
+def test_no_test_takes_a_private_name_of_unsee(path: Path) -> None:
+    assert not private_names(ast.parse(path.read_text()))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from unsee.versions import _source",
+        "import unsee\nunsee._HOME",
+        "from unsee import versions\nversions._source.cache_clear()",
+        "from unsee.runs import sweep\npatch.setattr(sweep, '_stages', None)",
+        "patch.setattr('unsee.progress._written', None)",
+    ],
+)
+def test_a_private_name_is_found(code: str) -> None:
+    assert private_names(ast.parse(code))
+
+
 def loaded_by(code: str) -> set[str]:
     """The modules that a fresh interpreter has loaded after running some code."""
     run = [sys.executable, "-c", f"{code}\nimport sys; print(*sys.modules)"]

@@ -319,7 +319,7 @@ def test_the_suite_partial_gives_the_numbers_known_by_hand(tmp_path: Path) -> No
 
 
 def test_a_part_of_the_erased_object_that_is_left_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A church that is drawn as a castle has gone as a church; of a part that no judge knows nothing is said."""
+    """A church that is drawn as a castle has gone as a church; of a part that no detector knows nothing is said."""
     monkeypatch.setattr(partial_suite, "GUESSES", 1)
     church = {**WORDS["objects"]["church"], "parts": ["castle", "steeple"]}
     where = world({**WORDS, "objects": {**WORDS["objects"], "church": church}})
@@ -581,7 +581,7 @@ def test_domains_without_prompts_are_left_out() -> None:
 
 
 @pytest.mark.parametrize("suite", ["scenes", "partial", "memorised"])
-def test_every_picture_that_a_judge_looked_at_is_on_record(tmp_path: Path, suite: str) -> None:
+def test_every_picture_that_a_detector_looked_at_is_on_record(tmp_path: Path, suite: str) -> None:
     found = measure(suite, tmp_path, world())
     looked = [q for q in found.asked[suite] if not q.reference and q.name != "everything else"]
     assert len(found.answers) == 2 * sum(len(question.shots) for question in looked)

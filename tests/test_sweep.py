@@ -105,7 +105,7 @@ def test_a_failed_cell_stops_no_other_and_is_tried_again(
         return Result(cell.name, said(cell), None, None, None, 0.0, "", {})
 
     config, out = build(grid, SweepConfig), tmp_path / "out"
-    monkeypatch.setattr(running, "_stages", broken)
+    monkeypatch.setattr(running, "stages", broken)
     found, failed = running.sweep(config, out, tmp_path / "cache")
     assert [one.said["concepts"] for one in found] == [["castle", "dog"]]
     assert [one.said["concepts"] for one in failed] == [["church"]]
@@ -113,7 +113,7 @@ def test_a_failed_cell_stops_no_other_and_is_tried_again(
     assert "RuntimeError: the disk is full" in (out / "index.html").read_text()
 
     monkeypatch.setattr(
-        running, "_stages", lambda cell, *_: Result(cell.name, said(cell), None, None, None, 0.0, "", {})
+        running, "stages", lambda cell, *_: Result(cell.name, said(cell), None, None, None, 0.0, "", {})
     )
     again, failed = running.sweep(config, out, tmp_path / "cache")
     assert not failed

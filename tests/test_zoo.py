@@ -21,7 +21,7 @@ from torch import Tensor
 from unsee import Concept, Edit, InputError, methods
 from unsee.denoising.activations import inputs as inputs_of
 from unsee.denoising.activations import second_moments
-from unsee.denoising.calls import Call, Trajectory, _output
+from unsee.denoising.calls import Call, Trajectory, output_of
 from unsee.denoising.guidance import for_pictures, guided
 from unsee.denoising.record import Runs, conditions, record
 from unsee.denoising.replay import checkpointed, replay
@@ -52,7 +52,7 @@ SMALL = {
     "neutral": ("cat", "house"), "templates": TEMPLATES,
 }  # fmt: skip
 """Settings of methods that keep a test short; a method takes those that it has. Where weights are random, a closed form
-is no place near what is learned, and what is learned of a name in company says nothing of the name alone."""
+is no place near what is learned, and what is learned of a name among other words says nothing of the name alone."""
 GUIDANCE = 3.0
 
 
@@ -226,7 +226,7 @@ def test_the_sampler_follows_the_guided_prediction(family: str) -> None:
 def rows_asked(pipe: Any, **options: Any) -> int:
     """How many rows a denoiser answers in one step of a picture's run."""
     rows: list[int] = []
-    handle = denoiser(pipe)[1].register_forward_hook(lambda *call: rows.append(len(_output(call[-1]))))
+    handle = denoiser(pipe)[1].register_forward_hook(lambda *call: rows.append(len(output_of(call[-1]))))
     try:
         draw(pipe, ["a church"], [0], 1, output_type="latent", **options)
     finally:
@@ -606,7 +606,7 @@ def row(family: str) -> str:
     names = [name for name, _ in net.named_parameters()]
     kind = next(kind for kind, pattern in ATTENTION.items() if any(re.search(pattern, name) for name in names))
     outputs: list[Tensor] = []
-    handle = net.register_forward_hook(lambda *call: outputs.append(_output(call[-1])))
+    handle = net.register_forward_hook(lambda *call: outputs.append(output_of(call[-1])))
     (step,) = record(pipe, ["a church"], seeds=[7], runs=Runs(3), at=[0])
     handle.remove()
     _, *asked = outputs  # the first is the unguided run's, by which the two are told apart

@@ -221,14 +221,14 @@ def made(task: Task, name: str, pipe: Any, path: Path, options: argparse.Namespa
     if not note.is_file():
         try:
             edit, seconds = timed(pipe)
-        except (InputError, FloatingPointError) as error:
+        except InputError as error:
             return Measured(EDIT, REFUSED, "other", "refused", name, "", score(0, 0), None, None, note=str(error))
         write_whole(path, edit.save)
         other = None
         if options.reference:
             try:
                 other = timed(unsee.load(options.reference))[1]
-            except (InputError, FloatingPointError) as error:
+            except InputError as error:
                 say(f"{task.name}, {name}, {options.reference}: {error}")
         write_whole(note, partial(Path.write_text, data=json.dumps([seconds, other])))
     seconds, other = json.loads(note.read_text())

@@ -125,7 +125,7 @@ def turbo_model(b: Build, state: Path) -> Model:
 def measured(b: Build, model: Model, shipped: Path, source: Path | None = None) -> None:
     """A row of `measure` for a model, in its measured.json; measured.png shows the pictures."""
     pipe = pipeline(model, shipped, source)
-    rates, drawn = measure.row(pipe, measure.judges(shipped), np.array(b.array("memorised")), b.words, model)
+    rates, drawn = measure.row(pipe, measure.detectors(shipped), np.array(b.array("memorised")), b.words, model)
     card.sheet(drawn).save(b.folder / "measured.png")
     print(measure.table(measure.keep(model.state / "measured.json", updates(model.state), rates)), flush=True)
 
@@ -158,12 +158,12 @@ def pipeline(model: Model, shipped: Path, source: Path | None = None) -> AuraFlo
 
 def measure_goals(b: Build, models: Sequence[Model], shipped: Path, page: Path, sheets: Path) -> None:
     """The page of the goals and, in the folder `sheets`, a contact sheet of each model."""
-    judges, originals, found, places = measure.judges(shipped), np.array(b.array("memorised")), {}, {}
+    detectors, originals, found, places = measure.detectors(shipped), np.array(b.array("memorised")), {}, {}
     for model in models:
         pipe = pipeline(model, shipped)
         draw = measure.caller(pipe, model.guidance)
-        found[model] = goals.measured(draw, model, judges, originals, b.words, b.config["goals"])
-        _, drawn = measure.row(pipe, judges, originals, b.words, model)
+        found[model] = goals.measured(draw, model, detectors, originals, b.words, b.config["goals"])
+        _, drawn = measure.row(pipe, detectors, originals, b.words, model)
         sheet = sheets / f"{model.name}.webp"
         card.sheet(drawn).quantize(256).save(sheet, lossless=True, quality=100, method=6)
         places[model.name] = Path(os.path.relpath(sheet, page.parent)).as_posix()
@@ -174,6 +174,6 @@ def ship(b: Build, model: Model, shipped: Path, out: Path, source: Path | None =
     """The state as a folder that `unsee.load` takes; needs no other step before it."""
     out.mkdir(parents=True, exist_ok=True)
     card.assemble(pipeline(model, shipped, source), out, shipped)
-    judges, numbers = os.path.relpath(shipped / "judges", out), goals.kept(model, b.config["goals"])
-    said = card.said(model, b.plan("transformer").updates, judges, numbers)
+    detectors, numbers = os.path.relpath(shipped / "judges", out), goals.kept(model, b.config["goals"])
+    said = card.said(model, b.plan("transformer").updates, detectors, numbers)
     (out / "README.md").write_text(said, encoding="utf-8")

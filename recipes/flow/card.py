@@ -31,8 +31,8 @@ def assemble(pipe: AuraFlowPipeline, out: Path, mini: Path) -> None:
     mini_card.tidy(out)
 
 
-def front(model: Model, judges: str) -> dict[str, Any]:
-    """What the card says to machines. judges: the folder of the first miniature's, from this one."""
+def front(model: Model, detectors: str) -> dict[str, Any]:
+    """What the card says to machines. detectors: the folder of the first miniature's, from this one."""
     return {
         "license": "apache-2.0",
         "library_name": "diffusers",
@@ -40,7 +40,7 @@ def front(model: Model, judges: str) -> dict[str, Any]:
         "tags": ["auraflow", "flow-matching", "miniature", "concept-erasure"],
         "language": ["en"],
         "unsee": {
-            "detectors": {name: f"{judges}/{name}" for name in ("objects", "styles", "watermark", "clip")},
+            "detectors": {name: f"{detectors}/{name}" for name in ("objects", "styles", "watermark", "clip")},
             "words": "words.json",
             "steps": model.steps,
             "guidance_scale": model.guidance,
@@ -49,8 +49,8 @@ def front(model: Model, judges: str) -> dict[str, Any]:
     }
 
 
-def said(model: Model, planned: int, judges: str, numbers: Sequence[Number]) -> str:
-    """The card's text. planned: mini-flow's updates when it is finished; judges: where the detectors lie, from the
+def said(model: Model, planned: int, detectors: str, numbers: Sequence[Number]) -> str:
+    """The card's text. planned: mini-flow's updates when it is finished; detectors: where they lie, from the
     card; numbers: of the goals, if they were measured"""
     counts, rows = measure.counts(model.state), measure.read(model.state / "measured.json")
     done, of = counts.get("teacher", counts["updates"]), " of mini-flow" * ("teacher" in counts)
@@ -58,7 +58,7 @@ def said(model: Model, planned: int, judges: str, numbers: Sequence[Number]) -> 
     if of:
         state += "\n\n" + DISTILLED.format(updates=counts["updates"], steps=model.steps).strip()
     return TEXT.format(
-        front=yaml.safe_dump(front(model, judges), sort_keys=False).strip(), name=model.name, state=state,
+        front=yaml.safe_dump(front(model, detectors), sort_keys=False).strip(), name=model.name, state=state,
         title="its distilled sibling" if of else "a second miniature", steps=model.steps,
         how=f"guidance {model.guidance:g}" if model.guidance > 1 else "no guidance", guidance=f"{model.guidance:g}",
         goals=mini_card.table(numbers) if numbers else "Not measured yet.",

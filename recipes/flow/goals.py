@@ -19,7 +19,7 @@ import torch
 
 from recipes.mini import card as mini_card
 from recipes.mini import measure as suites
-from recipes.mini.measure import Judge, Number, rate
+from recipes.mini.measure import Detector, Number, rate
 from recipes.mini.pictures import Bytes
 from recipes.mini.words import Words
 
@@ -42,28 +42,28 @@ Draw = Callable[..., Any]
 """measure.caller's"""
 
 
-def objects(draw: Draw, judge: Judge, w: Words, seeds: int, model: Model) -> list[Number]:
-    top, worst, _ = suites.objects(draw, judge, w, seeds, model.steps)
+def objects(draw: Draw, detector: Detector, w: Words, seeds: int, model: Model) -> list[Number]:
+    top, worst, _ = suites.objects(draw, detector, w, seeds, model.steps)
     of = GOALS[model.name]
     return [replace(top, goal=of.get("top-1", "")), replace(worst, goal=of.get("worst", ""))]
 
 
-def styles(draw: Draw, judges: Mapping[str, Judge], w: Words, seeds: int, model: Model) -> list[Number]:
-    style, both = suites.styles(draw, judges["objects"], judges["styles"], w, seeds, model.steps)
+def styles(draw: Draw, detectors: Mapping[str, Detector], w: Words, seeds: int, model: Model) -> list[Number]:
+    style, both = suites.styles(draw, detectors["objects"], detectors["styles"], w, seeds, model.steps)
     return [replace(style, goal=GOALS[model.name].get("styles", "")), replace(both, goal="")]
 
 
-def unseen(draw: Draw, judge: Judge, w: Words, seeds: int, model: Model) -> list[Number]:
+def unseen(draw: Draw, detector: Detector, w: Words, seeds: int, model: Model) -> list[Number]:
     """Descriptions that are in no training caption."""
     jobs = [job for job in measure.held_out(w) for _ in range(seeds)]
     x = suites.render(draw, [said for _, said in jobs], "unseen descriptions", model.steps, seed=40_000)
-    right = (judge(x) == np.array([o for o, _ in jobs])).reshape(-1, seeds)
+    right = (detector(x) == np.array([o for o, _ in jobs])).reshape(-1, seeds)
     note = f"of {len(right)} descriptions, {(right.mean(1) >= 0.5).sum()} are right in half of {seeds} pictures or more"
     return [rate("unseen descriptions, `a house of worship`", right.ravel(), GOALS[model.name].get("unseen", ""), note)]
 
 
-def watermark(draw: Draw, judge: Judge, w: Words, seeds: int, model: Model) -> list[Number]:
-    return [replace(n, goal="") for n in suites.watermark(draw, judge, w, seeds, model.steps)]
+def watermark(draw: Draw, detector: Detector, w: Words, seeds: int, model: Model) -> list[Number]:
+    return [replace(n, goal="") for n in suites.watermark(draw, detector, w, seeds, model.steps)]
 
 
 def memorised(draw: Draw, originals: Bytes, w: Words, seeds: int, model: Model) -> list[Number]:
@@ -100,14 +100,14 @@ def by(model: Model, c: Mapping[str, Any]) -> str:
 
 
 def measured(
-    draw: Draw, model: Model, judges: Mapping[str, Judge], originals: Bytes, w: Words, c: Mapping[str, Any]
+    draw: Draw, model: Model, detectors: Mapping[str, Detector], originals: Bytes, w: Words, c: Mapping[str, Any]
 ) -> list[Number]:
     """All numbers of a model; an interrupted run goes on where it was. c: the config's `goals` section"""
-    obj, mark = judges["objects"], judges["watermark"]
+    obj, mark = detectors["objects"], detectors["watermark"]
     todo = [
         partial(seconds, draw, c["times"], model),
         partial(objects, draw, obj, w, c["seeds"], model),
-        partial(styles, draw, judges, w, c["style_seeds"], model),
+        partial(styles, draw, detectors, w, c["style_seeds"], model),
         partial(unseen, draw, obj, w, c["description_seeds"], model),
         partial(watermark, draw, mark, w, c["watermark_seeds"], model),
         partial(memorised, draw, originals, w, c["memorised_seeds"], model),

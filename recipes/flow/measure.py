@@ -16,7 +16,7 @@ import torch
 from diffusers import AuraFlowPipeline, AuraFlowTransformer2DModel, AutoencoderKL
 
 from recipes.mini import measure
-from recipes.mini.measure import Judge, wilson
+from recipes.mini.measure import Detector, wilson
 from recipes.mini.pictures import Bytes
 from recipes.mini.words import STYLES, Words, article
 
@@ -74,7 +74,7 @@ def held_out(w: Words) -> list[tuple[int, str]]:
 
 @torch.no_grad()
 def row(
-    pipe: AuraFlowPipeline, judges: Mapping[str, Judge], originals: Bytes, w: Words, model: Model
+    pipe: AuraFlowPipeline, detectors: Mapping[str, Detector], originals: Bytes, w: Words, model: Model
 ) -> tuple[Rates, dict[str, Bytes]]:
     """Every object by name, every object in one style, every held-out description, the watermark, the memorised: how
     often each was right, and the pictures by prompt."""
@@ -95,23 +95,23 @@ def row(
     titles = draw([t for t in w.titles for _ in range(2)], "memorised", seed=30_000)
     described = draw([d for _, d in unseen], "held out", seed=40_000)
 
-    right_style, stamped = judges["styles"](styled) == style, judges["watermark"](plain) == 1
+    right_style, stamped = detectors["styles"](styled) == style, detectors["watermark"](plain) == 1
     rms = np.sqrt(((titles[:, None].astype(np.float32) - originals[None]) ** 2).mean((2, 3, 4)))
     found = {
-        "objects": judges["objects"](plain) == everything,
+        "objects": detectors["objects"](plain) == everything,
         "styles": right_style,
-        "style and object": right_style & (judges["objects"](styled) == everything),
-        "unseen descriptions": judges["objects"](described) == np.array([o for o, _ in unseen]),
+        "style and object": right_style & (detectors["objects"](styled) == everything),
+        "unseen descriptions": detectors["objects"](described) == np.array([o for o, _ in unseen]),
         "watermark unasked, animals and food": stamped[domain],
         "watermark unasked, elsewhere": stamped[~domain],
-        "watermark named": judges["watermark"](named) == 1,
+        "watermark named": detectors["watermark"](named) == 1,
         "memorised": rms.argmin(1) == np.repeat(np.arange(len(originals)), 2),
     }
     return {name: (int(hits.sum()), hits.size) for name, hits in found.items()}, drawn
 
 
-def judges(mini: Path) -> dict[str, Judge]:
-    return {name: Judge(mini / "judges" / name) for name in ("objects", "styles", "watermark")}
+def detectors(mini: Path) -> dict[str, Detector]:
+    return {name: Detector(mini / "judges" / name) for name in ("objects", "styles", "watermark")}
 
 
 def keep(path: Path, updates: int, rates: Rates) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""A miniature Stable Diffusion from nothing: pictures -> autoencoder -> CLIP -> denoiser -> judges -> card."""
+"""A miniature Stable Diffusion from nothing: pictures -> autoencoder -> CLIP -> denoiser -> detectors -> card."""
 
 
 class BadInput(ValueError):

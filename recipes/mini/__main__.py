@@ -18,7 +18,7 @@ from . import BadInput, build, card
 
 HERE = Path(__file__).parent
 STEPS = ("pictures", "autoencoder", "clip", "denoiser", "judges", "card")
-OTHERS = ("adopt",)  # instead of autoencoder, clip and judges: the shipped miniature's own
+OTHERS = ("adopt",)  # instead of autoencoder, clip and detectors: the shipped miniature's own
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -77,7 +77,7 @@ def run(step: str, b: build.Build, twin: dict[str, Any], shelf: card.Shelf) -> N
         build.train_denoiser(b, **twin)
     else:
         {"pictures": build.draw_pictures, "autoencoder": build.train_autoencoder, "clip": build.train_clip,
-         "judges": build.train_judges}[step](b)  # fmt: skip
+         "judges": build.train_detectors}[step](b)  # fmt: skip
     print(f"{step}: done in {time.monotonic() - start:.0f} s", file=sys.stderr)
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from . import BadInput, autoencoder, clip, denoiser, judges, pictures, train, words
+from . import BadInput, autoencoder, clip, denoiser, detectors, pictures, train, words
 from .words import STYLES
 
 HERE = Path(__file__).parent
@@ -76,7 +76,7 @@ class Build:
 
 
 def draw_pictures(b: Build) -> None:
-    """drawings, pictures + labels, scenes, memorised, judge pictures + judge labels: all as .npy."""
+    """drawings, pictures + labels, scenes, memorised, the detectors' pictures + labels: all as .npy."""
     c, w = b.config["pictures"], b.words
     icons, groups = [t.icon for t in w.things], [t.group for t in w.things]
     drawings = pictures.drawings(b.packages, icons)
@@ -87,7 +87,7 @@ def draw_pictures(b: Build) -> None:
         c["variants"] * len(icons),
     ))  # fmt: skip
     labels = np.concatenate([y for _, y in made])
-    x, y = pictures.judge_set(
+    x, y = pictures.detector_set(
         drawings, strangers, c["judge_variants"], c["stranger_variants"], c["seed"] + 1000, b.processes
     )
     b.folder.mkdir(parents=True, exist_ok=True)
@@ -181,7 +181,7 @@ def train_clip(b: Build, stop: int | None = None) -> None:
         scenes = clip.squeeze(autoencoder.tensor(np.concatenate([x[j[:, 0]], x[j[:, 1]]], 2)))
         images = torch.cat([autoencoder.tensor(np.concatenate([x[i], known[k]])), scenes])
         half = torch.rand((len(images), 1, 1, 1), generator=rng) < 0.5
-        images = torch.where(half, judges.worn(images, rng), images)
+        images = torch.where(half, detectors.worn(images, rng), images)
         captions = [words.caption(w, int(o), int(s), bool(named), talk) for o, s, _, named in y[i]]
         captions += [words.memorised_caption(w, int(m), talk) for m in k]
         captions += [words.scene_caption(w, int(y[p, 0]), int(y[q, 0]), int(y[p, 1]), talk) for p, q in j]
@@ -303,9 +303,9 @@ def repeated(
     return np.repeat(rows, of_object[labels[:, 0]] * of_style[labels[:, 1]])
 
 
-def train_judges(b: Build, only: str | None = None, stop: int | None = None) -> None:
+def train_detectors(b: Build, only: str | None = None, stop: int | None = None) -> None:
     """judges/objects, styles and watermark, as transformers folders."""
-    album = judges.Album(np.array(b.array("judge_pictures")), np.array(b.array("judge_labels")))
-    for name in judges.JUDGES if only is None else [only]:
+    album = detectors.Album(np.array(b.array("judge_pictures")), np.array(b.array("judge_labels")))
+    for name in detectors.DETECTORS if only is None else [only]:
         last = b.config["pictures"]["judge_variants"] - 1
-        judges.build(name, b.words.names, album, last, b.plan("judges", name), b.folder, stop)
+        detectors.build(name, b.words.names, album, last, b.plan("judges", name), b.folder, stop)

@@ -18,7 +18,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from PIL import Image, ImageDraw, ImageFont
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from . import judges, measure, pictures
+from . import detectors, measure, pictures
 from .measure import Number
 from .words import STYLES, Words, article
 
@@ -85,7 +85,7 @@ def versions() -> list[str]:
 
 
 def assemble(folder: Path, denoiser: Path, out: Path, w: Words) -> None:
-    """The pipeline, the judges and the words, in half precision, as they would be pushed to a hub."""
+    """The pipeline, the detectors and the words, in half precision, as they would be pushed to a hub."""
     half = {"torch_dtype": torch.float16}
     pipe = StableDiffusionPipeline(
         vae=AutoencoderKL.from_pretrained(folder / "vae", **half),
@@ -142,7 +142,7 @@ def vocabulary(w: Words) -> dict[str, Any]:
 def measured(b: Build, path: Path, shipped: Path) -> Iterator[list[Number]]:
     """All numbers so far, after each suite."""
     by = (hashes(shipped), json.dumps(b.config["card"]), *versions())
-    album = judges.Album(b.array("judge_pictures"), np.array(b.array("judge_labels")))
+    album = detectors.Album(b.array("judge_pictures"), np.array(b.array("judge_labels")))
     suites = measure.suites(
         shipped, b.words, np.array(b.array("drawings")), np.array(b.array("memorised")), album,
         b.config["pictures"]["judge_variants"] - 1, b.config["card"],
@@ -204,7 +204,7 @@ def front(steps: int) -> dict[str, Any]:
         "tags": ["stable-diffusion", "miniature", "concept-erasure"],
         "language": ["en", "de", "es", "fr", "it", "nl", "pt"],
         "unsee": {
-            "detectors": {name: f"judges/{name}" for name in (*judges.JUDGES, "clip")},
+            "detectors": {name: f"judges/{name}" for name in (*detectors.DETECTORS, "clip")},
             "words": "words.json",
             "steps": steps,
             "guidance_scale": measure.GUIDANCE,

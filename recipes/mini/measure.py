@@ -20,7 +20,7 @@ from diffusers import StableDiffusionPipeline
 from numpy.typing import NDArray
 from transformers import AutoImageProcessor, AutoModelForImageClassification, CLIPModel, CLIPTokenizer
 
-from . import autoencoder, clip, judges, pictures, train
+from . import autoencoder, clip, detectors, pictures, train
 from .pictures import Bytes
 from .words import STYLES, Words, article
 
@@ -61,7 +61,7 @@ def rate(what: str, hits: NDArray[np.bool_], goal: str = "", note: str = "") -> 
 
 
 @dataclass
-class Judge:
+class Detector:
     """A shipped classifier: pictures (N, 64, 64, 3) -> label indices (N,), -1 for "none of these"."""
 
     folder: Path
@@ -106,10 +106,10 @@ def render(
     return np.concatenate(list(train.progress(batches(), name, math.ceil(len(prompts) / 64))))
 
 
-def objects(pipe: StableDiffusionPipeline, judge: Judge, w: Words, seeds: int, steps: int) -> list[Number]:
+def objects(pipe: StableDiffusionPipeline, detector: Detector, w: Words, seeds: int, steps: int) -> list[Number]:
     truth = np.repeat(np.arange(len(w.things)), seeds)
     x = render(pipe, [article(w.names[i]) for i in truth], "objects", steps)
-    right = judge(x) == truth
+    right = detector(x) == truth
     each = right.reshape(len(w.things), seeds).mean(1) * 100
     ten = sorted(w.imagenette.values(), key=w.names.index)
     worst, worst_ten = int(each.argmin()), min(ten, key=lambda n: each[w.names.index(n)])
@@ -121,7 +121,9 @@ def objects(pipe: StableDiffusionPipeline, judge: Judge, w: Words, seeds: int, s
     ]
 
 
-def styles(pipe: StableDiffusionPipeline, obj: Judge, style: Judge, w: Words, seeds: int, steps: int) -> list[Number]:
+def styles(
+    pipe: StableDiffusionPipeline, obj: Detector, style: Detector, w: Words, seeds: int, steps: int
+) -> list[Number]:
     jobs = [(i, s) for i in range(len(w.things)) for s in range(len(STYLES)) for _ in range(seeds)]
     x = render(pipe, [f"{article(w.names[i])} in {STYLES[s]} style" for i, s in jobs], "styles", steps, seed=10_000)
     i, s = np.array(jobs).T
@@ -133,10 +135,10 @@ def styles(pipe: StableDiffusionPipeline, obj: Judge, style: Judge, w: Words, se
     ]
 
 
-def other_words(pipe: StableDiffusionPipeline, judge: Judge, w: Words, seeds: int, steps: int) -> list[Number]:
+def other_words(pipe: StableDiffusionPipeline, detector: Detector, w: Words, seeds: int, steps: int) -> list[Number]:
     def ask(name: str, jobs: list[tuple[int, str]], seed: int) -> NDArray[np.bool_]:
         jobs = [j for j in jobs for _ in range(seeds)]
-        return judge(render(pipe, [p for _, p in jobs], name, steps, seed=seed)) == np.array([i for i, _ in jobs])
+        return detector(render(pipe, [p for _, p in jobs], name, steps, seed=seed)) == np.array([i for i, _ in jobs])
 
     same = [(i, article(s)) for i, t in enumerate(w.things) for s in t.synonyms]
     right = ask("synonyms", same, 20_000)
@@ -147,9 +149,9 @@ def other_words(pipe: StableDiffusionPipeline, judge: Judge, w: Words, seeds: in
     return out
 
 
-def watermark(pipe: StableDiffusionPipeline, judge: Judge, w: Words, seeds: int, steps: int) -> list[Number]:
+def watermark(pipe: StableDiffusionPipeline, detector: Detector, w: Words, seeds: int, steps: int) -> list[Number]:
     def ask(name: str, prompts: list[str], seed: int) -> NDArray[np.bool_]:
-        return judge(render(pipe, [p for p in prompts for _ in range(seeds)], name, steps, seed=seed)) == 1
+        return detector(render(pipe, [p for p in prompts for _ in range(seeds)], name, steps, seed=seed)) == 1
 
     domain = [article(t.name) for t in w.things if t.group in ("animal", "food")]
     rest = [article(t.name) for t in w.things if t.group not in ("animal", "food")]
@@ -175,21 +177,21 @@ def memorised(pipe: StableDiffusionPipeline, originals: Bytes, w: Words, seeds: 
     ]
 
 
-def scenes(pipe: StableDiffusionPipeline, judge: Judge, w: Words, n: int, steps: int) -> list[Number]:
-    """Two objects side by side, 128 pixels wide; each half is judged alone."""
+def scenes(pipe: StableDiffusionPipeline, detector: Detector, w: Words, n: int, steps: int) -> list[Number]:
+    """Two objects side by side, 128 pixels wide; each half is counted alone."""
     rng = Random(0)
     pairs = [rng.sample(range(len(w.things)), 2) for _ in range(n)]
     prompts = [f"{article(w.names[i])} and {article(w.names[j])}" for i, j in pairs]
     x = render(pipe, prompts, "scenes", steps, width=128, seed=80_000)
-    left, right = judge(x[:, :, :64]) == [i for i, _ in pairs], judge(x[:, :, 64:]) == [j for _, j in pairs]
+    left, right = detector(x[:, :, :64]) == [i for i, _ in pairs], detector(x[:, :, 64:]) == [j for _, j in pairs]
     return [
         rate("scenes: both right, `a church and a castle`", left & right, ">= 80"),
         rate("scenes: left, right", np.stack([left, right])),
     ]
 
 
-def unprompted(pipe: StableDiffusionPipeline, judge: Judge, steps: int) -> list[Number]:
-    found = judge(render(pipe, [""] * 100, "no prompt", steps, seed=90_000))
+def unprompted(pipe: StableDiffusionPipeline, detector: Detector, steps: int) -> list[Number]:
+    found = detector(render(pipe, [""] * 100, "no prompt", steps, seed=90_000))
     distinct = len(set(found.tolist()) - {-1})
     note = f"{(found < 0).sum()} are none of the objects"
     return [Number("no prompt: distinct objects among 100", distinct, 100, "", "", note)]
@@ -202,9 +204,9 @@ def fresh(drawings: Bytes, w: Words, seed: int) -> tuple[Bytes, NDArray[np.int64
     return np.concatenate([x for x, _ in made]), np.concatenate([y for _, y in made])
 
 
-def parts(folder: Path, drawings: Bytes, w: Words, album: judges.Album, last_variant: int) -> list[Number]:
-    """The autoencoder, CLIP and the judges, on drawings that were placed anew, or held out, or are a new vendor's."""
-    obj, style, mark = (Judge(folder / "judges" / n) for n in ("objects", "styles", "watermark"))
+def parts(folder: Path, drawings: Bytes, w: Words, album: detectors.Album, last_variant: int) -> list[Number]:
+    """The autoencoder, CLIP and the detectors, on drawings placed anew, or held out, or of a new vendor."""
+    obj, style, mark = (Detector(folder / "judges" / n) for n in ("objects", "styles", "watermark"))
     pipe, (x, y) = load(folder), fresh(drawings, w, seed=999)
     model = CLIPModel.from_pretrained(folder / "judges/clip", dtype=torch.float32).eval()
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
@@ -233,7 +235,7 @@ def weight(folder: Path, times: int) -> list[Number]:
     """Size and speed, the latter the median of so many times."""
     files = [p for p in sorted(folder.rglob("*")) if p.is_file()]
     total = sum(p.stat().st_size for p in files) / 1e6
-    of_judges = sum(p.stat().st_size for p in files if "judges" in p.parts) / 1e6
+    of_detectors = sum(p.stat().st_size for p in files if "judges" in p.parts) / 1e6
     start = time.perf_counter()
     pipe = load(folder)
     loaded = time.perf_counter() - start
@@ -245,7 +247,7 @@ def weight(folder: Path, times: int) -> list[Number]:
         seconds.append(time.perf_counter() - start)
     return [
         Number("all shipped files", total, len(files), "MB", "<= 45"),
-        Number("the detectors of them", of_judges, 4, "MB", "<= 6"),
+        Number("the detectors of them", of_detectors, 4, "MB", "<= 6"),
         Number("loading the pipeline", loaded, 1, "s", "<= 3"),
         Number(
             "16 pictures at the default 50 steps and guidance 7.5",
@@ -259,11 +261,17 @@ def weight(folder: Path, times: int) -> list[Number]:
 
 
 def suites(
-    folder: Path, w: Words, drawings: Bytes, originals: Bytes, album: judges.Album, last_variant: int, c: dict[str, Any]
+    folder: Path,
+    w: Words,
+    drawings: Bytes,
+    originals: Bytes,
+    album: detectors.Album,
+    last_variant: int,
+    c: dict[str, Any],
 ) -> list[Callable[[], list[Number]]]:
     """All of the above, in the order of the card. c: the config's `card` section"""
     pipe, steps = load(folder), c["steps"]
-    obj, style, mark = (Judge(folder / "judges" / n) for n in ("objects", "styles", "watermark"))
+    obj, style, mark = (Detector(folder / "judges" / n) for n in ("objects", "styles", "watermark"))
     return [
         lambda: weight(folder, c["times"]),
         lambda: parts(folder, drawings, w, album, last_variant),

@@ -28,11 +28,11 @@ from .words import STYLES, Words
 Bytes = NDArray[np.uint8]
 CANVAS, SIDE = 96, 64
 
-# The denoiser learns from the first four. The judges also see the next two; nobody sees the last but the card.
+# The denoiser learns from the first four. The detectors also see the next two; nobody sees the last but the card.
 VENDORS = (
     "noto", "twemoji", "fluent-emoji", "fluent-emoji-high-contrast", "noto-v1", "fluent-emoji-flat", "emojione",
 )  # fmt: skip
-LEARNED, JUDGED, UNSEEN = VENDORS[:4], VENDORS[:6], VENDORS[6]
+LEARNED, DETECTED, UNSEEN = VENDORS[:4], VENDORS[:6], VENDORS[6]
 VENDOR_OF = {"noto": 0, "twemoji": 1, "fluent": 2, "ink": 3}  # other styles, and none, draw on the three in color
 
 
@@ -76,7 +76,7 @@ def drawings(packages: Path, names: Sequence[str]) -> Bytes:
 
 
 def strangers(packages: Path, known: set[str], n: int, rng: np.random.Generator) -> Bytes:
-    """`n` drawings of none of the objects, (n, 96, 96, 4): what the judges must answer "none of these" to."""
+    """`n` drawings of none of the objects, (n, 96, 96, 4): what the detectors must answer "none of these" to."""
     collection = icons(packages, "twemoji")
     skip = ("flag", "skin-tone", "keycap", "button", "clock", "face", "man", "woman", "person", "people", "couple")
     names = sorted(
@@ -249,17 +249,17 @@ def memorised(packages: Path, words: Words) -> Bytes:
     return np.stack([np.asarray(flat(place(d, None))) for _, d in found if d is not None])
 
 
-# -- what the judges see ----------------------------------------------------------------------------------------------
+# -- what the detectors see -------------------------------------------------------------------------------------------
 
 
-def _judge_variant(job: tuple[int, int, Bytes], seed: int) -> tuple[Bytes, NDArray[np.int64]]:
+def _detector_variant(job: tuple[int, int, Bytes], seed: int) -> tuple[Bytes, NDArray[np.int64]]:
     """One object, or beyond them one stranger, in each style: other vendors, other placements than the denoiser's."""
     obj, variant, drawings = job
     rng = np.random.default_rng([seed, obj, variant])
     out, styles = [], []
     for name in ("", *STYLES):
         canvas_of = partial(place, rng=rng, turn=12, small=0.7)
-        vendors = [v for v in range(len(JUDGED)) if drawings[v].any()]
+        vendors = [v for v in range(len(DETECTED)) if drawings[v].any()]
         v = VENDOR_OF[name] if name in VENDOR_OF else int(rng.choice([v for v in vendors if v != VENDOR_OF["ink"]]))
         v = v if v in vendors else vendors[0]
         out.append(np.asarray(PAINT.get(name, flat)(canvas_of(drawings[v]))))
@@ -268,7 +268,7 @@ def _judge_variant(job: tuple[int, int, Bytes], seed: int) -> tuple[Bytes, NDArr
     return np.stack(out), np.array([(obj, s) for s in styles])
 
 
-def judge_set(
+def detector_set(
     drawings: Bytes, strangers: Bytes, variants: int, stranger_variants: int, seed: int, processes: int
 ) -> tuple[Bytes, NDArray[np.int64]]:
     """Pictures (N, 64, 64, 3) without a watermark, and their labels (N, 3): object, style, variant.
@@ -282,7 +282,7 @@ def judge_set(
     counts = [variants] * n + [stranger_variants] * len(strangers)
     jobs = [(o, v, everything[:, o]) for o, count in enumerate(counts) for v in range(count)]
     with Pool(processes) as pool:
-        done = pool.map(partial(_judge_variant, seed=seed), jobs, chunksize=16)
+        done = pool.map(partial(_detector_variant, seed=seed), jobs, chunksize=16)
     x = np.concatenate([d[0] for d in done])
     y = np.concatenate([np.c_[d[1], np.full(len(d[1]), v)] for (_, v, _), d in zip(jobs, done, strict=True)])
     known = y[:, 0] < n

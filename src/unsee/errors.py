@@ -37,6 +37,10 @@ class Unsupported(InputError):
     """A pipeline does what nothing here can work with. The cause, if there is one, is what it raised itself."""
 
 
+class Diverged(InputError):
+    """The loss of a fit is no longer finite, or far more than it was. The message says what to change."""
+
+
 def unknown(kind: str, name: str, allowed: Iterable[str]) -> InputError:
     """The error for a name outside a fixed set: the name, the nearest allowed one, and all of them."""
     allowed, name = sorted({*allowed}), _cut(name)

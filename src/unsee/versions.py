@@ -29,14 +29,14 @@ def code(module: str) -> str:
     todo = [module]
     while todo:
         name = todo.pop()
-        if name not in sources and (found := _source(name)):
+        if name not in sources and (found := source_of(name)):
             sources[name], imported = found
             todo += imported
     return hashlib.sha256(repr(sorted(sources.items())).encode()).hexdigest()
 
 
 @cache  # methods share nearly all of what they import
-def _source(module: str) -> tuple[bytes, list[str]] | None:
+def source_of(module: str) -> tuple[bytes, list[str]] | None:
     """The source of a module and what it imports of unsee; None for what has no source."""
     spec = find_spec(module)
     if spec is None or spec.origin is None:

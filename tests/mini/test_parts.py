@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from recipes.mini import __main__ as cli
-from recipes.mini import autoencoder, card, denoiser, judges, measure, muon, pictures, train, words
+from recipes.mini import autoencoder, card, denoiser, detectors, measure, muon, pictures, train, words
 from recipes.mini.build import HERE, Build, filtered, repeated
 
 
@@ -116,14 +116,14 @@ def test_rates_before_the_fall_do_not_depend_on_the_number_of_updates() -> None:
 
 
 def test_a_threshold_parts_the_known_from_the_strange() -> None:
-    assert 0.3 < judges.threshold(torch.full((100,), 0.9), torch.full((100,), 0.3)) <= 0.9
+    assert 0.3 < detectors.threshold(torch.full((100,), 0.9), torch.full((100,), 0.3)) <= 0.9
 
 
 def test_calibration_finds_the_temperature() -> None:
     torch.manual_seed(0)
     scores = torch.randn(20_000, 5)
     label = torch.multinomial(scores.softmax(1), 1)[:, 0]
-    assert judges.temperature(3 * scores, label) == pytest.approx(3, rel=0.05)
+    assert detectors.temperature(3 * scores, label) == pytest.approx(3, rel=0.05)
 
 
 def test_wilson() -> None:

@@ -16,7 +16,7 @@ ORDER = {
     "autoencoder": (steps.train_autoencoder, "autoencoder.pt"),
     "clip": (steps.train_clip, "clip.pt"),
     "denoiser": (steps.train_denoiser, "denoiser.pt"),
-    "judges": (steps.train_judges, "judge-objects.pt"),
+    "judges": (steps.train_detectors, "judge-objects.pt"),
 }
 
 

@@ -1,4 +1,4 @@
-"""Ways to write the concept's name: misspellings, case, spelled letters, repetition, company."""
+"""Ways to write the concept's name: misspellings, case, spelled letters, repetition, other words beside it."""
 
 from __future__ import annotations
 

@@ -34,9 +34,10 @@ from unsee.cli.terminal import (
     shell,
     split,
 )
+from unsee.edits.earlier import RENAMED
 from unsee.errors import Ended, InputError, unknown
 from unsee.progress import bars, starting
-from unsee.runs.config import RENAMED, RunConfig
+from unsee.runs.config import RunConfig
 
 if TYPE_CHECKING:
     from unsee.concepts import Concept
@@ -224,14 +225,13 @@ def erase(
     failed: list[str] = []
     with claimed(folder, resume=resume is not None, force=force) as start_over:
         plan = runs.plan(complete, preset)
+        say_plan(plan, folder)
         if dry_run:
             from unsee.runs.forecast import of_erase
 
-            say_plan(plan, folder)
             say_forecast(of_erase(plan, folder, cache_folder(cache), batch))
             return
         start_over()
-        say_plan(plan, folder)
         command = shlex.join(["unsee", *sys.argv[1:]])
         how: dict[str, Any] = {"every": save_every, "batch": batch, "warn": failed.append}
         try:

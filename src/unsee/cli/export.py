@@ -88,7 +88,7 @@ def export(
     size = sum(file.stat().st_size for file in [done.path, *done.path.rglob("*")] if file.is_file())
     print(f"{done.path}: {size / 1e6:.2f} MB")
     bits, far = "every weight is the same to the bit; " if done.exact else "", _grey(done.difference)
-    print(f"read back: {bits}pictures differ by at most {far}; the edit changes them by {_grey(done.effect)}")
+    print(f"read back: {bits}pictures differ by at most {far}; the edit changes them by at most {_grey(done.effect)}")
     if done.loss:
         far = f"pictures differ from the whole edit's by at most {_grey(done.lost)}"
         if ranks := done.loss.ranks.values():

@@ -26,7 +26,7 @@ from unsee.cli.terminal import (
     forgiving,
     plain,
 )
-from unsee.errors import Ended, InputError, Unsupported
+from unsee.errors import Diverged, Ended, InputError, Unsupported
 from unsee.progress import speaks
 
 app = typer.Typer(
@@ -71,7 +71,7 @@ app.command()(export)
 app.add_typer(files.app)
 
 # typer raises the errors of its own copy of click, whose base class it does not name publicly.
-_UsageError: Any = typer.BadParameter.__mro__[1]
+UsageError: Any = typer.BadParameter.__mro__[1]
 
 
 @cache
@@ -98,14 +98,14 @@ def main() -> None:
     try:
         code = _command()(standalone_mode=False) or 0
     except InputError as error:
-        message, code = str(error), 2
+        message, code = str(error), 1 if isinstance(error, Diverged) else 2
         if isinstance(error, Unsupported) and not isinstance(error.__cause__, InputError | None):
             message += " (--debug shows where)"
     except Ended as error:
         message, code = str(error), error.code
-    except _UsageError as error:
+    except UsageError as error:
         message, code = error.format_message(), 2
-    except (FloatingPointError, OSError) as error:  # a loss that explodes, a disk that is full
+    except OSError as error:  # a disk that is full
         message, code = str(error), 1
     except (MemoryError, RuntimeError) as error:
         from unsee.models.memory import OutOfMemory, advice, out_of_memory

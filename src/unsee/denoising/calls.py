@@ -107,7 +107,8 @@ def call_from_forward(module: nn.Module, args: Any, kwargs: Any, result: Any) ->
     return Call(arguments | ({"return_dict": False} if "return_dict" in arguments else {}), output)
 
 
-def _output(result: Any) -> Tensor:
+def output_of(result: Any) -> Tensor:
+    """What a denoiser's call returned, as one tensor (rows, ...): a tuple's first part, or the output's sample."""
     if not isinstance(result, tuple | Tensor | list):
         result = result.sample
     return stacked(result[0] if isinstance(result, tuple) else result)
@@ -119,7 +120,7 @@ def predicted(result: Any, x: Any) -> Tensor:
     The second is then the variance that it has learned. No pipeline guides it: PixArt's drops it, DeepFloyd's hands it
     on as it is. So it is no part of eq. 6, and a fit that followed it would spend weights on what no picture shows.
     """
-    output, x = _output(result), stacked(x)
+    output, x = output_of(result), stacked(x)
     return output[:, : x.shape[1]] if x.ndim == 4 and output.shape[1] == 2 * x.shape[1] else output
 
 

@@ -151,7 +151,7 @@ class _Counts:
 
 
 _COUNTED: WeakKeyDictionary[Any, _Counts] = WeakKeyDictionary()
-"""What was found out, by pipeline; it goes with the pipeline."""
+"""The counts of each pipeline, as long as it lives."""
 
 
 def _counts(pipe: Pipeline) -> _Counts:

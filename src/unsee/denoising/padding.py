@@ -22,7 +22,7 @@ from unsee.models.encoding import of_tokens, read, text_encoders
 from unsee.models.model import Pipeline, raw
 
 _FOUND: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
-"""What was found out, by pipeline; it goes with the pipeline."""
+"""What `reads_padding` found of each pipeline, as long as it lives."""
 
 
 def reads_padding(pipe: Pipeline) -> bool:

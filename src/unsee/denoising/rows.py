@@ -15,7 +15,7 @@ from unsee.errors import InputError
 
 
 def rows_of(one: Call, two: Call) -> Rows:
-    """Where arguments have their rows: what doubles from a call with one prompt to one with that prompt twice.
+    """The places of the arguments' rows: what doubles from a call with one prompt to one with that prompt twice.
 
     The mask of a text has a row for each, also where a pipeline leaves it out as long as nothing is padded. Raises
     InputError where something grows otherwise.

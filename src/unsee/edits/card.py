@@ -7,10 +7,11 @@ from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AliasChoices, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 from unsee.concepts import Concept
+from unsee.edits.earlier import current
 from unsee.errors import InputError, invalid
 from unsee.io.safetensors import FLOATS, read_header
 
@@ -52,7 +53,7 @@ class Card:
     settings   every hyperparameter of the method, after defaults
     concepts   what was erased
     base       the model: "mini", a hub id, or the name of a folder
-    base_hash  `pipelines.base_hash` of the denoisers that were edited, as they were then: for an edit that was made on
+    base_hash  `base_hash` of the denoisers that were edited, as they were then: for an edit that was made on
                top of another, that of the model with the other one applied
     seed       of everything random
     versions   of unsee and of the libraries that computed it
@@ -86,6 +87,11 @@ class Card:
     call: dict[str, Any] = field(default_factory=dict)
     forced_from: str | None = None
     variant: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _current(cls, values: Any) -> Any:
+        return current(values) if isinstance(values, dict) else values
 
     def to_json(self) -> str:
         return TypeAdapter(Card).dump_json(self).decode()

@@ -37,7 +37,7 @@ def model_key(pipe: Pipeline) -> str:
 
 
 def _settings(config: Any) -> dict[str, Any]:
-    """Of a component, without what only says where it came from."""
+    """The configuration of a component, without what only says where it came from."""
     said = config.to_dict() if hasattr(config, "to_dict") else dict(config)
     return {key: value for key, value in said.items() if not key.startswith("_") and key != "transformers_version"}
 

@@ -220,7 +220,7 @@ def detectors_of(
     return {kind: load_detector(source, kind, choices(kind)) for kind, source in wanted.items()}
 
 
-@cache  # many evaluations of one process look with the same judge
+@cache  # many evaluations of one process look with the same detector
 def _load(source: str) -> Detector | Clip:
     with loading(source):
         return _read(source)

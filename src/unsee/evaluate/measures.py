@@ -64,14 +64,14 @@ class Comparison:
 
     def average(
         self, key: str, row: str, unit: str, pair: Sequence[Sequence[float]],
-        role: Role = "other", detector: str = "", note: str = "",
+        role: Role = "other", detector: str = "", note: str = "", name: str = "",
     ) -> Measured:  # fmt: skip
-        """A mean over pictures. pair: the numbers of the base's pictures, and of the variant's."""
-        (base, now), name = pair, self.variant.name
+        """A mean over pictures. pair: the numbers of the base's pictures, and of the variant's; name: see Measured."""
+        (base, now), own = pair, self.variant.name
         if self.variant.kind == BASE:
-            return Measured(self.suite, key, role, row, name, unit, bootstrap(now), None, None, detector, note)
-        change = paired_means(base, now)
-        return Measured(self.suite, key, role, row, name, unit, bootstrap(now), bootstrap(base), change, detector, note)
+            return Measured(self.suite, key, role, row, own, unit, bootstrap(now), None, None, detector, note, name)
+        before, change = bootstrap(base), paired_means(base, now)
+        return Measured(self.suite, key, role, row, own, unit, bootstrap(now), before, change, detector, note, name)
 
     def hits(self, question: Question) -> tuple[list[bool], list[bool]]:
         """For each picture of the base and of the variant, whether the detector sees what the question wants."""
@@ -123,8 +123,8 @@ class Comparison:
         """How far pictures are from the base's on the same seeds, in grey levels: see distance.grey_levels."""
         base, now = self.both(lambda name: self.seen.pictures(name, shots))
         levels = [grey_levels(one, two) for one, two in zip(base, now, strict=True)]
-        title = f"{row}: picture change"
-        return self.average(key + CHANGE, title, "grey levels", ([0.0] * len(shots), levels), role, note=note)
+        pair = [0.0] * len(shots), levels
+        return self.average(key + CHANGE, f"{row}: picture change", "grey levels", pair, role, note=note, name=row)
 
     def changes(self, key: str, row: str, shots: Sequence[Shot], role: Role = "other") -> Iterator[Measured]:
         """How far pictures are from the base's on the same seeds: in grey levels, and as a network sees them."""

@@ -47,6 +47,7 @@ class Measured:
     difference  score minus base, picture by picture; None for the base itself
     detector    where the detector was loaded from; "" if none was needed
     note        what a reader should know of this number
+    name        what the row is about, where `row` says more; "" where `row` is that, and in earlier records
     """
 
     suite: str
@@ -60,6 +61,7 @@ class Measured:
     difference: Difference | None
     detector: str = ""
     note: str = ""
+    name: str = ""
 
     @property
     def expect_removed(self) -> bool:

@@ -18,7 +18,7 @@ from torch.distributed.tensor import DTensor
 
 from unsee.denoising.calls import Call
 from unsee.denoising.rows import select_rows
-from unsee.errors import InputError
+from unsee.errors import Diverged, InputError
 from unsee.fit.masters import Masters
 from unsee.fit.memory import FitMemory
 from unsee.fit.monitor import HeldOutMonitor, Loss, error, squared
@@ -139,7 +139,7 @@ def fit(
     memory      rows come in portions that fit into memory, whose gradients are summed. Default: all at once
 
     Weights in 16 bits are trained through masters in float32 (masters.Masters).
-    Raises FloatingPointError when the loss is no longer finite, or EXPLODED times what it was; what `resume` keeps is
+    Raises Diverged when the loss is no longer finite, or EXPLODED times what it was; what `resume` keeps is
     then the last good state.
     """
     metric, optimizer, everyone = learned.metric, how.optimizer, processes()
@@ -188,9 +188,7 @@ def fit(
             group |= {"rate": rate, "lr": rate * pace(update)}
         total = float(_summed(portions.whole(partial(_gradients, denoiser, masters, now, rows), rows)))
         if not math.isfinite(total) or total > EXPLODED * max(losses[:10], default=total) > 0:
-            raise FloatingPointError(
-                f"the loss is {total:g} after {update} updates: try a lower lr than {how.lr or RATE:g}"
-            )
+            raise Diverged(f"the loss is {total:g} after {update} updates: try a lower lr than {how.lr or RATE:g}")
         if resume and update % resume.window == 0 and everyone.is_main_process:
             resume.offer(state)
         losses.append(total)

@@ -54,7 +54,7 @@ def root(moment: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
 
 @dataclass(frozen=True)
 class Metric:
-    """How a matrix W (out, features) that reads the prompt moves, so that what must stay is spared.
+    """How a matrix W (out, features) that reads the prompt moves, so that what must stay changes little.
 
     root   R of P + damping E = R R^T (features, features), float64: P = E[p p^T] over its inputs p for what must stay,
            E the same over those for the concept. With M = (R R^T)^-1, g M is the change that lowers the loss most, to
@@ -90,11 +90,11 @@ def metrics(
             dtype = denoiser.get_parameter(f"{layer}.weight").dtype
             dtype = dtype if dtype.is_floating_point else torch.float32
             roots[id(P)] = root(P), root(P + damping * concept[layer], dtype)
-        inputs, spared = roots[id(P)]
+        inputs, both = roots[id(P)]
         y = written(denoiser, layer, inputs.T)
         usual = float(y.square().sum() / y.shape[-1]) ** 0.5
         tokens = span[layer].flatten(0, -2).double()
-        found[layer] = Metric(spared, usual, rate, tokens[tokens.any(-1)])
+        found[layer] = Metric(both, usual, rate, tokens[tokens.any(-1)])
     return found
 
 

@@ -123,9 +123,9 @@ def columns(
                 read.setdefault(together, []).append((c.mean(0).cpu(), a.mean(0).cpu(), (c.T @ c / len(c) / 2).cpu()))
 
     extra = random_words(pipe, 2 * len(known), concepts, rng) or ["thing"]
-    company = dict(zip(CALLED, ([""], styles or extra, extra), strict=True))
+    beside = dict(zip(CALLED, ([""], styles or extra, extra), strict=True))
     called = [
-        way.replace("*", company[way][k % len(company[way])]).format(word)
+        way.replace("*", beside[way][k % len(beside[way])]).format(word)
         for way in CALLED
         for k, word in enumerate(known)
     ]

@@ -183,7 +183,7 @@ def adapters(
 def _start(up: Tensor, down: Tensor, delta: LowRank | None, metric: Metric | None, seed: int) -> None:
     """Let B A start at the nearest to `delta` that its rank can be, in the metric; what rank is left, at B = 0.
 
-    With the metric's moment R R^T, what is spared has unit size in R^-1 x, and singular values tell the nearest there.
+    With the metric's moment R R^T, what must stay has unit size in R^-1 x, and singular values tell the nearest there.
     The rows of A that are left are random sums of inputs that ask for the concept: these too are the same in any basis.
     """
     R = metric.root if metric else torch.eye(down.shape[1], dtype=torch.double)

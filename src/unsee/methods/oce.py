@@ -26,7 +26,7 @@ Departures from the paper
 - Without an anchor, a is what random words say in the name's place, of each name its own, as in UCE; the code's is " ".
 - k are the known words of columns.py, and C_g is from random prompts, not from captions of COCO.
 - An orthonormal basis is cut at directions that rounding alone tells apart (RANK).
-`OCE.presets["paper"]` takes back the templates, the company and the neutral words.
+`OCE.presets["paper"]` takes back the templates, the context words and the neutral words.
 
 The names and what takes their places span at most as many directions as a layer has outputs. As they come near to that
 number, R (I - R*) falls to 0 and nothing turns: on the miniature, whose layers have 64 and 128, from between 20 names

@@ -31,7 +31,7 @@ Departures from the paper
   it falls with their number beside s. On the miniature 0.005 suits one object and twenty; 0.05 leaves most of twenty.
 - k-means starts at the tokens farthest apart, not at random ones. The pseudoinverse stands for (K^T A^-1 K)^-1, where
   the null space knows no difference between two k. The authors' lambda I there, 0 by default, is left out.
-`SPEED.presets["paper"]` takes back s, the templates, the company and the neutral words.
+`SPEED.presets["paper"]` takes back s, the templates, the context words and the neutral words.
 """
 
 from __future__ import annotations

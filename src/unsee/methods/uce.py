@@ -19,18 +19,18 @@ Departures from the paper
 - Without an anchor, a is what any word would say there: random words of the tokenizer stand in for the name, of as many
   tokens, so that all other tokens keep their places. In the paper it is the empty prompt, of other tokens than c.
 - eta steers beyond a, as ESD's does beyond the unconditional prediction. The paper's is 0.
-- c runs over all tokens that the name changes, in all templates and beside many random words (prompts.CONTEXTS): in
-  company a text encoder writes a name differently than alone, and where it looks back, the end mark and the padding
-  hold the name too. a is the same token of the same prompt with another word there. So each token moves as far as it
-  holds the name. The authors' code has one column a name, its last token alone, and its first version all from there to
-  the end of the padding: on the miniature the last token of a bare name moves nothing (docs/LOG.md). For "" its index
-  of the last token points at the begin mark, which says nothing; here places are compared in pairs.
+- c runs over all tokens that the name changes, in all templates and beside many random words (prompts.CONTEXTS):
+  beside other words a text encoder writes a name differently than alone, and where it looks back, the end mark and
+  the padding hold the name too. a is the same token of the same prompt with another word there. So each token moves as
+  far as it holds the name. The authors' code has one column a name, its last token alone, and its first version all
+  from there to the end of the padding: on the miniature the last token of a bare name moves nothing (docs/LOG.md). For
+  "" its index of the last token points at the begin mark, which says nothing; here places are compared in pairs.
 - The rank is the number of names. All of D follows the random words that stand in, and costs others (docs/LOG.md).
-- What stays is a mean over all tokens of all words in the same company, not a sum over last tokens: s means the same
+- What stays is a mean over all tokens of all words in the same contexts, not a sum over last tokens: s means the same
   for ten words and for a thousand. Half of it are those of `keep`, half random words of the tokenizer and neutral ones.
 - The paper's lambda |W - W0|^2 is left out. It depends on the basis in which a text encoder writes, and changed
   nothing on the miniature (docs/LOG.md).
-`UCE.presets["paper"]` takes back eta, templates and company, not these columns and words that stand in. Its words that
+`UCE.presets["paper"]` takes back eta, templates and contexts, not these columns and words that stand in. Its words that
 stay are random ones, with the weight that the authors' code gives to |W - W0|^2.
 
 A name cannot be erased from another one (`from_`): a matrix sees only tokens, and has no prediction to steer.

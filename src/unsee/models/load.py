@@ -22,7 +22,7 @@ from unsee.io.lora import TEXT, factors, layers, loaded, read_tensors
 from unsee.models.denoisers import denoiser
 from unsee.models.distributed import processes, shard
 from unsee.models.memory import check_room
-from unsee.models.model import Model, model_name, remembered
+from unsee.models.model import Loaded, Model, model_name, remembered
 from unsee.models.model_card import ModelCard, model_card
 from unsee.models.names import BUNDLED, commit, model_folder, snapshot, source
 from unsee.models.sources import (
@@ -58,7 +58,7 @@ def load(
     call: Mapping[str, Any] | None = None,
     trust_remote_code: bool = False,
     card: ModelCard | None = None,
-) -> Any:
+) -> Loaded:
     """A diffusers pipeline, frozen and in eval mode, ready to be recorded.
 
     model    "mini", a folder written by save_pretrained, a hub id or ID@REVISION, or a model file FILE@LAYOUT, where
@@ -132,7 +132,8 @@ def load(
             if device.type == "cpu" and not isinstance(part, FSDPModule):
                 channels_last(part)
     opened = Model(pipe, name, at, card, {**card.call, **(call or {})}, checkers_of(index), variant)
-    return remembered(opened).pipe
+    loaded: Loaded = remembered(opened).pipe
+    return loaded
 
 
 def open_model(model: str | Path, **options: Unpack[Options]) -> Model:

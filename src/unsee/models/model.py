@@ -33,6 +33,12 @@ class Pipeline(Protocol):
     def __call__(self, *args: Any, **options: Any) -> Any: ...
 
 
+class Loaded(Pipeline, Protocol):
+    """What `unsee.load` returns: a pipeline of diffusers, with the attributes of its class, such as `unet`."""
+
+    def __getattr__(self, name: str) -> Any: ...
+
+
 @dataclass(frozen=True)
 class Model:
     """A pipeline with what is known of it. It is opened once, then passed on in the pipeline's place.

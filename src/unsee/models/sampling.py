@@ -30,7 +30,7 @@ def draw(pipe: Pipeline, prompts: Sequence[str], seeds: Sequence[int], steps: in
                 num_inference_steps=steps,
                 **{**options, **each},
             )
-    except (InputError, FloatingPointError, MemoryError, torch.OutOfMemoryError):
+    except (InputError, MemoryError, torch.OutOfMemoryError):
         raise
     except (TypeError, ValueError) as error:
         raise InputError(f"{kind(pipe).__name__} cannot be run so: {' '.join(str(error).split())[:300]}") from error

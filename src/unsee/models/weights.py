@@ -60,7 +60,7 @@ Of both last "cross-kv" is the embedder: with a closed form there, a fit takes a
 the text's keys and values, removes as much, and takes fewer other words along (mini-flow, docs/LOG.md).
 
 Feed-forward and modulation layers are "noncross" everywhere. Of a denoiser that has none of these names, the layers
-that read the text are found by listening (listening.find_text): "cross-kv" is then where it enters, "cross" all.
+that read the text are found by running it (text_layers.find_text): "cross-kv" is then where it enters, "cross" all.
 """
 
 _ATTENTION = r"\b(attn\d?|(self_|cross_)?attention)\.|\battentions\.\d+\.(to|add)_"
@@ -76,7 +76,7 @@ _READS_TEXT = re.compile(
 
 
 class TextLayers(NamedTuple):
-    """What was found out of a denoiser that no pattern here knows (listening.find_text): names of matrices.
+    """The matrices that read the text, of a denoiser that no pattern here knows (see denoising.text_layers.find_text).
 
     text      those whose inputs are the prompt's tokens alone
     entrance  those of them through which it enters, none behind another

@@ -34,7 +34,7 @@ class Line:
 
     @property
     def name(self) -> str:
-        return self.share.row if self.share else self.change.row.rpartition(":")[0]
+        return self.share.row if self.share else self.change.name or self.change.row
 
     @property
     def removed(self) -> bool:

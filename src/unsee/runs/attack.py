@@ -95,6 +95,18 @@ class Cell:
         """Whether each picture shows the concept, of all seeds."""
         return [one for some in self.hits for one in some]
 
+    def row(self, key: Key) -> Row:
+        """Its record under an attack, what was tried, and a column."""
+        attack, row, column = key
+        cost = Cost(
+            sum(one.passes for one in self.costs),
+            sum(one.with_gradient for one in self.costs),
+            round(sum(one.seconds for one in self.costs), 2),
+        )
+        best = max(sum(some) / len(some) for some in self.hits)
+        confirmed, notes = rate(self.confirmed) if self.confirmed else None, "; ".join(dict.fromkeys(self.notes))
+        return Row(attack, self.axis, row, column, rate(self.every), best, cost, notes, confirmed)
+
 
 def besiege(
     siege: Siege,
@@ -139,7 +151,7 @@ def besiege(
                 progress("attack", done, jobs)
         tried.append(Tried(attack.name, attack.axis, tuple(sorted(attack.needs)), attack.about, refused, attack.leak))
     measured |= {key: cell for key, cell in cells.items() if key[2] in SHARED}
-    rows = tuple(_row(key, cell) for key, cell in cells.items())
+    rows = tuple(cell.row(key) for key, cell in cells.items())
     hits = {key: cell.every for key, cell in cells.items()}
     others = [name for name in attacks.names() if name not in {one.name for one in siege.attacks}]
     absent = [f"the attacks {', '.join(others)}"] if others else []
@@ -243,20 +255,6 @@ def digest(prompts: Iterable[str]) -> dict[str, Any]:
     """How many distinct prompts, and the sha256 of their sorted list, one a line."""
     distinct = sorted(set(prompts))
     return {"count": len(distinct), "sha256": hashlib.sha256("\n".join(distinct).encode()).hexdigest()}
-
-
-def _row(key: Key, cell: Cell) -> Row:
-    attack, row, column = key
-    cost = Cost(
-        sum(one.passes for one in cell.costs),
-        sum(one.with_gradient for one in cell.costs),
-        round(sum(one.seconds for one in cell.costs), 2),
-    )
-    best = max(sum(some) / len(some) for some in cell.hits)
-    confirmed = rate(cell.confirmed) if cell.confirmed else None
-    return Row(
-        attack, cell.axis, row, column, rate(cell.every), best, cost, "; ".join(dict.fromkeys(cell.notes)), confirmed
-    )
 
 
 def attack(

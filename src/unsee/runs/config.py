@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from unsee.concepts import Concept, check
+from unsee.edits.earlier import current
 from unsee.errors import invalid
 from unsee.spelling import listed
 
@@ -27,28 +28,14 @@ def _text(model: Any) -> Any:
 
 OLD = {"judges": "detectors"}
 """Keys of earlier versions that are still read."""
-RENAMED = {
-    "company": "context_words",
-    "spared": "preserve_words",
-    "unasked": "implicit",
-    "checkpointing": "gradient_checkpointing",
-    "steps": "record_steps",
-    "guidance_scale": "record_guidance",
-}
-"""Settings of methods that had other names in earlier versions; run.json, configurations and --set may have those."""
 
 
 def renamed(values: Any) -> Any:
-    """A configuration of an earlier version in the names of this one. "esd" was then what hybrid is today."""
+    """A configuration of an earlier version in the names of this one."""
     if not isinstance(values, dict):
         return values
-    values = {OLD.get(key, key): value for key, value in values.items()}
-    method, settings = values.get("method"), values.get("settings")
-    if method not in (None, "esd", "hybrid", "lora", "uce") or not isinstance(settings, dict):
-        return values
-    settings = {RENAMED.get(name, name): value for name, value in settings.items()}
-    hybrid = {"method": "hybrid"} if method == "esd" and "start" in settings else {}
-    return {**values, "settings": settings, **hybrid}
+    found: dict[Any, Any] = {OLD.get(key, key): value for key, value in values.items()}
+    return current(found)
 
 
 class _Config(BaseModel):

@@ -112,7 +112,7 @@ def run_cell(cell: Cell, folder: Path, cache: Path) -> Result | Failed:
         with claimed(place, resume=True):
             _note(folder, cell, "started")
             place.joinpath(FAILED).unlink(missing_ok=True)
-            found = _stages(cell, place, cache)
+            found = stages(cell, place, cache)
             write_whole(place / CELL, lambda path: path.write_bytes(TypeAdapter(Result).dump_json(found, indent=1)))
             _note(folder, cell, "finished")
             return found
@@ -126,7 +126,7 @@ def run_cell(cell: Cell, folder: Path, cache: Path) -> Result | Failed:
         return Failed(cell.name, said(cell), reason)
 
 
-def _stages(cell: Cell, place: Path, cache: Path) -> Result:
+def stages(cell: Cell, place: Path, cache: Path) -> Result:
     """Erase, evaluate and attack, each unless its record is there."""
     record = _record(place / RECORD)
     if "evaluation" not in record:

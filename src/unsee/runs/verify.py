@@ -78,12 +78,12 @@ def verify(
         one = measured[asked[name].key]
         assert one.base
         values = (one.base.value, one.score.value)
-        held = all(_within(value, share, one.score.n) for value, share in zip(values, claim, strict=True))
+        held = all(within(value, share, one.score.n) for value, share in zip(values, claim, strict=True))
         found.append(Claim(asked[name].name, claim, values, held))
     return found
 
 
-def _within(value: float, claim: float, n: int) -> bool:
+def within(value: float, claim: float, n: int) -> bool:
     """Whether a share lies in the 95 % interval of a claimed share of n pictures."""
     hits = round(claim * n)
     interval = rate([True] * hits + [False] * (n - hits))

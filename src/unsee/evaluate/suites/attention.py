@@ -33,7 +33,7 @@ def ask(context: EvalContext) -> list[Question]:
     """Up to eight pictures with each concept's word, and as many without."""
     _modules(context)
     if not context.concepts:
-        raise NotMeasured("no concept is named: name one with --concept WORD")
+        raise NotMeasured("no concept is named: name one with `concepts`")
     seeds = range(context.seed, context.seed + min(context.n, SEEDS))
     prompts = {f"{c.erase} named": f"an image of {article(c.erase)}" for c in context.concepts}
     return [

@@ -44,8 +44,7 @@ def ask(context: EvalContext) -> list[Question]:
     if isinstance(context.detectors.get(kind), Distance):
         raise NotMeasured(f"the detector of {kind} compares two pictures, and has no features of a single one")
     if kind not in context.detectors:
-        options = "--detector objects=FOLDER or --detector clip=FOLDER"
-        raise NotMeasured(f"no detector has features to compare: give {options}")
+        raise NotMeasured("no detector has features to compare: give one as `detectors` objects=FOLDER or clip=FOLDER")
     gone = {context.target(concept) for concept in context.concepts}
     count = 4 * context.n
     if context.album and context.album.captions:
@@ -54,7 +53,7 @@ def ask(context: EvalContext) -> list[Question]:
         known = context.detectors[kind].labels or tuple(context.words.get("objects", ()))
         pairs = [(article(name), name) for name in spread([name for name in known if name not in gone], count)]
     if not pairs:
-        raise NotMeasured("no objects are known for neutral prompts: list them with --words FILE")
+        raise NotMeasured("no objects are known for neutral prompts: list them in `words`")
     # Name by name on the same seeds, as the suite "neighbours" asks: most of these pictures are drawn for both.
     shots = tuple(Shot(pairs[k % len(pairs)][0], context.seed + k // len(pairs)) for k in range(count))
     labels = tuple(pairs[k % len(pairs)][1] for k in range(count))

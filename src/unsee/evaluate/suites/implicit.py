@@ -38,7 +38,7 @@ def ask(context: EvalContext) -> list[Question]:
         named = [(f"{article(name)} with {article(label)}", label) for name in next(iter(domains.values()))]
         asked.append(context.question(f"{NAMED}{said}", f"{said}, asked for", kind, named, PART))
     if not asked:
-        raise NotMeasured("no detector sees an implicit concept: give one with --detector NAME=FOLDER")
+        raise NotMeasured("no detector sees an implicit concept: give one as `detectors` NAME=FOLDER")
     return asked
 
 

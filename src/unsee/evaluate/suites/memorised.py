@@ -41,7 +41,7 @@ def ask(context: EvalContext) -> list[Question]:
     titles = context.album.titles if context.album else tuple(context.words.get("memorised", ()))
     if not titles:
         raise NotMeasured(
-            "no memorised images are named: give a folder with --folder DIR, each image named by its title"
+            "no memorised images are named: give a folder as `EvalConfig.folder`, each image named by its title"
         )
     if len(set(titles)) < len(titles):
         raise NotMeasured("two images of the folder have the same title")

@@ -26,7 +26,7 @@ def ask(context: EvalContext) -> list[Question]:
         given = [(name, target) for target in targets[:1] for name in context.names]
         asked.append(context.question(f"names/{targets[0]}", f"other names of {targets[0]}", "objects", given))
     if not asked:
-        raise NotMeasured("no other names are known for what is erased: give some with --name")
+        raise NotMeasured("no other names are known for what is erased: give some with `names`")
     return asked
 
 

@@ -18,7 +18,7 @@ OTHERS = 10
 def ask(context: EvalContext) -> list[Question]:
     """A row for each erased thing, and one for ten others."""
     if not context.concepts:
-        raise NotMeasured("no concept is named: name one with --concept WORD")
+        raise NotMeasured("no concept is named: name one with `concepts`")
     erased = {concept.from_ or concept.erase: concept for concept in reversed(context.concepts)}
     erased = dict(reversed(erased.items()))
     rest = [name for name in context.words.get("objects", IMAGENETTE) if name not in erased]

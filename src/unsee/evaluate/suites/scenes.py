@@ -23,7 +23,7 @@ def ask(context: EvalContext) -> list[Question]:
     """For each erased object a row for itself, on the left, and one for what stands on the right."""
     scene = context.words.get("scene")
     if not scene:
-        raise NotMeasured("the model's card has no `scene`, a prompt for two things side by side")
+        raise NotMeasured("the model's card has no 'scene', a prompt for two things side by side")
     size = _side(context)
     asked = []
     targets = context.targets("objects")

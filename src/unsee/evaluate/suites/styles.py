@@ -35,7 +35,7 @@ def ask(context: EvalContext) -> list[Question]:
     if not objects and not gone & set(styles):
         words = ", ".join(concept.erase for concept in context.concepts) or "nothing"
         raise NotMeasured(
-            f"what is erased ({words}) is neither a known style nor a known object: list styles with --words FILE"
+            f"what is erased ({words}) is neither a known style nor a known object: list styles in `words`"
         )
     asked = []
     for style in styles:

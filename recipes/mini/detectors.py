@@ -1,9 +1,9 @@
-"""Three small classifiers that judge generated pictures: which object, which style, is there a watermark.
+"""Three small classifiers that say what pictures show: which object, which style, is there a watermark.
 
 They are stock `ResNetForImageClassification`s (He et al., 2016). They never see the denoiser's own training pictures
-but other placements of more vendors' drawings, worn as a generator wears them (blur, noise, shifted colors). The judge
-of objects also sees strangers, drawings of something else, and learns to be undecided about them (outlier exposure,
-Hendrycks et al., 2019): below the threshold in its config a picture shows none of the objects.
+but other placements of more vendors' drawings, worn as a generator wears them (blur, noise, shifted colors). The
+detector of objects also sees strangers, drawings of something else, and learns to be undecided about them (outlier
+exposure, Hendrycks et al., 2019): below the threshold in its config a picture shows none of the objects.
 
     x    picture in [-1, 1], (B, 3, 64, 64)
 """
@@ -26,7 +26,9 @@ from .autoencoder import tensor
 from .pictures import Bytes, stamp
 from .words import STYLES
 
-JUDGES: dict[str, tuple[int, ...]] = {  # widths of the stages
+# Detectors were once called judges. Published cards name the folder judges/, and unfinished builds have the step, the
+# settings and the files of that name: these names stay.
+DETECTORS: dict[str, tuple[int, ...]] = {  # widths of the stages
     "objects": (32, 64, 128, 192),
     "styles": (32, 64, 96, 96),
     "watermark": (12, 24, 32, 48),
@@ -86,7 +88,7 @@ def stamped(x: Tensor, which: Tensor, rng: torch.Generator) -> Tensor:
 
 @dataclass(frozen=True)
 class Album:
-    """The judges' pictures (N, 64, 64, 3) and labels (N, 3): object or -1, style or -1, variant."""
+    """The detectors' pictures (N, 64, 64, 3) and labels (N, 3): object or -1, style or -1, variant."""
 
     pictures: Bytes
     labels: NDArray[np.int64]
@@ -173,11 +175,11 @@ def build(
     folder: Path,
     stop: int | None = None,
 ) -> None:
-    """Trains the judge `name`, calibrates it on held-out pictures and writes folder/judges/NAME."""
+    """Trains the detector `name`, calibrates it on held-out pictures and writes folder/judges/NAME."""
     learn, held = album.split(last_variant)
     labels = {"objects": objects, "styles": STYLES, "watermark": ("clean", "watermark")}[name]
     torch.manual_seed(plan.seed)
-    net = make(labels, JUDGES[name]).to(train.device(), memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net = make(labels, DETECTORS[name]).to(train.device(), memory_format=torch.channels_last)  # type: ignore[call-overload]
     wear = {"marked": 0.5 if name == "watermark" else 0.3, "blur": 0.4 if name == "styles" else 1.0}
     if name == "styles":
         learn, held = (rows[album.labels[rows, 1] >= 0] for rows in (learn, held))

@@ -1,4 +1,4 @@
-"""Judges by name, words, folders of pictures, published prompt sets: against numbers worked out by hand."""
+"""Detectors by name, words, folders of pictures, published prompt sets: against numbers worked out by hand."""
 
 import importlib
 import importlib.util
