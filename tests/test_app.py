@@ -329,7 +329,7 @@ def test_the_page_works_in_a_browser(served: tuple[Studio, str], tmp_path: Path)
         page.ask("Input.insertText", text="church")
         page.press("Enter")
         page.wait('document.querySelector("#preview img")')
-        page.wait('document.querySelector("#said").innerText.includes("Kept as church")', 300)
+        page.wait('document.querySelector("#said").innerText.includes("Saved as church")', 300)
         assert list(studio.runs()) == ["church"]
         page.picture(kept / "app-erase-1280-light.png")
 
