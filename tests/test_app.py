@@ -457,9 +457,9 @@ def test_edits_are_switched_and_the_line_follows_a_finger_on_a_phone(with_two: S
             assert len(set(pictures.values())) == 4
             assert pictures["no edit"] == before
 
-            box = """(b => [b.left, b.top, b.width, b.height])(document.querySelector("#pair input").getBoundingClientRect())"""
             page.run('document.querySelector("#pair").scrollIntoView({block: "center"})')
-            left, top, width, height = page.run(box)
+            left, top, width, height = page.run("""(b => [b.left, b.top, b.width, b.height])(
+                document.querySelector("#pair input").getBoundingClientRect())""")
             assert left >= 0
             assert left + width <= 390
             assert page.run(AT) == 50
