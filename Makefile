@@ -3,7 +3,7 @@ BIN := .venv/bin
 QUICK := house spelling statistics fit recorder guards layers
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: demo test quick check ray app api docs dist browser bench gpu evidence flow weights methods many mini mini-flow clean
+.PHONY: demo test quick check ray app nsfw api docs dist browser bench gpu evidence flow weights methods many mini mini-flow clean
 
 demo: .venv/demo            ## erase a church from the miniature, and look
 	$(BIN)/unsee erase church --force
@@ -21,6 +21,10 @@ ray: .venv/test             ## the test of sweeps on many workers, which needs r
 
 app: .venv/app/done         ## the tests of the page, which need gradio: 160 MB from PyPI; with `make browser` in a browser too
 	PYTHONPATH=.venv/app $(BIN)/python -m pytest -n 0 tests/test_app.py
+
+nsfw: .venv/test            ## the test of recipes/nsfw beside the original network, which needs npm and node: 340 MB on the disk
+	cd recipes/nsfw && npm ci --ignore-scripts
+	$(BIN)/python -m pytest -n 0 tests/test_nsfw.py
 
 check: .venv/test           ## style and types
 	$(BIN)/ruff check src tests benchmarks recipes

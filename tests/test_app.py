@@ -35,8 +35,12 @@ def studio(tmp_path: Path) -> Studio:
 
 @pytest.fixture
 def with_edit(studio: Studio, edit: Any) -> Studio:
+    """A run for "church": a few layers of the edit, so that an export takes no second."""
     (studio.root / "church").mkdir(parents=True)
-    edit.save(studio.root / "church" / "edit.safetensors")
+    layers = [name for name in edit.deltas if "attn2" in name][:6]
+    unsee.Edit({name: edit.deltas[name] for name in layers}, edit.card).save(
+        studio.root / "church" / "edit.safetensors"
+    )
     return studio
 
 
@@ -176,8 +180,27 @@ def test_strength_and_the_choice_of_edits_change_the_picture(with_edit: Studio, 
     assert with_edit.draw("a church", ["church"], 2.0, 3, quiet)[1] != after
 
 
-@pytest.mark.parametrize("what", [what for what, form in EXPORTS.items() if form in ("edit", "comfy")])
-def test_exports_are_those_of_the_command(with_edit: Studio, what: str, run: Any, tmp_path: Path) -> None:
+@pytest.fixture
+def with_two(with_edit: Studio, pipe: Any) -> Studio:
+    """A run for "church" and one for "dog"."""
+    (with_edit.root / "dog").mkdir()
+    unsee.Hybrid(**QUICK)(pipe, unsee.Concept("dog")).save(with_edit.root / "dog" / "edit.safetensors")
+    return with_edit
+
+
+def test_two_edits_are_switched_on_and_off(with_two: Studio) -> None:
+    before, both = with_two.draw("a church", ["church", "dog"], 1.0, 3, quiet)
+    church, dog = (with_two.draw("a church", [name], 1.0, 3, quiet) for name in ("church", "dog"))
+    assert church[0] == dog[0] == before
+    after = [picture.tobytes() for picture in (before, church[1], dog[1], both)]
+    assert len(set(after)) == 4
+    assert with_two.draw("a church", ["dog", "church"], 1.0, 3, quiet)[0] == before  # off again: no bit is left
+
+
+@pytest.mark.parametrize("what", EXPORTS)
+def test_exports_are_those_of_the_command(
+    with_edit: Studio, what: str, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from safetensors.torch import load_file
 
     out = tmp_path / "out"
@@ -189,8 +212,10 @@ def test_exports_are_those_of_the_command(with_edit: Studio, what: str, run: Any
     if EXPORTS[what] == "edit":
         assert unsee.Edit.load(path).fingerprint() == unsee.Edit.load(source).fingerprint()
         return
+    monkeypatch.setattr("unsee.runs.export._compared", lambda *_: ())  # pictures of a LoRA beside the edit's: seconds
     assert run("export", source, "--to", EXPORTS[what], "--out", tmp_path / "typed.safetensors")[0] == 0
     ours, theirs = load_file(path), load_file(tmp_path / "typed.safetensors")
+    assert ours
     assert ours.keys() == theirs.keys()
     assert all((ours[key] == theirs[key]).all() for key in ours)
 
@@ -329,9 +354,9 @@ def test_the_page_works_in_a_browser(served: tuple[Studio, str], tmp_path: Path)
         page.ask("Input.insertText", text="church")
         page.press("Enter")
         page.wait('document.querySelector("#preview img")')
-        page.wait('document.querySelector("#said").innerText.includes("Kept as church")', 300)
+        page.wait('document.querySelector("#said").innerText.includes("Saved as church")', 300)
         assert list(studio.runs()) == ["church"]
-        page.picture(kept / "app-erase-1280-light.png")
+        page.picture(kept / "app-erased-1280-light.png")
 
         page.run('document.querySelector("#preview input").focus()')
         page.press("ArrowRight")  # the line between before and after
@@ -351,14 +376,14 @@ def test_the_page_works_in_a_browser(served: tuple[Studio, str], tmp_path: Path)
         page.wait("""document.querySelector('#edits input[type="checkbox"]').checked""")  # what was just made
         page.run('document.querySelector("#draw").click()')
         page.wait('document.querySelector("#pair img")', 120)
-        page.wait('document.querySelector("#drawing").innerText.includes("strength 1,")', 120)
+        page.wait('document.querySelector("#drawing").innerText.includes("church at strength 1;")', 120)
         first = page.run('document.querySelector("#pair .slide > div img").src')
         page.run("""document.querySelector('#strength input[type="range"]').focus()""")
         for _ in range(4):
             page.press("ArrowLeft")
-        page.wait('document.querySelector("#drawing").innerText.includes("strength 0.8,")', 120)
+        page.wait('document.querySelector("#drawing").innerText.includes("at strength 0.8;")', 120)
         assert page.run('document.querySelector("#pair .slide > div img").src') != first
-        page.picture(kept / "app-compare-1280-light.png")
+        page.picture(kept / "app-compared-1280-light.png")
 
         tab(page, "Export")
         page.run("""document.querySelector('#what input[value="unsee: the edit itself"]').click()""")
@@ -398,6 +423,105 @@ def test_the_page_works_in_a_browser(served: tuple[Studio, str], tmp_path: Path)
                     assert page.run("document.documentElement.scrollWidth") <= width, f"{name} is wider than {width}"
                     faint += [(name, width, dark, *text) for text in page.run(ABOVE)]
     assert not faint
+
+
+AT = """parseFloat(getComputedStyle(document.querySelector("#pair .slide")).getPropertyValue("--at"))"""
+"""Where the line between before and after is, in per cent of the width."""
+
+
+@seen
+def test_edits_are_switched_and_the_line_follows_a_finger_on_a_phone(with_two: Studio, tmp_path: Path) -> None:
+    blocks, address = opened(with_two, Door())
+    try:
+        with browser.opened(address, width=390) as page:
+            page.ask("Emulation.setTouchEmulationEnabled", enabled=True)
+            page.wait('document.querySelector("#erase")')
+            tab(page, "Compare")
+            page.wait("""document.querySelectorAll("#edits input").length == 2""")
+            page.wait("""document.querySelectorAll("#edits input:checked").length == 1""")
+            pictures = {}
+            for name, using in (
+                ("", "dog at"),
+                ("church", "dog + church at"),
+                ("dog", "church at"),
+                ("church", "no edit"),
+            ):
+                if name:
+                    page.run(f"""[...document.querySelectorAll("#edits label")]
+                                 .find(e => e.innerText.trim() == "{name}").querySelector("input").click()""")
+                else:
+                    page.run('document.querySelector("#draw").click()')  # the newest run is ticked
+                page.wait(f"""document.querySelector("#drawing").innerText.includes("a church; {using}")""", 60)
+                after, before = page.run("""[...document.querySelectorAll("#pair img")].map(e => e.src)""")
+                pictures[using] = after
+            assert len(set(pictures.values())) == 4
+            assert pictures["no edit"] == before
+
+            page.run('document.querySelector("#pair").scrollIntoView({block: "center"})')
+            left, top, width, height = page.run("""(b => [b.left, b.top, b.width, b.height])(
+                document.querySelector("#pair input").getBoundingClientRect())""")
+            assert left >= 0
+            assert left + width <= 390
+            assert page.run(AT) == 50
+            for k in range(9):  # from the middle to the right
+                points = [{"x": left + width * (0.5 + 0.04 * k), "y": top + height / 2}]
+                page.ask("Input.dispatchTouchEvent", type="touchMove" if k else "touchStart", touchPoints=points)
+            page.ask("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+            page.wait(f"Math.abs({AT} - 82) < 5")
+            page.picture(browser.kept(tmp_path) / "app-touched-390-light.png")
+    finally:
+        blocks.close()
+
+
+@seen
+def test_stop_ends_the_work_and_the_next_work_starts(studio: Studio, tmp_path: Path) -> None:
+    blocks, address = opened(studio, Door())
+    said = 'document.querySelector("#said").innerText'
+    try:
+        with browser.opened(address, width=390) as page:
+            page.wait('document.querySelector("#erase")')
+            write(page, "#concept textarea, #concept input", "church")
+            page.run('document.querySelector("#erase").click()')
+            page.wait('document.querySelector("#said progress")', 60)
+            page.picture(browser.kept(tmp_path) / "app-erasing-390-light.png")
+            page.run('document.querySelector("#stop").click()')
+            page.wait(f'{said}.includes("stopped; what was finished is kept")', 60)
+            page.picture(browser.kept(tmp_path) / "app-stopped-390-light.png")
+            assert not list(studio.root.rglob("index.html"))
+            tab(page, "Compare")
+            page.run('document.querySelector("#draw").click()')
+            page.wait('document.querySelector("#pair img")', 60)  # nothing waits for what was stopped
+    finally:
+        blocks.close()
+
+
+@seen
+def test_an_upload_that_is_too_large_is_refused(
+    with_edit: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = with_edit.root / "church" / "edit.safetensors"
+    body = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.safetensors"\r\n\r\n'
+    body += source.read_bytes() + b"\r\n--x--\r\n"
+    monkeypatch.setattr("unsee.app.page.MOST_UPLOAD", source.stat().st_size - 1)
+    blocks, address = opened(with_edit, Door())
+    try:
+        with pytest.raises(urllib.error.HTTPError) as error:
+            post(address, "upload", body, "multipart/form-data; boundary=x")
+        assert error.value.code == 413
+        with browser.opened(address, width=390) as page:
+            page.wait('document.querySelector("#erase")')
+            tab(page, "Export")
+            page.wait("""document.querySelector('input[type="file"]')""")
+            root = page.ask("DOM.getDocument")["root"]["nodeId"]
+            field = page.ask("DOM.querySelector", nodeId=root, selector='input[type="file"]')["nodeId"]
+            page.ask("DOM.setFileInputFiles", nodeId=field, files=[str(source)])
+            page.wait(
+                """[...document.querySelectorAll("span")].some(e => e.innerText == "Error" && e.checkVisibility())"""
+            )
+            page.picture(browser.kept(tmp_path) / "app-too-large-390-light.png")
+        assert list(with_edit.runs()) == ["church"]
+    finally:
+        blocks.close()
 
 
 @seen

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import browser
 import pytest
 import torch
 import zoo
@@ -48,6 +49,7 @@ from unsee.denoising.replay import replay
 from unsee.errors import InputError
 from unsee.evaluate import suites
 from unsee.evaluate.attacked import (
+    ABOUT,
     ATTACKED,
     BASE,
     RANDOM_WEIGHTS,
@@ -591,6 +593,38 @@ def test_the_command_writes_a_record_and_a_page(run: Run, edit: unsee.Edit, tmp_
     assert [one["score"] for one in json.loads(out)["rows"]] == [vars(one.score) for one in found.rows]
     assert page(found)
     assert verdict(found)
+
+
+@pytest.mark.skipif(browser.CHROMIUM is None, reason=browser.MISSING)
+def test_the_page_opens_in_a_browser(pipe: Any, edit: unsee.Edit, cheap: None, tmp_path: Path) -> None:
+    """Every column, shares from none to all, the longest names and a found prompt of many words."""
+    found = besiege(siege(pipe, edit, "rounding", "negative"))
+    tried = {
+        "soft": (
+            "continuous text",
+            "8 vectors, 2,400 passes",
+            "the best of 4 starts; the loss fell from 0.412 to 0.087",
+        ),
+        "pez": ("discrete text", "16 tokens in front of the prompt", "steeple nave " * 8),
+        "other names": ("name", "every alternative spelling, translation and description of the word", "une église"),
+        "relearn": ("weights", "16 pictures, all weights, 240 updates", ""),
+    }
+    every, rows = {}, []
+    for k, (name, (axis, what, note)) in enumerate(tried.items()):
+        for j, column in enumerate((ATTACKED, *ABOUT)):
+            hits = [(7 * k + 3 * j + i) % 16 < 4 * (k + 1) * (2 if column == ATTACKED else 1) for i in range(16)]
+            every[name, what, column] = hits
+            made = row(name, axis, what, column, hits, 2400)
+            rows.append(replace(made, note=note, best=1.0, confirmed=rate([True] + [False] * 15)))
+    more = tuple(replace(found.attacks[0], name=name, axis=axis) for name, (axis, *_) in tried.items())
+    full = replace(
+        found, attacks=found.attacks + more, rows=tuple(rows), strongest=tuple(excess(rows, every)),
+        unattacked=rate([False] * 16), undefended=rate([True] * 16),
+    )  # fmt: skip
+    file = tmp_path / "attack" / "index.html"
+    file.parent.mkdir()
+    file.write_text(page(full))
+    browser.check(file, browser.kept(tmp_path))
 
 
 def test_a_run_is_attacked_by_its_folder(run: Run, edit: unsee.Edit, tmp_path: Path, cheap: None) -> None:

@@ -9,9 +9,11 @@ import tomllib
 import venv
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 from zipfile import ZipFile
 
 import pytest
+import yaml
 
 import unsee
 
@@ -83,6 +85,24 @@ def test_one_version_and_a_changelog_that_has_it() -> None:
 
 def test_pipx_and_uvx_find_the_command_by_the_name_of_the_package() -> None:
     assert PROJECT["project"]["scripts"] == {PROJECT["project"]["name"]: "unsee.cli.main:main"}
+
+
+def test_every_test_runs_before_a_merge_and_the_wheel_runs_before_it_is_published() -> None:
+    """What `make test` skips for want of a package or a browser has a target of its own, and CI runs each."""
+    steps = workflow("tests")["jobs"]["more"]["steps"]
+    made = {word for step in steps for word in step.get("run", "").removeprefix("make ").split()}
+    assert made == {"browser", "app", "nsfw", "ray"}
+    release = workflow("release")["jobs"]
+    assert set(release["publish"]["needs"]) == {"build", "wheel"}
+    commands = release["wheel"]["strategy"]["matrix"]["command"]
+    assert [line.split()[0] for line in commands] == ["uvx", "pipx"]
+    assert all(line.endswith(f"dist/*.whl {PROJECT['project']['name']} --version") for line in commands)
+
+
+def workflow(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((ROOT / ".github" / "workflows" / f"{name}.yml").read_text())
+    assert all(one["runs-on"] == "ubuntu-latest" for one in found["jobs"].values())
+    return found
 
 
 @pytest.mark.parametrize("file", [*(ROOT / ".github" / "workflows").glob("*.yml"), ROOT / "Dockerfile"], ids=str)

@@ -16,12 +16,13 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import browser
 import pytest
 
 from unsee.errors import InputError
 from unsee.evaluate.statistics import rate
 from unsee.io.settings_file import parse
-from unsee.report.sweep import Result, Share, marks, plot, table_csv
+from unsee.report.sweep import Failed, Result, Share, marks, page, plot, table_csv
 from unsee.runs import sweep as running
 from unsee.runs.config import SweepConfig, build
 from unsee.runs.grid import Cell, cells, said
@@ -162,6 +163,29 @@ def test_the_table_and_the_plot_say_what_was_measured() -> None:
     assert "prefers-color-scheme: dark" in drawn
     row = next(csv.DictReader(table_csv([one]).splitlines()))
     assert (row["erased before"], row["erased after"], row["rest n"], row["neighbours n"]) == ("0.9", "0.2", "10", "")
+
+
+@pytest.mark.skipif(browser.CHROMIUM is None, reason=browser.MISSING)
+def test_the_page_opens_in_a_browser(tmp_path: Path) -> None:
+    def share(before: int, after: int) -> Share:
+        return Share(*(rate([True] * hits + [False] * (48 - hits)) for hits in (before, after)))
+
+    found = []
+    for k, method in enumerate(("esd", "uce", "hybrid", "concept-ablation")):
+        for seed in (0, 1):
+            words = ["church", "the style of Vincent van Gogh", "french horn", "golf ball"][: k + 1]
+            settings = {"preset": "paper", "updates": 1000, "learning_rate": 1e-05} if k % 2 else {}
+            said = {"model": "CompVis/stable-diffusion-v1-4", "concepts": words, "method": method, "settings": settings}
+            shares = (share(47, 12 * k + seed), share(45, 40 - k) if k else None, share(46, 45 - 4 * k))
+            attack = "relearn (16 pictures, all weights, 240 updates) 94 % (83 to 98), +56 beyond taught"
+            name = f"church-{method}-{seed}-0123456789"
+            found.append(Result(name, {**said, "seed": seed}, *shares, 1.5 * k, attack if k else "", {"erase": 31.4}))
+    reason = "OutOfMemoryError: CUDA out of memory; the traceback is in cells/church-stereo-0-0123456789/failed.txt"
+    failed = [Failed("church-stereo-0-0123456789", {**found[0].said, "method": "stereo"}, reason)]
+    file = tmp_path / "sweep" / "index.html"
+    file.parent.mkdir()
+    file.write_text(page("a grid of methods", found, failed, json.dumps(GRID, indent=1), "unsee sweep grid.yaml"))
+    browser.check(file, browser.kept(tmp_path))
 
 
 @pytest.fixture

@@ -100,6 +100,8 @@ def theme(gr: Any) -> Any:
         block_label_text_color_dark="*neutral_200",
         block_title_text_color="*neutral_700",
         block_title_text_color_dark="*neutral_200",
+        checkbox_border_color="*neutral_500",
+        checkbox_border_color_dark="*neutral_400",
         input_placeholder_color="*neutral_500",
         input_placeholder_color_dark="*neutral_400",
     )
@@ -130,7 +132,7 @@ def page(gr: Any, studio: Studio) -> Any:
                 with gr.Row():
                     plan = gr.Button("Plan")
                     erase = gr.Button("Erase", variant="primary", elem_id="erase")
-                    stop = gr.Button("Stop", variant="stop")
+                    stop = gr.Button("Stop", variant="stop", elem_id="stop")
             with gr.Column():
                 said = gr.HTML("", elem_classes="say", elem_id="said")
                 preview = gr.HTML("", elem_id="preview")
@@ -161,7 +163,8 @@ def page(gr: Any, studio: Studio) -> Any:
                 exported = gr.Dropdown(runs, value=None, label="Run", elem_id="exported")
                 what = gr.Radio(list(EXPORTS), value=next(iter(EXPORTS)), label="For", elem_id="what")
                 make = gr.Button("Write the file", variant="primary", elem_id="make")
-                upload = gr.File(file_types=[".safetensors"], label="Or upload an edit (.safetensors)")
+                most = f"Or upload an edit (.safetensors, up to {MOST_UPLOAD / 2**30:g} GB)"
+                upload = gr.File(file_types=[".safetensors"], label=most)
             with gr.Column():
                 made = gr.HTML("", elem_classes="say", elem_id="made")
                 file = gr.DownloadButton("Download", visible=False, elem_id="download")
@@ -174,13 +177,16 @@ def page(gr: Any, studio: Studio) -> Any:
             names = list(studio.runs())
             newest = names[0] if names else None
             kept = [one if one in names else newest for one in named]
-            return [gr.update(choices=names, value=[one for one in on or [] if one in names])] + [
-                gr.update(choices=names, value=one) for one in kept
-            ]
+            there = [one for one in on or [] if one in names]
+            ticks = (
+                {} if there == (on or []) else {"value": there}
+            )  # unchanged ones are not sent: a click may be on its way
+            return [gr.update(choices=names, **ticks), *(gr.update(choices=names, value=one) for one in kept)]
 
         def renewed() -> list[Any]:
             """The same with the newest run chosen."""
-            return refreshed(list(studio.runs())[:1], None, None)
+            names = list(studio.runs())
+            return [gr.update(choices=names, value=one) for one in (names[:1], *[names[0] if names else None] * 2)]
 
         def planned(*values: Any) -> Iterator[Any]:
             asked = _form(*values)
@@ -206,12 +212,16 @@ def page(gr: Any, studio: Studio) -> Any:
 
         def compared(names: list[str], text: str, scale: float, number: float) -> Iterator[Any]:
             for news in desk.watch(lambda progress, _: studio.draw(text, names, scale, int(number or 0), progress)):
-                note = f"<p>{html.escape(text)}, strength {scale:g}, seed {int(number or 0)}</p>"
+                using = f"{' + '.join(names)} at strength {scale:g}" if names else "no edit in use"
+                note = f"<p>{html.escape(f'{text}; {using}; seed {int(number or 0)}')}</p>"
                 yield [note, slide(news.result, "after")] if news.result else [told(news), gr.skip()]
 
         def shown(name: str | None) -> list[str]:
             first, text = studio.evidence(name) if name else ("", "")
-            return [f"<p>{html.escape(first)}</p>", framed(text)]
+            return [
+                "" if text else f"<p>{html.escape(first)}</p>",
+                framed(text),
+            ]  # a run's page begins with its verdict
 
         def written(name: str | None, wanted: str) -> Iterator[Any]:
             hidden = gr.update(visible=False)
@@ -255,7 +265,7 @@ def page(gr: Any, studio: Studio) -> Any:
         upload.upload(safe(taken, 1), upload, made, **private).then(renewed, None, lists, **private)
         for tab in (compare_tab, evidence_tab, export_tab):
             tab.select(refreshed, lists, lists, **private)
-        blocks.load(refreshed, lists, lists, **private)
+        blocks.load(renewed, None, lists, **private)
     return blocks
 
 

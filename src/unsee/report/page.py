@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,7 +34,15 @@ def environment() -> Environment:
         loader=PackageLoader("unsee.report", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     made.filters["known_as"] = known_as
+    made.filters["whole"] = _whole
     return made
+
+
+def _whole(text: str) -> str:
+    """A share, its interval and its n, of which no line ends in the middle: "25.0 % (15 to 39), n 48"."""
+    return re.sub(
+        r" (%|to \d)|(?<=, n) |(?<=confirmed) |(?<=seed) ", lambda found: found[0].replace(" ", "\u00a0"), text
+    )
 
 
 def page(
