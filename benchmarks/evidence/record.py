@@ -77,7 +77,7 @@ def read(text: str) -> list[Cell]:
     found: dict[tuple[str, ...], list[Measured]] = {}
     for line in csv.DictReader(io.StringIO(text)):
         row = Measured(
-            **{name: line[name] for name in PLAIN},  # type: ignore[arg-type]
+            **{name: line.get(name, "") for name in PLAIN},  # type: ignore[arg-type]
             score=_number(Score, [line[name] for name in SCORE]),
             base=_number(Score, [line[name] for name in BASE]) if line[BASE[0]] else None,
             difference=_number(Difference, [line[name] for name in DIFFERENCE]) if line[DIFFERENCE[0]] else None,
