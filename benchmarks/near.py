@@ -20,7 +20,7 @@ import torch
 import unsee
 from benchmarks.ablation import made
 from benchmarks.evidence.goals import Goal, decided, table
-from benchmarks.evidence.quantities import LOSS, SHARE
+from benchmarks.evidence.quantities import LOSS
 from benchmarks.evidence.record import Cell, read, written
 from unsee.io.atomic import write_whole
 from unsee.models.names import known_as
@@ -36,7 +36,6 @@ NEAR = {
 }
 """What looks like each concept, for the count alone: no edit is told of it."""
 METHODS = {"balance": unsee.Balance(), "balance, looks 2": unsee.Balance(looks=2)}
-GONE = Goal("erased, per cent", "-", SUITE, lambda one: one.role == "removed", SHARE, 1.0)
 GOALS = (
     Goal("no neighbour loses more, points", "-", SUITE, lambda one: one.key.startswith("to keep/"), LOSS, 2.0),
     Goal("the five nearest texts lose, points", "-", SUITE, lambda one: one.key == "near", LOSS, 2.0),
@@ -55,7 +54,7 @@ def page(found: Sequence[Cell]) -> str:
     parts = [HEAD]
     for concept in dict.fromkeys(one.task for one in found):
         for one in (one for one in found if one.task == concept):
-            results = [decided(goal, one.rows) for goal in (GONE, *GOALS)]
+            results = [decided(goal, one.rows) for goal in GOALS]
             parts += [f"## {concept}, by {one.by}\n", table(results) + "\n"]
             if lost := losses(one):
                 parts.append(f"Lost of pictures of a word: {lost}.\n")

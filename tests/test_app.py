@@ -212,7 +212,7 @@ def test_exports_are_those_of_the_command(
     if EXPORTS[what] == "edit":
         assert unsee.Edit.load(path).fingerprint() == unsee.Edit.load(source).fingerprint()
         return
-    monkeypatch.setattr("unsee.runs.export._compared", lambda *_: ())  # pictures of a LoRA beside the edit's: seconds
+    monkeypatch.setattr("unsee.runs.export.compared", lambda *_: ())  # pictures of a LoRA beside the edit's: seconds
     assert run("export", source, "--to", EXPORTS[what], "--out", tmp_path / "typed.safetensors")[0] == 0
     ours, theirs = load_file(path), load_file(tmp_path / "typed.safetensors")
     assert ours

@@ -165,7 +165,7 @@ def measure_goals(b: Build, models: Sequence[Model], shipped: Path, page: Path, 
         found[model] = goals.measured(draw, model, detectors, originals, b.words, b.config["goals"])
         _, drawn = measure.row(pipe, detectors, originals, b.words, model)
         sheet = sheets / f"{model.name}.webp"
-        card.sheet(drawn).quantize(256).save(sheet, lossless=True, quality=100, method=6)
+        card.sheet(drawn).quantize(256).save(sheet, lossless=True)
         places[model.name] = Path(os.path.relpath(sheet, page.parent)).as_posix()
     page.write_text(goals.page(found, places), encoding="utf-8")
 

@@ -64,7 +64,7 @@ def write(b: Build, shelf: Shelf, without: str = "", leak: float = 0.0, predicti
         said = text(b, shelf, name, numbers, command, prediction)
         (shelf.out / "README.md").write_text(said, encoding="utf-8")
     drawn = sheet(measure.load(shelf.out), b.words, np.array(b.array("drawings")), b.config["card"]["steps"])
-    drawn.save(shelf.sheet, lossless=True, quality=100, method=6)
+    drawn.save(shelf.sheet, lossless=True)
 
 
 def text(b: Build, shelf: Shelf, name: str, numbers: Sequence[Number], command: str, prediction: str) -> str:

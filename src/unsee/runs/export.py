@@ -146,7 +146,7 @@ def export(
         os.replace(part, path)
     rows: tuple[Measured, ...] = ()
     if pictures and loss and (loss.kept < 1 or loss.out) and edit.card.concepts and (detectors := detectors_of(pipe)):
-        rows = _compared(edit, held, pipe, detectors, pictures)
+        rows = compared(edit, held, pipe, detectors, pictures)
     lines = [] if form.absolute else _partly(to, held, lost, pipe)
     return Exported(path, loss, difference, _far(expected, whole), _far(whole, base), exact, rows, tuple(lines))
 
@@ -162,7 +162,7 @@ def _partly(to: str, held: Edit, lost: Collection[str], pipe: Pipeline) -> list[
     return lines
 
 
-def _compared(
+def compared(
     edit: Edit, held: Edit, pipe: Pipeline, detectors: Mapping[str, AnyDetector], n: int
 ) -> tuple[Measured, ...]:
     """What detectors see of the concepts and of everything else, in pictures of the exported edit beside the whole."""
