@@ -63,7 +63,7 @@ def page(found: Sequence[Cell]) -> str:
 
 def losses(one: Cell) -> str:
     """Words that lose pictures, as "castle 4 of 100"."""
-    rows = [row for row in one.rows if row.key.startswith(("to keep/", "near/", "object/")) and row.base]
+    rows = [row for row in one.rows if row.key.startswith(("to keep/", "near/", "object/")) and row.role != "removed"]
     lost = [(row, round((row.base.value - row.score.value) * row.score.n)) for row in rows if row.base]
     return ", ".join(f"{row.key.partition('/')[2]} {count} of {row.score.n}" for row, count in lost if count > 0)
 
