@@ -41,7 +41,7 @@ VARIANTS: dict[str, tuple[str, Any]] = {
 }
 GUARDS = {
     "negative": "a guard, no edit: the name as negative prompt",
-    "sld-medium": "a guard, no edit: Safe Latent Diffusion",
+    "sld-medium": "a guard, no edit: Safe Latent Diffusion, which waits ten steps; the miniature takes ten",
 }
 TABLE = Path(__file__).parents[1] / "docs" / "ablation.csv"
 CONCEPT, ALIKE = "church", "castle"
@@ -79,11 +79,11 @@ def cells(found: Evaluation, seconds: Mapping[str, float]) -> list[Cell]:
     shares = [one for one in found.measured if (one.suite, one.key) in COLUMNS.values() and one.unit == "share"]
     made = []
     for name in ("base", *seconds, *GUARDS):
-        spent = [
-            Measured(EDIT, SECONDS, "other", "until the edit exists", name, CORE, score(seconds[name]), None, None)
-        ]
         rows = [replace(one, detector=known_as(one.detector)) for one in shares if one.variant == name]
-        made.append(Cell(CONCEPT, name, "", day, (*(spent if name in seconds else []), *rows)))
+        if name in seconds:
+            spent = score(seconds[name])
+            rows.insert(0, Measured(EDIT, SECONDS, "other", "until the edit exists", name, CORE, spent, None, None))
+        made.append(Cell(CONCEPT, name, "", day, tuple(rows)))
     return made
 
 
