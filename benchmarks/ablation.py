@@ -12,19 +12,16 @@ import argparse
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import unsee
-from benchmarks.evidence.record import CORE, EDIT, SECONDS, Cell, read, score, written
+from benchmarks.evidence.record import CORE, EDIT, SECONDS, Cell, of, read, score, today, written
 from unsee.evaluate.records import Evaluation, Measured
 from unsee.evaluate.suites.summary import NAME as SUMMARY
 from unsee.evaluate.suites.summary import REST
-from unsee.models.names import known_as
 
 VARIANTS: dict[str, tuple[str, Any]] = {
     "balance": ("the default for names: a closed form with a limit for every known word", unsee.Balance()),
@@ -75,15 +72,14 @@ COLUMNS = {
 
 def cells(found: Evaluation, seconds: Mapping[str, float]) -> list[Cell]:
     """Shares of the base and of each method, as lines of the table; a method's seconds come first."""
-    day = f"{datetime.now(UTC):%Y-%m-%d}"
     shares = [one for one in found.measured if (one.suite, one.key) in COLUMNS.values() and one.unit == "share"]
     made = []
     for name in ("base", *seconds, *GUARDS):
-        rows = [replace(one, detector=known_as(one.detector)) for one in shares if one.variant == name]
+        rows = of(name, shares)
         if name in seconds:
             spent = score(seconds[name])
             rows.insert(0, Measured(EDIT, SECONDS, "other", "until the edit exists", name, CORE, spent, None, None))
-        made.append(Cell(CONCEPT, name, "", day, tuple(rows)))
+        made.append(Cell(CONCEPT, name, "", today(), tuple(rows)))
     return made
 
 

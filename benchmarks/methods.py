@@ -18,8 +18,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +26,7 @@ from PIL.Image import Image
 
 import unsee
 from benchmarks.evidence.record import EDIT as OF_EDIT
-from benchmarks.evidence.record import SECONDS, Cell, read, score, written
+from benchmarks.evidence.record import SECONDS, Cell, read, score, today, written
 from benchmarks.methods_page import CHANGES, Variant, numbers, page, picked, plot, slug
 from benchmarks.saying import say
 from unsee.edits.edit import Edit
@@ -40,7 +38,6 @@ from unsee.evaluate.records import Evaluation, Measured
 from unsee.evaluate.render import Sampling, Shot, render, sampling_of
 from unsee.evaluate.suites.summary import NAME as SUMMARY
 from unsee.io.atomic import write_whole
-from unsee.models.names import known_as
 from unsee.models.words import words_of
 from unsee.report.before_after import Line, lines
 from unsee.report.grid import grid
@@ -145,9 +142,8 @@ def measured(variant: Variant, command: str, record: dict[str, Any]) -> Cell:
     rows = [about(CHANGES, "of the denoiser's parameters", "share", trained / of, record["config"]["method"])]
     if "--resume" not in record["command"]:
         rows.append(about(SECONDS, "until the edit exists", "seconds", record["seconds"]["erase"]))
-    own = [one for one in rows_of(record) if (one.suite, one.variant) == (SUMMARY, "edit")]
-    rows += [replace(one, detector=known_as(one.detector)) for one in own]
-    return Cell(TASK, variant.name, hashed(command), f"{datetime.now(UTC):%Y-%m-%d}", tuple(rows))
+    rows += of("edit", [one for one in rows_of(record) if one.suite == SUMMARY])
+    return Cell(TASK, variant.name, hashed(command), today(), tuple(rows))
 
 
 def rows_of(record: dict[str, Any]) -> tuple[Measured, ...]:

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -21,9 +19,8 @@ import unsee
 from benchmarks.ablation import made
 from benchmarks.evidence.goals import Goal, decided, table
 from benchmarks.evidence.quantities import LOSS
-from benchmarks.evidence.record import Cell, read, written
+from benchmarks.evidence.record import Cell, of, read, today, written
 from unsee.io.atomic import write_whole
-from unsee.models.names import known_as
 
 TABLE = Path(__file__).parents[1] / "docs" / "near.csv"
 SUITE = "neighbours"
@@ -79,9 +76,8 @@ def measure(concept: str, n: int, work: Path) -> list[Cell]:
             concepts=[{"erase": concept, "keep": list(NEAR[concept])}],
             edits=[f"{name}={path}" for name, path in edits.items()],
         )  # fmt: skip
-    day = f"{datetime.now(UTC):%Y-%m-%d}"
-    shares = [replace(one, detector=known_as(one.detector)) for one in found.measured if one.unit == "share"]
-    return [Cell(concept, name, "", day, tuple(one for one in shares if one.variant == name)) for name in METHODS]
+    shares = [one for one in found.measured if one.unit == "share"]
+    return [Cell(concept, name, "", today(), tuple(of(name, shares))) for name in METHODS]
 
 
 def main() -> None:

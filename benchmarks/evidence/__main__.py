@@ -20,7 +20,6 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ from PIL import Image
 import unsee
 from benchmarks.evidence import suites
 from benchmarks.evidence.page import Said, page, plots, strip_of
-from benchmarks.evidence.record import ASKED, CORE, EDIT, REFUSED, SECONDS, Cell, read, score, written
+from benchmarks.evidence.record import ASKED, CORE, EDIT, REFUSED, SECONDS, Cell, of, read, score, today, written
 from benchmarks.evidence.tasks import METHODS, TWIN, Task, chosen, tasks
 from benchmarks.saying import progress, say
 from unsee import guards
@@ -45,7 +44,6 @@ from unsee.evaluate.render import Shot, render
 from unsee.evaluate.suites.styles import STYLE
 from unsee.io.atomic import write_whole
 from unsee.models.model_card import model_card
-from unsee.models.names import known_as
 from unsee.models.words import words_of
 from unsee.runs import evaluate as evaluation
 from unsee.runs.config import EvalConfig
@@ -115,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             say(f"{task.name}: {estimate(bench, task, missing, options)}")
         for name in missing:
             rows = measured(task, name, bench, options)
-            cell = Cell(task.name, name, keys[name], datetime.now(UTC).date().isoformat(), tuple(rows))
+            cell = Cell(task.name, name, keys[name], today(), tuple(rows))
             keep(cell, every, options)
             publish(every, options)
 
@@ -206,7 +204,7 @@ def measured(task: Task, name: str, bench: Bench, options: argparse.Namespace) -
     found, _ = evaluation.measure(here, cache, progress=progress(title))
     say(f"{title}: pictures {found.seconds['render']:.0f} s")
     show(task, here, cache, options.out)
-    rows = [replace(one, detector=known_as(one.detector)) for one in found.measured if one.variant == name]
+    rows = of(name, found.measured)
     return [*about, *rows]
 
 

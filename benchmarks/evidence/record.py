@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from unsee.evaluate.records import Measured
 from unsee.evaluate.statistics import Difference, Score
+from unsee.models.names import known_as
 
 EDIT, ASKED, SECONDS, REFUSED = "edit", "asked", "seconds", "refused"
 """The suite and the keys of rows that tell of a cell: how many pictures were asked for a row, and how; the seconds of
@@ -48,6 +50,16 @@ class Cell:
     def refused(self) -> str:
         """Why there is no edit; "" if there is one."""
         return one.note if (one := self.row(EDIT, REFUSED)) else ""
+
+
+def of(variant: str, measured: Iterable[Measured]) -> list[Measured]:
+    """The rows of a variant, with names of detectors and not their places: a table is shown to others."""
+    return [replace(one, detector=known_as(one.detector)) for one in measured if one.variant == variant]
+
+
+def today() -> str:
+    """The day of a cell that is measured now."""
+    return f"{datetime.now(UTC):%Y-%m-%d}"
 
 
 def score(value: float, n: int = 1) -> Score:

@@ -84,13 +84,9 @@ class Task:
         """A method with its preset for what is erased, where it has one."""
         if name in PAPER:
             return configure(methods.find("esd"), {"select": PAPER[name]}, "paper")
-        if name in VARIED:
-            kind, settings = VARIED[name]
-            found = methods.find(kind)
-            return configure(found, settings, self.preset if self.preset in found.presets else None)
-        found = methods.find(name)
-        preset = self.preset if self.preset in found.presets else None
-        return configure(found, SETTINGS.get((self.preset, name), {}), preset)
+        kind, settings = VARIED.get(name, (name, SETTINGS.get((self.preset, name), {})))
+        found = methods.find(kind)
+        return configure(found, settings, self.preset if self.preset in found.presets else None)
 
 
 def keyed(*keys: str) -> Callable[[Measured], bool]:
