@@ -174,8 +174,13 @@ def test_options_of_the_pipeline_go_into_record_card_and_pictures(run: Run, fini
     record = json.loads((tmp_path / "rescaled" / "run.json").read_text())
     edit = tmp_path / "rescaled" / "edit.safetensors"
     assert record["config"]["call"] == unsee.Edit.load(edit).card.call == {"guidance_rescale": 1}
-    code, _, err = run("verify", edit)  # on pictures that are drawn in the same way
-    assert code == 0, err
+    for _ in range(2):  # on pictures that are drawn in the same way; a second time replaces the first
+        code, said, err = run("verify", edit)
+        assert code == 0, err
+    verified = json.loads((tmp_path / "runs" / "verify-rescaled" / "evaluation.json").read_text())
+    assert verified["suites"][0]["name"] == "summary"
+    assert verified["sampling"]["call"] == {"guidance_rescale": 1}
+    assert said.splitlines()[1] in (tmp_path / "runs" / "verify-rescaled" / "index.html").read_text()
     sheets = []
     for call in ([], ["--call", "guidance_rescale=0"]):  # generate takes the card's options, or others
         code, _, err = run("generate", "a church", "--edit", edit, "-n", 1, "--steps", 2, "--out", "a.png", *call)

@@ -19,6 +19,7 @@ from unsee.edits.algebra import difference, merge, undo
 from unsee.edits.card import Card, Claims
 from unsee.edits.edit import LowRank
 from unsee.errors import InputError
+from unsee.evaluate.cache import Memory
 from unsee.evaluate.detectors import load_detector
 from unsee.export import hub
 from unsee.export.foreign import adopt
@@ -28,8 +29,9 @@ from unsee.models.fingerprint import fingerprint
 from unsee.models.load import load
 from unsee.models.model import model_name
 from unsee.models.model_card import model_card
+from unsee.runs.evaluate import measure
 from unsee.runs.export import Precision, export
-from unsee.runs.verify import verify, within
+from unsee.runs.verify import Claim, held, prepare, sentences, within
 
 
 @pytest.fixture(scope="session")
@@ -368,30 +370,42 @@ def test_a_lora_goes_on_top_of_a_model(pipe: Any, edit: unsee.Edit, tmp_path: Pa
     assert model_card(f"tiny+{lora}").detectors
 
 
-def test_a_run_claims_and_its_claims_are_found_again(pipe: Any, edit: unsee.Edit) -> None:
+def test_a_run_claims_and_its_claims_are_found_again(pipe: Any, edit: unsee.Edit, tmp_path: Path) -> None:
     detectors = {"objects": load_detector(model_card("tiny").detectors["objects"])}
     # The base against itself: what is drawn is the same before and after, whatever the edit is.
     idle = merge([edit], [0.0])
     idle = dataclasses.replace(idle, card=dataclasses.replace(idle.card, concepts=edit.card.concepts))
-    claimed = dataclasses.replace(
-        idle, card=dataclasses.replace(idle.card, claims=Claims(2, 0, 2, 3.0, {"objects": "objects"}, {}))
-    )
-    assert verify(claimed, pipe, detectors) == []
-    for share, held in ((0.0, True), (1.0, False)):  # a denoiser that has learned nothing draws no church
+    file = tmp_path / "edit.safetensors"
+
+    def of(claims: Claims | None) -> unsee.Edit:
+        return dataclasses.replace(idle, card=dataclasses.replace(idle.card, claims=claims))
+
+    def found(claims: Claims) -> list[Claim]:
+        bench = prepare(of(claims), file, pipe, detectors)
+        evaluation, _ = measure(bench, Memory())
+        assert bench.config.suites == ("summary",)
+        return held(of(claims).card, evaluation)
+
+    for nothing in (None, Claims(2, 0, 2, 3.0, {"objects": "objects"}, {})):
+        with pytest.raises(InputError, match="claims nothing"):
+            prepare(of(nothing), file, pipe, detectors)
+    for share, holds in ((0.0, True), (1.0, False)):  # a denoiser that has learned nothing draws no church
         claims = Claims(6, 0, 2, 3.0, {"objects": "objects"}, {"church": (share, share)})
-        claimed = dataclasses.replace(idle, card=dataclasses.replace(idle.card, claims=claims))
-        (claim,) = verify(claimed, pipe, detectors)
-        assert claim.name == "church"
-        assert claim.found[0] == claim.found[1]
-        assert claim.held is held
+        (claim,) = found(claims)
+        assert claim.found.row == "church"
+        assert claim.found.base is not None
+        assert claim.found.score.value == claim.found.base.value
+        assert claim.held is holds
+        said = sentences([claim])
+        assert said[0].startswith("1 of 1" if holds else "0 of 1")
+        assert said[1].startswith("holds" if holds else "FAILS")
+        assert "≈" in said[1]  # the paired test: an idle edit cannot be told from the base
     with pytest.raises(InputError, match="`detectors` objects=FOLDER"):
-        verify(claimed, pipe, {})
-    keyed = dataclasses.replace(claims, rows={"removed/church": (0.0, 0.0)}, suite="summary")
-    (claim,) = verify(dataclasses.replace(idle, card=dataclasses.replace(idle.card, claims=keyed)), pipe, detectors)
-    assert (claim.name, claim.held) == ("church", True)
-    wrong = dataclasses.replace(claims, rows={"a dragon": (0.0, 1.0)})
+        prepare(of(claims), file, pipe, {})
+    (claim,) = found(dataclasses.replace(claims, rows={"removed/church": (0.0, 0.0)}, suite="summary"))
+    assert (claim.found.row, claim.held) == ("church", True)
     with pytest.raises(InputError, match="a dragon"):
-        verify(dataclasses.replace(idle, card=dataclasses.replace(idle.card, claims=wrong)), pipe, detectors)
+        found(dataclasses.replace(claims, rows={"a dragon": (0.0, 1.0)}))
 
 
 def test_claims_of_earlier_versions_are_read(edit: unsee.Edit, tmp_path: Path) -> None:

@@ -92,8 +92,9 @@ def export(
     if done.loss:
         far = f"pictures differ from the whole edit's by at most {_grey(done.lost)}"
         if ranks := done.loss.ranks.values():
+            of = f"{min(ranks)}" if min(ranks) == max(ranks) else f"{min(ranks)} to {max(ranks)}"
             print(
-                f"low rank: {len(ranks)} of its matrices, of rank {min(ranks)} to {max(ranks)}, hold"
+                f"low rank: {len(ranks)} of its matrices, of rank {of}, hold"
                 f" {100 * done.loss.kept:.3f} % of the edit's squares; {far}"
             )
         if out_of := done.loss.out:

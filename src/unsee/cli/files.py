@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -113,40 +115,57 @@ def verify(
     variant: Variant = None,
     detector: Detectors = None,
     judge: Judges = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the page and records; default runs/verify-NAME. Replaced if there.")
+    ] = None,
     trust_remote_code: Trust = False,
     debug: Debug = False,
 ) -> None:
-    """Check an edit against its model, and measure the claims of its card again, on the same seeds."""
+    """Check an edit against its model, and measure the claims of its card again: the same suite, on the same seeds."""
     with starting():
         from unsee.edits.edit import Edit
         from unsee.evaluate.detectors import detectors_of
         from unsee.evaluate.words import choices
         from unsee.models.load import open_model
         from unsee.models.words import words_of
-        from unsee.runs.verify import verify
+        from unsee.runs.evaluate import evaluate
+        from unsee.runs.folder import claimed, edit_name, folder_name
+        from unsee.runs.verify import held, prepare, sentences
 
     loaded = Edit.load(edit)
     name, variant = loaded.base(model, variant)
     opened = open_model(name, variant=variant, call=loaded.card.call, trust_remote_code=trust_remote_code)
     loaded.check(opened)
-    held = counted(len(loaded.deltas), "weight")
-    print(plain(f"{held}: finite numbers, this model's shapes, made for weights {loaded.card.base_hash[:12]}"))
-    wanted = loaded.card.claims.detectors if loaded.card.claims else {}
-    with bars() as progress:
-        words, given = words_of(opened), given_detectors(detector, judge)
-        among = lambda kind: choices(kind, words, loaded.card.concepts)  # noqa: E731
-        detectors = detectors_of(opened, given, wanted, choices=among)
-        found = verify(loaded, opened, detectors, words=words, progress=progress)
-    if not found:
+    weights = counted(len(loaded.deltas), "weight")
+    print(plain(f"{weights}: finite numbers, this model's shapes, made for weights {loaded.card.base_hash[:12]}"))
+    if not (claims := loaded.card.claims) or not claims.rows:
         suite = "objects" if "objects" in opened.card.detectors else "pictures"
         more = ["--variant", variant] if variant else []
         print("the card has no claims, so nothing was measured")
         print(f"next: {_command('evaluate', name, '--edit', edit, '--suite', suite, *more)}")
-    for claim in found:
-        said, now = (f"{100 * before:.1f} -> {100 * after:.1f} %" for before, after in (claim.claimed, claim.found))
-        print(plain(f"{'holds' if claim.held else 'FAILS'}  {claim.name}: claimed {said}, found {now}"))
-    if failed := [claim.name for claim in found if not claim.held]:
-        raise InputError(f"{len(failed)} of {len(found)} claims do not hold, such as {failed[0]!r}")
+        return
+    words, given = words_of(opened), given_detectors(detector, judge)
+    among = lambda kind: choices(kind, words, loaded.card.concepts)  # noqa: E731
+    bench = prepare(loaded, edit, opened, detectors_of(opened, given, claims.detectors, choices=among), words)
+    folder, warnings = out or Path("runs") / folder_name(["verify", edit_name(edit)]), list[str]()
+    command = shlex.join(["unsee", *sys.argv[1:]])
+    with claimed(folder, force=True, results=["evaluation.json"]) as start_over, bars() as progress:
+        start_over()
+        found = evaluate(
+            bench,
+            folder,
+            None,
+            command=command,
+            remarks=lambda found: sentences(held(loaded.card, found)),
+            progress=progress,
+            warn=warnings.append,
+        )
+    every = held(loaded.card, found)
+    for sentence in [*sentences(every), *warnings]:
+        print(plain(sentence))
+    print(plain(f"  {folder / 'index.html'}"))
+    if failed := [claim.found.row for claim in every if not claim.held]:
+        raise InputError(f"{len(failed)} of {len(every)} claims do not hold, such as {failed[0]!r}")
 
 
 @app.command(name="import")

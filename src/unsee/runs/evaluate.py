@@ -177,7 +177,7 @@ def measure(
 def evaluate(
     bench: Bench,
     folder: Path,
-    cache: Path,
+    cache: Path | None,
     *,
     command: str = "",
     batch: int = 32,
@@ -189,10 +189,11 @@ def evaluate(
 
     Records are written first. A picture or page that cannot be made afterwards is a line to `warn`, and all else stays.
 
-    cache    folder of pictures; what is there is not drawn again
+    cache    folder of pictures, and what is there is not drawn again; None: everything is drawn anew
     remarks  sentences that the page says first, of what was found
     """
-    evaluation, outcome = measure(bench, Cache(cache), command=command, batch=batch, progress=progress)
+    store = Cache(cache) if cache else Memory()
+    evaluation, outcome = measure(bench, store, command=command, batch=batch, progress=progress)
     if processes().is_main_process:
 
         def keep(name: str, text: str) -> None:

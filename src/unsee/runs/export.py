@@ -93,7 +93,8 @@ def export(
     to         a name in `FORMATS`
     path       the file or folder to write; nothing is left there unless the comparison holds
     tolerance  for the largest difference of pictures, 0 to 1
-    pictures   for each row that the model's own detectors count, where the format cannot hold the whole edit; 0: none
+    pictures   for each row that the model's own detectors count, where what the file holds draws other pictures than
+               the whole edit; 0: none
     Raises InputError if the format cannot hold the edit, or what is read back differs by more than `tolerance`.
     """
     if to not in FORMATS:
@@ -145,7 +146,8 @@ def export(
             shutil.rmtree(path)
         os.replace(part, path)
     rows: tuple[Measured, ...] = ()
-    if pictures and loss and (loss.kept < 1 or loss.out) and edit.card.concepts and (detectors := detectors_of(pipe)):
+    seen = _far(expected, whole) > TOLERANCE
+    if pictures and seen and edit.card.concepts and (detectors := detectors_of(pipe)):
         rows = compared(edit, held, pipe, detectors, pictures)
     lines = [] if form.absolute else _partly(to, held, lost, pipe)
     return Exported(path, loss, difference, _far(expected, whole), _far(whole, base), exact, rows, tuple(lines))

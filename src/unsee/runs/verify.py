@@ -1,86 +1,114 @@
-"""Measure the claims of an edit's card again."""
+"""Measure the claims of an edit's card again: an evaluation of the same suite, on the same seeds."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+from unsee.edits.card import Card, Claims
 from unsee.edits.edit import Edit
 from unsee.errors import InputError
 from unsee.evaluate import suites
-from unsee.evaluate.cache import Memory
 from unsee.evaluate.context import EvalContext
 from unsee.evaluate.detectors import AnyDetector
 from unsee.evaluate.questions import Question
+from unsee.evaluate.records import Evaluation, Measured
 from unsee.evaluate.render import Sampling
-from unsee.evaluate.run import base, run
+from unsee.evaluate.run import base
 from unsee.evaluate.statistics import rate
 from unsee.evaluate.suites.summary import NAME as SUMMARY
-from unsee.models.model import Pipeline
-from unsee.progress import Progress, no_progress
-from unsee.runs.evaluate import as_variant
+from unsee.models.model import Pipeline, model_name
+from unsee.runs.config import EvalConfig
+from unsee.runs.evaluate import Bench, as_variant
+
+NAME = "edit"
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One row of a card, as claimed and as found again: shares before and after, and Wilson's interval of the claim."""
+    """One row of a card: the shares that it claims, before and after, and what was found."""
 
-    name: str
     claimed: tuple[float, float]
-    found: tuple[float, float]
-    held: bool
+    found: Measured
+
+    @property
+    def held(self) -> bool:
+        """Whether what is found lies in the claim's own 95 % interval (Wilson's), before and after."""
+        assert self.found.base
+        values = (self.found.base.value, self.found.score.value)
+        return all(within(value, share, self.found.score.n) for value, share in zip(values, self.claimed, strict=True))
 
 
-def verify(
-    edit: Edit,
-    pipe: Pipeline,
-    detectors: Mapping[str, AnyDetector],
-    *,
-    words: Mapping[str, Any] | None = None,
-    progress: Progress = no_progress,
-) -> list[Claim]:
-    """Check that an edit is of the model `pipe`, and measure the claims of its card again, on their own seeds.
+def prepare(
+    edit: Edit, file: Path, pipe: Pipeline, detectors: Mapping[str, AnyDetector], words: Mapping[str, Any] | None = None
+) -> Bench:
+    """The evaluation that an edit's card claims, ready for `evaluate` or `measure`: `held` compares what these find.
 
-    On the machine that made a claim the same numbers come out; elsewhere rounding may turn some pictures. A claim holds
-    if what is found lies in the claim's own 95 % interval, before and after.
+    On the machine that made the claims the same numbers come out; elsewhere rounding may turn some pictures.
 
+    file   where the edit is, for the record
     words  what the model's card says that it knows
-    Raises InputError if the edit does not fit, or a detector that counted is missing.
+    Raises InputError if the edit does not fit `pipe`, claims nothing, or a detector that counted is missing.
     """
     edit.check(pipe)
-    claims = edit.card.claims
-    if claims is None:
-        return []
+    card, claims = edit.card, edit.card.claims
+    if claims is None or not claims.rows:
+        raise InputError(f"the card of {file} claims nothing that could be measured again")
     if missing := claims.detectors.keys() - detectors.keys():
         kind = min(missing)
         raise InputError(
             f"the claims were counted by {claims.detectors[kind]!r}: give that detector as `detectors` {kind}=FOLDER"
         )
+    context = EvalContext(pipe, detectors, words or {}, card.concepts, claims.pictures, claims.seed, kept=card.kept)
     suite = suites.find(claims.suite or SUMMARY)
-    concepts = edit.card.concepts
-    context = EvalContext(pipe, detectors, words or {}, concepts, claims.pictures, claims.seed, kept=edit.card.kept)
-
-    def claimed(question: Question) -> str:
-        """How the claims name a row: cards of earlier versions have its English name."""
-        return question.key if claims.suite else question.name
-
-    asked = {claimed(one): one for one in suite.ask(context) if one.detector}
+    asked = {_claimed_as(claims, one): one for one in suite.ask(context) if one.detector}
     if unknown_rows := claims.rows.keys() - asked.keys():
         raise InputError(f"the card claims {min(unknown_rows)!r}, which these detectors do not count")
     some = replace(suite, ask=lambda context: [asked[name] for name in claims.rows])
-    sampling = Sampling(claims.steps, claims.guidance_scale)
-    variants = [base(concepts), as_variant("edit", edit)]
-    outcome = run(context, [some], variants, sampling, Memory(), progress=progress)
-    measured = {one.key: one for one in outcome.measured if one.variant == "edit" and one.unit == "share"}
-    found = []
-    for name, claim in claims.rows.items():
-        one = measured[asked[name].key]
+    config = EvalConfig(
+        model=model_name(pipe),
+        suites=(suite.name,),
+        edits=(f"{NAME}={file}",),
+        pictures=claims.pictures,
+        seed=claims.seed,
+        steps=claims.steps,
+        guidance_scale=claims.guidance_scale,
+        call=card.call,
+    )
+    variants = [base(card.concepts), as_variant(NAME, edit)]
+    return Bench(config, context, [some], variants, Sampling(claims.steps, claims.guidance_scale))
+
+
+def held(card: Card, evaluation: Evaluation) -> list[Claim]:
+    """Each claim of a card beside what the evaluation of `prepare` found."""
+    assert card.claims
+    found = {
+        _claimed_as(card.claims, one): one for one in evaluation.measured if one.variant == NAME and one.unit == "share"
+    }
+    return [Claim(claimed, found[name]) for name, claimed in card.claims.rows.items()]
+
+
+def sentences(claims: Sequence[Claim]) -> list[str]:
+    """How many claims hold, then each with what was found: ≈ where edit and base cannot be told apart."""
+    said = [f"{sum(claim.held for claim in claims)} of {len(claims)} claims of the card hold, on the same seeds"]
+    for claim in claims:
+        one = claim.found
         assert one.base
-        values = (one.base.value, one.score.value)
-        held = all(within(value, share, one.score.n) for value, share in zip(values, claim, strict=True))
-        found.append(Claim(asked[name].name, claim, values, held))
-    return found
+        assert one.difference
+        pairs = (claim.claimed, (one.base.value, one.score.value))
+        claimed, found = (f"{100 * before:.1f} -> {100 * after:.1f} %" for before, after in pairs)
+        what, mark = "holds" if claim.held else "FAILS", "" if one.difference.differs else " ≈"
+        said.append(f"{what}  {one.row}: claimed {claimed}, found {found}{mark} (n = {one.score.n})")
+    return said
+
+
+def _claimed_as(claims: Claims, row: Question | Measured) -> str:
+    """How claims name a row: by its key; in cards of earlier versions, by its English name."""
+    if claims.suite:
+        return row.key
+    return row.name if isinstance(row, Question) else row.row
 
 
 def within(value: float, claim: float, n: int) -> bool:
