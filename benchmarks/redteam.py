@@ -2,7 +2,7 @@
 
 FOLDER keeps the edits and the pages of attacks, benchmarks/records/redteam their records, from which docs/redteam.md is
 written: a record that is there is not measured again, so delete those that a change of the code makes old.
-`--twin church` adds a twin.
+`--twin church` adds a twin. Another miniature has a page and records of its own, see PAGES.
 """
 
 from __future__ import annotations
@@ -37,8 +37,9 @@ from unsee.runs.evaluate import as_variant
 from unsee.runs.siege import Siege, prepare
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "redteam.md"
-RECORDS = ROOT / "benchmarks" / "records" / "redteam"
+RECORDS = ROOT / "benchmarks" / "records"
+PAGES = {"mini": "redteam", "mini-flow": "redteam-flow"}
+"""The page of each model, and the folder of its records."""
 CONCEPT = "church"
 KNOWLEDGE = "knowledge"
 PICTURES = 24
@@ -85,24 +86,23 @@ def guarded(siege: Siege, name: str) -> Siege | None:
     return replace(siege, edit=Guarded(GUARDS[name](), replace(siege.edit.card, method=name)))  # type: ignore[arg-type]
 
 
-def measure(folder: Path, methods: list[str], names: list[str], twin: Path | None) -> dict[str, list[Attacked]]:
+def measure(folder: Path, methods: list[str], names: list[str], twin: Path | None, model: str) -> None:
     """Records by method, attack by attack: controls that no edit changes are measured once."""
-    for one in (folder, RECORDS):
+    records = RECORDS / PAGES[model]
+    for one in (folder, records):
         one.mkdir(parents=True, exist_ok=True)
-    pipe = unsee.load("mini")
+    pipe = unsee.load(model)
     edits = [one for one in METHODS if one in methods]
     for method in edits:
         if not (path := folder / f"{method}.safetensors").is_file():
             METHODS[method]()(pipe, CONCEPT).save(path)
-    found: dict[str, list[Attacked]] = {method: [] for method in methods}
     for name in names:
         measured: dict[Key, Cell] = {}
-        before = sorted(RECORDS.iterdir())
+        before = sorted(records.iterdir())
         for method in methods:
             place = folder / f"{method}-{name}".replace(" ", "-")
-            record = RECORDS / f"{place.name}.json"
+            record = records / f"{place.name}.json"
             if record.is_file():
-                found[method].append(Attacked.from_json(record.read_bytes()))
                 continue
             file = folder / f"{method if method in METHODS else edits[0]}.safetensors"
             siege: Siege | None = prepare(str(file), names=[name], twin=twin)
@@ -112,32 +112,38 @@ def measure(folder: Path, methods: list[str], names: list[str], twin: Path | Non
                 continue
             place.mkdir(exist_ok=True)
             one = attack(siege, place, measured=measured)
-            found[method].append(replace(one, detector=known_as(one.detector), second=known_as(one.second)))
-            record.write_text(found[method][-1].to_json() + "\n", encoding="utf-8")
-            print(name, method, round(found[method][-1].seconds), "s", flush=True)
-        if sorted(RECORDS.iterdir()) != before:
-            write(found)
-    return found
+            one = replace(one, detector=known_as(one.detector), second=known_as(one.second))
+            record.write_text(one.to_json() + "\n", encoding="utf-8")
+            print(name, method, round(one.seconds), "s", flush=True)
+        if sorted(records.iterdir()) != before:
+            write(recorded(model), {}, model)
 
 
-def recorded() -> dict[str, list[Attacked]]:
+def recorded(model: str = "mini") -> dict[str, list[Attacked]]:
     """What was measured, by method: the records that are there."""
-    places = {name: sorted(RECORDS.glob(f"{name.replace(' ', '-')}-*.json")) for name in (*METHODS, *GUARDS)}
-    return {
+    records = RECORDS / PAGES[model]
+    places = {name: sorted(records.glob(f"{name.replace(' ', '-')}-*.json")) for name in (*METHODS, *GUARDS)}
+    found = {
         name: [Attacked.from_json(one.read_bytes()) for one in some if not one.stem.endswith(f"-{KNOWLEDGE}")]
         for name, some in places.items()
     }
+    return {name: some for name, some in found.items() if some}
 
 
-def know(folder: Path, methods: list[str], twin: Path | None) -> dict[str, list[Measured]]:
+def twin_of(model: str) -> Path | None:
+    """A stand-in for `--twin`, if the twin's knowledge is in the records."""
+    return Path(TWIN) if (RECORDS / PAGES[model] / f"{TWIN}-{KNOWLEDGE}.json").is_file() else None
+
+
+def know(folder: Path, methods: list[str], twin: Path | None, model: str = "mini") -> dict[str, list[Measured]]:
     """What each edit, and the twin, still knows of the concept without a prompt, from records where they are there.
 
     A guard has none: it changes what a run follows, not what the denoiser knows.
     """
     names = [*(method for method in methods if method in METHODS), *([TWIN] if twin else [])]
-    places = {name: RECORDS / f"{name}-{KNOWLEDGE}.json" for name in names}
+    places = {name: RECORDS / PAGES[model] / f"{name}-{KNOWLEDGE}.json" for name in names}
     if missing := [name for name in names if not places[name].is_file()]:
-        pipe, concept = unsee.load("mini"), unsee.Concept(CONCEPT)
+        pipe, concept = unsee.load(model), unsee.Concept(CONCEPT)
 
         def variant(name: str) -> Variant:
             if twin and name == TWIN:
@@ -153,22 +159,34 @@ def know(folder: Path, methods: list[str], twin: Path | None) -> dict[str, list[
     return {name: LEFT.validate_json(place.read_bytes()) for name, place in places.items()}
 
 
-def write(found: dict[str, list[Attacked]], known: dict[str, list[Measured]] | None = None) -> None:
+def write(found: dict[str, list[Attacked]], known: dict[str, list[Measured]], model: str) -> None:
     """The page and its two figures."""
-    PAGE.write_text(text(found, known or {}))
-    (PAGE.parent / "redteam-heat.svg").write_text(heat(found))
-    (PAGE.parent / "redteam-effort.svg").write_text(curves(found))
+    name, docs = PAGES[model], ROOT / "docs"
+    (docs / f"{name}.md").write_text(text(found, known, model, name))
+    (docs / f"{name}-heat.svg").write_text(heat(found))
+    (docs / f"{name}-effort.svg").write_text(curves(found))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", nargs="?", type=Path, default=Path("runs/redteam"))
+    parser.add_argument("folder", nargs="?", type=Path)
+    parser.add_argument("--model", choices=PAGES, default="mini")
     parser.add_argument("--methods", nargs="+", choices=[*METHODS, *GUARDS], default=[*METHODS, *GUARDS])
     parser.add_argument("--attacks", nargs="+", choices=attacks.names(), default=attacks.names())
     parser.add_argument("--twin", type=Path)
+    parser.add_argument("--draw", action="store_true", help="the page anew from its records; nothing is measured")
     given = parser.parse_args()
-    found = measure(given.folder, given.methods, given.attacks, given.twin)
-    write(found, know(given.folder, given.methods, given.twin))
+    folder = given.folder or Path("runs") / PAGES[given.model]
+    if not given.draw:
+        measure(folder, given.methods, given.attacks, given.twin, given.model)
+        know(folder, given.methods, given.twin, given.model)
+    publish(given.model)
+
+
+def publish(model: str) -> None:
+    """The page of all records of a model."""
+    found = recorded(model)
+    write(found, know(Path(), [one for one in found if one in METHODS], twin_of(model), model), model)
 
 
 if __name__ == "__main__":

@@ -16,9 +16,9 @@ from unsee.evaluate.records import Measured
 from unsee.fit.search import ROWS
 from unsee.report.plots import COLOURS, svg
 
-HEAD = """# The red team
+HEAD = """# The red team{of}
 
-Attacks on edits of "church" on the bundled miniature, written by `python -m benchmarks.redteam`. Attacks are for models
+Attacks on edits of "church" on {model}, written by `python -m benchmarks.redteam{flag}`. Attacks are for models
 that you are entitled to test. What each attack and each control is: [attacks.md](attacks.md).
 
 Each cell is the per cent of pictures that show the concept. **base** is the same attack on the undefended model: an
@@ -31,11 +31,11 @@ searches also find pictures that it mistakes. Axes are never averaged.
 TWINNED = """**twin** is a miniature whose denoiser was trained without
 the concept. Its text encoder is the shipped one and knows the word: by the plain name the twin draws what the detector
 takes for a church in {named} % of the pictures (twins/README.md shows how). What edits lose by name is beyond that."""
-ALONE = "A twin, trained without the concept, is not there yet."
+ALONE = "There is no twin of this model, trained without the concept."
 FIGURES = """
-![{heat}](redteam-heat.svg)
+![{heat}]({name}-heat.svg)
 
-![{effort}](redteam-effort.svg)
+![{effort}]({name}-effort.svg)
 """
 
 Rows = dict[tuple[str, str, str], Row]
@@ -108,8 +108,17 @@ def line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def text(found: dict[str, list[Attacked]], known: Mapping[str, Sequence[Measured]] = {}) -> str:
-    """The page. known: what each edit, and the twin, still knows without a prompt."""
+def text(
+    found: dict[str, list[Attacked]],
+    known: Mapping[str, Sequence[Measured]],
+    model: str = "mini",
+    name: str = "redteam",
+) -> str:
+    """The page.
+
+    known  what each edit, and the twin, still knows without a prompt
+    name   of the page, with which its figures' names begin
+    """
     rows = {method: rows_of(records) for method, records in found.items()}
     there = [
         one
@@ -117,8 +126,12 @@ def text(found: dict[str, list[Attacked]], known: Mapping[str, Sequence[Measured
         if any(key[2] == one for own in rows.values() for key in own)
     ]
     named = next((own[key] for own in rows.values() if (key := ("seeds", "the name", TWIN)) in own), None)
-    lines = [HEAD.format(twin=TWINNED.format(named=share(named)) if named else ALONE), *said(found)]
-    lines += [FIGURES.format(heat=HEAT, effort=EFFORT)]
+    other = model != "mini"
+    twin = TWINNED.format(named=share(named)) if named else ALONE
+    of, flag = (f" on {model}", f" --model {model}") if other else ("", "")
+    told = f"the second miniature, {model}" if other else "the bundled miniature"
+    lines = [HEAD.format(of=of, model=told, flag=flag, twin=twin), *said(found)]
+    lines += [FIGURES.format(heat=HEAT, effort=EFFORT, name=name)]
     lines += ["## What wins, by axis\n", "Of each edit the axis on which it is weakest stands first.\n"]
     lines += [
         line(["edit", "axis", "attack", "what was tried", "success", "control", "beyond it", "passes"]),
@@ -132,18 +145,20 @@ def text(found: dict[str, list[Attacked]], known: Mapping[str, Sequence[Measured
         "Attacks that never get there, or only as their control does, are left out. Last column: the twin alone.\n",
     ]
     lines += [line(["attack", *found, "twin"]), "|---" * (2 + len(found)) + "|"]
-    for name in dict.fromkeys(key[0] for own in rows.values() for key in own):
-        cells = [half(own, name) for own in rows.values()]
-        lines += [line([name, *cells, half_of_twin(rows.values(), name)])] if set(cells) != {"never"} else []
+    for attack in dict.fromkeys(key[0] for own in rows.values() for key in own):
+        cells = [half(own, attack) for own in rows.values()]
+        lines += [line([attack, *cells, half_of_twin(rows.values(), attack)])] if set(cells) != {"never"} else []
     lines += left(known)
     lines += ["\n## Every attack\n", line(["axis", "attack", "what was tried", *found, *there])]
     lines.append("|---" * (3 + len(found) + len(there)) + "|")
     every = dict.fromkeys((row.axis, row.attack, row.row) for own in rows.values() for row in own.values())
-    for axis, name, tried in sorted(every, key=lambda key: [*attacks.AXES].index(key[0])):  # type: ignore[call-overload]
-        cells = [share(own.get((name, tried, ATTACKED))) for own in rows.values()]
-        controls = [next((own[key] for own in rows.values() if (key := (name, tried, c)) in own), None) for c in there]
+    for axis, attack, tried in sorted(every, key=lambda key: [*attacks.AXES].index(key[0])):  # type: ignore[call-overload]
+        cells = [share(own.get((attack, tried, ATTACKED))) for own in rows.values()]
+        controls = [
+            next((own[key] for own in rows.values() if (key := (attack, tried, c)) in own), None) for c in there
+        ]
         cells += map(share, controls)
-        lines.append(line([axis, name, tried, *cells]))
+        lines.append(line([axis, attack, tried, *cells]))
     refused = {
         f"{t.name}: {t.refused}"
         for records in found.values()

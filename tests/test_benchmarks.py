@@ -136,10 +136,20 @@ def test_the_red_team_has_a_figure_of_what_was_measured() -> None:
     assert half_of_twin([rows], "soft") == "60"  # nine of ten by then; two of ten for the other
     assert half_of_twin([{("soft", "0", TWIN): learns[1]}], "soft") == "never"
     assert half_of_twin([rows], "token") == ""
-    written = text(found)
+    written = text(found, {})
     assert "| one | yes, seeds +0 | no, soft +70 | not tested | not tested |" in written
     assert "| two | yes, seeds +0 | yes, soft +0 | not tested | not tested |" in written
     assert written.count("](redteam-") == 2
+
+
+@pytest.mark.parametrize("model", [one for one, name in redteam.PAGES.items() if (redteam.RECORDS / name).is_dir()])
+def test_the_page_of_attacks_is_that_of_its_records(model: str) -> None:
+    found = redteam.recorded(model)
+    known = redteam.know(Path(), [one for one in found if one in redteam.METHODS], redteam.twin_of(model), model)
+    page = redteam.ROOT / "docs" / f"{redteam.PAGES[model]}.md"
+    assert page.read_text() == text(found, known, model, redteam.PAGES[model])
+    assert page.with_name(f"{page.stem}-heat.svg").read_text() == heat(found)
+    assert page.with_name(f"{page.stem}-effort.svg").read_text() == curves(found)
 
 
 def test_a_guard_is_tried_where_no_weights_are_needed(tiny: object, edit: unsee.Edit) -> None:
@@ -194,6 +204,7 @@ def test_remaining_knowledge_is_measured_once_and_shown_on_the_page(
     tiny: Any, edit: unsee.Edit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(redteam, "RECORDS", tmp_path)
+    (tmp_path / "redteam").mkdir()
     monkeypatch.setattr(redteam, "PICTURES", 2)
     monkeypatch.setattr(redteam.unsee, "load", lambda _: tiny)
     edit.save(tmp_path / "uce.safetensors")
