@@ -20,6 +20,7 @@ from unsee.denoising.activations import second_moments
 from unsee.denoising.calls import latent_and_time
 from unsee.denoising.record import Runs, conditions, record
 from unsee.denoising.replay import replay
+from unsee.edits.edit import LowRank
 from unsee.models.denoisers import denoiser
 from unsee.models.model import Model, remembered
 from unsee.models.weights import text_input_weights
@@ -79,6 +80,13 @@ def in_basis(pipe: Any, A: Tensor) -> Any:
     return other
 
 
+def in_channels(factors: Tensor) -> nn.Module:
+    """A layer that multiplies each channel."""
+    scale = nn.Linear(len(factors), len(factors), bias=False)
+    scale.weight.data.copy_(factors.diag())
+    return scale.requires_grad_(False)
+
+
 def bases(features: int) -> dict[str, Tensor]:
     rng = torch.Generator().manual_seed(5)
     rotation = torch.linalg.qr(torch.randn(features, features, generator=rng, dtype=torch.double))[0]
@@ -102,6 +110,21 @@ def test_the_basis_of_text_features_does_not_matter(tiny: Any, expected: Callabl
         if method == "uce" or name == "all of it":  # which turns, scales all and scales each
             there = in_basis(tiny, A)
             assert apart(expected(method), moved(there, erase(there, method))) < 0.01, name
+
+
+@pytest.mark.parametrize("method", [*QUICK, "balance"])
+def test_a_channel_that_no_layer_hears_is_not_read(tiny: Any, method: str) -> None:
+    """Text encoders have dead channels. A billion times their number tells names apart, and fits no float16."""
+    there, dead = copied(tiny), 3
+    norm, quiet = there.text_encoder.final_layer_norm, torch.ones(128)
+    quiet[dead] = 1e-9
+    there.text_encoder.final_layer_norm = nn.Sequential(norm, in_channels(quiet))
+    edit = methods.find(method)(**QUICK.get(method, PROMPTS))(there, CHURCH)
+    for name, weight in text_input_weights(there.unet).items():
+        if f"unet.{name}" in edit.deltas:
+            delta = edit.deltas[f"unet.{name}"]
+            dense = delta.dense(weight.shape) if isinstance(delta, LowRank) else delta
+            assert dense[:, dead].abs().max() < 10 * weight.abs().max(), name
 
 
 @pytest.mark.parametrize("method", QUICK)

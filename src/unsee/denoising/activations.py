@@ -20,6 +20,9 @@ from unsee.models.model import Pipeline
 from unsee.models.weights import is_full_precision
 from unsee.progress import Progress, no_progress
 
+FAINT = 1e-6
+"""The least share of what a layer puts out that a channel of its input counts as making."""
+
 
 def second_moments(
     pipe: Pipeline, prompts: Sequence[str], layers: Sequence[str], *, batch: int = 64, progress: Progress = no_progress
@@ -27,6 +30,7 @@ def second_moments(
     """E[x x^T], float64, of the inputs x of linear layers of the denoiser, over all tokens of all prompts.
 
     layers  names of modules; the result has a (features, features) matrix for each, shared where they read one tensor
+    A channel that its layers hardly read counts as louder than it is; see `audible`.
     Costs at most one unguided denoiser call for each prompt, and none where the layers read an argument of it.
     """
     sums: dict[str, Tensor] = {}
@@ -49,8 +53,35 @@ def second_moments(
         for name, (moment, count) in part.items():
             sums[name] = sums.get(name, 0) + moment
             counts[name] += count
-    found = {name: total / counts[name] for name, total in sums.items()}
+    _, net = denoiser(pipe)
+    found = {name: audible(net, together[name].layers, total / counts[name]) for name, total in sums.items()}
     return {name: found[first] for first, source in together.items() for name in source.layers}
+
+
+def audible(net: nn.Module, layers: Sequence[str], moment: Tensor) -> Tensor:
+    """A moment E[x x^T] of what layers read, in which each channel j makes a share FAINT of what one of them puts out:
+
+        E[x_j^2]  >=  FAINT min_W sum_k |W_k|^2 E[x_k^2] / |W_j|^2,     W_j a column of W
+
+    Text encoders have dead channels: one of MiniLM's is of size 1e-9. In exact numbers it tells names apart as well as
+    any other does, and to an inverse moment it is the cheapest one to read. Such an edit has numbers of 1e7, which
+    float16 does not hold, and in 8 bits they drown all others (docs/LOG.md). The rule is the same for any scale of x.
+    """
+    loud, least = moment.diagonal(), torch.full_like(moment.diagonal(), torch.inf)
+    for layer in layers:
+        columns = _columns(net, layer, len(moment)).to(moment)
+        total = (columns * loud).sum()
+        least = torch.minimum(least, FAINT * total / columns.clamp(min=FAINT * float(columns.mean()) + 1e-300))
+    more = (least - loud).clamp(min=0)
+    return moment + more.diag() if more.any() else moment
+
+
+def _columns(net: nn.Module, layer: str, features: int) -> Tensor:
+    """The squared lengths of the columns of a layer's matrix."""
+    weight = net.get_submodule(layer).weight
+    if isinstance(weight, nn.Parameter) and is_full_precision(weight):
+        return whole_tensor(weight).detach().double().square().sum(0)
+    return written(net, layer, torch.eye(features, device=weight.device)).double().square().sum(-1)
 
 
 def _portions(pipe: Pipeline, batch: int) -> Portions:
