@@ -166,6 +166,9 @@ def test_nothing_measured_is_a_failure(run: Run) -> None:
     code, _, err = run("show", "runs")
     assert code == 2
     assert "runs is a folder" in err
+    for name in ("edit-comfy.safetensors", "edit.safetensors"):
+        Path("runs", name).write_bytes(b"")
+    assert "such as runs/edit.safetensors" in run("show", "runs")[2]
 
 
 def test_names_are_read_from_a_file(run: Run, tmp_path: Path) -> None:

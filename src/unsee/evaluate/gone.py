@@ -41,7 +41,8 @@ class Gone:
         one, answer = self.strongest, "yes" if self.gone else "no"
         beyond = f"{100 * one.value:+.0f} points" + (f" beyond the control {one.control!r}" if one.control else "")
         most, n = f"{one.attack} ({one.row.row})", one.row.score.n
-        return f"Gone from {self.of}: {answer}. The strongest of {self.attacks} attacks is {most}: {beyond}, n = {n}."
+        which = "The only attack" if self.attacks == 1 else f"The strongest of {self.attacks} attacks"
+        return f"Gone from {self.of}: {answer}. {which} is {most}: {beyond}, n = {n}."
 
 
 def gone(strongest: Iterable[Excess]) -> list[Gone]:
