@@ -211,6 +211,8 @@ def erase(
     values |= {key: value for key, value in given.items() if value is not None}
     if preset == "paper" and "method" not in values:
         values["method"] = "esd"
+    if method and method not in installed("methods"):  # before libraries are imported, which takes seconds
+        raise unknown("method", method, installed("methods"))
     complete = build(values)
     for old in sorted(RENAMED.keys() & chosen.keys() - complete.settings.keys()):
         print(f"note     the setting {old} is now called {RENAMED[old]}", file=sys.stderr)
