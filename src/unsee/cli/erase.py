@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unsee.cli.allowed import PRESETS, SELECTIONS, default, installed
+from unsee.cli.allowed import PRESETS, SELECTIONS, default, installed, known_method
 from unsee.cli.say import say_forecast, say_plan, say_report
 from unsee.cli.terminal import (
     Batch,
@@ -200,7 +200,7 @@ def erase(
         "model": model,
         "revision": revision,
         "variant": variant,
-        "method": method,
+        "method": known_method(method),
         "auto": auto or None,
         "seed": seed,
         "pictures": pictures,
@@ -211,8 +211,6 @@ def erase(
     values |= {key: value for key, value in given.items() if value is not None}
     if preset == "paper" and "method" not in values:
         values["method"] = "esd"
-    if method and method not in installed("methods"):  # before libraries are imported, which takes seconds
-        raise unknown("method", method, installed("methods"))
     complete = build(values)
     for old in sorted(RENAMED.keys() & chosen.keys() - complete.settings.keys()):
         print(f"note     the setting {old} is now called {RENAMED[old]}", file=sys.stderr)
