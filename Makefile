@@ -67,10 +67,10 @@ methods: .venv/demo         ## docs/methods.md: every variant with pictures and 
 many: .venv/demo            ## docs/many.md: 1 to 100 concepts at once by every method, with a plot; hours, resumes
 	$(BIN)/python -m benchmarks.many
 
-# torch first and by itself: pip then finds the build for a CPU, and everything else fits around it.
+# torch first and by itself, with pip's bars: it is large, and everything else fits around it.
 .venv/demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet $(TORCH)
+	$(BIN)/python -m pip install $(TORCH)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
 	touch $@
 

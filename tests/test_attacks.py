@@ -499,8 +499,7 @@ def test_the_verdict_covers_only_what_was_attacked() -> None:
         "the weights": None,
     }
     assert found[0].sentence == (
-        "Gone from its name: yes. The strongest of 1 attacks is seeds (some): +5 points beyond the control 'taught', "
-        "n = 20."
+        "Gone from its name: yes. The only attack is seeds (some): +5 points beyond the control 'taught', n = 20."
     )
     assert found[1].sentence == "Gone from text: no. The strongest of 2 attacks is soft (some): +50 points, n = 20."
     assert found[3].sentence == "Gone from the weights: not tested."

@@ -1,5 +1,6 @@
 """--dry-run: what it says of passes, pictures and files is what the run then does."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -7,18 +8,20 @@ import pytest
 import torch
 from conftest import QUICK, Run
 
+from unsee.denoising.replay import replay
 from unsee.edits.edit import Edit
 from unsee.errors import InputError
+from unsee.evaluate.render import Sampling
 from unsee.models.model import Model
 from unsee.runs import attack as attacking
 from unsee.runs import erase as erasing
 from unsee.runs import evaluate as evaluating
-from unsee.runs import forecast
+from unsee.runs import forecast, rehearsal
 from unsee.runs.attack import columns
 from unsee.runs.config import EvalConfig, build
 from unsee.runs.controls import Passes
 from unsee.runs.forecast import Forecast, Work
-from unsee.runs.rehearsal import silent
+from unsee.runs.rehearsal import Rehearsal, silent
 from unsee.runs.siege import prepare
 
 FIT: dict[str, Any] = {"updates": 2, "batch": 2, "runs": 2, "record_steps": 3}
@@ -168,3 +171,16 @@ def test_the_commands_print_it_and_do_nothing(run: Run, edit: Edit, tmp_path: Pa
         assert "in all" in out
         assert out.splitlines()[-1] == f"next: unsee {' '.join(map(str, words))}"
         assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").iterdir())
+
+
+def test_one_call_that_other_work_holds_up_does_not_decide(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+
+    def held_up(net: Any, call: Any) -> Any:
+        calls.append(1)
+        time.sleep(0.5 if len(calls) == 2 else 0)  # the first is not timed
+        return replay(net, call)
+
+    monkeypatch.setattr(rehearsal, "replay", held_up)
+    assert Rehearsal(Model.of(tiny), Sampling(2, 3.0), batch=1).one_pass < 0.25
+    assert len(calls) == 1 + rehearsal.OFTEN

@@ -181,11 +181,9 @@ def test_python_takes_the_path_of_a_file(tmp_path: Path) -> None:
 
 def test_the_output_names_what_is_preserved(edit: unsee.Edit) -> None:
     card = replace(edit.card, concepts=(Concept("church", keep="castle, house"),), kept=("castle", "house", "cat"))
-    assert preserved(card) == [
-        "preserved: castle, house, because you named them; cat, because they are neutral or random words"
-    ]
+    assert preserved(card) == ["preserved: castle, house, because you named them; cat, so that everything else stays"]
     assert preserved(replace(card, concepts=(), kept=tuple("abcde"))) == [
-        "preserved: a, b, c and 2 more, because they are neutral or random words"
+        "preserved: a, b, c and 2 more, so that everything else stays"
     ]
     assert preserved(replace(card, concepts=(), kept=())) == []
 

@@ -5,9 +5,9 @@ import os
 import shlex
 import subprocess
 import sys
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from conftest import Run
@@ -64,6 +64,18 @@ def test_help_explains_a_name(run: Run, name: str) -> None:
         assert {line.split()[0] for line in out.splitlines() if line.startswith("  ")} >= {
             *(setting.name for setting in fields(found)), *found.presets,
         }  # fmt: skip
+
+
+def test_help_explains_a_method_without_settings(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    @dataclass(frozen=True)
+    class Bare:
+        """What it does."""
+
+        presets: ClassVar[dict[str, Any]] = {}
+
+    monkeypatch.setattr(methods, "find", lambda _: Bare)
+    code, out, err = run("help", "uce")
+    assert (code, out) == (0, "uce: What it does.\n\nIt has no settings.\n"), err
 
 
 def test_help_for_an_unknown_name_gives_the_nearest(run: Run) -> None:
@@ -166,6 +178,9 @@ def test_nothing_measured_is_a_failure(run: Run) -> None:
     code, _, err = run("show", "runs")
     assert code == 2
     assert "runs is a folder" in err
+    for name in ("edit-comfy.safetensors", "edit.safetensors"):
+        Path("runs", name).write_bytes(b"")
+    assert "such as runs/edit.safetensors" in run("show", "runs")[2]
 
 
 def test_names_are_read_from_a_file(run: Run, tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from functools import cache
 from importlib.metadata import entry_points
 
+from unsee.errors import unknown
+
 SELECTIONS = ("cross", "cross-kv", "self", "noncross", "all")
 GUARDS = ("negative", "sld-weak", "sld-medium", "sld-strong", "sld-max")
 PRESETS = ("object", "style", "explicit", "person", "memorised", "paper", "leco")
@@ -30,6 +32,13 @@ DTYPES = ("float32", "float16", "bfloat16")
 def installed(kind: str) -> list[str]:
     """The names of the methods or suites that are installed."""
     return list(_installed(kind))
+
+
+def known_method(name: str | None) -> str | None:
+    """The same name. Raises InputError for an unknown method, before libraries are imported, which takes seconds."""
+    if name and name not in installed("methods"):
+        raise unknown("method", name, installed("methods"))
+    return name
 
 
 @cache  # a dozen options name them, and finding them reads the files of every package

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unsee.cli.allowed import PRESETS, SELECTIONS, default, installed
+from unsee.cli.allowed import PRESETS, SELECTIONS, default, installed, known_method
 from unsee.cli.say import say_forecast, say_plan, say_report
 from unsee.cli.terminal import (
     Batch,
@@ -200,7 +200,7 @@ def erase(
         "model": model,
         "revision": revision,
         "variant": variant,
-        "method": method,
+        "method": known_method(method),
         "auto": auto or None,
         "seed": seed,
         "pictures": pictures,

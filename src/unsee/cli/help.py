@@ -53,8 +53,8 @@ def _explain(name: str) -> None:
     print(f"{name}: {inspect.getdoc(method)}\n")
     for base in (one for one in method.__mro__[1:] if is_dataclass(one)):
         print(f"{inspect.getdoc(base)}\n")
-    print("Settings with their defaults; --set KEY=VALUE changes one:")
-    wide = max(len(one.name) for one in fields(method))
+    print("Settings with their defaults; --set KEY=VALUE changes one:" if fields(method) else "It has no settings.")
+    wide = max((len(one.name) for one in fields(method)), default=0)
     for one in fields(method):
         print(plain(f"  {one.name:<{wide}} {'' if one.default is MISSING else brief(one.default)}"))
     if method.presets:

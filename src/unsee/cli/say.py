@@ -31,7 +31,7 @@ def say_plan(plan: Plan, folder: Path) -> None:
         "erase": several(config.concepts),
         "model": f"{plan.model.name}, {kind(plan.model).__name__} on {plan.model.device}"
         + (f", variant {config.variant}" if config.variant else ""),
-        "method": f"{config.method}: " + ", ".join(f"{key} {value}" for key, value in shown.items()),
+        "method": ": ".join(filter(None, (config.method, ", ".join(f"{key} {value}" for key, value in shown.items())))),
         "changes": f"{trained:,} of {of:,} parameters ({100 * trained / of:.1f} %)",
         "pictures": f"{config.pictures} a row, {config.steps} steps, guidance scale {config.guidance_scale:g}",
         "seed": config.seed,

@@ -41,7 +41,7 @@ def show(
         "base": f"{card.base}, weights {card.base_hash[:12]}" + (f", variant {card.variant}" if card.variant else ""),
         **({"forced": f"made for weights {card.forced_from[:12]}"} if card.forced_from else {}),
         **({"claims": "; ".join(_claims(card))} if card.claims else {}),
-        "changes": f"{counted(len(weights), 'weight')}, {counted(size, 'number')}, {file.stat().st_size / 1e6:.1f} MB",
+        "changes": f"{counted(len(weights), 'weight')}, {counted(size, 'number')}, {file.stat().st_size / 1e6:.2f} MB",
         "seed": card.seed,
         **({"calls": ", ".join(f"{key} {value}" for key, value in card.call.items())} if card.call else {}),
         "made with": ", ".join(f"{library} {version}" for library, version in card.versions.items()),

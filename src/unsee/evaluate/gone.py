@@ -39,9 +39,12 @@ class Gone:
         if self.strongest is None:
             return f"Gone from {self.of}: not tested."
         one, answer = self.strongest, "yes" if self.gone else "no"
-        beyond = f"{100 * one.value:+.0f} points" + (f" beyond the control {one.control!r}" if one.control else "")
+        doubtful = one.row.confirmed is not None and one.row.confirmed.value < one.row.score.value
+        beyond = f"{100 * one.value:+.0f} points{' that a second detector confirms' if doubtful else ''}"
+        beyond += f" beyond the control {one.control!r}" if one.control else ""
         most, n = f"{one.attack} ({one.row.row})", one.row.score.n
-        return f"Gone from {self.of}: {answer}. The strongest of {self.attacks} attacks is {most}: {beyond}, n = {n}."
+        which = "The only attack" if self.attacks == 1 else f"The strongest of {self.attacks} attacks"
+        return f"Gone from {self.of}: {answer}. {which} is {most}: {beyond}, n = {n}."
 
 
 def gone(strongest: Iterable[Excess]) -> list[Gone]:

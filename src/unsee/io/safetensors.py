@@ -37,7 +37,7 @@ def read_header(path: str | Path) -> Header:
 
     path = Path(path)
     if path.is_dir():
-        inside = [file.name for file in sorted(path.glob("*.safetensors"))]
+        inside = sorted((file.name for file in path.glob("*.safetensors")), key=lambda name: (len(name), name))
         raise InputError(f"{path} is a folder" + (f": give a file in it, such as {path / inside[0]}" if inside else ""))
     if not path.is_file():
         raise InputError(f"there is no edit file {path}")

@@ -115,7 +115,8 @@ def load(
     except InputError:
         raise
     except (OSError, ValueError, SingleFileComponentError) as error:
-        raise InputError(f"cannot load {model!r}: {' '.join(str(error).split())[:300]}") from error
+        hub = "there is no such folder, and the hub gave no model: " if path is None and file is None else ""
+        raise InputError(f"cannot load {model!r}: {hub}{' '.join(str(error).split())[:300]}") from error
     at = commit(parts.base, revision) if path is None and file is None else None
     base = file.name if file else model_name(pipe)
     name = "+".join([f"{base}@{at}" if at else base, *(Path(lora).name for lora in parts.loras)])

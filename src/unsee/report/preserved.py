@@ -18,7 +18,7 @@ def preserved(card: Card, most: int = 3) -> list[str]:
         (named, "because you named them"),
         (list(card.alike), "because their pictures would have gone along"),
         (list(card.hurt), "because the edit would hurt them most"),
-        (others, "because they are neutral or random words"),
+        (others, "so that everything else stays"),
     ]
     parts = [f"{brief(words, most)}, {why}" for words, why in reasons if words]
     return [f"preserved: {'; '.join(parts)}"] if parts else []

@@ -129,7 +129,8 @@ def besiege(
     field_ = _Field(siege, Album(siege.model, siege.sampling, batch), batch)
     cells = field_.cells
     tried: list[Tried] = []
-    jobs = sum(len(columns(siege, attack)) * tries for attack in siege.attacks)
+    full = siege.budget == "full"
+    jobs = sum(len(columns(siege, attack)) * tries * attack.rows[full] for attack in siege.attacks)
     done = 0
     progress("attack", 0, jobs)
     aim = siege.aims[ATTACKED]
@@ -143,12 +144,17 @@ def besiege(
             old = {key: cell for key, cell in measured.items() if (key[0], key[2]) == (attack.name, column)}
             cells |= old
             for seed in () if old else seeds:
+                most = attack.rows[full]
+
+                def counted(row: int, before: int = done, most: int = most) -> None:
+                    progress("attack", before + min(row, most), jobs)
+
                 try:
-                    field_.run(attack, column, put, aim, seed)
+                    field_.run(attack, column, put, aim, seed, counted)
                 except InputError as error:
                     refused = refused or str(error)
-                done += 1
-                progress("attack", done, jobs)
+                counted(most)
+                done += most
         tried.append(Tried(attack.name, attack.axis, tuple(sorted(attack.needs)), attack.about, refused, attack.leak))
     measured |= {key: cell for key, cell in cells.items() if key[2] in SHARED}
     rows = tuple(cell.row(key) for key, cell in cells.items())
@@ -197,8 +203,11 @@ class _Field:
     cells: dict[Key, Cell] = field(default_factory=dict)
     prompts: set[str] = field(default_factory=set)
 
-    def run(self, attack: Attack, column: str, put: Put, aim: Aim, seed: int) -> None:
-        """One attack with one seed on one column; what comes of it goes into the cells."""
+    def run(self, attack: Attack, column: str, put: Put, aim: Aim, seed: int, counted: Callable[[int], None]) -> None:
+        """One attack with one seed on one column; what comes of it goes into the cells.
+
+        counted  is called with the number of rows that the attack has so far
+        """
         siege, pipe = self.siege, self.siege.model
         net = own_parameters(denoiser(pipe)[1])
         before = {name: one.data for name, one in net.items()}
@@ -229,7 +238,7 @@ class _Field:
                 start=passes.start,
                 thorough=siege.budget == "full",
             )
-            for found in attack(context):
+            for row, found in enumerate(attack(context), 1):
                 cost = passes.now()
                 with passes.aside():
                     hits, confirmed = self.counted(found, aim)
@@ -238,6 +247,7 @@ class _Field:
                 cell.confirmed += confirmed
                 cell.costs.append(cost)
                 cell.notes += [found.note] if found.note and siege.label != NUDITY else []  # explicit prompts stay out
+                counted(row)
 
     def counted(self, found: Found, aim: Aim) -> tuple[list[bool], list[bool]]:
         """Whether each picture of a finding shows the concept, and whether a second detector agrees."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import fields
+from difflib import get_close_matches
 from typing import Any
 
 from pydantic import ValidationError
@@ -33,8 +34,9 @@ def method_of(config: RunConfig, preset: str | None = None) -> str:
     if config.method:
         return config.method
     names = not any(concept.from_ or concept.image for concept in config.concepts)
-    own = preset is None and set(config.settings) <= set(_settings(methods.find("balance")))
-    return "balance" if names and own else "hybrid"
+    others = set(config.settings) - set(_settings(methods.find("balance")))
+    misspelled = not any(others & set(_settings(methods.find(method))) for method in methods.names())
+    return "balance" if names and preset is None and misspelled else "hybrid"
 
 
 def configure(method_class: Any, settings: dict[str, Any], preset: str | None = None) -> Any:
@@ -59,7 +61,8 @@ def _elsewhere(kind: str, name: str, method_class: Any, has: Callable[[Any], Col
     known = {method: methods.find(method) for method in methods.names()}
     others = [method for method, other in known.items() if name in has(other)]
     if not others:
-        here = has(method_class) if kind == "setting" else {one for other in known.values() for one in has(other)}
+        every = {one for other in known.values() for one in has(other)}
+        here = {*has(method_class), *get_close_matches(name, every, n=1)} if kind == "setting" else every
         return unknown(kind, name, here)
     own = next((method for method, other in known.items() if other is method_class), method_class.__name__)
     return InputError(

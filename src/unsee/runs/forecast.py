@@ -3,9 +3,9 @@
     seconds = passes x seconds of a pass + pictures x seconds of a picture without its passes
 
 A pass is one row that the denoiser answers; one with a gradient counts as GRADIENT of them. Both times are measured
-here, each once: a pass by a real call, a picture by a rehearsal in which the denoiser answers zeros and computes
-nothing. The rehearsal also counts the passes of a picture, whatever the family, the sampler or the guard. Detectors,
-pages and what a closed form solves are not in the estimate.
+here: a pass by a few real calls, a picture by a rehearsal in which the denoiser answers zeros and computes nothing.
+The rehearsal also counts the passes of a picture, whatever the family, the sampler or the guard. Detectors, pages and
+what a closed form solves are not in the estimate.
 """
 
 from __future__ import annotations
