@@ -81,7 +81,7 @@ def _columns(net: nn.Module, layer: str, features: int) -> Tensor:
     weight = net.get_submodule(layer).weight
     if isinstance(weight, nn.Parameter) and is_full_precision(weight):
         return whole_tensor(weight).detach().double().square().sum(0)
-    return written(net, layer, torch.eye(features, device=weight.device)).double().square().sum(-1)
+    return written(net, layer, torch.eye(features, device=next(net.parameters()).device)).double().square().sum(-1)
 
 
 def _portions(pipe: Pipeline, batch: int) -> Portions:
