@@ -35,6 +35,7 @@ from unsee.cli.terminal import (
     note_renamed,
     pairs,
     plain,
+    shell,
     split,
 )
 from unsee.errors import Ended, InputError, unknown
@@ -173,6 +174,8 @@ def evaluate(
         for file in evaluation.FILES:
             if (folder / file).is_file():
                 print(f"  {folder / file}")
+        if bench.config.edits:
+            print(f"next: {shell('attack', bench.config.edits[0].rpartition('=')[2])}")
     _whole(failed, folder)
     if all(suite.not_measured for suite in found.suites):
         why = "; ".join(f"{one.name}: {typed(one.not_measured or '')}" for one in found.suites)

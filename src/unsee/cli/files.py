@@ -164,6 +164,7 @@ def verify(
     for sentence in [*sentences(every), *warnings]:
         print(plain(sentence))
     print(plain(f"  {folder / 'index.html'}"))
+    print(f"next: {_command('attack', edit)}")
     if failed := [claim.found.row for claim in every if not claim.held]:
         raise InputError(f"{len(failed)} of {len(every)} claims do not hold, such as {failed[0]!r}")
 
