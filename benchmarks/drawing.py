@@ -11,7 +11,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from unsee.report.plots import SAID, svg
+from unsee.report.plots import INK, SAID, svg
 
 HEAT = LinearSegmentedColormap.from_list("heat", [(0.91, 0.27, 0.18, 0.05), (0.91, 0.27, 0.18, 0.85)])
 CELL = 46, 26
@@ -37,7 +37,7 @@ def heat(
 ) -> str:
     """Shares as per cent, a line for each key of `values`; a cell that is missing stays empty.
 
-    groups  what columns belong to, which is written below the first of them
+    groups  what lines belong to, which is written beside the first of them
     """
     array = np.array([[cells.get(column, np.nan) for column in columns] for cells in values.values()], float)
     array = np.clip(array, 0, None).reshape(len(values), len(columns))
@@ -56,14 +56,15 @@ def heat(
         for (row, k), value in np.ndenumerate(array):
             if not np.isnan(value):
                 axes.text(k + 0.5, row + 0.5, f"{round(100 * value)}", ha="center", va="center")
-        below = [groups[column] for column in columns] if groups else []
-        for k, name in enumerate(below):
-            if not k or below[k - 1] != name:
-                axes.text(k, len(values) + 0.2, name, va="top", fontsize=10)
+        beside = [groups[line] for line in values] if groups else []
+        for k, name in enumerate(beside):
+            if not k or beside[k - 1] != name:
+                axes.axhline(k, color=INK, linewidth=0.8, alpha=0.5)
+                axes.text(len(columns) + 0.2, k + 0.5, name, va="center")
 
-    label, head = (LETTER * max(map(len, some), default=0) for some in (values, columns))
-    width = max(label + CELL[0] * len(columns) + 0.77 * head, LETTER * max(len(title), len(unit))) + 24
-    height = CELL[1] * (len(values) + bool(groups)) + 0.64 * head + 70
+    label, head, last = (LETTER * max(map(len, some), default=0) for some in (values, columns, (groups or {}).values()))
+    width = max(label + CELL[0] * len(columns) + max(0.77 * head, last), LETTER * max(len(title), len(unit))) + 24
+    height = CELL[1] * len(values) + 0.64 * head + 70
     return svg(round(width), round(height), title, draw, alone=True)
 
 

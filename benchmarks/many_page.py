@@ -135,9 +135,11 @@ def grouped(cells: Sequence[Cell]) -> dict[tuple[int, str], list[Cell]]:
 
 HEAD = """# Many concepts at once
 
-Made by `{command}`. Random ones of the {words} objects that {model} draws are erased in one edit, in {draws} for each
-number; a draw of more objects holds those of fewer. Pictures: {steps} steps, guidance scale {guidance}, {each} of each
-other object and at least as many of each erased one. A picture counts if the object is the first guess of the detector.
+This page says how many of the {words} objects that {model} draws one edit can erase, and what it then does to the
+others. The objects are drawn at random, {draws} for each number; a draw of more objects holds those of fewer.
+
+`{command}` writes this page. Pictures: {steps} steps, guidance scale {guidance}, {each} of each other object and at
+least as many of each erased one. A picture counts if the object is the first guess of the detector.
 
 - **Erased**: per cent of pictures of erased objects that still show them, with Wilson's 95 % interval.
 - **Others**: pictures that show what they should, of all objects that are not erased, in per cent of the base model's.
@@ -164,7 +166,7 @@ def page(cells: Sequence[Cell], space: Mapping[str, float], command: str, stem: 
         **numbers, participation=space["participation"], ninety=int(space["90 %"]), most=int(space["99 %"])
     )
     if not cells:
-        return f"# Many concepts at once\n\nMade by `{command}`.\n\n{bound}"
+        return f"# Many concepts at once\n\n`{command}` writes this page.\n\n{bound}"
     how, groups = cells[0].protocol, grouped(cells)
     known = {word: hits for cell in cells for word, hits in cell.base.items()}
     base = [hit for hits in known.values() for hit in hits]
@@ -189,13 +191,19 @@ def page(cells: Sequence[Cell], space: Mapping[str, float], command: str, stem: 
 
 
 def plot(cells: Sequence[Cell]) -> str:
-    """Ho by number of concepts, a line for each method with its 95 % intervals; numbers on a log scale."""
-    found = {key: result(some).ho for key, some in grouped(cells).items()}
+    return curves({key: result(some).ho for key, some in grouped(cells).items()})
+
+
+def curves(found: Mapping[tuple[int, str], Score]) -> str:
+    """Ho by number of concepts, a line for each method with its 95 % intervals; numbers on a log scale.
+
+    found  by number and method
+    """
     numbers, names = sorted({number for number, _ in found}), list(dict.fromkeys(name for _, name in found))
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
-        axes.set(xscale="log", ylim=(0, 100), xlabel="concepts", ylabel="Ho, per cent")
+        axes.set(xscale="log", ylim=(0, 100), xlabel="concepts erased in one edit", ylabel="Ho, per cent")
         axes.set_xticks(numbers, list(map(str, numbers)))
         axes.minorticks_off()
         for k, name in enumerate(names):

@@ -78,6 +78,8 @@ def line(one: Cell) -> str:
 
 HEAD = """# Every variant
 
+This page shows what each method, selection, setting and preset erases from the miniature, and what it damages.
+
 **This page cannot rank variants that are near each other.** Each is one run at one seed. Where intervals overlap,
 chance explains the difference.
 

@@ -48,7 +48,7 @@ def signature(name: str, one: Any) -> str:
         words.append(f"{star}{argument.name}{default(argument.default)}")
     line = f"{name}({', '.join(words)})"
     long = f"{name}(\n    " + ",\n    ".join(words) + ",\n)"
-    return f"```python\n{line if len(line) <= 100 else long}\n```"
+    return f"```python\n{line if len(line) <= 80 else long}\n```"
 
 
 def default(value: Any) -> str:
@@ -65,9 +65,10 @@ def paragraphs(one: Any) -> list[str]:
     found = []
     for part in (inspect.getdoc(one) or "").split("\n\n"):
         lines = part.splitlines()
-        if all(line.startswith("    ") for line in lines):
-            kind = "python" if lines[0].lstrip().startswith(">>>") else "text"
-            found.append("\n".join([f"```{kind}", *(line[4:] for line in lines), "```"]))
+        example = lines[:1] and lines[0].lstrip().startswith(">>>")
+        if example or all(line.startswith("    ") for line in lines):
+            kind = "python" if example else "text"
+            found.append("\n".join([f"```{kind}", *(line.removeprefix("    ") for line in lines), "```"]))
         elif FIELD.match(lines[0]):
             found.append(fields(lines))
         else:

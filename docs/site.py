@@ -30,6 +30,17 @@ MOVED = {
 }
 """Where a file of the repository is on the site; all others of docs/ keep their names."""
 COPIED = (".md", ".png", ".svg", ".webp", ".css", ".csv")
+WIDE = 80
+"""Letters of code that fit into the site's column, at the width of a laptop."""
+WORDY = {10: "some", 16: "long", 48: "longer"}
+"""A column of a table is at least so wide, as site.css says, where a cell has so many letters."""
+TIED = re.compile(
+    r"(?<=\d) (?=(?:to|of) -?\d|%|GB|MB|dB)|(?<=\d (?:to|of)) (?=-?\d)"
+    r"| (?=\+\d)|(?<=[<>]=) (?=-?\d)|(?:(?<=\bn)|(?<=confirmed)) (?=\d)"
+)
+"""Spaces within a number: of an interval, of its unit, of its n."""
+WHOLE = re.compile(r"(?<=\de)-(?=\d)")
+"""A hyphen after which no line may end: that of 1e-5."""
 LINK = re.compile(r"(!?\[(?:[^\[\]]|\[[^\]]*\])*\])\(([^)\s#]*)(#[^)\s]*)?\)")
 
 
@@ -75,13 +86,50 @@ def notebook(text: str) -> str:
 def method(path: Path, text: str) -> str:
     """The docstring of a module, which has formulas, and where the settings of its classes are."""
     tree = ast.parse(text)
-    title, _, rest = (ast.get_docstring(tree) or "").partition("\n")
-    parts = [f"# {title.rstrip('.')}", f"From `{path.relative_to(ROOT)}`.", rest.strip()]
+    title, _, rest = (ast.get_docstring(tree) or "").partition("\n\n")
+    rest = rest.replace("docs/LOG.md", f"[docs/LOG.md]({os.path.relpath(ROOT / 'docs' / 'LOG.md', path.parent)})")
+    name, colon, lead = " ".join(title.split()).partition(": ")
+    name, lead = (name, lead[:1].upper() + lead[1:]) if colon else (path.stem.capitalize(), name)
+    parts = [f"# {name}", lead, rest.rstrip()]
     named = [node.name for node in tree.body if isinstance(node, ast.ClassDef) and ast.get_docstring(node)]
     there = os.path.relpath(ROOT / "docs" / "api.md", path.parent)
     links = ", ".join(f"[{name}]({there}#{name.lower()})" for name in named if f"## {name}\n" in API)
-    parts.append(f"Settings, with their defaults: {links}.")
+    parts.append(f"The file is `{path.relative_to(ROOT)}`. Settings, with their defaults: {links}.")
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def whole(text: str) -> str:
+    """A page without sections takes the place of the table of contents too."""
+    return text if re.search(r"(?m)^## ", text) or text.startswith("---") else f"---\nhide: [toc]\n---\n\n{text}"
+
+
+def above(code: str) -> str:
+    """A block of code with its comments above their lines, where a line is too long."""
+    if not re.match("```(sh|python|yaml)\n", code) or max(map(len, code.splitlines())) <= WIDE:
+        return code
+    return re.sub(r"(?m)^( *)([^#\s][^#\n]*?) +# (.+)$", r"\1# \3\n\1\2", code)
+
+
+def sized(text: str) -> str:
+    """With tables in which numbers stay whole and columns of words are wide enough to be read."""
+    return re.sub(r"(?m)^\|.*\n\|[-:| ]+\n(?:\|.*\n?)*", lambda found: _table(found[0]), text)
+
+
+def _table(text: str) -> str:
+    """One table of Markdown."""
+    parts = re.split(r"(`[^`\n]*`)", text)
+    text = "".join(
+        part if part.startswith("`") else WHOLE.sub("\\g<0>\u2060", TIED.sub("\xa0", part)) for part in parts
+    )
+    head, rule, *lines = text.splitlines()
+    rows = [re.split(r"(?<!\\)\|", line.strip().strip("|")) for line in (head, *lines)]
+    if len(rows[0]) > 2:
+        for k, name in enumerate(rows[0]):
+            plain = (re.sub(r"!?\]\([^)]*\)|<[^>]*>|[^a-zA-Z]", "", row[k]) for row in rows[1:] if len(row) > k)
+            letters = max(map(len, plain), default=0)
+            if wide := [kind for least, kind in WORDY.items() if letters >= least]:
+                rows[0][k] = f' <span class="{wide[-1]}">{name.strip()}</span> '
+    return "\n".join([f"|{'|'.join(rows[0])}|", rule, *lines]) + "\n"
 
 
 def spaced(text: str) -> str:
@@ -109,7 +157,8 @@ def linked(text: str, path: Path) -> str:
 
     parts = re.split(r"(^```.*?^```)", text, flags=re.M | re.S)
     parts = [re.sub(r"\A(```\w+) .*", r"\1", part) for part in parts]  # "python guard" names an example, for tests
-    return "".join(part if part.startswith("```") else LINK.sub(turned, spaced(part)) for part in parts)
+    made = (above(part) if part.startswith("```") else sized(LINK.sub(turned, spaced(part))) for part in parts)
+    return whole("".join(made))
 
 
 def dead() -> list[str]:

@@ -113,7 +113,7 @@ NOT_BUILT = {
 
 def table() -> str:
     """Every class in one line, as markdown."""
-    lines = ["| class | | |", "|---|---|---|"]
+    lines = ["| class | result | test build, or why it is refused |", "|---|---|---|"]
     said = {name: ("erases", f"build {build}") for name, build in ERASES.items()}
     said |= {name: ("refused", f"{why}: “… {line} …”") for name, (line, why) in REFUSED.items()}
     said |= dict.fromkeys(LACKING, ("refused", "“… has no denoiser …”: a chain of other parts"))

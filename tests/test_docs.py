@@ -96,6 +96,26 @@ def test_every_page_begins_with_a_sentence(tmp_path: Path, monkeypatch: pytest.M
         assert first.rstrip("*").endswith((".", ":", "?")), path.name
 
 
+def test_a_method_has_a_short_title_and_all_of_its_formulas() -> None:
+    site = module("site")
+    path = DOCS.parent / "src" / "unsee" / "methods" / "one.py"
+    text = '"""One: ends where it\nbegins.\n\n    1. solve\n    2. fit\n\nSee docs/LOG.md.\n"""'
+    title, lead, formula, rest = site.method(path, text).split("\n\n")[:4]
+    assert (title, lead, formula) == ("# One", "Ends where it begins.", "    1. solve\n    2. fit")
+    assert rest == "See [docs/LOG.md](../../../docs/LOG.md)."
+
+
+def test_code_and_tables_fit_into_a_column() -> None:
+    site = module("site")
+    short, long = "```sh\nunsee app  # in a browser\n```", "```yaml\n  a: 1" + " " * 70 + "# what it is\nb: 2\n```"
+    assert site.above(short) == short
+    assert site.above(long) == "```yaml\n  # what it is\n  a: 1\nb: 2\n```"
+    table = "| a | b | c |\n|---|---|---|\n| 1.0 (0.5 to 2), n 3 | `1 to 2` | a prompt of many words |\n"
+    head, _, row = site.sized(f"Words 1 to 2.\n\n{table}").splitlines()[2:]
+    assert head == '| a | b | <span class="long">c</span> |'
+    assert row == "| 1.0 (0.5\xa0to\xa02), n\xa03 | `1 to 2` | a prompt of many words |"
+
+
 @pytest.mark.parametrize(
     ("text", "what"),
     [

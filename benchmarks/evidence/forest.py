@@ -52,9 +52,9 @@ def forest(shown: Sequence[Bar]) -> str:
             mark.set_gid(f"{SAID}{one.text}: {one.value:.1f} ({one.low:.1f} to {one.high:.1f}), {one.state}")
         axes.set_yticks(range(len(shown)), [one.text for one in shown])
         axes.set(xticks=[1], xticklabels=["limit"], xlim=(LEAST, MOST), ylim=(len(shown) - 0.5, -0.8))
-        axes.set_xlabel("left of the limit is better; filled: met, cross: missed, ring: inconclusive")
+        axes.set_xlabel("left of the limit is better\nfilled: met, cross: missed, ring: inconclusive")
         axes.tick_params(axis="y", length=0, pad=10)
         axes.grid(visible=False)
 
     title = "; ".join(f"{one.text}: {one.state}" for one in shown)
-    return svg(900, 24 * len(shown) + 66, title, draw, alone=True)
+    return svg(760, 24 * len(shown) + 82, title, draw, alone=True)

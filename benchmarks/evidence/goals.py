@@ -111,12 +111,16 @@ def said(state: State, unsure: str = "inconclusive") -> str:
     return f'<span class="{state}">{word}</span>'
 
 
-HEAD = "| goal | the paper's figure | limit | measured, the worst | 95 % | n | goal |\n|---|---|---|---|---|---|---|"
+PAPER = "the paper's figure"
+HEAD = ("goal", PAPER, "limit", "measured, the worst", "95 %", "n", "result")
 
 
 def table(found: Sequence[Result]) -> str:
-    """Results as a table of Markdown; nothing if there are none."""
-    return "\n".join([HEAD, *("| " + " | ".join(cells(one)) + " |" for one in found)]) if found else ""
+    """Results as a table of Markdown, without the paper's figures where it has none; nothing if there are none."""
+    shown = [name != PAPER or any(one.goal.paper != "-" for one in found) for name in HEAD]
+    rows = [[cell for cell, there in zip(row, shown, strict=True) if there] for row in (HEAD, *map(cells, found))]
+    rows.insert(1, ["---"] * len(rows[0]))
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows) if found else ""
 
 
 def reached(found: Sequence[Result]) -> str:

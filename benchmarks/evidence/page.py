@@ -97,6 +97,9 @@ def lines_of(every: Sequence[Task], cells: Sequence[Cell]) -> list[Line]:
 
 HEAD = """# What erasing reaches on {model}
 
+Each task erases something from {model}, by each method. What is left of it, and what is lost beside it, must be within
+a limit: the goals of the task.
+
 {decided}
 
 Each line is a task by a method, on equal prompts and seeds with the base model. The first method of a task is the one
@@ -217,7 +220,7 @@ def section(lines: Sequence[Line], out: Path) -> str:
     parts = [f"## {title}"]
     words_said = [word for line in lines[:1] for one in line.tasks for word in one.words]
     parts.append(f"Concepts: {', '.join(words_said)}.")
-    parts[-1] += f" Told to keep: {', '.join(task.keep)}." if task.keep else ""
+    parts[-1] += f" Named with `--keep`: {', '.join(task.keep)}." if task.keep else ""
     if not task.group:
         parts.append(strips(task, lines, out))
     if lead:
@@ -308,7 +311,7 @@ def square(line: Line) -> tuple[dict[str, dict[str, float]], list[str]]:
 
 
 TITLE = "What is left of each concept, per cent, against what is lost beside it: down and left is better."
-WIDE, HIGH, ACROSS = 270, 240, 3
+WIDE, HIGH, ACROSS = 290, 250, 2
 """Pixels of a panel, and panels of a row."""
 GUARDED = "#8a8a92"
 

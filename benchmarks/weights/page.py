@@ -32,7 +32,7 @@ class Found:
 
 HEAD = """# Which weights carry a concept
 
-Made by `{command}`. Two questions, each asked of the whole denoiser part by part:
+This page says which weights of a denoiser hold a concept, by two measurements of every part. `{command}` writes it.
 
 1. **Selections**: if only these weights may change, how much of a concept can be removed, and what else goes?
 2. **Causal tracing**: where does what the prompt says reach the picture? The activation that a layer has for another
