@@ -160,11 +160,15 @@ def cell(one: Measured, sibling: bool) -> str:
     return f"{share}; {quantity.value(one) + 0.0:.1f} ({low:.1f} to {high:.1f}) {said(state(goal, one), '?')}"
 
 
+def shown(one: Cell) -> list[Measured]:
+    """The rows of a form that the page shows."""
+    return [row for row in one.rows if row.unit == "share" and row.key in ROWS]
+
+
 def table(found: Sequence[Cell], sibling: bool) -> str:
     """Forms beside each other, a line for each row."""
-    first = [one for one in found[0].rows if one.unit == "share" and one.key in ROWS]
     lines = ["| | base | n | " + " | ".join(one.by for one in found) + " |", "|---|---:|---:|" + "---:|" * len(found)]
-    for row in first:
+    for row in shown(found[0]):
         texts = [cell(own, sibling) for one in found if (own := one.row(row.suite, row.key))]
         assert row.base
         lines.append(f"| {row.row} | {100 * row.base.value:.1f} | {row.score.n} | " + " | ".join(texts) + " |")

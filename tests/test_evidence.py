@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 from test_suites import WORDS
 
-from benchmarks import methods_page, near
+from benchmarks import forms, methods_page, near
 from benchmarks.evidence import __main__ as evidence
 from benchmarks.evidence.forest import Bar, forest, place
 from benchmarks.evidence.goals import Result, decided, reached, table
@@ -312,6 +312,12 @@ def test_the_page_says_which_goals_are_reached() -> None:
 def test_the_page_of_what_is_near_is_that_of_its_table() -> None:
     cells = read(near.TABLE.read_text())
     assert near.TABLE.with_suffix(".md").read_text() == near.page(cells), "python -m benchmarks.near --draw"
+
+
+def test_the_page_of_forms_is_that_of_its_table() -> None:
+    cells = read(forms.TABLE.read_text())
+    assert forms.TABLE.with_suffix(".md").read_text() == forms.page(cells), "python -m benchmarks.forms --draw"
+    assert [one.by for one in cells] == [*forms.FORMS, *forms.SIBLINGS]
 
 
 def test_the_page_and_the_plot_of_every_variant_are_those_of_its_table() -> None:
