@@ -47,6 +47,7 @@ TABLE = Path(__file__).parents[1] / "docs" / "forms.csv"
 MODEL, SIBLING, CONCEPT, STEPS = "mini-flow", "mini-flow-turbo", "church", 10
 MADE = "as it was made"
 LIMIT = 2.0
+PACKED = "4 bits, no edit"
 SIBLINGS = ("on the sibling", "made on the sibling")
 ROWS = (suites.REMOVED, suites.STYLED, *(f"{suites.NEAR}{one}" for one in (*ALIKE, "texts")), suites.KEPT)
 MORE = Quantity(
@@ -64,6 +65,7 @@ ABOUT = {
     "as a LoRA": "A fresh pipeline of diffusers that loads what `unsee export --to diffusers-lora` wrote.",
     "8 bits": "The edited transformer, its linear layers packed to 8 bits by optimum-quanto.",
     "4 bits": "The edited transformer, its linear layers packed to NF4 by bitsandbytes.",
+    PACKED: "The base in 4 bits beside the base: what packing loses without an edit.",
     "on the sibling": f"The same file on {SIBLING}, which was distilled from the model without it: `--force-base`.",
     "made on the sibling": f"An edit of {SIBLING} itself.",
 }
@@ -140,10 +142,12 @@ def cells(n: int) -> list[Cell]:
     forms = [variant(name, partial(put_in, net=net)) for name, net in nets.items()]
     made = replace(base(concepts), applied=edit.applied)
     rows = measured(pipe, [made, *forms], n, STEPS)
+    packed = variant(PACKED, partial(put_in, net=on_cpu(four_bits(unsee.load(MODEL).transformer))))
+    rows += measured(pipe, [base(concepts), packed], n, STEPS)
     carried = edit.forced(turbo)
     there = [variant(name, one.applied) for name, one in zip(SIBLINGS, (carried, own), strict=True)]
     rows += measured(turbo, [base(concepts), *there], n, None)
-    return [Cell(CONCEPT, one.name, f"{n}", today(), tuple(of(one.name, rows))) for one in [*forms, *there]]
+    return [Cell(CONCEPT, one.name, f"{n}", today(), tuple(of(one.name, rows))) for one in [*forms, packed, *there]]
 
 
 def cell(one: Measured, sibling: bool) -> str:
@@ -183,7 +187,7 @@ def page(found: Sequence[Cell]) -> str:
         *(f"- **{name}**: {text}" for name, text in ABOUT.items()),
         f"\n## Beside the edit {MADE}\n",
         f"Per cent of pictures; then by how many points the form is worse than the edit {MADE}, which is `base`, on"
-        " equal prompts and seeds, with the 95 % interval.\n",
+        " equal prompts and seeds, with the 95 % interval. The last column is beside the base without an edit.\n",
         table(own, False),
         "\n## On the distilled sibling\n",
         "What is erased: per cent of pictures, with the 95 % interval. What stays: per cent, then the points that it"

@@ -116,7 +116,7 @@ def measure(folder: Path, methods: list[str], names: list[str], twin: Path | Non
             record.write_text(one.to_json() + "\n", encoding="utf-8")
             print(name, method, round(one.seconds), "s", flush=True)
         if sorted(records.iterdir()) != before:
-            write(recorded(model), {}, model)
+            publish(model)
 
 
 def recorded(model: str = "mini") -> dict[str, list[Attacked]]:
@@ -130,9 +130,10 @@ def recorded(model: str = "mini") -> dict[str, list[Attacked]]:
     return {name: some for name, some in found.items() if some}
 
 
-def twin_of(model: str) -> Path | None:
-    """A stand-in for `--twin`, if the twin's knowledge is in the records."""
-    return Path(TWIN) if (RECORDS / PAGES[model] / f"{TWIN}-{KNOWLEDGE}.json").is_file() else None
+def known(model: str = "mini") -> dict[str, list[Measured]]:
+    """What was measured of what edits, and the twin, still know: the records that are there."""
+    places = {name: RECORDS / PAGES[model] / f"{name}-{KNOWLEDGE}.json" for name in (*METHODS, TWIN)}
+    return {name: LEFT.validate_json(place.read_bytes()) for name, place in places.items() if place.is_file()}
 
 
 def know(folder: Path, methods: list[str], twin: Path | None, model: str = "mini") -> dict[str, list[Measured]]:
@@ -185,8 +186,7 @@ def main() -> None:
 
 def publish(model: str) -> None:
     """The page of all records of a model."""
-    found = recorded(model)
-    write(found, know(Path(), [one for one in found if one in METHODS], twin_of(model), model), model)
+    write(recorded(model), known(model), model)
 
 
 if __name__ == "__main__":

@@ -145,7 +145,7 @@ def test_the_red_team_has_a_figure_of_what_was_measured() -> None:
 @pytest.mark.parametrize("model", [one for one, name in redteam.PAGES.items() if (redteam.RECORDS / name).is_dir()])
 def test_the_page_of_attacks_is_that_of_its_records(model: str) -> None:
     found = redteam.recorded(model)
-    known = redteam.know(Path(), [one for one in found if one in redteam.METHODS], redteam.twin_of(model), model)
+    known = redteam.known(model)
     page = redteam.ROOT / "docs" / f"{redteam.PAGES[model]}.md"
     assert page.read_text() == text(found, known, model, redteam.PAGES[model])
     assert page.with_name(f"{page.stem}-heat.svg").read_text() == heat(found)
