@@ -317,7 +317,7 @@ def test_the_page_of_what_is_near_is_that_of_its_table() -> None:
 def test_the_page_of_forms_is_that_of_its_table() -> None:
     cells = read(forms.TABLE.read_text())
     assert forms.TABLE.with_suffix(".md").read_text() == forms.page(cells), "python -m benchmarks.forms --draw"
-    assert [one.by for one in cells] == [*forms.FORMS, *forms.SIBLINGS]
+    assert [one.by for one in cells] == [*forms.FORMS, forms.PACKED, *forms.SIBLINGS]
 
 
 def test_the_page_and_the_plot_of_every_variant_are_those_of_its_table() -> None:
