@@ -133,7 +133,8 @@ def recorded(model: str = "mini") -> dict[str, list[Attacked]]:
 def known(model: str = "mini") -> dict[str, list[Measured]]:
     """What was measured of what edits, and the twin, still know: the records that are there."""
     places = {name: RECORDS / PAGES[model] / f"{name}-{KNOWLEDGE}.json" for name in (*METHODS, TWIN)}
-    return {name: LEFT.validate_json(place.read_bytes()) for name, place in places.items() if place.is_file()}
+    found = {name: LEFT.validate_json(place.read_bytes()) for name, place in places.items() if place.is_file()}
+    return {name: rows for name, rows in found.items() if rows}  # none where a family's pictures cannot be noised
 
 
 def know(folder: Path, methods: list[str], twin: Path | None, model: str = "mini") -> dict[str, list[Measured]]:
