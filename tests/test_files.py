@@ -29,6 +29,7 @@ from unsee.models.fingerprint import fingerprint
 from unsee.models.load import load
 from unsee.models.model import model_name
 from unsee.models.model_card import model_card
+from unsee.runs.config import EvalConfig
 from unsee.runs.evaluate import measure
 from unsee.runs.export import Precision, export
 from unsee.runs.verify import Claim, held, prepare, sentences, within
@@ -375,20 +376,25 @@ def test_a_run_claims_and_its_claims_are_found_again(pipe: Any, edit: unsee.Edit
     # The base against itself: what is drawn is the same before and after, whatever the edit is.
     idle = merge([edit], [0.0])
     idle = dataclasses.replace(idle, card=dataclasses.replace(idle.card, concepts=edit.card.concepts))
-    file = tmp_path / "edit.safetensors"
+    config = EvalConfig(model="here", edits=("edit=there.safetensors",))
 
     def of(claims: Claims | None) -> unsee.Edit:
         return dataclasses.replace(idle, card=dataclasses.replace(idle.card, claims=claims))
 
     def found(claims: Claims) -> list[Claim]:
-        bench = prepare(of(claims), file, pipe, detectors)
+        bench = prepare(of(claims), config, pipe, detectors)
         evaluation, _ = measure(bench, Memory())
         assert bench.config.suites == ("summary",)
+        assert (bench.config.model, bench.config.edits, bench.config.pictures) == (
+            "here",
+            config.edits,
+            claims.pictures,
+        )
         return held(of(claims).card, evaluation)
 
     for nothing in (None, Claims(2, 0, 2, 3.0, {"objects": "objects"}, {})):
         with pytest.raises(InputError, match="claims nothing"):
-            prepare(of(nothing), file, pipe, detectors)
+            prepare(of(nothing), config, pipe, detectors)
     for share, holds in ((0.0, True), (1.0, False)):  # a denoiser that has learned nothing draws no church
         claims = Claims(6, 0, 2, 3.0, {"objects": "objects"}, {"church": (share, share)})
         (claim,) = found(claims)
@@ -401,7 +407,7 @@ def test_a_run_claims_and_its_claims_are_found_again(pipe: Any, edit: unsee.Edit
         assert said[1].startswith("holds" if holds else "FAILS")
         assert "≈" in said[1]  # the paired test: an idle edit cannot be told from the base
     with pytest.raises(InputError, match="`detectors` objects=FOLDER"):
-        prepare(of(claims), file, pipe, {})
+        prepare(of(claims), config, pipe, {})
     (claim,) = found(dataclasses.replace(claims, rows={"removed/church": (0.0, 0.0)}, suite="summary"))
     assert (claim.found.row, claim.held) == ("church", True)
     with pytest.raises(InputError, match="a dragon"):

@@ -78,7 +78,7 @@ def attack(
     """Try to bring an erased concept back, and compare with controls. For models that you are entitled to test."""
     with starting():
         from unsee.runs import attack as attacking
-        from unsee.runs.folder import EDIT, claimed, edit_name, folder_name
+        from unsee.runs.folder import claimed, edit_name, folder_name
         from unsee.runs.siege import prepare
 
     folder = out or Path("runs") / folder_name(["attack", edit_name(Path(place))])
@@ -119,12 +119,13 @@ def attack(
         say(found)
         for file in (*attacking.FILES, *(attacking.FILED if report else ())):
             print(f"  {folder / file}")
-        edit = Path(place) / EDIT if Path(place).is_dir() else Path(place)
-        check = shell("check", found.model["name"], "--edit", edit, "--absent", found.concept)
-        print(f"next: {check}, whose exit code says whether it is gone by name")
     if not found.rows:
         why = "; ".join(f"{one.name}: {one.refused}" for one in found.attacks)
         raise Ended(f"nothing was attacked: {why}; to repeat it, add --force")
+    if not json:
+        own = [place] if Path(place).is_dir() else [model or siege.edit.card.base, "--edit", place]
+        check = shell("check", *own, "--absent", found.concept)
+        print(f"next: {check}, whose exit code says whether it is gone by name")
 
 
 def say(found: Attacked) -> None:

@@ -122,7 +122,7 @@ def evaluate(
         from unsee.models.words import read_words
         from unsee.runs import evaluate as evaluation
         from unsee.runs.config import EvalConfig, build, renamed
-        from unsee.runs.folder import claimed, folder_name
+        from unsee.runs.folder import RECORD, claimed, folder_name
 
     values = renamed(read(config)) if config else {}
     if wrong := next((key for key in values if key not in EvalConfig.model_fields), None):
@@ -174,12 +174,14 @@ def evaluate(
         for file in evaluation.FILES:
             if (folder / file).is_file():
                 print(f"  {folder / file}")
-        if bench.config.edits:
-            print(f"next: {shell('attack', bench.config.edits[0].rpartition('=')[2])}")
     _whole(failed, folder)
     if all(suite.not_measured for suite in found.suites):
         why = "; ".join(f"{one.name}: {typed(one.not_measured or '')}" for one in found.suites)
         raise Ended(f"nothing was measured: {why}; to repeat it, add --force")
+    if bench.config.edits and not json:
+        place = evaluation.named_file(bench.config.edits[0])[1]
+        run = (Path(complete.model) / RECORD).is_file()
+        print(f"next: {shell('attack', *([complete.model] if run else [place, '--model', complete.model]))}")
 
 
 @contextmanager

@@ -128,9 +128,10 @@ def verify(
         from unsee.evaluate.words import choices
         from unsee.models.load import open_model
         from unsee.models.words import words_of
+        from unsee.runs.config import EvalConfig
         from unsee.runs.evaluate import evaluate
         from unsee.runs.folder import claimed, edit_name, folder_name
-        from unsee.runs.verify import held, prepare, sentences
+        from unsee.runs.verify import NAME, held, prepare, sentences
 
     loaded = Edit.load(edit)
     name, variant = loaded.base(model, variant)
@@ -146,7 +147,15 @@ def verify(
         return
     words, given = words_of(opened), given_detectors(detector, judge)
     among = lambda kind: choices(kind, words, loaded.card.concepts)  # noqa: E731
-    bench = prepare(loaded, edit, opened, detectors_of(opened, given, claims.detectors, choices=among), words)
+    detectors = detectors_of(opened, given, claims.detectors, choices=among)
+    config = EvalConfig(
+        model=name,
+        variant=variant,
+        edits=(f"{NAME}={edit}",),
+        detectors=given,
+        trust_remote_code=trust_remote_code,
+    )
+    bench = prepare(loaded, config, opened, detectors, words)
     folder, warnings = out or Path("runs") / folder_name(["verify", edit_name(edit)]), list[str]()
     command = shlex.join(["unsee", *sys.argv[1:]])
     with claimed(folder, force=True, results=["evaluation.json"]) as start_over, bars() as progress:
@@ -164,7 +173,7 @@ def verify(
     for sentence in [*sentences(every), *warnings]:
         print(plain(sentence))
     print(plain(f"  {folder / 'index.html'}"))
-    print(f"next: {_command('attack', edit)}")
+    print(f"next: {_command('attack', edit, *(['--model', model] if model else []))}")
     if failed := [claim.found.row for claim in every if not claim.held]:
         raise InputError(f"{len(failed)} of {len(every)} claims do not hold, such as {failed[0]!r}")
 

@@ -219,12 +219,15 @@ def save_sheets(path: Path, sheets: Sequence[Image]) -> None:
         write_whole(file, partial(sheet.save, format="PNG"))
 
 
-def _edit(text: str) -> tuple[str, Edit]:
-    """The name and the edit of a file, which may be given as NAME=FILE."""
+def named_file(text: str) -> tuple[str, Path]:
+    """The name and the file of an edit, which may be given as NAME=FILE."""
     name, equals, file = text.partition("=")
     path = Path(file) if equals and not Path(text).exists() else Path(text)
-    if path == Path(text):
-        name = edit_name(path)
+    return (edit_name(path) if path == Path(text) else name), path
+
+
+def _edit(text: str) -> tuple[str, Edit]:
+    name, path = named_file(text)
     return name, Edit.load(path)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from unsee.edits.card import Card, Claims
@@ -19,7 +18,7 @@ from unsee.evaluate.render import Sampling
 from unsee.evaluate.run import base
 from unsee.evaluate.statistics import rate
 from unsee.evaluate.suites.summary import NAME as SUMMARY
-from unsee.models.model import Pipeline, model_name
+from unsee.models.model import Pipeline
 from unsee.runs.config import EvalConfig
 from unsee.runs.evaluate import Bench, as_variant
 
@@ -42,20 +41,24 @@ class Claim:
 
 
 def prepare(
-    edit: Edit, file: Path, pipe: Pipeline, detectors: Mapping[str, AnyDetector], words: Mapping[str, Any] | None = None
+    edit: Edit,
+    config: EvalConfig,
+    pipe: Pipeline,
+    detectors: Mapping[str, AnyDetector],
+    words: Mapping[str, Any] | None = None,
 ) -> Bench:
     """The evaluation that an edit's card claims, ready for `evaluate` or `measure`: `held` compares what these find.
 
     On the machine that made the claims the same numbers come out; elsewhere rounding may turn some pictures.
 
-    file   where the edit is, for the record
-    words  what the model's card says that it knows
+    config  names the model, the edit's file and the detectors; all else of it follows from the claims
+    words   what the model's card says that it knows
     Raises InputError if the edit does not fit `pipe`, claims nothing, or a detector that counted is missing.
     """
     edit.check(pipe)
     card, claims = edit.card, edit.card.claims
     if claims is None or not claims.rows:
-        raise InputError(f"the card of {file} claims nothing that could be measured again")
+        raise InputError("the card claims nothing that could be measured again")
     if missing := claims.detectors.keys() - detectors.keys():
         kind = min(missing)
         raise InputError(
@@ -67,17 +70,16 @@ def prepare(
     if unknown_rows := claims.rows.keys() - asked.keys():
         raise InputError(f"the card claims {min(unknown_rows)!r}, which these detectors do not count")
     some = replace(suite, ask=lambda context: [asked[name] for name in claims.rows])
-    config = EvalConfig(
-        model=model_name(pipe),
-        suites=(suite.name,),
-        edits=(f"{NAME}={file}",),
-        pictures=claims.pictures,
-        seed=claims.seed,
-        steps=claims.steps,
-        guidance_scale=claims.guidance_scale,
-        call=card.call,
-    )
+    claimed = {
+        "suites": (suite.name,),
+        "pictures": claims.pictures,
+        "seed": claims.seed,
+        "steps": claims.steps,
+        "guidance_scale": claims.guidance_scale,
+        "call": card.call,
+    }
     variants = [base(card.concepts), as_variant(NAME, edit)]
+    config = config.model_copy(update=claimed)
     return Bench(config, context, [some], variants, Sampling(claims.steps, claims.guidance_scale))
 
 
