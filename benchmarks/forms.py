@@ -28,7 +28,7 @@ import unsee
 from benchmarks.evidence import suites
 from benchmarks.evidence.__main__ import ALIKE, FLOW, SEED
 from benchmarks.evidence.goals import Goal, said, state
-from benchmarks.evidence.quantities import LOSS, SHARE, Quantity
+from benchmarks.evidence.quantities import GAIN, LOSS, SHARE
 from benchmarks.evidence.record import Cell, of, read, today, written
 from benchmarks.saying import progress, say
 from benchmarks.sized import four_bits
@@ -50,11 +50,6 @@ LIMIT = 2.0
 PACKED = "4 bits, no edit"
 SIBLINGS = ("on the sibling", "made on the sibling")
 ROWS = (suites.REMOVED, suites.STYLED, *(f"{suites.NEAR}{one}" for one in (*ALIKE, "texts")), suites.KEPT)
-MORE = Quantity(
-    lambda one: 100 * one.difference.value if one.difference else 0.0,
-    lambda one: (100 * one.difference.low, 100 * one.difference.high) if one.difference else None,
-)
-"""Points of per cent that a share rises by."""
 HEAD = f"""# An edit in other forms
 
 `{CONCEPT}` is erased from the second miniature by the default, and then asked of the edit in the forms in which people
@@ -96,14 +91,6 @@ def eight_bits(net: Any) -> Any:
     return net
 
 
-def on_cpu(net: nn.Module) -> nn.Module:
-    """bitsandbytes' way through bfloat16 takes no layer as narrow as these."""
-    for layer in net.modules():
-        if hasattr(layer, "support_avx512bf16_for_cpu"):
-            layer.support_avx512bf16_for_cpu = False
-    return net
-
-
 def with_lora(edit: Edit, pipe: Any) -> Any:
     with tempfile.TemporaryDirectory() as place:
         path = export(edit, pipe, "diffusers-lora", Path(place) / "church.safetensors").path
@@ -115,7 +102,7 @@ def with_lora(edit: Edit, pipe: Any) -> Any:
 FORMS: dict[str, Callable[[Edit, Any], nn.Module]] = {
     "as a LoRA": with_lora,
     "8 bits": lambda edit, pipe: eight_bits(edited(edit)),
-    "4 bits": lambda edit, pipe: on_cpu(four_bits(edited(edit))),
+    "4 bits": lambda edit, pipe: four_bits(edited(edit)),
 }
 
 
@@ -142,7 +129,7 @@ def cells(n: int) -> list[Cell]:
     forms = [variant(name, partial(put_in, net=net)) for name, net in nets.items()]
     made = replace(base(concepts), applied=edit.applied)
     rows = measured(pipe, [made, *forms], n, STEPS)
-    packed = variant(PACKED, partial(put_in, net=on_cpu(four_bits(unsee.load(MODEL).transformer))))
+    packed = variant(PACKED, partial(put_in, net=four_bits(unsee.load(MODEL).transformer)))
     rows += measured(pipe, [base(concepts), packed], n, STEPS)
     carried = edit.forced(turbo)
     there = [variant(name, one.applied) for name, one in zip(SIBLINGS, (carried, own), strict=True)]
@@ -153,15 +140,11 @@ def cells(n: int) -> list[Cell]:
 def cell(one: Measured, sibling: bool) -> str:
     """A row of a form: its share, and how much worse that is, with the interval; on the sibling beside its base."""
     gone = one.role == "removed"
-    share = f"{100 * one.score.value:.1f}"
-    if gone and sibling:  # it has no other edit to be compared with
-        goal = Goal("", "", one.suite, lambda one: True, SHARE, LIMIT)
-        low, high = SHARE.bounds(one) or (0.0, 0.0)
-        return f"{share} ({low:.1f} to {high:.1f}) {said(state(goal, one), '?')}"
-    quantity = MORE if gone else LOSS
-    goal = Goal("", "", one.suite, lambda one: True, quantity, LIMIT)
+    quantity = LOSS if not gone else SHARE if sibling else GAIN  # the sibling has no other edit to be compared with
     low, high = quantity.bounds(one) or (0.0, 0.0)
-    return f"{share}; {quantity.value(one) + 0.0:.1f} ({low:.1f} to {high:.1f}) {said(state(goal, one), '?')}"
+    worse = "" if quantity is SHARE else f"; {quantity.value(one) + 0.0:.1f}"
+    met = said(state(Goal("", "", one.suite, lambda one: True, quantity, LIMIT), one), "?")
+    return f"{SHARE.value(one):.1f}{worse} ({low:.1f} to {high:.1f}) {met}"
 
 
 def shown(one: Cell) -> list[Measured]:

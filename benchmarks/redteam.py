@@ -158,13 +158,13 @@ def know(folder: Path, methods: list[str], twin: Path | None, model: str = "mini
         for name in missing:
             rows = [row for row in found if row.variant == name and row.unit == "ratio"]
             places[name].write_bytes(LEFT.dump_json(rows, indent=1) + b"\n")
-    return {name: LEFT.validate_json(place.read_bytes()) for name, place in places.items()}
+    return known(model)
 
 
-def write(found: dict[str, list[Attacked]], known: dict[str, list[Measured]], model: str) -> None:
-    """The page and its two figures."""
-    name, docs = PAGES[model], ROOT / "docs"
-    (docs / f"{name}.md").write_text(text(found, known, model, name))
+def publish(model: str) -> None:
+    """The page of all records of a model, and its two figures."""
+    found, name, docs = recorded(model), PAGES[model], ROOT / "docs"
+    (docs / f"{name}.md").write_text(text(found, known(model), model, name))
     (docs / f"{name}-heat.svg").write_text(heat(found))
     (docs / f"{name}-effort.svg").write_text(curves(found))
 
@@ -183,11 +183,6 @@ def main() -> None:
         measure(folder, given.methods, given.attacks, given.twin, given.model)
         know(folder, given.methods, given.twin, given.model)
     publish(given.model)
-
-
-def publish(model: str) -> None:
-    """The page of all records of a model."""
-    write(recorded(model), known(model), model)
 
 
 if __name__ == "__main__":

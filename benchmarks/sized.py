@@ -160,5 +160,6 @@ def four_bits(net: torch.nn.Module) -> torch.nn.Module:
                 layer.weight.data.cpu(), requires_grad=False, quant_type="nf4", compress_statistics=True, module=new
             )
             new.bias = layer.bias
+            new.support_avx512bf16_for_cpu = False  # its way through bfloat16 takes no layer as narrow as a miniature's
             net.set_submodule(name, new.to(device))
     return net

@@ -42,9 +42,6 @@ def bitsandbytes() -> tuple[Any, Callable[[Any], Tensor]]:
     from bitsandbytes.functional import dequantize_4bit
 
     net = four_bits(unsee.load("tiny").unet)
-    for layer in net.modules():
-        if hasattr(layer, "support_avx512bf16_for_cpu"):  # its way through bfloat16 takes no layer as narrow as these
-            layer.support_avx512bf16_for_cpu = False
     return net, lambda layer: dequantize_4bit(layer.weight.data, layer.weight.quant_state)
 
 

@@ -24,12 +24,21 @@ def _share_bounds(one: Measured) -> tuple[float, float]:
     return 100 * one.score.low, 100 * one.score.high
 
 
+def _gain(one: Measured) -> float:
+    return 100 * one.difference.value if one.difference else 0.0
+
+
+def _gain_bounds(one: Measured) -> tuple[float, float] | None:
+    return (100 * one.difference.low, 100 * one.difference.high) if one.difference else None
+
+
 def _loss(one: Measured) -> float:
-    return -100 * one.difference.value if one.difference else 0.0
+    return -_gain(one)
 
 
 def _loss_bounds(one: Measured) -> tuple[float, float] | None:
-    return (-100 * one.difference.high, -100 * one.difference.low) if one.difference else None
+    bounds = _gain_bounds(one)
+    return (-bounds[1], -bounds[0]) if bounds else None
 
 
 def _of_base(one: Measured) -> float:
@@ -55,6 +64,8 @@ def _above(one: Measured) -> float:
 SHARE = Quantity(_share, _share_bounds)
 LOSS = Quantity(_loss, _loss_bounds)
 """Points of per cent that a share falls by."""
+GAIN = Quantity(_gain, _gain_bounds)
+"""Points of per cent that it rises by."""
 OF_BASE = Quantity(_of_base, _of_base_bounds)
 """A share as per cent of the base's."""
 LOST_OF_BASE = Quantity(lambda one: 100 - _of_base(one), _lost_of_base_bounds)
