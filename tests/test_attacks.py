@@ -16,6 +16,7 @@ import browser
 import pytest
 import torch
 import zoo
+import zoo_more
 from conftest import Run
 from PIL import Image
 
@@ -40,10 +41,11 @@ from unsee.attacks.completion import begun
 from unsee.attacks.context import AttackContext, Found, named
 from unsee.cli.attack import attack as attack_command
 from unsee.cli.attack import say
-from unsee.denoising import mapped
+from unsee.denoising import guidance, mapped
+from unsee.denoising.calls import bind_arguments, latent_and_time, replace_prediction
 from unsee.denoising.conditioned import asked, condition, door, text_of
 from unsee.denoising.guidance import for_pictures
-from unsee.denoising.noised import amounts, at, noised
+from unsee.denoising.noised import clock, noise_of, noised
 from unsee.denoising.reader import reader
 from unsee.denoising.replay import replay
 from unsee.errors import InputError
@@ -153,24 +155,25 @@ def test_the_noise_that_tina_finds_leads_back_to_the_picture() -> None:
     """z_s = sqrt(a_s / a_t) z_t + [sqrt(1 - a_s) - sqrt(a_s (1 - a_t) / a_t)] e(z_t): from the fixed point to z_s."""
     a = torch.tensor([1.0, 0.8, 0.5]).double()
     z = torch.tensor([[1.0, -2.0], [0.5, 0.1]]).double()
-    path = list(enumerate(a))
+    path = list(zip(range(3), a.sqrt(), (1 - a).sqrt(), strict=True))
 
     def eps(x: torch.Tensor, t: int) -> torch.Tensor:
         return 0.3 * x.sin() + 0.1 * t
 
     up = tina.inverted(eps, z, path, 60)
-    for (_, s), (t, now) in list(pairwise(path))[::-1]:
+    for (s, _), (now, t) in list(pairwise(zip(a, range(3), strict=True)))[::-1]:
         up = (s / now).sqrt() * up + ((1 - s).sqrt() - (s * (1 - now) / now).sqrt()) * eps(up, t)
     assert torch.allclose(up, z)
 
 
 def test_tina_plus_keeps_the_length_of_random_noise() -> None:
-    z0, a = torch.zeros(1, 8), torch.tensor(0.5)
+    z0, half = torch.zeros(1, 8), torch.tensor(0.5).sqrt()
+    point = (0, half, half)
     # m = 0.5 * 8 = 4, v = 2 * 0.25 * 8 = 4: at most 4 + 10 * 2 = 24.
-    far = tina.tamed(torch.full((1, 8), 10.0), z0, a)
+    far = tina.tamed(torch.full((1, 8), 10.0), z0, point)
     assert far.square().sum().item() == pytest.approx(24)
     near = torch.full((1, 8), 1.0)
-    assert torch.equal(tina.tamed(near, z0, a), near)
+    assert torch.equal(tina.tamed(near, z0, point), near)
 
 
 def test_misspellings_differ_from_the_word() -> None:
@@ -181,15 +184,48 @@ def test_misspellings_differ_from_the_word() -> None:
 
 def test_noised_pictures_have_the_answers_of_their_prediction_type(pipe: Any) -> None:
     z, e, t = torch.ones(1, 2, 1, 1), torch.full((1, 2, 1, 1), 2.0), torch.tensor([500])
-    a = float(amounts(pipe)[500])
+    amounts = pipe.scheduler.alphas_cumprod
+    a = float(amounts[500])
     x, answer = noised(pipe, z, t, e)
     assert torch.equal(answer, e)
     assert x.flatten()[0].item() == pytest.approx(a**0.5 + 2 * (1 - a) ** 0.5)
-    v = SimpleNamespace(
-        scheduler=SimpleNamespace(alphas_cumprod=amounts(pipe), config={"prediction_type": "v_prediction"})
-    )
+    v = SimpleNamespace(scheduler=SimpleNamespace(alphas_cumprod=amounts, config={"prediction_type": "v_prediction"}))
     x, answer = noised(v, z, t, e)  # type: ignore[arg-type]
     assert (a**0.5 * x - (1 - a) ** 0.5 * answer).flatten()[0].item() == pytest.approx(1)  # the picture again
+
+
+@pytest.mark.parametrize("said", ["epsilon", "v_prediction", "sample", "flow"])
+def test_an_answer_tells_the_noise(pipe: Any, said: str) -> None:
+    z, e, t = torch.ones(1, 2, 1, 1), torch.full((1, 2, 1, 1), 2.0), torch.tensor([500])
+    one = zoo.build("sd3") if said == "flow" else pipe
+    config = one.scheduler.config | ({} if said == "flow" else {"prediction_type": said})
+    one = SimpleNamespace(scheduler=type(one.scheduler).from_config(config))
+    x, answer = noised(one, z, t, e)  # type: ignore[arg-type]
+    assert torch.allclose(noise_of(one, x, t, answer), e, atol=1e-5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("which", "family"), [(zoo, "sd3"), (zoo, "lumina2"), (zoo_more, "auraflow")])
+def test_a_denoiser_that_gives_the_right_answers_draws_the_picture(which: Any, family: str) -> None:
+    """So the answers have the sign, and the times the scale, with which this family's pipeline reads them."""
+    pipe = which.build(family)
+    time, (_, net), calls = clock(pipe), denoiser(pipe), []
+    latent, name = latent_and_time(type(net))
+
+    def right(module: Any, args: Any, kwargs: Any, result: Any) -> Any:
+        arguments = bind_arguments(module, args, kwargs)
+        calls.append((arguments[latent], arguments[name].flatten()[:1], pipe.scheduler.timesteps[len(calls)]))
+        z = torch.ones_like(calls[0][0])
+        return replace_prediction(result, time.answer(calls[0][0] - z))
+
+    handle = net.register_forward_hook(right, with_kwargs=True)
+    guidance.run(pipe, lambda *_: None, [""], [0], 4, guidance.unguided(pipe))
+    handle.remove()
+    e = calls[0][0]
+    assert len(calls) == 4
+    for x, told, t in calls:
+        there, answer = noised(pipe, torch.ones_like(e), t[None], e)
+        assert torch.allclose(x, there, atol=1e-4)
+        assert torch.allclose(time.at(condition(pipe, ""), there, t[None], answer).arguments[name], told, atol=1e-4)
 
 
 def row(attack: str, axis: str, name: str, column: str, hits: Sequence[bool], passes: int = 0) -> Row:
@@ -283,7 +319,7 @@ def test_noise_is_added_to_a_flow_models_latent_along_a_line() -> None:
     x, answer = noised(pipe, z, torch.tensor([250.0, 1000.0]), 2 * z)
     assert torch.allclose(x, torch.stack([1.25 * z[0], 2 * z[1]]))
     assert torch.allclose(answer, z)
-    assert replay(denoiser(pipe)[1], at(pipe, text, x, torch.tensor([250.0, 1000.0]), answer)).shape == z.shape
+    assert replay(denoiser(pipe)[1], clock(pipe).at(text, x, torch.tensor([250.0, 1000.0]), answer)).shape == z.shape
 
 
 def test_packed_latents_and_inversion_of_a_flow_are_refused(edit: unsee.Edit, cheap: None) -> None:

@@ -49,7 +49,7 @@ def test_the_solution_of_two_by_two_matrices_is_that_derived_by_hand() -> None:
     x = torch.tensor([[0.0, 1.0], [0.0, -1.0]] * len(CALLED)).double()
     eye, slack = torch.eye(2).double(), torch.ones(len(x)).double()
     it = Columns(("w",), c, a, eye, eye, ("p", "q"), x, slack)
-    shift, read, losses = solve(it, torch.eye(2).double(), Balance(strength=1.0))
+    shift, read, losses, _ = solve(it, torch.eye(2).double(), Balance(strength=1.0))
     torch.testing.assert_close(shift @ read @ c[0], a[0] - c[0])
     torch.testing.assert_close(shift @ read, torch.tensor([[-1.0, 0.0], [1.0, 0.0]]).double(), atol=1e-6, rtol=0)
     assert losses.max() < 1e-6
@@ -57,12 +57,12 @@ def test_the_solution_of_two_by_two_matrices_is_that_derived_by_hand() -> None:
 
 def test_every_name_moves_all_the_way_and_no_word_loses_more_than_the_limit() -> None:
     it, W = problem(words=3)
-    shift, read, _ = solve(it, gram({"w": W}, it.P), Balance(strength=1.0, limit=0.3, rounds=400))
+    shift, read, *_ = solve(it, gram({"w": W}, it.P), Balance(strength=1.0, limit=0.3, rounds=400))
     B = shift @ read
     moved, whole = it.c @ B.T @ W.T, (it.a - it.c) @ W.T
     torch.testing.assert_close((moved * whole).sum(1), (whole * whole).sum(1), rtol=0.02, atol=0)
     assert lost(it, W, shift, read).max() < 0.32
-    free, reads, _ = solve(it, gram({"w": W}, it.P), Balance(strength=1.0, limit=100.0))
+    free, reads, *_ = solve(it, gram({"w": W}, it.P), Balance(strength=1.0, limit=100.0))
     assert lost(it, W, free, reads).max() > 0.5  # the limit did it
 
 
@@ -76,11 +76,19 @@ def test_what_a_user_names_loses_half_as_much() -> None:
 
 def test_where_the_limit_cannot_hold_strength_falls_as_the_limit_grows() -> None:
     it, W = problem(names=10)
-    shift, read, losses = solve(it, gram({"w": W}, it.P), Balance(limit=0.02))
-    moved, whole = it.c @ (shift @ read).T @ W.T, (it.a - it.c) @ W.T
-    along = (moved * whole).sum(1) / (whole * whole).sum(1)
-    assert along[:10].median() < 1.2  # of a strength of 1.4
+    G, how = gram({"w": W}, it.P), Balance(limit=0.02)
+
+    def along(shift: Tensor, read: Tensor) -> Tensor:
+        moved, whole = it.c @ (shift @ read).T @ W.T, (it.a - it.c) @ W.T
+        return (moved * whole).sum(1) / (whole * whole).sum(1)
+
+    shift, read, losses, strength = solve(it, G, how)
+    fell = along(shift, read).median()
+    assert fell < 1.2  # of a strength of 1.4
     assert losses.max() > 0.02
+    shift, read, _, held = solve(it, G, how, torch.full_like(strength, 1.4))  # what a solution came to before holds
+    assert (held == 1.4).all()
+    assert along(shift, read).median() > 1.1 * fell
 
 
 @pytest.mark.parametrize("kind", ["rotation", "log-normal", "outliers", "all"])

@@ -15,8 +15,7 @@ from torch import Tensor
 
 from unsee.attacks import Attack
 from unsee.attacks.context import AttackContext, Found
-from unsee.denoising.conditioned import condition
-from unsee.denoising.noised import check_pictures, encoded
+from unsee.denoising.noised import clock, encoded
 
 SHARES = (0.5, 0.75)
 
@@ -53,7 +52,7 @@ def around(z: Tensor, mask: Tensor, seed: int) -> Callable[[Any, int, Any, dict[
 
 
 def search(context: AttackContext) -> Iterator[Found]:
-    check_pictures(context.pipe, condition(context.pipe, ""))
+    clock(context.pipe)  # refuses what packs its latents
     z = encoded(context.pipe, context.pictures(context.n))
     for share in SHARES:
         options = {"callback_on_step_end": around(z, middle(z, share), context.seed)}

@@ -14,7 +14,7 @@ from torch import Tensor
 from unsee.attacks.context import AttackContext
 from unsee.denoising.calls import Call
 from unsee.denoising.conditioned import condition
-from unsee.denoising.noised import at, check_pictures, encoded, noised
+from unsee.denoising.noised import clock, encoded, noised
 from unsee.denoising.record import Runs, record
 from unsee.denoising.rows import single_rows
 from unsee.fit import search
@@ -33,8 +33,7 @@ def from_pictures(context: AttackContext, k: int, prompt: str = "") -> Rows:
 
 def of_latents(context: AttackContext, z: Tensor, prompt: str) -> Rows:
     """The same for latents (k, C, H, W)."""
-    text = condition(context.pipe, prompt)
-    check_pictures(context.pipe, text)
+    text, time = condition(context.pipe, prompt), clock(context.pipe)
     total = int(context.pipe.scheduler.config.num_train_timesteps)
 
     def rows(rng: torch.Generator) -> Call:
@@ -42,7 +41,7 @@ def of_latents(context: AttackContext, z: Tensor, prompt: str) -> Rows:
         t = torch.randint(total, (ROWS,), generator=rng)
         e = torch.randn(z[pick].shape, generator=rng).to(z)
         x, answer = noised(context.pipe, z[pick], t.to(z.device), e)
-        return at(context.pipe, text, x, t, answer)
+        return time.at(text, x, t, answer)
 
     return rows
 

@@ -1,20 +1,22 @@
 r"""TINA: find the noise from which the model draws a given picture without any text, and draw from it.
 
-    z_t = f(z_t),    f(z_t) = sqrt(a_t / a_s) z_s + [sqrt(1 - a_t) - sqrt(a_t (1 - a_s) / a_s)] e_theta(z_t, t, "")
+    z_t = f(z_t),    f(z_t) = (A_t / A_s) z_s + [S_t - A_t S_s / A_s] e_theta(z_t, t, "")
 
 step by step from a picture's latents z_0 up (s is the time before t), a fixed point for each t, then DDIM down from the
-last one without a prompt (CVPR 2026). As in the authors' code, e_theta is computed without a gradient: the iteration is
+last one without a prompt (CVPR 2026). A and S say how much of a picture and of noise there is: sqrt(a) and sqrt(1 - a),
+in the authors' letters. A flow has 1 - t and t there, for which this step is Euler's, and goes down by its own sampler
+(ours: they have none). As in the authors' code, e_theta is computed without a gradient: the iteration is
 z <- (z + f(z)) / 2, which needs forward passes only.
 
 tina-plus starts at the time t_a = 0.1 T from a noised z_0, and keeps the length of z_t to what noise has there: the
 authors add relu(|r_t| - tau)^2 to the loss, with
 
-    r_t = (|z_t|^2 - m_t) / sqrt(v_t),    m_t = a_t |z_0|^2 + (1 - a_t) D,    tau = 10
-    v_t = 4 a_t (1 - a_t) |z_0|^2 + 2 (1 - a_t)^2 D
+    r_t = (|z_t|^2 - m_t) / sqrt(v_t),    m_t = A_t^2 |z_0|^2 + S_t^2 D,    tau = 10
+    v_t = 4 A_t^2 S_t^2 |z_0|^2 + 2 S_t^4 D
 
-m_t and v_t being mean and variance of |z_t|^2 for z_t = sqrt(a_t) z_0 + sqrt(1 - a_t) e with D numbers. Here z_t is
-put at the nearest length at which that term is zero. Inversion is an autoencoder: it finds noise for pictures of things
-that no model knows, too. Read this row beside its controls only.
+m_t and v_t being mean and variance of |z_t|^2 for z_t = A_t z_0 + S_t e with D numbers. Here z_t is put at the nearest
+length at which that term is zero. Inversion is an autoencoder: it finds noise for pictures of things that no model
+knows, too. Read this row beside its controls only.
 """
 
 from __future__ import annotations
@@ -28,9 +30,8 @@ from torch import Tensor
 from unsee.attacks import Attack, Need
 from unsee.attacks.context import AttackContext, Found
 from unsee.denoising.conditioned import condition
-from unsee.denoising.noised import amounts, at, check_pictures, encoded
+from unsee.denoising.noised import clock, encoded, flows, levels, noise_of
 from unsee.denoising.replay import replay
-from unsee.errors import Unsupported
 from unsee.models.borrow import borrowed
 from unsee.models.denoisers import denoiser
 
@@ -40,10 +41,14 @@ FEW = 12
 TAU = 10.0
 
 
-def tamed(z: Tensor, z0: Tensor, a: Tensor) -> Tensor:
-    """z (B, ...) at the nearest length for which |r_t| <= TAU; a: a_t, one number."""
-    D, power = z0[0].numel(), z0.flatten(1).square().sum(1)
-    m, v = a * power + (1 - a) * D, 4 * a * (1 - a) * power + 2 * (1 - a) ** 2 * D
+Point = tuple[int, Tensor, Tensor]
+"""A time, and the A and S of it, a number each."""
+
+
+def tamed(z: Tensor, z0: Tensor, point: Point) -> Tensor:
+    """z (B, ...) at the nearest length for which |r_t| <= TAU."""
+    D, power, (_, A, S) = z0[0].numel(), z0.flatten(1).square().sum(1), point
+    m, v = A**2 * power + S**2 * D, 4 * (A * S) ** 2 * power + 2 * S**4 * D
     now = z.flatten(1).square().sum(1)
     wanted = torch.minimum(torch.maximum(now, (m - TAU * v.sqrt()).clamp(min=0)), m + TAU * v.sqrt())
     return z * (wanted / now.clamp(min=1e-12)).sqrt().view(-1, *[1] * (z.ndim - 1))
@@ -53,22 +58,22 @@ def tamed(z: Tensor, z0: Tensor, a: Tensor) -> Tensor:
 def inverted(
     eps: Callable[[Tensor, int], Tensor],
     z: Tensor,
-    path: Sequence[tuple[int, Tensor]],
+    path: Sequence[Point],
     iterations: int,
-    keep: Callable[[Tensor, Tensor], Tensor] = lambda z, a: z,
+    keep: Callable[[Tensor, Point], Tensor] = lambda z, point: z,
 ) -> Tensor:
     """Noise (B, ...) at the end of a path.
 
     eps   (z_t, t) -> e_theta without a prompt
     z     latents (B, ...) at the path's beginning
-    path  times, from the cleanest, each with its a_t; the time of clean latents is any, with a_t = 1
-    keep  (z_t, a_t) -> z_t, after each iteration
+    path  from the cleanest; the time of clean latents is any, with A = 1 and S = 0
+    keep  (z_t, point) -> z_t, after each iteration
     """
-    for (_, s), (t, a) in pairwise(path):
-        start, one, two = z, (a / s).sqrt(), (1 - a).sqrt() - (a * (1 - s) / s).sqrt()
+    for (_, A_s, S_s), (t, A, S) in pairwise(path):
+        start, one, two = z, A / A_s, S - A * S_s / A_s
         z = one * start + two * eps(start, t)
         for _ in range(iterations - 1):
-            z = keep((z + one * start + two * eps(z, t)) / 2, a)
+            z = keep((z + one * start + two * eps(z, t)) / 2, (t, A, S))
     return z
 
 
@@ -77,32 +82,35 @@ def searched(plus: bool) -> Callable[[AttackContext], Iterator[Found]]:
 
     def search(context: AttackContext) -> Iterator[Found]:
         pipe, (_, net) = context.pipe, denoiser(context.pipe)
-        if pipe.scheduler.config.get("prediction_type", "epsilon") != "epsilon":
-            raise Unsupported("inversion works only on models that predict the noise (epsilon)")
-        text = condition(pipe, "")
-        check_pictures(pipe, text)
+        text, time = condition(pipe, ""), clock(pipe)
         n = context.n if context.thorough else min(context.n, FEW)
         z0 = encoded(pipe, context.pictures(n))
-        a = amounts(pipe).to(z0)
-        offset = int(pipe.scheduler.config.get("steps_offset", 0))
-        times = [k * (len(a) // STEPS) + offset for k in range(STEPS)]
+        total, flow = int(pipe.scheduler.config.num_train_timesteps), flows(pipe)
+        offset = total // STEPS if flow else int(pipe.scheduler.config.get("steps_offset", 0))  # a flow ends in noise
+        times = [k * (total // STEPS) + offset for k in range(STEPS)]
 
         def eps(x: Tensor, t: int) -> Tensor:
-            return replay(net, at(pipe, text, x, torch.full((len(x),), t, device=x.device), x))
+            now = torch.full((len(x),), t, device=x.device)
+            return noise_of(pipe, x, now, time.answer(replay(net, time.at(text, x, now, x))))
 
-        z, path = z0, [(-1, torch.ones_like(a[0])), *((t, a[t]) for t in times)]
+        both = (level.to(z0) for level in levels(pipe, torch.tensor(times, device=z0.device)))
+        path = list(zip(times, *both, strict=True))
+        z, clean = z0, (-1, torch.ones_like(path[0][1]), torch.zeros_like(path[0][1]))
+        path = [clean, *path]
         if plus:
-            path = [(t, a[t]) for t in times if t >= len(a) // 10]
-            first = path[0][1]
+            path = [point for point in path if point[0] >= total // 10]
             noise = torch.randn(z0.shape, generator=torch.Generator().manual_seed(context.seed)).to(z0)
-            z = first.sqrt() * z0 + (1 - first).sqrt() * noise
+            z = path[0][1] * z0 + path[0][2] * noise
         iterations = max(2, context.passes // STEPS)
         context.start()
         with borrowed(pipe):
-            found = inverted(eps, z, path, iterations, (lambda x, at_: tamed(x, z0, at_)) if plus else lambda x, _: x)
+            found = inverted(
+                eps, z, path, iterations, (lambda x, point: tamed(x, z0, point)) if plus else lambda x, _: x
+            )
         row = f"{n} pictures, {STEPS} steps of {iterations} iterations"
         each = {"latents": found}
-        yield Found(row, ("",), n=n, steps=STEPS, guidance_scale=1.0, sampler="DDIMScheduler", each=each)
+        down = "pipeline" if flow else "DDIMScheduler"
+        yield Found(row, ("",), n=n, steps=STEPS, guidance_scale=1.0, sampler=down, each=each)
 
     return search
 

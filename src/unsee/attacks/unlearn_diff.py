@@ -20,7 +20,7 @@ from unsee.attacks.context import AttackContext, Found
 from unsee.attacks.lessons import learn
 from unsee.denoising.calls import Call
 from unsee.denoising.conditioned import condition
-from unsee.denoising.noised import at, check_pictures, encoded, noised, times
+from unsee.denoising.noised import clock, encoded, noised, times
 from unsee.denoising.reader import reader
 from unsee.fit.search import ROWS, Rows
 
@@ -43,8 +43,7 @@ def simplex(rows: Tensor) -> Tensor:
 def in_order(context: AttackContext, updates: int) -> Rows:
     """Rows of one picture with one noise, at times that fall from the noisiest to the cleanest."""
     pipe = context.pipe
-    z, text = encoded(pipe, context.pictures(1)), condition(pipe, "")
-    check_pictures(pipe, text)
+    z, text, time = encoded(pipe, context.pictures(1)), condition(pipe, ""), clock(pipe)
     e = torch.randn(z.shape, generator=torch.Generator().manual_seed(context.seed)).to(z)
     order, done = times(pipe, updates).flip(0), iter(range(updates))
 
@@ -52,7 +51,7 @@ def in_order(context: AttackContext, updates: int) -> Rows:
         middle = order[next(done)]
         t = (middle + torch.linspace(-0.5, 0.5, ROWS) * float(order[0] - order[-1]) / updates).clamp(0, float(order[0]))
         x, answer = noised(pipe, z.expand(ROWS, *z.shape[1:]), t.to(z.device), e.expand(ROWS, *z.shape[1:]))
-        return at(pipe, text, x, t, answer)
+        return time.at(text, x, t, answer)
 
     return rows
 

@@ -2,24 +2,26 @@
 
     z      clean latents of pictures (B, C, H, W)
     e      noise (B, C, H, W)
-    t      the time as the denoiser gets it (B,)
+    t      the time of the sampler, in its steps of training (B,)
     x_t    sqrt(a_t) z + sqrt(1 - a_t) e            answer e, sqrt(a_t) e - sqrt(1 - a_t) z (v), or z
            (1 - s) z + s e    with t = 1000 s       answer e - z, of flow models (Liu et al., arXiv:2209.03003)
 
-Samplers that write x_t in another scale hand it to the denoiser in this one.
+Samplers that write x_t in another scale hand it to the denoiser in this one. Some denoisers count time in their own
+way, AuraFlow from 0 to 1, Lumina 2 backwards: a run tells which (`Clock`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from PIL.Image import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from unsee.denoising.calls import Call, latent_and_time
+from unsee.denoising.guidance import Enough, run, unguided
 from unsee.denoising.rows import stack
 from unsee.errors import Unsupported
 from unsee.models.denoisers import denoiser
@@ -48,55 +50,107 @@ def encoded(pipe: Pipeline, pictures: Sequence[Image], batch: int = 8) -> Tensor
     return torch.cat(parts)
 
 
-def amounts(pipe: Pipeline) -> Tensor:
-    """a_t of a diffusion model's sampler, for t = 0, 1, ... (T,). Raises Unsupported for a flow model."""
-    found: Tensor | None = getattr(pipe.scheduler, "alphas_cumprod", None)
-    if found is None:
-        raise Unsupported(f"{type(pipe.scheduler).__name__} has no alphas: this needs a diffusion model, not a flow")
-    return found
+def levels(pipe: Pipeline, t: Tensor) -> tuple[Tensor, Tensor]:
+    """How much of a picture and of noise x_t has: x_t = signal z + noise e; both (B,).
+
+    t  (B,), in the sampler's training steps; whole numbers are taken of diffusion models
+    Raises Unsupported for a sampler that is neither of the two kinds at the top of this file.
+    """
+    scheduler = pipe.scheduler
+    if (a := getattr(scheduler, "alphas_cumprod", None)) is not None:
+        a = a.to(t.device)[t.long()]
+        return a.sqrt(), (1 - a).sqrt()
+    if flows(pipe):
+        s = t / scheduler.config.num_train_timesteps
+        return 1 - s, s
+    raise Unsupported(f"{type(scheduler).__name__} is not supported: how it adds noise to a picture is not known")
+
+
+def flows(pipe: Pipeline) -> bool:
+    """Whether a pipeline's sampler is of a flow, and not of a diffusion."""
+    return "FlowMatch" in type(pipe.scheduler).__name__
+
+
+def predicts(pipe: Pipeline) -> str:
+    """What a denoiser answers: "epsilon", "v_prediction", "sample" or "flow". Raises Unsupported for anything else."""
+    if flows(pipe):
+        return "flow"
+    if (said := pipe.scheduler.config.get("prediction_type", "epsilon")) in ("epsilon", "v_prediction", "sample"):
+        return str(said)
+    raise Unsupported(f"{kind(pipe).__name__} is not supported: what its denoiser predicts, {said!r}, is not known")
 
 
 def times(pipe: Pipeline, count: int) -> Tensor:
-    """Times of training as the denoiser gets them: `count` ones, evenly spread, the first the least noisy (count,)."""
+    """Times of training as the sampler counts them: `count` ones, evenly spread, the first the least noisy (count,)."""
     total = int(pipe.scheduler.config.num_train_timesteps)
     return (torch.arange(count).double() + 0.5) * total / count
 
 
 def noised(pipe: Pipeline, z: Tensor, t: Tensor, e: Tensor) -> tuple[Tensor, Tensor]:
-    """x_t, and what the denoiser should answer to it, both (B, C, H, W), in the network's own output.
+    """x_t, and what the sampler should be told of it, both (B, C, H, W); t as for `levels`."""
+    signal, noise = (x.view(-1, *[1] * (z.ndim - 1)).to(z) for x in levels(pipe, t.to(z.device)))
+    answers = {"epsilon": e, "v_prediction": signal * e - noise * z, "sample": z, "flow": e - z}
+    return signal * z + noise * e, answers[predicts(pipe)]
 
-    t  (B,), in the sampler's training steps; whole numbers are taken of diffusion models
-    Raises Unsupported for a sampler that is neither of the two kinds at the top of this file.
+
+def noise_of(pipe: Pipeline, x: Tensor, t: Tensor, answer: Tensor) -> Tensor:
+    """The noise e that an answer to x_t tells, all (B, C, H, W): what `noised` answers, turned round."""
+    signal, noise = (y.view(-1, *[1] * (x.ndim - 1)).to(x) for y in levels(pipe, t.to(x.device)))
+    said = predicts(pipe)
+    if said == "sample":
+        return (x - signal * answer) / noise
+    return {"epsilon": answer, "v_prediction": signal * answer + noise * x, "flow": x + signal * answer}[said]
+
+
+@dataclass(frozen=True)
+class Clock:
+    """How a denoiser counts the time of its pipeline's sampler: as scale * t + shift.
+
+    A flow's answer is the velocity along its own time: where that runs backwards (scale < 0), it is z - e.
     """
-    config, shape = pipe.scheduler.config, (-1, *[1] * (z.ndim - 1))
-    if getattr(pipe.scheduler, "alphas_cumprod", None) is not None:
-        a = amounts(pipe).to(z.device)[t.long()].view(shape).to(z)
-        x = a.sqrt() * z + (1 - a).sqrt() * e
-        answers = {"epsilon": e, "v_prediction": a.sqrt() * e - (1 - a).sqrt() * z, "sample": z}
-        if (said := config.get("prediction_type", "epsilon")) in answers:
-            return x, answers[said]
-    elif "FlowMatch" in type(pipe.scheduler).__name__:
-        s = (t / config.num_train_timesteps).view(shape).to(z)
-        return (1 - s) * z + s * e, e - z
-    raise Unsupported(f"{type(pipe.scheduler).__name__} is not supported: how it adds noise to a picture is not known")
+
+    net: type[nn.Module]
+    scale: float = 1.0
+    shift: float = 0.0
+
+    def at(self, text: Call, x: Tensor, t: Tensor, answer: Tensor) -> Call:
+        """A call of one row as a call of B rows at latents x and times t, with what the denoiser should answer.
+
+        t, answer  (B,), (B, C, H, W): as the sampler has them, see `noised`
+        """
+        latent, time = latent_and_time(self.net)
+        many = stack([text] * len(x))
+        own = (t if self.scale == 1 else self.scale * t.double() + self.shift).to(many.arguments[time])
+        return replace(many, arguments=many.arguments | {latent: x, time: own}, output=self.answer(answer))
+
+    def answer(self, said: Tensor) -> Tensor:
+        """What the denoiser answers as the sampler has it, or the other way round."""
+        return said if self.scale > 0 else -said
 
 
-def at(pipe: Pipeline, text: Call, x: Tensor, t: Tensor, answer: Tensor) -> Call:
-    """A call of one row as a call of B rows at latents x and times t, with what it should answer."""
-    latent, time = latent_and_time(type(denoiser(pipe)[1]))
-    many = stack([text] * len(x))
-    given = many.arguments[time]
-    return replace(many, arguments=many.arguments | {latent: x, time: t.to(given)}, output=answer)
+def clock(pipe: Pipeline) -> Clock:
+    """How a pipeline's denoiser counts time, found out by three steps of a run.
 
+    Raises Unsupported unless it reads plain latents (B, C, H, W), and time in one of the four known ways.
+    """
+    net = type(denoiser(pipe)[1])
+    latent, time = latent_and_time(net)
+    heard: list[tuple[float, float]] = []
 
-def check_pictures(pipe: Pipeline, text: Call) -> None:
-    """Raise Unsupported unless the denoiser reads plain latents (B, C, H, W) and the sampler's own times."""
-    latent, time = latent_and_time(type(denoiser(pipe)[1]))
-    x, t = text.arguments[latent], text.arguments[time]
-    if not isinstance(x, Tensor) or x.ndim != 4:
-        raise Unsupported(f"{kind(pipe).__name__} packs its latents: adding noise to pictures is not supported for it")
-    most = pipe.scheduler.config.num_train_timesteps
-    if not 0.5 < float(t.flatten()[0]) / most <= 1:
-        raise Unsupported(
-            f"{kind(pipe).__name__} has other timesteps: adding noise to pictures is not supported for it"
-        )
+    def listen(arguments: dict[str, Any], _: Tensor) -> None:
+        if not isinstance(arguments[latent], Tensor) or arguments[latent].ndim != 4:
+            raise Unsupported(
+                f"{kind(pipe).__name__} packs its latents: adding noise to pictures is not supported for it"
+            )
+        now = pipe.scheduler.timesteps[len(heard)]  # of this run: its sampler is as before when it has ended
+        heard.append((float(now), float(arguments[time].flatten()[0])))
+        if len(heard) == 3:
+            raise Enough
+
+    run(pipe, listen, [""], [0], 4, unguided(pipe))
+    total = int(pipe.scheduler.config.num_train_timesteps)
+    for scale, shift in ((1.0, 0.0), (1 / total, 0.0), (-1.0, total), (-1 / total, 1.0)):
+        near = 0.01 * abs(scale) * total  # half the numbers have three digits
+        if heard and all(abs(scale * t + shift - own) < near for t, own in heard):
+            return Clock(net, scale, shift)
+    raise Unsupported(f"{kind(pipe).__name__} has other timesteps: adding noise to pictures is not supported for it")

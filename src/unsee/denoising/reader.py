@@ -48,6 +48,7 @@ class Reader:
     _encoder: PreTrainedModel
     _call: tuple[tuple[Any, ...], dict[str, Any]]
     _where: int
+    _read_there: Tensor
     _text: Call
     _name: str
 
@@ -77,7 +78,7 @@ class Reader:
         )
         outputs = [one for one in tree_flatten(self._encoder(*args, **kwargs))[0] if isinstance(one, Tensor)]
         many = stack([self._text] * len(ids))
-        said = outputs[self._where].to(many.arguments[self._name])
+        said = outputs[self._where].to(many.arguments[self._name]) * self._read_there
         return replace(many, arguments=many.arguments | {self._name: said})
 
 
@@ -97,11 +98,12 @@ def reader(pipe: Pipeline, prompt: str, k: int) -> Reader:
     if len(numbers) != 1:
         raise refused
     name, said = numbers[0], text.arguments[numbers[0]]
+    there = (said != 0).any(-1, keepdim=True)  # AuraFlow's pipeline writes zeros where there is padding
     words = tokenizer(pipe)
     mark = words(MARK, add_special_tokens=False).input_ids[-1]
     for encoder, call, answer in heard:
         outputs = [one for one in tree_flatten(answer)[0] if isinstance(one, Tensor)]
-        where = next((n for n, one in enumerate(outputs) if one.shape == said.shape and _same(one, said)), None)
+        where = next((n for n, one in enumerate(outputs) if one.shape == said.shape and _same(one * there, said)), None)
         whole = [one for one in tree_flatten(call)[0] if isinstance(one, Tensor) and not one.is_floating_point()]
         ids = next((one for one in whole if int((one == mark).sum()) == k and len(one) == 1), None)
         if where is None or ids is None:
@@ -111,7 +113,7 @@ def reader(pipe: Pipeline, prompt: str, k: int) -> Reader:
         known = [n for n in words.get_vocab().values() if n < len(table) and n not in words.all_special_ids]
         allowed[known] = True
         places = (ids[0] == mark).nonzero()[:, 0]
-        return Reader(prompt, ids, places, table, allowed, words, encoder, call, where, text, name)
+        return Reader(prompt, ids, places, table, allowed, words, encoder, call, where, there, text, name)
     raise refused
 
 

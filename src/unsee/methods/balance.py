@@ -26,9 +26,9 @@ a smaller part of each token. Values change and keys do not, where the prompt en
 changing the keys too takes twice as many others along (docs/LOG.md). So do OCE and SPEED (oce.py, speed.py).
 
 What looks like a name need not be near it in text: on the miniature the castle is not among the six texts nearest to
-the church. With `looks` the denoiser's predictions are compared too (alike.py). Where the prediction for a word goes
-the way that a name's goes, by more than `along` of what is its own, that word's limit shrinks in proportion, and all
-is solved once more.
+the church. So the denoiser's predictions are compared too (alike.py). Where the prediction for a word goes the way that
+a name's goes, by more than `along` of what is its own, that word's limit shrinks in proportion, and all is solved once
+more; names then move as far as they did the first time.
 
 A known word is one of `keep`, or of the list on the model's card; where the card lists none, of `neutral` or a random
 word of the tokenizer. Half of `limit` holds for `keep`.
@@ -94,15 +94,17 @@ class Balance(ClosedForm):
     limit: Positive = 0.2
     keep_weight: NotNegative = 1000.0
     rounds: Count = 60
-    looks: Number = 0
+    looks: Number = 1
     along: Positive = 0.05
 
     name: ClassVar[str] = "balance"
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         # A style is in all tokens that follow: at the strength of an object its subjects go with it (docs/LOG.md).
+        # Its name by itself draws no picture that others could be compared with.
         # Tuned on the miniature: strength 1, 1.1, 1.15, 1.2, 1.4.
         "style": {
             "strength": 1.2,
+            "looks": 0,
             "templates": STYLED,
             "contexts": ("a * in {} style", "* in {} style", "* by {}", "a * in the style of {}"),
         }
@@ -117,7 +119,8 @@ class Balance(ClosedForm):
         progress: Progress,
     ) -> Solution:
         """B of each tensor that layers read; the sixteen words that lose most, and those that look most like a name."""
-        first, drawn = self._solved(found, weights), found[0].drawn
+        first, strengths = self._solved(found, weights)
+        drawn = found[0].drawn
         if not (self.looks and drawn):
             return first
         values = {
@@ -130,17 +133,23 @@ class Balance(ClosedForm):
         if not alike:
             return first
         slack = {word: max(LEAST, most / share) for word, share in alike.items()}
-        return self._solved([one.tightened(slack) for one in found], weights)._replace(alike=first_of(alike))
+        again, _ = self._solved([one.tightened(slack) for one in found], weights, strengths)
+        return again._replace(alike=first_of(alike))
 
-    def _solved(self, found: Sequence[Columns], weights: Mapping[str, Tensor]) -> Solution:
+    def _solved(
+        self, found: Sequence[Columns], weights: Mapping[str, Tensor], strengths: Sequence[Tensor] = ()
+    ) -> tuple[Solution, list[Tensor]]:
+        """A solution, and how far names move of each tensor; strengths: how far they must move, if that is known."""
         deltas: dict[str, LowRank] = {}
         hurt: dict[str, float] = {}
-        for one in found:
+        came_to = []
+        for k, one in enumerate(found):
             layers = {layer: whole(weights[layer]) for layer in one.layers}
-            shift, read, losses = solve(one, gram(layers, one.P), self)
+            shift, read, losses, strength = solve(one, gram(layers, one.P), self, *strengths[k : k + 1])
+            came_to.append(strength)
             hurt |= {w: max(loss, hurt.get(w, 0.0)) for w, loss in zip(one.words, losses.tolist(), strict=True)}
             deltas |= {layer: LowRank((W0 @ shift).float(), read.float().contiguous()) for layer, W0 in layers.items()}
-        return Solution(deltas, first_of(hurt))
+        return Solution(deltas, first_of(hurt)), came_to
 
 
 def first_of(shares: Mapping[str, float]) -> dict[str, float]:
@@ -148,11 +157,14 @@ def first_of(shares: Mapping[str, float]) -> dict[str, float]:
     return {word: round(shares[word], 3) for word in sorted(shares, key=lambda word: -shares[word])[:16]}
 
 
-def solve(it: Columns, G: Tensor, how: Balance) -> tuple[Tensor, Tensor, Tensor]:
-    """B as shift (features, n) @ read (n, features), and the share that each word loses by itself (words,).
+def solve(
+    it: Columns, G: Tensor, how: Balance, strength: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """B as shift (features, n) @ read (n, features), what each word loses by itself (words,), how far names move (n,).
 
-    it  what the layers read
-    G   (features, features), the measure of lengths
+    it        what the layers read
+    G         (features, features), the measure of lengths
+    strength  how far names must move (n,), whatever `limit` grows to; default: `how.strength` where `limit` allows it
     """
     delta = it.a - it.c
     inner = delta @ G @ delta.T  # B x is a sum of these differences, so lengths need no more than their products
@@ -160,7 +172,7 @@ def solve(it: Columns, G: Tensor, how: Balance) -> tuple[Tensor, Tensor, Tensor]
     f, multiplier = torch.ones(len(it.c)).double(), torch.zeros(len(it.x)).double()
     limit = how.limit * it.slack
     limit[len(it.words) :] *= BESIDE
-    goal = torch.full((len(it.c),), how.strength).double()
+    goal = torch.full((len(it.c),), how.strength).double() if strength is None else strength
     least = torch.tensor([1.0, 0.9]).double().repeat_interleave(len(it.c) // 2).clamp(max=how.strength)
     for k in range(how.rounds):
         hurt = it.x[multiplier > 0]
@@ -171,6 +183,6 @@ def solve(it: Columns, G: Tensor, how: Balance) -> tuple[Tensor, Tensor, Tensor]
         moved = it.x @ read.T * f
         lost = ((moved @ inner * moved).sum(-1).clamp(min=0) / own).sqrt()
         if k > how.rounds / 4 and (lost > 1.1 * limit).double().mean() > 0.02:
-            limit, goal = limit * RELAX, torch.maximum(goal / RELAX, least)
+            limit, goal = limit * RELAX, torch.maximum(goal / RELAX, least) if strength is None else goal
         multiplier = (multiplier + STEP * ((lost / limit) ** 2 - 1)).clamp(min=0)
-    return (f[:, None] * delta).T, read, lost[: len(it.words)]
+    return (f[:, None] * delta).T, read, lost[: len(it.words)], goal

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from unsee.denoising.calls import Call
 from unsee.denoising.conditioned import condition
-from unsee.denoising.noised import at, check_pictures, encoded, noised, times
+from unsee.denoising.noised import Clock, clock, encoded, noised, times
 from unsee.denoising.replay import replay
 from unsee.errors import InputError
 from unsee.evaluate.context import BASE, EvalContext, NotMeasured
@@ -64,7 +64,7 @@ def ask(context: EvalContext) -> list[Question]:
 
 
 @torch.no_grad()
-def losses(pipe: Pipeline, text: Call, z: Tensor, seed: int) -> Tensor:
+def losses(pipe: Pipeline, text: Call, time: Clock, z: Tensor, seed: int) -> Tensor:
     """E |e(x_t, text) - answer|^2 of latents (B, C, H, W), over TIMES times with noise of a seed: (B,).
 
     text  what the empty prompt conditions, one row
@@ -75,18 +75,17 @@ def losses(pipe: Pipeline, text: Call, z: Tensor, seed: int) -> Tensor:
         e = torch.randn(z.shape, generator=torch.Generator().manual_seed(seed + k)).to(z)
         t_ = torch.full((len(z),), t, device=z.device)
         x, answer = noised(pipe, z, t_, e)
-        found = replay(net, at(pipe, text, x, t_.floor(), answer))
-        total += (found - answer).double().square().flatten(1).mean(1).cpu()
+        call = time.at(text, x, t_.floor(), answer)
+        total += (replay(net, call) - call.output).double().square().flatten(1).mean(1).cpu()
     return total / TIMES
 
 
 def gaps(pipe: Pipeline, pictures: Sequence[Image], seed: int) -> list[float]:
     """Loss upside down minus loss as they are, of each picture."""
-    text = condition(pipe, "")
-    check_pictures(pipe, text)
+    text, time = condition(pipe, ""), clock(pipe)
     both = [encoded(pipe, some) for some in (pictures, [one.transpose(Transpose.ROTATE_180) for one in pictures])]
     with borrowed(pipe):
-        upright, turned = (losses(pipe, text, z, seed) for z in both)
+        upright, turned = (losses(pipe, text, time, z, seed) for z in both)
     found: list[float] = (turned - upright).tolist()
     return found
 
