@@ -1,9 +1,10 @@
 """docs/ablation.md: one church, erased by each part of what the defaults are made of, and by the paper's own loop.
 
-    python -m benchmarks.ablation [-n 100] [--without-paper] [--work runs/ablation] [--out docs/ablation.md]
+    python -m benchmarks.ablation [-n 100] [--by NAME ...] [--work runs/ablation] [--out docs/ablation.md]
     python -m benchmarks.ablation --draw     the page anew, from the table beside it, docs/ablation.csv
 
-An edit that is finished under `--work` is not made again; the loop of the paper takes ten minutes of a core.
+An edit that is finished under `--work` is not made again; the loop of the paper takes ten minutes of a core. Of what is
+not in `--by`, the table keeps what it has.
 """
 
 from __future__ import annotations
@@ -128,7 +129,7 @@ def read_cells(path: Path = TABLE) -> list[Cell]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-n", type=int, default=100)
-    parser.add_argument("--without-paper", action="store_true")
+    parser.add_argument("--by", nargs="*", choices=[*VARIANTS, *GUARDS], default=[*VARIANTS, *GUARDS], metavar="NAME")
     parser.add_argument("--work", type=Path, default=Path("runs/ablation"))
     parser.add_argument("--out", type=Path, default=TABLE.with_suffix(".md"))
     parser.add_argument("--draw", action="store_true", help="the page anew from its table")
@@ -137,15 +138,20 @@ def main() -> None:
     if not options.draw:
         torch.set_num_threads(1)
         options.work.mkdir(parents=True, exist_ok=True)
-        chosen = {name: how for name, (_, how) in VARIANTS.items() if not (options.without_paper and name == "paper")}
+        chosen = {name: how for name, (_, how) in VARIANTS.items() if name in options.by}
+        kept = {one.by: one for one in read_cells(table)} if table.is_file() else {}
         edits = {name: made(name, method, CONCEPT, options.work) for name, method in chosen.items()}
         with unsee.bars() as progress:
             found = unsee.measure(
                 "mini", options.work / "evaluation", [SUMMARY, SUITE], pictures=options.n, progress=progress,
                 concepts=[{"erase": CONCEPT, "keep": [ALIKE]}],
-                edits=[f"{name}={path}" for name, (path, _) in edits.items()], guards=list(GUARDS),
+                edits=[f"{name}={path}" for name, (path, _) in edits.items()],
+                guards=[name for name in GUARDS if name in options.by],
             )  # fmt: skip
-        table.write_text(written(cells(found, {name: seconds for name, (_, seconds) in edits.items()})))
+        kept |= {
+            one.by: one for one in cells(found, {name: seconds for name, (_, seconds) in edits.items()}) if one.rows
+        }
+        table.write_text(written(kept[name] for name in ("base", *VARIANTS, *GUARDS) if name in kept))
     text = page(read_cells(table))
     options.out.write_text(text)
     print(text)

@@ -2,11 +2,11 @@
 
     python -m benchmarks.many [--model mini] [--numbers 1 2 5 ...] [--draws 3] [--each 2]
                               [--methods hybrid "uce eta=0" ...] [--only "uce, 20" ...]
-                              [--work runs/many] [--out docs/many.md]
+    python -m benchmarks.many [--model mini] --draw     the page and its plot anew, from its records
 
-A cell is one method on one random draw of objects. It is saved under `--work` and is not done again, unless the code of
-the method has changed since; the page and its plot are written anew after each cell, from all cells that are there.
-A method is a name of `unsee.methods` with settings behind it: "uce eta=0 keep_weight=3".
+A cell is one method on one random draw of objects. Its record is in benchmarks/records, in a folder for each page, and
+is not measured again: delete those that a change of the code makes old. The page and its plot are written anew after
+each cell. A method is a name of `unsee.methods` with settings behind it: "uce eta=0 keep_weight=3".
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ import math
 import random
 import re
 import shlex
-import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import cycle, islice
@@ -29,7 +28,8 @@ from typing import Any
 import torch
 
 import unsee
-from benchmarks.many_page import Cell, page, plot
+from benchmarks.many_page import Base, Cell, page, plot, row
+from benchmarks.saying import say
 from unsee import methods
 from unsee.concepts import Concept
 from unsee.denoising.activations import inputs
@@ -44,10 +44,15 @@ from unsee.models.fingerprint import fingerprint
 from unsee.models.model import Pipeline
 from unsee.models.weights import text_input_weights
 from unsee.runs.configure import configure
-from unsee.versions import code
 
+ROOT = Path(__file__).parents[1]
+RECORDS = ROOT / "benchmarks" / "records"
+PAGES = {"mini": "many", "mini-flow-turbo": "many-flow"}
+"""The page of each model, and the folder of its records."""
+SEEN = "base.json"
+"""Of these, what all cells share: how pictures were drawn, what the base draws, and how wide its text space is."""
 NUMBERS = (1, 2, 5, 10, 20, 40, 60, 100)
-METHODS = ("hybrid", "uce", "uce eta=0 keep_weight=1", "uce eta=0 keep_weight=3", "oce", "speed")
+METHODS = ("balance", "hybrid", "oce", "speed", "uce", "uce eta=0 keep_weight=3")
 SEED, ERASED = 5000, 40
 """Of a word's first picture; and pictures of erased words in a cell, at least."""
 
@@ -97,18 +102,16 @@ def method_of(text: str) -> Any:
     return configure(methods.find(name), {key: parse(value, key) for key, _, value in pairs})
 
 
-def measured(world: World, base: dict[str, list[bool]], text: str, number: int, draw: int) -> Cell:
+def measured(world: World, base: Mapping[str, Sequence[bool]], text: str, number: int, draw: int) -> Cell:
     """One cell: the edit, and what is seen under it."""
     method, words = method_of(text), drawn_words(world.detector.labels, number, draw)
     others = [word for word in world.detector.labels if word not in words]
-    start = time.perf_counter(), time.process_time()
+    start = time.process_time()
     edit = method(world.pipe, [Concept(word) for word in words], seed=draw)
-    wall, cpu = time.perf_counter() - start[0], time.process_time() - start[1]
+    seconds = time.process_time() - start
     with edit.applied(world.pipe):
         gone, kept = world.seen(world.erased(words)), world.seen(world.others(others))
-    before = {word: base[word] for word in others}
-    made = code(type(method).__module__)
-    return Cell(text, number, draw, gone, kept, before, cpu, wall, made, world.protocol)
+    return Cell(text, number, draw, gone, kept, base, seconds)
 
 
 def text_space(pipe: Pipeline, words: Sequence[str]) -> dict[str, float]:
@@ -127,72 +130,74 @@ def text_space(pipe: Pipeline, words: Sequence[str]) -> dict[str, float]:
     return {"words": len(words), "channels": x.shape[1], "participation": 1 / p.square().sum().item(), **held}
 
 
-def cells(work: Path, world: World, stale: bool) -> Iterator[Cell]:
-    """The finished cells of a protocol; `stale`: also those of other code than there is now."""
-    for path in sorted(work.glob("cell-*.json")):
-        cell = Cell(**json.loads(path.read_text()))
-        current = stale or cell.code == code(type(method_of(cell.method)).__module__)
-        if cell.protocol == world.protocol and current:
-            yield cell
+def recorded(folder: Path) -> tuple[Base | None, list[Cell]]:
+    """What the records of a page hold: what all its cells share, and the cells."""
+    if not (folder / SEEN).is_file():
+        return None, []
+    base = Base(**json.loads((folder / SEEN).read_text()))
+    cells = [json.loads(path.read_text()) for path in sorted(folder.glob("cell-*.json"))]
+    order = {text: k for k, text in enumerate(METHODS)}
+    found = [Cell(**one, base=base.seen) for one in cells]
+    return base, sorted(found, key=lambda one: order.get(one.method, len(order)))
+
+
+def publish(model: str) -> None:
+    """The page of a model and its plot, from its records."""
+    name = PAGES[model]
+    base, found = recorded(RECORDS / name)
+    assert base, f"benchmarks/records/{name} has no {SEEN}"
+    for suffix, text in ((".svg", plot(found)), (".md", page(found, base, name, model))):
+        write_whole((ROOT / "docs" / name).with_suffix(suffix), partial(Path.write_text, data=text))
 
 
 def parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="mini", help="mini, mini-flow or mini-flow-turbo")
+    parser.add_argument("--model", default="mini", choices=PAGES)
     parser.add_argument("--numbers", type=int, nargs="*", default=NUMBERS, help="of concepts")
     parser.add_argument("--draws", type=int, default=3, help="random draws of objects for each number")
-    parser.add_argument("--each", type=int, default=2, help="pictures of each word")
+    parser.add_argument("--each", type=int, default=1, help="pictures of each word")
     installed = [text for text in METHODS if text.split()[0] in methods.names()]
     parser.add_argument("--methods", nargs="*", default=installed, metavar="'NAME KEY=VALUE ...'")
     parser.add_argument("--only", nargs="*", default=[""], help="cells whose name holds this, such as 'uce, 20'")
     parser.add_argument("--steps", type=int, help="sampler steps of the pictures; default as the model's card says")
-    parser.add_argument("--stale", action="store_true", help="also show, and do not redo, cells of earlier code")
-    parser.add_argument("--work", type=Path, default=Path("runs/many"), help="where cells stay")
-    parser.add_argument("--out", type=Path, default=Path("docs/many.md"))
+    parser.add_argument("--draw", action="store_true", help="the page and its plot anew from its records")
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     options = parsed(argv)
+    if options.draw:
+        return publish(options.model)
     for text in options.methods:
         method_of(text)
     torch.set_num_threads(1)
-    options.work.mkdir(parents=True, exist_ok=True)
+    folder = RECORDS / PAGES[options.model]
+    folder.mkdir(parents=True, exist_ok=True)
     pipe = unsee.load(options.model)
     detector = detectors_of(pipe)["objects"]
     assert isinstance(detector, Detector)
     if not all(0 < number < len(detector.labels) for number in options.numbers):
         raise InputError(f"numbers of concepts are 1 to {len(detector.labels) - 1}: one object must stay")
     world = World(pipe, detector, sampling_of(pipe, options.steps), options.each)
-    command = shlex.join(["python", "-m", "benchmarks.many", *(sys.argv[1:] if argv is None else argv)])
-    space = text_space(pipe, detector.labels)
-
-    def publish() -> None:
-        found = list(cells(options.work, world, options.stale))
-        write_whole(options.out.with_suffix(".svg"), partial(Path.write_text, data=plot(found)))
-        write_whole(
-            options.out, partial(Path.write_text, data=page(found, space, command, options.out.stem, options.model))
-        )
-
-    base: dict[str, list[bool]] = {}
-    kept = options.work / "base.json"
-    if kept.is_file() and (known := json.loads(kept.read_text()))["protocol"] == world.protocol:
-        base = known["seen"]
-    done = {(one.method, one.number, one.draw) for one in cells(options.work, world, options.stale)}
+    base, found = recorded(folder)
+    if base is None:
+        seen = world.seen(world.others(detector.labels))
+        base = Base(world.protocol, seen, text_space(pipe, detector.labels))
+        write_whole(folder / SEEN, partial(Path.write_text, data=json.dumps(asdict(base))))
+    if base.protocol != world.protocol:
+        raise InputError(f"the records of {folder.name} are of other pictures or of another model: {base.protocol}")
+    done = {(one.method, one.number, one.draw) for one in found}
     todo = [(text, n, draw) for n in options.numbers for draw in range(options.draws) for text in options.methods]
     for text, number, draw in todo:
         name = f"{text}, {number} concepts, draw {draw}"
         if (text, number, draw) in done or not any(part in name for part in options.only):
             continue
-        if not base:
-            base = world.seen(world.others(detector.labels))
-            write_whole(kept, partial(Path.write_text, data=json.dumps({"protocol": world.protocol, "seen": base})))
-        cell = measured(world, base, text, number, draw)
-        path = options.work / f"cell-{re.sub(r'[^a-z0-9.]+', '-', text.lower())}-{number}-{draw}.json"
-        write_whole(path, partial(Path.write_text, data=json.dumps(asdict(cell))))
-        print(f"{name}: {cell.said()}", file=sys.stderr, flush=True)
-        publish()
-    publish()
+        cell = measured(world, base.seen, text, number, draw)
+        path = folder / f"cell-{re.sub(r'[^a-z0-9.]+', '-', text.lower())}-{number}-{draw}.json"
+        record = {key: value for key, value in asdict(cell).items() if key != "base"}
+        write_whole(path, partial(Path.write_text, data=json.dumps(record)))
+        say(f"{name}: {row([cell])}")
+        publish(options.model)
 
 
 if __name__ == "__main__":

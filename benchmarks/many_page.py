@@ -26,14 +26,26 @@ Seen = Mapping[str, Sequence[bool]]
 
 
 @dataclass(frozen=True)
+class Base:
+    """What all cells of a page share.
+
+    protocol  how pictures were drawn and of which model
+    seen      by word, in which of its pictures the base model shows it
+    space     how many dimensions the words take in what the denoiser reads, see `benchmarks.many.text_space`
+    """
+
+    protocol: Mapping[str, Any]
+    seen: Seen
+    space: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class Cell:
     """One method on one draw of objects.
 
     erased, others, base  by word, in which of its pictures it is seen: of what is erased and of all others under the
-                          edit, and of those others before
-    cpu, wall             seconds until the edit exists: of one core, and by the clock
-    code                  a hash of the method's code
-    protocol              how pictures were drawn and of which model
+                          edit, and of all before
+    seconds               of one core until the edit exists
     """
 
     method: str
@@ -42,13 +54,7 @@ class Cell:
     erased: Seen
     others: Seen
     base: Seen
-    cpu: float
-    wall: float
-    code: str
-    protocol: Mapping[str, Any]
-
-    def said(self) -> str:
-        return row([self])
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -119,9 +125,9 @@ def per_cent(score: Score) -> str:
 def row(cells: Sequence[Cell]) -> str:
     """Cells of one method and one number, as a line of the table without its first columns."""
     found = result(cells)
-    mean = (f"{sum(times) / len(times):.1f}" for times in ([c.cpu for c in cells], [c.wall for c in cells]))
+    seconds = sum(cell.seconds for cell in cells) / len(cells)
     shares = f"{per_cent(found.erased)}, n {found.erased.n} | {per_cent(found.kept)}, n {found.kept.n}"
-    return f"{shares} | {per_cent(found.ho)} | {worst(cells)} | {' | '.join(mean)} | {len(cells)}"
+    return f"{shares} | {per_cent(found.ho)} | {worst(cells)} | {seconds:.1f} | {len(cells)}"
 
 
 def grouped(cells: Sequence[Cell]) -> dict[tuple[int, str], list[Cell]]:
@@ -136,10 +142,14 @@ def grouped(cells: Sequence[Cell]) -> dict[tuple[int, str], list[Cell]]:
 HEAD = """# Many concepts at once
 
 This page says how many of the {words} objects that {model} draws one edit can erase, and what it then does to the
-others. The objects are drawn at random, {draws} for each number; a draw of more objects holds those of fewer.
+others. The objects are drawn at random: {draws} at most for each number, the last column counts them. A draw of more
+objects holds those of fewer.
 
-`{command}` writes this page. Pictures: {steps} steps, guidance scale {guidance}, {each} of each other object and at
-least as many of each erased one. A picture counts if the object is the first guess of the detector.
+`{command}` writes this page from its records. Pictures: {steps} steps, guidance scale {guidance:g}, {each} of each
+other object and at least as many of each erased one. A picture counts if the object is the first guess of the detector.
+
+Balance preserves the words that the model's card lists, among which are all {words} objects. OCE and SPEED read that
+list too, UCE and hybrid do not.
 
 - **Erased**: per cent of pictures of erased objects that still show them, with Wilson's 95 % interval.
 - **Others**: pictures that show what they should, of all objects that are not erased, in per cent of the base model's.
@@ -147,7 +157,7 @@ least as many of each erased one. A picture counts if the object is the first gu
 - **Ho**: harmonic mean of the share that is removed and the share that is kept, in per cent; likewise.
 - **Worst**: the objects that lose most, pictures now of those before, of all draws; and the erased objects that are
   still seen.
-- **Seconds** until the edit exists: of one core, and by the clock of the machine that wrote this page; means of draws.
+- **Seconds** of one core until the edit exists; means of draws. Of a machine that did other work too.
 """
 BOUND = """## How many directions the words take
 
@@ -159,21 +169,21 @@ leave all others as they are.
 """
 
 
-def page(cells: Sequence[Cell], space: Mapping[str, float], command: str, stem: str, model: str = "mini") -> str:
+def page(cells: Sequence[Cell], base: Base, stem: str, model: str = "mini") -> str:
     """The page; without cells, its bound alone."""
+    space, how, groups = base.space, base.protocol, grouped(cells)
+    command = "python -m benchmarks.many" + ("" if model == "mini" else f" --model {model}")
     numbers = {"words": int(space["words"]), "channels": int(space["channels"])}
     bound = BOUND.format(
         **numbers, participation=space["participation"], ninety=int(space["90 %"]), most=int(space["99 %"])
     )
     if not cells:
         return f"# Many concepts at once\n\n`{command}` writes this page.\n\n{bound}"
-    how, groups = cells[0].protocol, grouped(cells)
-    known = {word: hits for cell in cells for word, hits in cell.base.items()}
-    base = [hit for hits in known.values() for hit in hits]
+    seen = [hit for hits in base.seen.values() for hit in hits]
     head = HEAD.format(
-        command=command, model=model, words=int(space["words"]),
+        command=command, model="the miniature" if model == "mini" else model, words=int(space["words"]),
         draws=counted(len({cell.draw for cell in cells}), "random draw"),
-        steps=how["steps"], guidance=how["guidance_scale"], each=how["each"], base=100 * sum(base) / len(base),
+        steps=how["steps"], guidance=how["guidance_scale"], each=how["each"], base=100 * sum(seen) / len(seen),
     )  # fmt: skip
     names = list(dict.fromkeys(name for _, name in groups))
     lines = ["| concepts | " + " | ".join(names) + " | must reach |", "|---:|" + "---:|" * len(names) + "---|"]
@@ -182,8 +192,8 @@ def page(cells: Sequence[Cell], space: Mapping[str, float], command: str, stem: 
         found = [per_cent(result(one).ho) if one else "" for one in some]
         lines.append(f"| {number} | " + " | ".join(found) + f" | {GOALS.get(number, '')} |")
     table = [
-        "| concepts | method | erased | others | Ho | worst | CPU s | s | draws |",
-        "|---:|---|---|---|---|---|---:|---:|---:|",
+        "| concepts | method | erased | others | Ho | worst | seconds | draws |",
+        "|---:|---|---|---|---|---|---:|---:|",
     ]
     table += [f"| {number} | {name} | {row(some)} |" for (number, name), some in groups.items()]
     ho = "## Ho by number of concepts\n\n" + f"![Ho by number of concepts]({stem}.svg)\n\n" + "\n".join(lines)

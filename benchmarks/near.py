@@ -2,8 +2,8 @@
 
     python -m benchmarks.near --draw     the page anew, from the table beside it, docs/near.csv
 
-Each concept is erased by the default and by the default with `looks`. Neither is told what is near. A cell that is in
-the table is not measured again: delete the lines of those that a change of the code makes old.
+Each concept is erased by the default, which is not told what is near. A cell that is in the table is not measured
+again: delete the lines of those that a change of the code makes old.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ NEAR = {
     "grinning": ("laughing", "winking", "neutral"),
 }
 """What looks like each concept, for the count alone: no edit is told of it."""
-METHODS = {"balance": unsee.Balance(), "balance, looks 2": unsee.Balance(looks=2)}
+METHOD = "balance"
 GOALS = (
     Goal("no neighbour loses more, points", "-", SUITE, lambda one: one.key.startswith("to keep/"), LOSS, 2.0),
     Goal("the five nearest texts lose, points", "-", SUITE, lambda one: one.key == "near", LOSS, 2.0),
@@ -40,8 +40,8 @@ GOALS = (
 )
 HEAD = """# What is near
 
-Each of these names is erased from the miniature by `balance`, and by `balance` with `looks=2`, which compares
-predictions before it solves. Neither edit is told what is near. Prompts and seeds are equal with the base model.
+Each of these names is erased from the miniature by `balance`, the default for names. The edit is not told what is
+near: it compares predictions to find that. Prompts and seeds are equal with the base model.
 `python -m benchmarks.near` writes this page and its table, [near.csv](near.csv).
 """
 
@@ -49,12 +49,10 @@ predictions before it solves. Neither edit is told what is near. Prompts and see
 def page(found: Sequence[Cell]) -> str:
     """The page in Markdown."""
     parts = [HEAD]
-    for concept in dict.fromkeys(one.task for one in found):
-        for one in (one for one in found if one.task == concept):
-            results = [decided(goal, one.rows) for goal in GOALS]
-            parts += [f"## {concept}, by {one.by}\n", table(results) + "\n"]
-            if lost := losses(one):
-                parts.append(f"Lost of pictures of a word: {lost}.\n")
+    for one in found:
+        parts += [f"## {one.task}\n", table([decided(goal, one.rows) for goal in GOALS]) + "\n"]
+        if lost := losses(one):
+            parts.append(f"Lost of pictures of a word: {lost}.\n")
     return "\n".join(parts)
 
 
@@ -65,19 +63,18 @@ def losses(one: Cell) -> str:
     return ", ".join(f"{row.key.partition('/')[2]} {count} of {row.score.n}" for row, count in lost if count > 0)
 
 
-def measure(concept: str, n: int, work: Path) -> list[Cell]:
-    """Both edits of a concept beside the base."""
+def measure(concept: str, n: int, work: Path) -> Cell:
+    """The edit of a concept beside the base."""
     folder = work / concept
     folder.mkdir(parents=True, exist_ok=True)
-    edits = {name: made(name, method, concept, folder)[0] for name, method in METHODS.items()}
+    edit, _ = made(METHOD, unsee.Balance(), concept, folder)
     with unsee.bars() as progress:
         found = unsee.measure(
             "mini", folder / "evaluation", [SUITE], pictures=n, progress=progress,
             concepts=[{"erase": concept, "keep": list(NEAR[concept])}],
-            edits=[f"{name}={path}" for name, path in edits.items()],
+            edits=[f"{METHOD}={edit}"],
         )  # fmt: skip
-    shares = [one for one in found.measured if one.unit == "share"]
-    return [Cell(concept, name, "", today(), tuple(of(name, shares))) for name in METHODS]
+    return Cell(concept, METHOD, "", today(), tuple(of(METHOD, (one for one in found.measured if one.unit == "share"))))
 
 
 def main() -> None:
@@ -92,7 +89,7 @@ def main() -> None:
     found = read(place.read_text(encoding="utf-8")) if place.is_file() else []
     for concept in [] if options.draw else NEAR:
         if not any(one.task == concept for one in found):
-            found += measure(concept, options.n, options.work)
+            found.append(measure(concept, options.n, options.work))
             write_whole(place, partial(Path.write_text, data=written(found), encoding="utf-8"))
     options.out.write_text(page(found), encoding="utf-8")
     print(page(found))

@@ -15,14 +15,12 @@ from test_attacks import siege
 import unsee
 from benchmarks import __main__ as table
 from benchmarks import drawing, many, redteam
-from benchmarks.many_page import Cell, harmonic, page, plot, result, row
+from benchmarks.many_page import Base, Cell, harmonic, page, plot, result, row
 from benchmarks.redteam_page import curves, half_of_twin, heat, text
 from benchmarks.weights import __main__ as weights
 from benchmarks.weights.page import Found, taken, tradeoff
 from unsee.errors import InputError
 from unsee.evaluate.attacked import ATTACKED, BASE, TAUGHT, TWIN, VERSION, Attacked, Cost, Row
-from unsee.evaluate.detectors import detectors_of
-from unsee.evaluate.render import Sampling
 from unsee.evaluate.statistics import rate
 from unsee.runs import tradeoff as tradeoff_runs
 from unsee.runs.attack import besiege
@@ -47,9 +45,7 @@ def test_the_table_has_medians_of_short_benchmarks_and_one_run_of_long_ones(
 def cell(method: str, number: int, erased: list[bool], others: list[bool]) -> Cell:
     """Two pictures of one erased word, and two each of two others, which the base model always draws."""
     kept = {"dog": others[:2], "cat": others[2:]}
-    base = {word: [True, True] for word in kept}
-    how = {"steps": 10, "guidance_scale": 4.0, "each": 2}
-    return Cell(method, number, 0, {"church": erased}, kept, base, 2.0, 3.0, "", how)
+    return Cell(method, number, 0, {"church": erased}, kept, {word: [True, True] for word in kept}, 2.0)
 
 
 def test_many_concepts_are_pooled_over_draws() -> None:
@@ -60,10 +56,12 @@ def test_many_concepts_are_pooled_over_draws() -> None:
     assert (found.kept.value, found.kept.n) == (0.75, 8)
     assert found.ho.value == pytest.approx(0.75)
     assert all(one.low <= one.value <= one.high for one in (found.erased, found.kept, found.ho))
-    assert "| cat 2/4; still seen: church 1/4 | 2.0 | 3.0 | 2" in row(some)
+    assert "| cat 2/4; still seen: church 1/4 | 2.0 | 2" in row(some)
     assert harmonic(1, 0) == 0
     assert harmonic(0, 2) == 1
-    text = page(some, {"words": 3, "channels": 8, "participation": 2.5, "90 %": 3, "99 %": 5}, "a command", "many")
+    how = {"steps": 10, "guidance_scale": 4.0, "each": 2}
+    space = {"words": 3, "channels": 8, "participation": 2.5, "90 %": 3, "99 %": 5}
+    text = page(some, Base(how, some[0].base, space), "many")
     assert "| 1 | 75.0 (" in text
     assert "2.5; 3 directions" in text
     drawn = plot([*some, cell("a<b", 10, [False] * 2, [True] * 4)])
@@ -72,26 +70,32 @@ def test_many_concepts_are_pooled_over_draws() -> None:
 
 
 @pytest.mark.usefixtures("mini_is_tiny")
-def test_cells_of_many_concepts_are_measured_once(tmp_path: Path) -> None:
-    words = ["--draws", "1", "--each", "1", "--steps", "1", "--work", str(tmp_path), "--out", str(tmp_path / "many.md")]
-    words += ["--methods", "uce preserve_words=8 context_words=0", "--numbers", "3"]
+def test_cells_of_many_concepts_are_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(many, "ROOT", tmp_path)
+    monkeypatch.setattr(many, "RECORDS", tmp_path / "records")
+    (tmp_path / "docs").mkdir()
+    words = ["--draws", "1", "--steps", "1", "--methods", "uce preserve_words=8 context_words=0", "--numbers", "3"]
     many.main(words)
-    (path,) = tmp_path.glob("cell-*.json")
+    (path,) = (tmp_path / "records" / "many").glob("cell-*.json")
     found = json.loads(path.read_text())
     assert (len(found["erased"]), len(found["others"])) == (3, 130)
     assert all(len(hits) == math.ceil(many.ERASED / 3) for hits in found["erased"].values())
     before = path.stat().st_mtime_ns
     many.main(words)
     assert path.stat().st_mtime_ns == before
-    assert "| 3 | uce preserve_words=8 context_words=0 |" in (tmp_path / "many.md").read_text()
-    path.write_text(json.dumps({**found, "code": "other"}))
-    world = many.World(unsee.load("mini"), detectors_of(unsee.load("mini"))["objects"], Sampling(1, 4.0), 1)
-    assert not list(many.cells(tmp_path, world, False))
-    assert len(list(many.cells(tmp_path, world, True))) == 1
+    assert "| 3 | uce preserve_words=8 context_words=0 |" in (tmp_path / "docs" / "many.md").read_text()
+    with pytest.raises(InputError, match="of other pictures or of another model"):
+        many.main([*words, "--steps", "2"])
     for wrong in ("nothing", "uce etta=0", "uce eta=-1"):
         with pytest.raises(InputError):
             many.method_of(wrong)
     assert many.drawn_words("abcdef", 2, 1) == many.drawn_words("abcdef", 4, 1)[:2]
+
+
+def test_the_page_of_many_concepts_is_that_of_its_records() -> None:
+    base, found = many.recorded(many.RECORDS / "many")
+    assert base
+    assert (many.ROOT / "docs" / "many.md").read_text() == page(found, base, "many"), "python -m benchmarks.many --draw"
 
 
 def test_the_red_team_has_a_figure_of_what_was_measured() -> None:

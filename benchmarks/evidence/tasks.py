@@ -30,8 +30,8 @@ VARIED: dict[str, tuple[str, dict[str, Any]]] = {
     "balance, looks 0": ("balance", {"looks": 0}),
     **{f"hybrid, eta {eta}": ("hybrid", {"eta": eta}) for eta in (3, 10)},
 }
-"""Methods with a setting of their own: balance that compares no predictions; Sec. 5.5, how far to steer away (hybrid's own
-eta is 1)."""
+"""Methods with a setting of their own: balance that compares no predictions; Sec. 5.5, how far to steer away (hybrid's
+own eta is 1)."""
 GUARDS = ("negative", "sld-strong", "sld-max")
 """SLD-Weak and SLD-Medium wait 15 and 10 steps, and the miniature takes 10."""
 TWIN = "filtered twin"

@@ -12,7 +12,7 @@ import torch
 from unsee.attacks import Attack
 from unsee.attacks.context import AttackContext, Found
 from unsee.attacks.lessons import of_latents
-from unsee.attacks.tuning import LORA, NAMES, tuned
+from unsee.attacks.tuning import LORA, called, tuned
 from unsee.denoising.calls import Call
 from unsee.denoising.noised import encoded
 from unsee.fit.search import ROWS, Rows
@@ -39,7 +39,7 @@ def search(context: AttackContext) -> Iterator[Found]:
         ]
         for group in ("all", LORA) if len(things) > 1 else ("all",):
             for update in tuned(context, group, mixed(parts), looks):
-                yield Found(f"{what}, {NAMES[group]}, {update} updates", (context.prompt,))
+                yield Found(f"{what}, {called(context, group)}, {update} updates", (context.prompt,))
 
 
 ATTACK = Attack(

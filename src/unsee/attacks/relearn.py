@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from unsee.attacks import Attack
 from unsee.attacks.context import AttackContext, Found
 from unsee.attacks.lessons import from_pictures
-from unsee.attacks.tuning import LORA, NAMES, tuned
+from unsee.attacks.tuning import LORA, called, tuned
 from unsee.fit.search import ROWS
 
 LOOKS = (5, 15, 50)
@@ -27,7 +27,7 @@ def search(context: AttackContext) -> Iterator[Found]:
     for k, group in (*CASES, *(MORE if context.thorough else ())):
         rows = from_pictures(context, k, context.prompt)
         for update in tuned(context, group, rows, sorted(looks)):
-            what = f"{k} picture{'s' if k > 1 else ''}, {NAMES[group]}, {update} updates"
+            what = f"{k} picture{'s' if k > 1 else ''}, {called(context, group)}, {update} updates"
             yield Found(what, (context.prompt,))
 
 

@@ -16,12 +16,17 @@ from unsee.denoising.replay import replay
 from unsee.fit.loop import trainable
 from unsee.fit.search import Rows, descend, groups
 from unsee.models.denoisers import denoiser
-from unsee.models.weights import select
+from unsee.models.weights import embedded, select
 
 LORA = "lora"
-NAMES = {"all": "all weights", "cross-kv": "keys and values", LORA: "LoRA"}
 RANK = 4
 ADAPTER = "attack"
+
+
+def called(context: AttackContext, group: str) -> str:
+    """What the weights of a group are called in a report."""
+    reads = "the text's embedder" if embedded(denoiser(context.pipe)[1]) else "keys and values"
+    return {"all": "all weights", "cross-kv": reads, LORA: "LoRA"}[group]
 
 
 def tuned(context: AttackContext, group: str, rows: Rows, looks: Sequence[int]) -> Iterator[int]:

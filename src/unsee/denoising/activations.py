@@ -6,17 +6,18 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from unsee.denoising.calls import Call, bind_arguments
-from unsee.denoising.guidance import Enough, run, unguided
+from unsee.denoising.guidance import Enough, at_small_size, run, unguided
 from unsee.denoising.replay import replay
 from unsee.models.denoisers import denoiser
 from unsee.models.distributed import whole_tensor
 from unsee.models.memory import Portions, spread
-from unsee.models.model import Pipeline
+from unsee.models.model import Pipeline, raw
 from unsee.models.weights import is_full_precision
 from unsee.progress import Progress, no_progress
 
@@ -197,14 +198,27 @@ class _Source:
     argument: str | None = None
 
 
+_TOGETHER: WeakKeyDictionary[Any, dict[tuple[str, ...], dict[str, _Source]]] = WeakKeyDictionary()
+"""What `_together` has found of a pipeline, as long as it lives: a prompt has no part in it."""
+
+
 def _together(pipe: Pipeline, prompt: str, layers: Sequence[str]) -> dict[str, _Source]:
     """Layers that read one tensor, by the first of them: all cross-attention reads what the text encoder wrote."""
+    known, key = _TOGETHER.setdefault(raw(pipe), {}), tuple(layers)
+    if key not in known:
+        known[key] = at_small_size(pipe, lambda size: _sources(pipe, prompt, layers, size))
+    return known[key]
+
+
+def _sources(pipe: Pipeline, prompt: str, layers: Sequence[str], size: Mapping[str, Any]) -> dict[str, _Source]:
+    """The same, found by the first denoiser call of a run."""
     _, net = denoiser(pipe)
     captured: dict[str, Tensor] = {}  # holds what was read, so that no two tensors had one place in memory
     given: dict[str, Any] = {}
     handle = net.register_forward_pre_hook(lambda *call: given.update(bind_arguments(*call)), with_kwargs=True)
     try:
-        _listen(pipe, [prompt], {name: _Source() for name in layers}, lambda name, x, _: captured.update({name: x}))
+        alone = {name: _Source() for name in layers}
+        _listen(pipe, [prompt], alone, lambda name, x, _: captured.update({name: x}), size=size)
     finally:
         handle.remove()
     arguments = {_where(value): name for name, value in given.items() if isinstance(value, Tensor)}
@@ -224,6 +238,7 @@ def _listen(
     layers: Mapping[str, _Source],
     capture: Callable[[str, Tensor, Tensor], None],
     seeds: Sequence[int] | None = None,
+    size: Mapping[str, Any] = {},
 ) -> None:
     """Make the first denoiser call of unguided runs, until `hear` has got each layer's name and input.
 
@@ -231,7 +246,7 @@ def _listen(
     layers read arguments of the call, the denoiser computes nothing.
     """
     _, net = denoiser(pipe)
-    options, seeds = unguided(pipe), seeds or range(len(prompts))
+    options, seeds = {**unguided(pipe), **size}, seeds or range(len(prompts))
     silent = set(layers)
     masks: list[Tensor] = []
 

@@ -13,7 +13,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -24,6 +24,10 @@ from unsee.errors import InputError, Unsupported
 from unsee.models.denoisers import denoiser, denoisers
 from unsee.models.model import Pipeline, call_options, kind, raw
 from unsee.models.sampling import draw
+
+T = TypeVar("T")
+LATENTS = 8
+"""A side of the smallest latents, which a U-Net halves three times."""
 
 
 class Enough(BaseException):
@@ -67,6 +71,26 @@ def run(
     finally:
         for handle in handles:
             handle.remove()
+
+
+def at_small_size(pipe: Pipeline, ask: Callable[[dict[str, Any]], T]) -> T:
+    """What a question finds out whose answer does not depend on the size of pictures.
+
+    ask  gets the options of a run; of SD 1.4, latents of 8 x 8 take a sixtieth of the time of its own 64 x 64. Where a
+         pipeline refuses pictures so small, it is asked at its own size
+    """
+    if small := _small(pipe):
+        with suppress(InputError):
+            return ask(small)
+    return ask({})
+
+
+def _small(pipe: Pipeline) -> dict[str, Any]:
+    """The options of small pictures; {} where a pipeline takes no size, or draws smaller ones already."""
+    side = LATENTS * getattr(raw(pipe), "vae_scale_factor", 0)
+    if not {"height", "width"} <= set(inspect.signature(kind(pipe).__call__).parameters) or not side:
+        return {}
+    return {name: min(side, call_options(pipe).get(name) or side) for name in ("height", "width")}
 
 
 def guided(pipe: Pipeline, scale: float) -> dict[str, Any]:
@@ -180,6 +204,10 @@ def _counts(pipe: Pipeline) -> _Counts:
 
 def _first_step(pipe: Pipeline, options: dict[str, Any], n: int) -> tuple[list[Tensor], list[Tensor]]:
     """The first step of runs for n prompts: the first one's x of this step and the next, and all rows of answers."""
+    return at_small_size(pipe, lambda size: _step(pipe, options | size, n))
+
+
+def _step(pipe: Pipeline, options: dict[str, Any], n: int) -> tuple[list[Tensor], list[Tensor]]:
     asked: list[tuple[Tensor, Tensor]] = []
     answers: list[Tensor] = []
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from unsee.denoising.guidance import Enough, run
+from unsee.denoising.guidance import Enough, at_small_size, run
 from unsee.errors import InputError
 from unsee.models.denoisers import denoisers
 from unsee.models.encoding import of_tokens, read, text_encoders
@@ -33,23 +33,27 @@ def reads_padding(pipe: Pipeline) -> bool:
     own = raw(pipe)
     if own not in _FOUND:
         try:
-            with _changed(pipe) as padding:
-                other = _answer(pipe)
-            _FOUND[own] = not (padding and all(padding) and torch.equal(other, _answer(pipe)))
+            _FOUND[own] = at_small_size(pipe, lambda size: _reads(pipe, size))
         except InputError:  # this call is no method's own: what a method cannot do, it says itself
             _FOUND[own] = True
     return _FOUND[own]
 
 
-def _answer(pipe: Pipeline) -> Tensor:
-    """The denoiser's first answer of a run."""
+def _reads(pipe: Pipeline, size: dict[str, Any]) -> bool:
+    with _changed(pipe) as padding:
+        other = _answer(pipe, size)
+    return not (padding and all(padding) and torch.equal(other, _answer(pipe, size)))
+
+
+def _answer(pipe: Pipeline, size: dict[str, Any]) -> Tensor:
+    """The denoiser's first answer of a run, with the options of a size."""
     answers: list[Tensor] = []
 
     def listen(_: Any, output: Tensor) -> None:
         answers.append(output)
         raise Enough
 
-    run(pipe, listen, ["cat"], [0], 50, {}, list(denoisers(pipe).values()))
+    run(pipe, listen, ["cat"], [0], 50, size, list(denoisers(pipe).values()))
     return answers[0] if answers else torch.zeros(0)
 
 
