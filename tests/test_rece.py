@@ -55,7 +55,7 @@ def test_what_brings_a_name_back_is_erased() -> None:
     G, how = gram({"w": W}, it.P), Balance(strength=1.0)
 
     def edited(one: Any) -> Tensor:
-        shift, read, _ = solve(one, G, how)
+        shift, read, *_ = solve(one, G, how)
         return W + W @ shift @ read
 
     V = edited(it)

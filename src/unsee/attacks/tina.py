@@ -4,9 +4,9 @@ r"""TINA: find the noise from which the model draws a given picture without any 
 
 step by step from a picture's latents z_0 up (s is the time before t), a fixed point for each t, then DDIM down from the
 last one without a prompt (CVPR 2026). A and S say how much of a picture and of noise there is: sqrt(a) and sqrt(1 - a),
-in the authors' letters. A flow has 1 - t and t there, for which this step is Euler's, and goes down by its own sampler
-(ours: they have none). As in the authors' code, e_theta is computed without a gradient: the iteration is
-z <- (z + f(z)) / 2, which needs forward passes only.
+in the authors' letters. A flow has 1 - t and t there, for which this step is Euler's, z_s + (t - s) v_theta(z_t, t,
+""), and goes down by its own sampler (ours: they have none). As in the authors' code, e_theta is computed without a
+gradient: the iteration is z <- (z + f(z)) / 2, which needs forward passes only.
 
 tina-plus starts at the time t_a = 0.1 T from a noised z_0, and keeps the length of z_t to what noise has there: the
 authors add relu(|r_t| - tau)^2 to the loss, with
@@ -43,6 +43,27 @@ TAU = 10.0
 
 Point = tuple[int, Tensor, Tensor]
 """A time, and the A and S of it, a number each."""
+Step = Callable[[Tensor, Tensor, Point, Point], Tensor]
+"""(z_s, z_t, point of s, point of t) -> f(z_t)."""
+
+
+def ddim(eps: Callable[[Tensor, int], Tensor]) -> Step:
+    """f of a diffusion model; eps: (z_t, t) -> e_theta without a prompt."""
+
+    def step(start: Tensor, z: Tensor, before: Point, now: Point) -> Tensor:
+        (_, A_s, S_s), (t, A, S) = before, now
+        return A / A_s * start + (S - A * S_s / A_s) * eps(z, t)
+
+    return step
+
+
+def euler(velocity: Callable[[Tensor, int], Tensor]) -> Step:
+    """f of a flow; velocity: (z_t, t) -> v_theta without a prompt."""
+
+    def step(start: Tensor, z: Tensor, before: Point, now: Point) -> Tensor:
+        return start + (now[2] - before[2]) * velocity(z, now[0])
+
+    return step
 
 
 def tamed(z: Tensor, z0: Tensor, point: Point) -> Tensor:
@@ -56,7 +77,7 @@ def tamed(z: Tensor, z0: Tensor, point: Point) -> Tensor:
 
 @torch.no_grad()
 def inverted(
-    eps: Callable[[Tensor, int], Tensor],
+    step: Step,
     z: Tensor,
     path: Sequence[Point],
     iterations: int,
@@ -64,16 +85,15 @@ def inverted(
 ) -> Tensor:
     """Noise (B, ...) at the end of a path.
 
-    eps   (z_t, t) -> e_theta without a prompt
     z     latents (B, ...) at the path's beginning
     path  from the cleanest; the time of clean latents is any, with A = 1 and S = 0
     keep  (z_t, point) -> z_t, after each iteration
     """
-    for (_, A_s, S_s), (t, A, S) in pairwise(path):
-        start, one, two = z, A / A_s, S - A * S_s / A_s
-        z = one * start + two * eps(start, t)
+    for before, now in pairwise(path):
+        start = z
+        z = step(start, start, before, now)
         for _ in range(iterations - 1):
-            z = keep((z + one * start + two * eps(z, t)) / 2, (t, A, S))
+            z = keep((z + step(start, z, before, now)) / 2, now)
     return z
 
 
@@ -89,9 +109,10 @@ def searched(plus: bool) -> Callable[[AttackContext], Iterator[Found]]:
         offset = total // STEPS if flow else int(pipe.scheduler.config.get("steps_offset", 0))  # a flow ends in noise
         times = [k * (total // STEPS) + offset for k in range(STEPS)]
 
-        def eps(x: Tensor, t: int) -> Tensor:
+        def said(x: Tensor, t: int) -> Tensor:
             now = torch.full((len(x),), t, device=x.device)
-            return noise_of(pipe, x, now, time.answer(replay(net, time.at(text, x, now, x))))
+            answer = time.answer(replay(net, time.at(text, x, now, x)))
+            return answer if flow else noise_of(pipe, x, now, answer)
 
         both = (level.to(z0) for level in levels(pipe, torch.tensor(times, device=z0.device)))
         path = list(zip(times, *both, strict=True))
@@ -104,9 +125,9 @@ def searched(plus: bool) -> Callable[[AttackContext], Iterator[Found]]:
         iterations = max(2, context.passes // STEPS)
         context.start()
         with borrowed(pipe):
-            found = inverted(
-                eps, z, path, iterations, (lambda x, point: tamed(x, z0, point)) if plus else lambda x, _: x
-            )
+            step = euler(said) if flow else ddim(said)
+            keep = (lambda x, point: tamed(x, z0, point)) if plus else lambda x, _: x
+            found = inverted(step, z, path, iterations, keep)
         row = f"{n} pictures, {STEPS} steps of {iterations} iterations"
         each = {"latents": found}
         down = "pipeline" if flow else "DDIMScheduler"

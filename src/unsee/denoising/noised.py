@@ -94,12 +94,11 @@ def noised(pipe: Pipeline, z: Tensor, t: Tensor, e: Tensor) -> tuple[Tensor, Ten
 
 
 def noise_of(pipe: Pipeline, x: Tensor, t: Tensor, answer: Tensor) -> Tensor:
-    """The noise e that an answer to x_t tells, all (B, C, H, W): what `noised` answers, turned round."""
+    """The noise e that a diffusion model's answer to x_t tells, all (B, C, H, W): `noised` turned round."""
     signal, noise = (y.view(-1, *[1] * (x.ndim - 1)).to(x) for y in levels(pipe, t.to(x.device)))
-    said = predicts(pipe)
-    if said == "sample":
+    if predicts(pipe) == "sample":
         return (x - signal * answer) / noise
-    return {"epsilon": answer, "v_prediction": signal * answer + noise * x, "flow": x + signal * answer}[said]
+    return signal * answer + noise * x if predicts(pipe) == "v_prediction" else answer
 
 
 @dataclass(frozen=True)
