@@ -26,6 +26,7 @@ from benchmarks.sized import build
 from unsee.methods.balance import Balance
 from unsee.methods.balance import solve as balanced
 from unsee.methods.columns import CALLED, Columns, gram
+from unsee.methods.oce import OCE
 from unsee.methods.uce import UCE, solve
 from unsee.models.words import words_of
 from unsee.runs.erase import peak_memory
@@ -100,12 +101,14 @@ def whole() -> None:
 
     pipe.text_encoder.forward = timed
     names = [unsee.Concept(word) for word in list(words_of(unsee.load("mini"))["objects"])[:NAMES]]
-    for method in (Balance(), UCE()):
+    ways: dict[str, Any] = {f"{kind.__name__}, preset paper": kind(**kind.presets["paper"]) for kind in (UCE, OCE)}
+    ways["balance"] = Balance()
+    for name, method in ways.items():
         spent[:] = 0.0, 0.0
         start = time.process_time()
         edit = method(pipe, names)
         seconds = time.process_time() - start
-        what = f"{type(method).__name__}, {len(names)} names, {len(edit.deltas)} matrices"
+        what = f"{name}, {len(names)} names, {len(edit.deltas)} matrices"
         beside = f"the text encoder, which computed {spent[1]:.0f} prompts in {spent[0]:.1f} s"
         print(f"{what}: {seconds - spent[0]:.1f} s of one core without {beside}", flush=True)
 

@@ -26,7 +26,7 @@ from PIL.Image import Image
 
 import unsee
 from benchmarks.evidence.record import EDIT as OF_EDIT
-from benchmarks.evidence.record import SECONDS, Cell, read, score, today, written
+from benchmarks.evidence.record import SECONDS, Cell, of, read, score, today, written
 from benchmarks.methods_page import CHANGES, Variant, numbers, page, picked, plot, slug
 from benchmarks.saying import say
 from unsee.edits.edit import Edit
@@ -138,8 +138,8 @@ def measured(variant: Variant, command: str, record: dict[str, Any]) -> Cell:
     def about(key: str, row: str, unit: str, value: float, note: str = "") -> Measured:
         return Measured(OF_EDIT, key, "other", row, "edit", unit, score(value), None, None, note=note)
 
-    trained, of = (record["parameters"][key] for key in ("trained", "of"))
-    rows = [about(CHANGES, "of the denoiser's parameters", "share", trained / of, record["config"]["method"])]
+    trained, every = (record["parameters"][key] for key in ("trained", "of"))
+    rows = [about(CHANGES, "of the denoiser's parameters", "share", trained / every, record["config"]["method"])]
     if "--resume" not in record["command"]:
         rows.append(about(SECONDS, "until the edit exists", "seconds", record["seconds"]["erase"]))
     rows += of("edit", [one for one in rows_of(record) if one.suite == SUMMARY])

@@ -1,5 +1,6 @@
 """Evidence: its tasks and goals, its table, and its page at its smallest, two pictures a row."""
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -29,13 +30,14 @@ from benchmarks.evidence.tasks import (
     chosen,
     tasks,
 )
+from benchmarks.methods import measured as cell_of_run
 from benchmarks.methods import variants
 from unsee import guards
 from unsee.concepts import Concept
 from unsee.errors import InputError
 from unsee.evaluate.context import EvalContext
 from unsee.evaluate.detectors import detectors_of
-from unsee.evaluate.records import Measured, Role
+from unsee.evaluate.records import VERSION, Evaluation, Measured, Role
 from unsee.evaluate.statistics import Difference, Score, rate
 from unsee.models.names import BUNDLED
 from unsee.models.words import words_of
@@ -307,6 +309,15 @@ def test_the_page_says_which_goals_are_reached() -> None:
     assert reached([]) == ""
     undecided = reached([Result(goals[0], "inconclusive"), Result(goals[1], "met")])
     assert undecided.startswith("**This page cannot decide 1 of 2 goals: the limit is in the interval.**")
+
+
+def test_a_run_of_a_method_becomes_a_cell() -> None:
+    rows = tuple(replace(measured("kept", 1, 0.9, suite=suite), variant="edit") for suite in ("summary", "styles"))
+    found = Evaluation(VERSION, "", {}, {}, {}, 2, 0, {}, {}, "cpu", {}, (), (), rows, ())
+    record = {"parameters": {"trained": 1, "of": 4}, "config": {"method": "uce"}, "command": "unsee erase church"}
+    record |= {"seconds": {"erase": 2.0}, "evaluation": json.loads(found.to_json())}
+    cell = cell_of_run(methods_page.Variant("UCE", "church --method uce"), "unsee erase church", record)
+    assert [(one.suite, one.score.value) for one in cell.rows] == [(EDIT, 0.25), (EDIT, 2.0), ("summary", 0.9)]
 
 
 def test_the_page_of_what_is_near_is_that_of_its_table() -> None:
