@@ -159,6 +159,19 @@ def test_a_word_whose_prediction_goes_along_with_the_name_loses_less(shipped: An
     assert (after < 0.8 * before).all()
 
 
+def test_the_rows_that_are_compared_are_foretold(shipped: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = []
+
+    def counted(pipe: Any, names: list[str], words: list[str], *args: Any, noises: int, **options: Any) -> Tensor:
+        rows.append(2 * noises * (len(names) + len(words)))
+        return torch.zeros(len(words))
+
+    monkeypatch.setattr("unsee.methods.balance.taken_along", counted)
+    method, concept = Balance(**QUICK, looks=2), unsee.Concept("church", synonyms=("chapel",), keep=("castle", "hut"))
+    method(shipped, concept)
+    assert rows == [pytest.approx(method.compared(shipped, [concept]), rel=0.1)]
+
+
 def test_predictions_that_do_not_change_go_no_way(pipe: Any) -> None:
     same = {name: weight.detach() for name, weight in values(text_input_weights(pipe.unet)).items()}
     assert not taken_along(pipe, ["church"], ["castle", "dog"], same, noises=1).any()

@@ -45,6 +45,7 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
+from unsee.concepts import Concept, to_keep
 from unsee.edits.edit import LowRank
 from unsee.errors import one_line
 from unsee.fit.optimizers import root
@@ -52,6 +53,7 @@ from unsee.methods.alike import taken_along
 from unsee.methods.closed_form import ClosedForm, Solution, changed_by, whole
 from unsee.methods.columns import Columns, gram
 from unsee.methods.presets import STYLED, Count, NotNegative, Number, Positive
+from unsee.methods.prompts import known_words
 from unsee.models.model import Pipeline
 from unsee.progress import Progress
 
@@ -109,6 +111,12 @@ class Balance(ClosedForm):
             "contexts": ("a * in {} style", "* in {} style", "* by {}", "a * in the style of {}"),
         }
     }
+
+    def compared(self, pipe: Pipeline, concepts: Sequence[Concept]) -> int:
+        """About how many rows a denoiser answers before all is solved once more."""
+        drawn = {*to_keep(concepts), *known_words(pipe, concepts)}
+        names = sum(len(concept.names) for concept in concepts)
+        return 2 * self.looks * (names + len(drawn)) if drawn else 0
 
     def solved(
         self,

@@ -111,6 +111,8 @@ def of_erase(plan: Plan, folder: Path, cache: Path, batch: int = 32) -> Forecast
     fit = "no more than drawing: the edit is solved, not trained"
     if config.auto:
         work.append(Work("trade-off", nets * tradeoff.passes(config.concepts)))
+    if hasattr(method, "compared") and (rows := method.compared(plan.model, config.concepts)):
+        work.append(Work("compare", nets * rows))
     if hasattr(method, "passes"):
         passes, gradients = method.passes(config.concepts)
         work.append(Work("fit", nets * passes, nets * gradients))
