@@ -145,7 +145,8 @@ def publish(model: str) -> None:
     """The page of a model and its plot, from its records."""
     name = PAGES[model]
     base, found = recorded(RECORDS / name)
-    assert base, f"benchmarks/records/{name} has no {SEEN}"
+    if base is None:
+        raise InputError(f"nothing of {model} was measured: benchmarks/records/{name} has no {SEEN}")
     for suffix, text in ((".svg", plot(found)), (".md", page(found, base, name, model))):
         write_whole((ROOT / "docs" / name).with_suffix(suffix), partial(Path.write_text, data=text))
 

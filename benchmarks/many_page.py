@@ -142,7 +142,7 @@ def grouped(cells: Sequence[Cell]) -> dict[tuple[int, str], list[Cell]]:
 HEAD = """# Many concepts at once
 
 This page says how many of the {words} objects that {model} draws one edit can erase, and what it then does to the
-others. The objects are drawn at random: {draws} at most for each number, the last column counts them. A draw of more
+others. The objects are drawn at random, in up to {draws} for each number; the last column counts them. A draw of more
 objects holds those of fewer.
 
 `{command}` writes this page from its records. Pictures: {steps} steps, guidance scale {guidance:g}, {each} of each
@@ -182,7 +182,7 @@ def page(cells: Sequence[Cell], base: Base, stem: str, model: str = "mini") -> s
     seen = [hit for hits in base.seen.values() for hit in hits]
     head = HEAD.format(
         command=command, model="the miniature" if model == "mini" else model, words=int(space["words"]),
-        draws=counted(len({cell.draw for cell in cells}), "random draw"),
+        draws=counted(len({cell.draw for cell in cells}), "draw"),
         steps=how["steps"], guidance=how["guidance_scale"], each=how["each"], base=100 * sum(seen) / len(seen),
     )  # fmt: skip
     names = list(dict.fromkeys(name for _, name in groups))

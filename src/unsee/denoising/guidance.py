@@ -208,6 +208,7 @@ def _first_step(pipe: Pipeline, options: dict[str, Any], n: int) -> tuple[list[T
 
 
 def _step(pipe: Pipeline, options: dict[str, Any], n: int) -> tuple[list[Tensor], list[Tensor]]:
+    """The same, with options that say how large pictures are."""
     asked: list[tuple[Tensor, Tensor]] = []
     answers: list[Tensor] = []
 

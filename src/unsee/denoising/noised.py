@@ -21,7 +21,7 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from unsee.denoising.calls import Call, latent_and_time
-from unsee.denoising.guidance import Enough, run, unguided
+from unsee.denoising.guidance import Enough, at_small_size, run, unguided
 from unsee.denoising.rows import stack
 from unsee.errors import Unsupported
 from unsee.models.denoisers import denoiser
@@ -66,6 +66,12 @@ def levels(pipe: Pipeline, t: Tensor) -> tuple[Tensor, Tensor]:
     raise Unsupported(f"{type(scheduler).__name__} is not supported: how it adds noise to a picture is not known")
 
 
+def _levels(pipe: Pipeline, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+    """The same in the form (B, 1, 1, 1), kind and place of latents."""
+    signal, noise = (x.view(-1, *[1] * (like.ndim - 1)).to(like) for x in levels(pipe, t.to(like.device)))
+    return signal, noise
+
+
 def flows(pipe: Pipeline) -> bool:
     """Whether a pipeline's sampler is of a flow, and not of a diffusion."""
     return "FlowMatch" in type(pipe.scheduler).__name__
@@ -88,14 +94,14 @@ def times(pipe: Pipeline, count: int) -> Tensor:
 
 def noised(pipe: Pipeline, z: Tensor, t: Tensor, e: Tensor) -> tuple[Tensor, Tensor]:
     """x_t, and what the sampler should be told of it, both (B, C, H, W); t as for `levels`."""
-    signal, noise = (x.view(-1, *[1] * (z.ndim - 1)).to(z) for x in levels(pipe, t.to(z.device)))
+    signal, noise = _levels(pipe, t, z)
     answers = {"epsilon": e, "v_prediction": signal * e - noise * z, "sample": z, "flow": e - z}
     return signal * z + noise * e, answers[predicts(pipe)]
 
 
 def noise_of(pipe: Pipeline, x: Tensor, t: Tensor, answer: Tensor) -> Tensor:
     """The noise e that a diffusion model's answer to x_t tells, all (B, C, H, W): `noised` turned round."""
-    signal, noise = (y.view(-1, *[1] * (x.ndim - 1)).to(x) for y in levels(pipe, t.to(x.device)))
+    signal, noise = _levels(pipe, t, x)
     if predicts(pipe) == "sample":
         return (x - signal * answer) / noise
     return signal * answer + noise * x if predicts(pipe) == "v_prediction" else answer
@@ -132,8 +138,18 @@ def clock(pipe: Pipeline) -> Clock:
 
     Raises Unsupported unless it reads plain latents (B, C, H, W), and time in one of the four known ways.
     """
-    net = type(denoiser(pipe)[1])
-    latent, time = latent_and_time(net)
+    net, heard = type(denoiser(pipe)[1]), at_small_size(pipe, lambda size: _told(pipe, size))
+    total = int(pipe.scheduler.config.num_train_timesteps)
+    for scale, shift in ((1.0, 0.0), (1 / total, 0.0), (-1.0, total), (-1 / total, 1.0)):
+        near = 0.01 * abs(scale) * total  # a time of 16 bits has two or three digits
+        if heard and all(abs(scale * t + shift - own) < near for t, own in heard):
+            return Clock(net, scale, shift)
+    raise Unsupported(f"{kind(pipe).__name__} has other timesteps: adding noise to pictures is not supported for it")
+
+
+def _told(pipe: Pipeline, size: dict[str, Any]) -> list[tuple[float, float]]:
+    """The sampler's time and the denoiser's, of three steps."""
+    latent, time = latent_and_time(type(denoiser(pipe)[1]))
     heard: list[tuple[float, float]] = []
 
     def listen(arguments: dict[str, Any], _: Tensor) -> None:
@@ -146,10 +162,5 @@ def clock(pipe: Pipeline) -> Clock:
         if len(heard) == 3:
             raise Enough
 
-    run(pipe, listen, [""], [0], 4, unguided(pipe))
-    total = int(pipe.scheduler.config.num_train_timesteps)
-    for scale, shift in ((1.0, 0.0), (1 / total, 0.0), (-1.0, total), (-1 / total, 1.0)):
-        near = 0.01 * abs(scale) * total  # half the numbers have three digits
-        if heard and all(abs(scale * t + shift - own) < near for t, own in heard):
-            return Clock(net, scale, shift)
-    raise Unsupported(f"{kind(pipe).__name__} has other timesteps: adding noise to pictures is not supported for it")
+    run(pipe, listen, [""], [0], 4, unguided(pipe) | size)
+    return heard
